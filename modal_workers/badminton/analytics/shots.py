@@ -1,8 +1,9 @@
 """Shots as far as one camera shows them: the ground between two hitters, and the time between their hits.
 
 This is no speed of the shuttle. It flies in space, and one camera does not say how high: the figure divides the
-distance between the places on the floor where the hitters stood by the time the shuttle took. It is a lower bound of
-the mean speed along the path, and says nothing of a smash's speed at the racket.
+distance between the places on the floor where the hitters stood by the time the shuttle took. It bounds nothing: the
+path through space is longer, and both hitters reach towards the shuttle. It says nothing of a smash's speed at the
+racket.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ MIN_CONFIDENCE: Final = 0.5
 #: A shuttle in flight for longer was not seen being hit in between.
 MAX_FLIGHT_S: Final = 3.0
 MIN_FLIGHT_S: Final = 0.15
+#: Standard deviation of a hit's time. Half of the times are within 4 ms, a tenth is wrong by more than 50 ms: with this
+#: 93 % of the speeds in simulated matches are within their bands, with the errors of the places alone 82 %.
+HIT_TIME_ERROR_S: Final = 0.03
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ def measure_shots(rally: int, hits: Sequence[Hit], position_m: Floats, error_m: 
         if not np.isfinite(ground_m):
             continue
         end_errors_m = error_m[[hit.player, following.player], [hit.frame, following.frame]]
-        error_m_s = BAND * float(np.sqrt(np.nansum(end_errors_m**2))) / flight_s
+        from_times_m = ground_m / flight_s * HIT_TIME_ERROR_S * 2**0.5
+        error_m_s = BAND * float(np.sqrt(np.nansum(end_errors_m**2) + from_times_m**2)) / flight_s
         shots.append(
             GroundShot(
                 rally=rally,
