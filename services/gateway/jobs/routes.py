@@ -23,7 +23,7 @@ from services.gateway.jobs.dependencies import JobPresenterDep, JobServiceDep, U
 from services.gateway.jobs.schemas import JobCheck, JobObject, JobPage, Moment, NewJob
 from services.gateway.jobs.submission import JobRequest
 from services.gateway.jobs.url_inputs import has_urls
-from services.gateway.uploads.fetching.url_policy import URL_ERRORS
+from services.gateway.uploads.fetching.url_policy import FILE_ERRORS, URL_ERRORS
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -47,12 +47,11 @@ _E = ErrorCode
             _E.UNKNOWN_INPUT,
             _E.URL_INPUT_NOT_ALLOWED,
             *URL_ERRORS,
+            *FILE_ERRORS,
             _E.URL_FETCH_PENDING,
             _E.RATE_LIMITED,
-            _E.WRONG_INPUT_MEDIA,
             _E.UPLOAD_NOT_FOUND,
             _E.UPLOAD_NOT_COMPLETED,
-            _E.UPLOAD_ALREADY_ENDED,
             _E.IDEMPOTENCY_KEY_INVALID,
             _E.IDEMPOTENCY_KEY_REUSED,
         ),
@@ -116,7 +115,7 @@ async def list_jobs(
 @router.get(
     "/{job_id}",
     summary="Read a job",
-    responses=problem_responses(_E.JOB_NOT_FOUND, _E.URL_FETCH_PENDING, *URL_ERRORS),
+    responses=problem_responses(_E.JOB_NOT_FOUND, _E.URL_FETCH_PENDING, *URL_ERRORS, *FILE_ERRORS),
 )
 async def read_job(
     response: Response,

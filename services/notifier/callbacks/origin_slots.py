@@ -12,6 +12,49 @@ _PER_ORIGIN: Final = 4
 _HEALTHY: Final = 64
 _FAILING: Final = 16
 _FAILING_ORIGINS: Final = 10_000
+#: Uploads at once of one tenant, and of all.
+_UPLOADS_PER_TENANT: Final = 16
+_UPLOADS: Final = 64
+
+
+class KeyedSlots:
+    """So many slots for each key, with nothing kept of keys that nobody uses."""
+
+    def __init__(self, per_key: int) -> None:
+        """Allow ``per_key`` users of a key at once."""
+        self._per_key = per_key
+        self._semaphores: dict[str, asyncio.Semaphore] = {}
+        self._users: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def slot(self, key: str) -> AsyncIterator[None]:
+        """Wait for a slot and hold it."""
+        self._users[key] += 1
+        try:
+            async with self._semaphores.setdefault(key, asyncio.Semaphore(self._per_key)):
+                yield
+        finally:
+            self._users[key] -= 1
+            if not self._users[key]:
+                del self._users[key], self._semaphores[key]
+
+
+class UploadSlots:
+    """Slots of uploads, apart from those of other requests: a slow site may take hours for one."""
+
+    def __init__(
+        self, per_origin: int = _PER_ORIGIN, per_tenant: int = _UPLOADS_PER_TENANT, uploads: int = _UPLOADS
+    ) -> None:
+        """Allow so many uploads at once per origin, per tenant, and in all."""
+        self._origins, self._tenants = KeyedSlots(per_origin), KeyedSlots(per_tenant)
+        self._uploads = asyncio.Semaphore(uploads)
+
+    @asynccontextmanager
+    async def slot(self, tenant: str, origin: str) -> AsyncIterator[None]:
+        """Wait for a slot and hold it."""
+        # The narrowest limit first: who waits for it holds nothing that others need.
+        async with self._origins.slot(origin), self._tenants.slot(tenant), self._uploads:
+            yield
 
 
 class OriginSlots:
@@ -19,25 +62,16 @@ class OriginSlots:
 
     def __init__(self, per_origin: int = _PER_ORIGIN, healthy: int = _HEALTHY, failing: int = _FAILING) -> None:
         """Allow so many requests at once per origin, and to healthy and failing origins together."""
-        self._per_origin = per_origin
+        self._origins = KeyedSlots(per_origin)
         self._pools = {False: asyncio.Semaphore(healthy), True: asyncio.Semaphore(failing)}
-        self._origins: dict[str, asyncio.Semaphore] = {}
-        self._users: Counter[str] = Counter()
         self._failing: dict[str, None] = {}
 
     @asynccontextmanager
     async def slot(self, origin: str) -> AsyncIterator[None]:
         """Wait for a slot and hold it."""
-        self._users[origin] += 1
-        try:
-            # The origin's own slot first: one that hangs holds no more of its pool than its own slots.
-            own = self._origins.setdefault(origin, asyncio.Semaphore(self._per_origin))
-            async with own, self._pools[origin in self._failing]:
-                yield
-        finally:
-            self._users[origin] -= 1
-            if not self._users[origin]:
-                del self._users[origin], self._origins[origin]
+        # The origin's own slot first: one that hangs holds no more of its pool than its own slots.
+        async with self._origins.slot(origin), self._pools[origin in self._failing]:
+            yield
 
     def record(self, origin: str, *, failed: bool) -> None:
         """Record how the last request to an origin ended."""

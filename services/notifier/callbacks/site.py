@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from contracts.callback import Callback
 from contracts.limits import KIB
-from services.notifier.callbacks.origin_slots import OriginSlots
+from services.notifier.callbacks.origin_slots import OriginSlots, UploadSlots
 from services.notifier.callbacks.site_requests import (
     AnswerError,
     SiteRequest,
@@ -49,6 +50,7 @@ class Site:
     sender: Sender
     slots: OriginSlots
     on_attempt: Callable[[str], None]
+    upload_slots: UploadSlots = field(default_factory=UploadSlots)
 
     async def send(self, callback: Callback, request: SiteRequest) -> bytes:
         """Make one attempt of a request and return its answer.
@@ -78,21 +80,20 @@ class Site:
         except AnswerError as error:  # not quoted: with another form of the answer, the URL and its token are in it
             raise SiteError(f"{request.path} answered 2xx, but {error}", _UNREADABLE) from error
         webhook = WebhookRequest(url, {}, body, _UPLOAD_S, content_type, excerpt_bytes=_ANSWER_BYTES)
-        stored = await self._attempt(webhook, "the upload")
+        stored = await self._attempt(webhook, "the upload", self.upload_slots.slot(callback.tenant, origin_of(url)))
         return _checked(lambda: storage_id_of(stored), "the upload", stored)
 
     async def _post(self, url: str, request: SiteRequest) -> bytes:
         webhook = WebhookRequest(url, {}, request.encoded(), _REQUEST_S, excerpt_bytes=_ANSWER_BYTES)
-        answer = await self._attempt(webhook, request.path)
+        answer = await self._attempt(webhook, request.path, self.slots.slot(origin_of(url)))
         if request.confirmed:
             _checked(lambda: check_confirmation(answer), request.path, answer)
         return answer
 
-    async def _attempt(self, webhook: WebhookRequest, what: str) -> bytes:
-        origin = origin_of(webhook.url)
-        async with self.slots.slot(origin):
+    async def _attempt(self, webhook: WebhookRequest, what: str, slot: AbstractAsyncContextManager[None]) -> bytes:
+        async with slot:
             result = await self.sender.send(webhook)
-            self.slots.record(origin, failed=not is_responsive(result.status))
+            self.slots.record(origin_of(webhook.url), failed=not is_responsive(result.status))
         self.on_attempt(result.error or "delivered")
         if result.error is None:
             return result.excerpt.encode()

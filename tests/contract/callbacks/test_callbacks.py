@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from itertools import pairwise
 
 import pytest
@@ -14,6 +15,12 @@ from contracts.events.job import JobCancelled
 from contracts.streams import CALLBACKS
 from kit.bucket import Bucket
 from kit.bus.event_store import EventStore
+from kit.network.address_guard import AddressGuard
+from kit.tasks import end
+from services.notifier.callbacks.origin_slots import OriginSlots, UploadSlots
+from services.notifier.callbacks.site import Site
+from services.notifier.callbacks.site_requests import status_request
+from services.notifier.webhooks.sending.sender import Sender, StreamedBody
 from tests.harness.callbacks.convex_site import ConvexSite, convex_site
 from tests.harness.callbacks.running_callbacks import (
     PLAYERS,
@@ -24,6 +31,7 @@ from tests.harness.callbacks.running_callbacks import (
     RunningCallbacks,
     VideoJob,
     accept,
+    new_callback,
     run_callbacks,
     workers_bucket,
 )
@@ -309,6 +317,32 @@ async def test_a_site_that_hangs_delays_no_other(running: RunningCallbacks, bus:
         await _ended(job, "completed")
         assert loop.time() - began < 5
         assert len(dead.got) <= 4, "one site has four requests at most"
+
+
+async def test_uploads_to_slow_sites_delay_neither_other_requests_nor_the_uploads_of_another_tenant() -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"video"
+
+    async with (
+        AsyncExitStack() as stack,
+        Sender(AddressGuard.allowing(["127.0.0.0/8"]), https_only=False) as sender,
+    ):
+        sites = [await stack.enter_async_context(convex_site()) for _ in range(3)]
+        body, slots = StreamedBody(5, chunks), OriginSlots(healthy=2)
+        requests = Site(sender, slots, lambda _: None, UploadSlots(per_tenant=2, uploads=3))
+        slow = [new_callback(site, tenant="slow") for site in sites]
+        for site in sites:
+            site.fail("/storage/upload", "stall")
+        uploads = [asyncio.ensure_future(requests.upload(callback, body, "video/mp4")) for callback in slow]
+        try:
+            await sites[0].until(lambda: sum(site.paths().count("/storage/upload") for site in sites) == 2)
+            well = await stack.enter_async_context(convex_site())
+            other = new_callback(well, tenant="other")
+            async with asyncio.timeout(5):
+                await requests.send(other, status_request(other, "processing"))
+                assert await requests.upload(other, body, "video/mp4")
+        finally:
+            await end(*uploads)
 
 
 async def test_an_address_of_this_network_is_not_called(nats: EmbeddedNats, bus: Publisher) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from contracts.errors import KINDS, ErrorCode
 from contracts.events.base import Message
 from contracts.ids import new_id
 from contracts.streams import FETCHES
@@ -25,6 +27,7 @@ from tests.harness.servers.url_inputs import (
     ended,
     events_of,
     nothing_secret,
+    recorded,
     until_asked,
     until_forgotten,
 )
@@ -72,15 +75,23 @@ async def test_it_is_submitted_when_its_files_are_there(running: RunningGateway)
 
 
 async def test_a_file_that_cannot_be_used_is_the_answer_and_no_job_exists(running: RunningGateway) -> None:
+    paths = (await running.http.get("/openapi.json")).json()["paths"]
     for talk, code in [
         (sending(answer(b"", status="410 Gone")), "url_status_error"),
         (sending(answer(picture(), "Content-Type: image/png")), "wrong_input_media"),
+        (sending(answer(b"", length=LOOPBACK.max_bytes + 1)), "upload_too_large"),
     ]:
         async with file_server(talk) as server:
             body, key = body_of(server), {"Idempotency-Key": code}
             refused = await running.http.post("/v1/jobs", json=body, headers=key)
             again = await running.http.post("/v1/jobs", json=body, headers=key)
-        assert (refused.status_code, code_of(refused), code_of(again)) == (422, code, code)
+        intents = [json.loads(record) for record in await recorded(running)]
+        job_id = next(intent["id"] for intent in intents if intent.get("error", {}).get("code") == code)
+        read = await running.http.get(f"/v1/jobs/{job_id}")
+        assert code_of(refused) == code_of(again) == code_of(read) == code
+        assert refused.status_code == again.status_code == read.status_code == KINDS[ErrorCode(code)].status
+        for route in (paths["/v1/jobs"]["post"], paths["/v1/jobs/{job_id}"]["get"]):
+            assert f"`{code}`" in route["responses"][str(read.status_code)]["description"]
         assert len(server.targets) <= 2
     assert "job.submitted" not in (await running.types())[-4:]
     await until_forgotten(running)

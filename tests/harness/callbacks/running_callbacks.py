@@ -142,7 +142,13 @@ async def accept(
     publisher: Publisher, site: ConvexSite, bucket: Bucket | None = None, video_id: str = "v1", tenant: str = TENANT
 ) -> VideoJob:
     """Store a callback as the gateway does when it accepts a video."""
-    callback = Callback(
+    callback = new_callback(site, video_id, tenant)
+    await EventStore(publisher.client, CALLBACKS.name).publish(callback.message(), after=0)
+    return VideoJob(publisher, callback, bucket, tenant)
+
+
+def new_callback(site: ConvexSite, video_id: str = "v1", tenant: str = TENANT) -> Callback:
+    return Callback(
         tenant=tenant,
         video_id=video_id,
         site_url=site.callback_url.removesuffix(PLAN_SUFFIX),
@@ -153,8 +159,6 @@ async def accept(
         upload_ids=(new_id("upl"),),
         accepted_at=datetime.now(UTC),
     )
-    await EventStore(publisher.client, CALLBACKS.name).publish(callback.message(), after=0)
-    return VideoJob(publisher, callback, bucket, tenant)
 
 
 @dataclass

@@ -26,6 +26,23 @@ URL_ERRORS: Final = (
     ErrorCode.URL_NOT_MEDIA,
     ErrorCode.URL_ANSWER_INVALID,
 )
+#: Why a job whose inputs are fetched is never submitted, by what was found in its files.
+FILE_ERRORS: Final = (
+    ErrorCode.UPLOAD_TOO_LARGE,
+    ErrorCode.UPLOAD_EMPTY,
+    ErrorCode.UPLOAD_CHECKSUM_MISMATCH,
+    ErrorCode.UPLOAD_ALREADY_ENDED,
+    ErrorCode.WRONG_INPUT_MEDIA,
+    ErrorCode.MEDIA_UNDECODABLE,
+    ErrorCode.MEDIA_NO_VIDEO,
+    ErrorCode.MEDIA_TOO_LARGE,
+    ErrorCode.ARCHIVE_UNREADABLE,
+    ErrorCode.ARCHIVE_UNSAFE,
+    ErrorCode.ARCHIVE_ENCRYPTED,
+    ErrorCode.ARCHIVE_NESTED,
+    ErrorCode.ARCHIVE_TOO_LARGE,
+    ErrorCode.ARCHIVE_EMPTY,
+)
 _EVERYWHERE: Final = ("0.0.0.0/0", "::/0")
 _FILENAME_CHARS: Final = 255
 _PLAIN_NAME: Final = "input"
