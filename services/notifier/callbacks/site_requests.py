@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from contracts.callback import PLAN_SUFFIX, Callback
+from kit.network.urls import parse_url
 
 Level = Literal["info", "success", "warning", "error", "debug"]
 Category = Literal["processing", "detection", "model", "court", "modal"]
@@ -122,12 +123,16 @@ def upload_url_of(answer: bytes) -> str:
     """Return the URL in the answer to ``generateUploadUrl``: ``{"uploadUrl": …}``, or the text alone in the plan.
 
     Raises:
-        AnswerError: there is none.
+        AnswerError: there is none, or it is not valid; the message does not contain it.
     """
     found = _json(answer)
     url = found.get("uploadUrl") if isinstance(found, dict) else found
     if not isinstance(url, str) or not url:
         raise AnswerError("it has no uploadUrl")
+    try:
+        parse_url(url)
+    except ValueError:
+        raise AnswerError("its uploadUrl is not a valid URL") from None
     return url
 
 
@@ -138,7 +143,8 @@ def storage_id_of(answer: bytes) -> str:
         AnswerError: there is none.
     """
     storage_id = _object(answer).get("storageId")
-    if not isinstance(storage_id, str) or not 1 <= len(storage_id) <= 500:
+    # Printable: half a surrogate pair could not be stored.
+    if not isinstance(storage_id, str) or not 1 <= len(storage_id) <= 500 or not storage_id.isprintable():
         raise AnswerError("it has no storageId")
     return storage_id
 

@@ -111,17 +111,32 @@ def test_an_entry_of_the_log_has_all_four_keys() -> None:
     assert body == {"videoId": "k57abc", "message": "done", "level": "success", "category": "court"}
 
 
+#: Half a surrogate pair, which cannot be stored.
+LONE = b'{"storageId": "\\ud800"}'
+
+
 def test_answers_are_checked() -> None:
     check_confirmation(b'{"success": true, "more": 1}')
     assert upload_url_of(b'{"uploadUrl": "https://a/b"}') == upload_url_of(b'"https://a/b"') == "https://a/b"
     assert storage_id_of(b'{"storageId": "kg1"}') == "kg1"
     deep = b"[" * 5000
-    for bad in (b"", b"null", b"[]", b"<html>", b'"x"', b'{"success": "true"}', b'{"storageId": 5}', b"\xff", deep):
+    for bad in (
+        b"",
+        b"null",
+        b"[]",
+        b"<html>",
+        b'"x"',
+        b'{"success": "true"}',
+        b'{"storageId": 5}',
+        b"\xff",
+        deep,
+        LONE,
+    ):
         with pytest.raises(AnswerError):
             check_confirmation(bad)
         with pytest.raises(AnswerError):
             storage_id_of(bad)
-    for bad in (b"", b"null", b"[]", b"{}", b'""', b'{"uploadUrl": null}', deep):
+    for bad in (b"", b"null", b"[]", b"{}", b'""', b'{"uploadUrl": null}', b'"http://[::1"', b'"x"', deep):
         with pytest.raises(AnswerError):
             upload_url_of(bad)
 
