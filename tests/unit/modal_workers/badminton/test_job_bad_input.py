@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.badminton.court.dimensions import NET_Y_M
+from modal_workers.badminton.court.dimensions import CORNERS_M, NET_Y_M
+from modal_workers.badminton.court.homography import project
 from modal_workers.badminton.report.results_schema import MatchResults
 from simulators.badminton.comparison import compare_with_truth
 from tests.harness.vision.badminton_jobs import film, run_job
@@ -129,6 +130,15 @@ def test_a_hand_that_shakes_is_taken_out(tmp_path: Path) -> None:
     done = run_job(video, tmp_path / "home", video_height_px=180)
     assert done.result.left_out_s < 0.5
     compared = compare_with_truth(done.results, truth)
+    (segment,) = done.results["segments"]
+    views = np.array(segment["frame_views"], float).reshape(-1, 3, 3)
+    here, there = (
+        np.stack([project(homography, CORNERS_M) for homography in homographies])
+        for homographies in (views, truth.image_from_court)
+    )
+    assert np.median(np.linalg.norm(here - there, axis=2)) < 1.2
+    # A camera taken for a still one would be wrong by the shake itself.
+    assert np.median(np.linalg.norm(there - np.median(there, axis=0), axis=2)) > 1.7
     assert all(np.nanmedian(player.position_error_m) < 0.4 for player in compared.players)
     boxes = done.results["tracks"]["players"][1]
     assert sum(value is not None for value in boxes["x_m"]) > 0.7 * len(boxes["x_m"])
