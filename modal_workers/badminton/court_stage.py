@@ -29,6 +29,8 @@ Picture = NDArray[np.uint8]
 
 #: Segments shorter than this show nothing that is worth a track.
 LEAST_SEGMENT_S: Final = 0.5
+#: Ratio of the sides beyond which no picture shows a whole court; scaled down, a side would have no pixels left.
+MOST_STRETCHED: Final = 8.0
 
 
 def find_courts(
@@ -76,10 +78,19 @@ def find_courts(
 
 
 def _size(video: Path, name: str) -> tuple[int, int]:
+    """Return width and height of the upright picture.
+
+    Raises:
+        SaccadeError: INPUT_UNREADABLE where there is no picture, COURT_NOT_FOUND where it is too narrow to show a court.
+    """
     reader = VideoReader(video, name)
     with closing(reader.decoded()) as decoded:
-        next(decoded, None)
-    return reader.facts.width_px, reader.facts.height_px
+        if next(decoded, None) is None:
+            raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"No frame of {name} can be decoded.")
+    width, height = reader.facts.width_px, reader.facts.height_px
+    if max(width, height) > MOST_STRETCHED * min(width, height):
+        raise SaccadeError(ErrorCode.COURT_NOT_FOUND, f"A picture of {width} × {height} pixels cannot show a court.")
+    return width, height
 
 
 def _some_pictures(video: Path, name: str) -> list[Picture]:
