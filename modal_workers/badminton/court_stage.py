@@ -81,7 +81,7 @@ def _size(video: Path, name: str) -> tuple[int, int]:
     """Return width and height of the upright picture.
 
     Raises:
-        SaccadeError: INPUT_UNREADABLE where there is no picture, COURT_NOT_FOUND where it is too narrow to show a court.
+        SaccadeError: INPUT_UNREADABLE where there is no picture, COURT_NOT_FOUND where it is a strip.
     """
     reader = VideoReader(video, name)
     with closing(reader.decoded()) as decoded:
