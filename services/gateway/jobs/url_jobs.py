@@ -94,15 +94,16 @@ class UrlJobs:
             return known
         new = known_id or new_id("job")
         intent = await self._intent(tenant, request, new)
-        if key and known_id is None and (claimed := await self._idempotency.claim(key, new)) != new:
-            # A concurrent request with the same key was first: its id counts.
-            fetches = [wanted.model_copy(update={"job_id": claimed}) for wanted in intent.fetches]
-            intent = intent.model_copy(update={"id": claimed, "fetches": fetches})
-        if not await self._intents.add(intent):
-            if known := await self._known(tenant, intent.id):
-                return known
-            raise SaccadeError(ErrorCode.BUS_UNAVAILABLE)
-        await self._carry_out(tenant, intent.id)
+        async with self._fetches.room(tenant, len(intent.fetches)):
+            if key and known_id is None and (claimed := await self._idempotency.claim(key, new)) != new:
+                # A concurrent request with the same key was first: its id counts.
+                fetches = [wanted.model_copy(update={"job_id": claimed}) for wanted in intent.fetches]
+                intent = intent.model_copy(update={"id": claimed, "fetches": fetches})
+            if not await self._intents.add(intent):
+                if known := await self._known(tenant, intent.id):
+                    return known
+                raise SaccadeError(ErrorCode.BUS_UNAVAILABLE)
+            await self._carry_out(tenant, intent.id)
         return AcceptedJob(intent.id, intent.inputs)
 
     async def submit(self, tenant: str, request: JobRequest, key: IdempotencyKey | None) -> Job:
@@ -214,7 +215,6 @@ class UrlJobs:
         ids, fetches = reserve_uploads(tenant, catalog.workload(request.workload), request.inputs, self._policy, job_id)
         reserved = frozenset(wanted.id for wanted in fetches)
         submitted, inputs = await self._jobs.prepare(tenant, replace(request, inputs=dict(ids)), reserved)
-        await self._fetches.check_room(tenant, len(fetches))
         return JobIntent(tenant=tenant, id=job_id, submitted=submitted, inputs=inputs, fetches=fetches)
 
     async def _carry_out(self, tenant: str, job_id: str) -> None:

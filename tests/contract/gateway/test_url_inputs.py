@@ -180,14 +180,15 @@ async def test_a_tenant_has_a_share_of_the_fetches_and_a_limit(servers: Servers,
     waiting = sending(answer(CLIP[:300], length=len(CLIP)), hold=True)
     narrow = LOOPBACK.model_copy(update={"at_once_per_tenant": 1, "pending_per_tenant": 2, "stall_s": 20.0})
     async with running_gateway(*servers, tmp_path, url_inputs=narrow) as running, file_server(waiting) as server:
-        created = [await running.http.post("/v1/uploads", json={"url": server.url(f"/{n}")}) for n in range(3)]
-        assert [one.status_code for one in created] == [201, 201, 429]
-        assert code_of(created[2]) == "rate_limited"
+        bodies = [{"url": server.url(f"/{n}")} for n in range(6)]
+        answers = await asyncio.gather(*(running.http.post("/v1/uploads", json=body) for body in bodies))
+        refused = [code_of(one) for one in answers if one.status_code == 429]
+        created = {one.json()["source"]["url"]: one.json()["id"] for one in answers if one.status_code == 201}
+        assert (len(created), refused) == (2, ["rate_limited"] * 4), "also of requests at the same time"
         await until_asked(server, 1)
-        await running.http.delete(f"/v1/uploads/{created[0].json()['id']}")
+        await running.http.delete(f"/v1/uploads/{created[server.url(server.targets[0])]}")
         await until_asked(server, 2)
-        assert server.targets == ["/0", "/1"]
-        await running.http.delete(f"/v1/uploads/{created[1].json()['id']}")
+        await running.http.delete(f"/v1/uploads/{created[server.url(server.targets[1])]}")
 
 
 async def test_of_two_gateways_only_one_fetches_a_file(servers: Servers, tmp_path: Path) -> None:

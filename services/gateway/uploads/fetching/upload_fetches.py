@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from nats.aio.client import Client
@@ -50,19 +52,30 @@ class UploadFetches:
         self._downloads: dict[str, asyncio.Task[UploadCompleted]] = {}
         #: Uploads of running tasks that have failed by now.
         self._stopped: set[str] = set()
+        #: Files of requests whose records are not stored yet, by tenant.
+        self._reserved: Counter[str] = Counter()
         self._changed = asyncio.Event()
         self._running = False
 
-    async def check_room(self, tenant: str, count: int) -> None:
-        """Check that a tenant may have ``count`` more files fetched.
+    @asynccontextmanager
+    async def room(self, tenant: str, count: int) -> AsyncIterator[None]:
+        """Reserve room for ``count`` more files of a tenant until their records are stored.
 
         Raises:
             SaccadeError: RATE_LIMITED; BUS_UNAVAILABLE.
         """
         limit = self._settings.pending_per_tenant
-        if await self._records.count(tenant, limit) + count > limit:
+        recorded = await self._records.count(tenant, limit)
+        if recorded + self._reserved[tenant] + count > limit:
             message = f"At most {limit} files are fetched or wait to be fetched for you."
             raise SaccadeError(ErrorCode.RATE_LIMITED, message, hint="Try again when some of them are complete.")
+        self._reserved[tenant] += count
+        try:
+            yield
+        finally:
+            self._reserved[tenant] -= count
+            if not self._reserved[tenant]:
+                del self._reserved[tenant]
 
     async def add(self, wanted: UploadFetch) -> Upload:
         """Store durably that a file is to be fetched, and return its upload; idempotent.

@@ -32,8 +32,8 @@ class UrlUploads:
         wanted = new_fetch(
             self._fetches.policy, tenant, upload_id or new_id("upl"), url, filename=filename, sha256=sha256
         )
-        await self._fetches.check_room(tenant, 1)
-        if key and upload_id is None:
-            claimed = await self._idempotency.claim(key, wanted.id)
-            wanted = wanted.model_copy(update={"id": claimed})
-        return await self._fetches.add(wanted)
+        async with self._fetches.room(tenant, 1):
+            if key and upload_id is None:
+                claimed = await self._idempotency.claim(key, wanted.id)
+                wanted = wanted.model_copy(update={"id": claimed})
+            return await self._fetches.add(wanted)
