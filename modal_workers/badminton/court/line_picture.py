@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from modal_workers.badminton.court.homography import Floats
 
-#: Width of the picture in which lines are searched; refinement works on the full size.
-WORKING_WIDTH_PX: Final = 960
 #: Standard deviations of the Gaussians whose second derivative finds ridges: lines of about 1 to 8 pixels.
 _SCALES_PX: Final = (1.0, 2.2)
 #: A ridge is at least this much brighter than both of its sides, in grey levels and in the picture's noise.

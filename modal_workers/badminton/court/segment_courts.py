@@ -5,7 +5,6 @@ Works through the segments as they are completed, so that no more than one segme
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -178,14 +177,6 @@ class SegmentCourts:
     @staticmethod
     def _without(segment: CameraSegment, code: CourtRefusal, text: str) -> SegmentCourt:
         return SegmentCourt(*_facts(segment), court=CourtNotFound(code, text), view=None)
-
-
-def courts_of_segments(segments: Iterable[CameraSegment], full_size: tuple[int, int]) -> list[SegmentCourt]:
-    """Return the segments of a video with their courts; ``full_size`` is (width, height) of the upright video."""
-    courts = SegmentCourts(full_size)
-    for segment in segments:
-        courts.add(segment)
-    return courts.finish()
 
 
 def _facts(segment: CameraSegment) -> tuple[int, int, float, float, Kind, bool]:
