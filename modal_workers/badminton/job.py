@@ -94,7 +94,10 @@ def _analyse(
     params: BadmintonParams, context: Context, court: CourtStage, tracks: TrackStage, backends: DetectionBackends
 ) -> tuple[Match, Analysis]:
     with context.stage("analyse"):
-        match = build_match(params.mode, court, tracks, backends)
+        match = build_match(
+            params.mode, court, tracks, backends, lambda share: context.progress(0.8 * share, "finding hits")
+        )
+        context.check()
         return match, analyse(match)
 
 

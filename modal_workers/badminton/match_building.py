@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from modal_workers.badminton.checkpoints import CourtStage, TrackStage
 from modal_workers.badminton.detection.backends import DetectionBackends
 from modal_workers.badminton.detection.stabilisation import players_in_frames, shuttle_in_frames
@@ -12,11 +14,22 @@ from modal_workers.badminton.rallies.segmentation import find_rallies
 from modal_workers.badminton.shuttle.shuttle_track import ShuttleTrack
 
 
-def build_match(mode: Mode, court: CourtStage, tracks: TrackStage, backends: DetectionBackends) -> Match:
-    """Find hits and rallies, and return all that the figures, the videos and the report are made from."""
+def build_match(
+    mode: Mode,
+    court: CourtStage,
+    tracks: TrackStage,
+    backends: DetectionBackends,
+    progress: Callable[[float], None] | None = None,
+) -> Match:
+    """Find hits and rallies, and return all that the figures, the videos and the report are made from.
+
+    ``progress`` is called with the share done (0 to 1); what it raises stops the work.
+    """
     size, courts, times_s = court.picture_size_px, court.courts, court.times.time_s
     players, shuttle = tracks.players, tracks.shuttle or ShuttleTrack.none(len(times_s))
-    contacts = judge_contacts(shuttle, players, times_s, courts, picture_size=size) if tracks.shuttle else []
+    contacts = []
+    if tracks.shuttle:
+        contacts = judge_contacts(shuttle, players, times_s, courts, picture_size=size, progress=progress)
     hits = [contact.hit for contact in contacts if contact.hit is not None]
     rallies = find_rallies(hits, shuttle, players, times_s, courts, mode=mode, picture_size=size, contacts=contacts)
     measured = players is not None and mode == "full"

@@ -8,7 +8,7 @@ hit from a bend that no shuttle can fly, and join both sides of a gap above the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
@@ -35,9 +35,16 @@ _FASTEST_HZ: Final = 36.0
 
 
 def find_flights(
-    track: ShuttleTrack, times_s: Floats, segments: SegmentFrames, picture_size: tuple[int, int]
+    track: ShuttleTrack,
+    times_s: Floats,
+    segments: SegmentFrames,
+    picture_size: tuple[int, int],
+    progress: Callable[[float], None] | None = None,
 ) -> list[FlightPiece]:
-    """Return the flights in order of time."""
+    """Return the flights in order of time.
+
+    ``progress`` is called with the share done (0 to 1) between them; what it raises stops the work.
+    """
     scale = picture_size[1] / REFERENCE_HEIGHT_PX
     pieces: list[FlightPiece] = []
     chain = 0
@@ -48,6 +55,8 @@ def find_flights(
             position = track.position_px[frames].astype(float)
             if len(frames) < FEWEST_POINTS:
                 continue
+            if progress is not None:
+                progress(int(frames[0]) / len(times_s))
             if camera is None:
                 cuts = cut_in_picture(times_s[frames], position, scale, _FLIGHT_COST)
                 found = [fit_piece(frames[low:high], times_s, position[low:high], chain) for low, high in cuts]

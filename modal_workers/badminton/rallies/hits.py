@@ -7,7 +7,7 @@ of a rally are judged together (forward-backward over the side that hit last).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -79,9 +79,10 @@ def judge_contacts(
     courts: SegmentFrames,
     *,
     picture_size: tuple[int, int],
+    progress: Callable[[float], None] | None = None,
 ) -> list[JudgedContact]:
-    """Return all contacts in order of time, with those that are hits."""
-    contacts = find_contacts(find_flights(track, times_s, courts, picture_size), times_s)
+    """Return all contacts in order of time, with those that are hits; ``progress`` as in ``find_flights``."""
+    contacts = find_contacts(find_flights(track, times_s, courts, picture_size, progress), times_s)
     reach = RacketReach(players, times_s) if players is not None and players.player_count else None
     pixels = _PIXELS_PER_METRE * picture_size[1] / REFERENCE_HEIGHT_PX
     evidence = [_evidence(contact, reach, pixels) for contact in contacts]

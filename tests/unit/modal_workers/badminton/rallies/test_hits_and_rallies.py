@@ -12,6 +12,7 @@ from modal_workers.badminton.rallies.rally import Hit, Rally
 from modal_workers.badminton.rallies.segmentation import find_rallies
 from modal_workers.badminton.shuttle.linking import link_shuttle
 from modal_workers.badminton.shuttle.shuttle_track import ShuttleTrack
+from modal_workers.runtime.context import Stopped
 from simulators.badminton.match_options import MatchOptions
 from simulators.badminton.match_truth import MatchTruth
 from simulators.badminton.match_video import match_truth
@@ -153,3 +154,21 @@ def test_an_empty_track_leads_to_movement(singles: Analysed) -> None:
         players, boxes_px=np.full_like(players.boxes_px, np.nan), position_m=np.full_like(players.position_m, np.nan)
     )
     assert find_rallies([], empty, nobody, truth.time_s, whole(truth), mode="full", picture_size=SIZE) == []
+
+
+def test_the_search_for_hits_tells_how_far_it_is_and_ends_when_it_is_stopped(singles: Analysed) -> None:
+    shares: list[float] = []
+
+    def progress(share: float) -> None:
+        shares.append(share)
+        if share > 0.5:
+            raise Stopped("by the test")
+
+    truth = singles.truth
+    with pytest.raises(Stopped):
+        judge_contacts(
+            singles.track, None, truth.time_s, whole(truth), picture_size=picture_size(truth), progress=progress
+        )
+    assert len(shares) > 1
+    assert shares == sorted(shares)
+    assert shares[-1] <= 1
