@@ -96,8 +96,12 @@ class CallbackStore:
 
     async def _read(self, subject: str) -> None:
         try:
-            for stored in await self._store.load(subject):
+            records = await self._store.load(subject)
+            for stored in records:
                 self._on_record(stored)
+            if not records:  # expired or purged: its follower would repeat its request without end
+                log.warning("callbacks: %s is no longer stored", subject)
+                self._forget(subject)
         except SaccadeError as error:
             log.warning("callbacks: %s", error)
             await asyncio.sleep(_RETRY_S)
@@ -118,13 +122,15 @@ class CallbackStore:
         known = self._active.get(callback.subject)
         if sequence <= (known.sequence if known else self._ended.get(callback.subject, 0)):
             return False
-        if known is not None:
-            for aggregate_id in (known.callback.job_id, *known.callback.upload_ids):
-                self._ids.pop(aggregate_id, None)
+        self._forget(callback.subject)
         if callback.outcome is not None:
-            self._active.pop(callback.subject, None)
             self._ended[callback.subject] = sequence
             return True
         self._active[callback.subject] = StoredCallback(callback, sequence)
         self._ids |= dict.fromkeys((callback.job_id, *callback.upload_ids), callback.subject)
         return True
+
+    def _forget(self, subject: str) -> None:
+        if known := self._active.pop(subject, None):
+            for aggregate_id in (known.callback.job_id, *known.callback.upload_ids):
+                self._ids.pop(aggregate_id, None)

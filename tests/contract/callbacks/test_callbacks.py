@@ -184,6 +184,21 @@ async def _attempts(job: VideoJob, attempts: int) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_a_callback_whose_record_is_gone_ends(running: RunningCallbacks, bus: Publisher) -> None:
+    """It has expired, or an operator has purged it: what was sent cannot be recorded any more."""
+    async with convex_site(dialect="plan") as site:
+        job = await accept(bus, site, video_id="purged")
+        await job.start()
+        await _is_followed(running, job)
+        await bus.client.jetstream().purge_stream(CALLBACKS.name, subject=job.callback.subject)
+        await accept(bus, site, video_id="kept")  # the stream does not end with what is missing
+        await job.fail()
+        async with asyncio.timeout(5):
+            while running.engine.store.find(job.callback.subject):
+                await asyncio.sleep(0.02)
+        assert len(site.statuses()) == 1
+
+
 async def test_each_answer_is_checked_and_each_request_repeated_on_schedule(
     running: RunningCallbacks, bus: Publisher, bucket: Bucket
 ) -> None:
