@@ -78,8 +78,13 @@ def refit(paths: Sequence[SpacePath], origins_s: Sequence[float], prior: Prior) 
     """Return the flights fitted again from other origins with other knowledge of their start, and the costs."""
     found: list[SpacePath] = []
     costs: list[float] = []
-    for start in range(0, len(paths), _BATCH):
-        rows = slice(start, start + _BATCH)
+    start = 0
+    while start < len(paths):
+        # Those of one camera together: after a cut another one sees the flights.
+        end = start + 1
+        while end < min(len(paths), start + _BATCH) and paths[end].camera is paths[start].camera:
+            end += 1
+        rows, start = slice(start, end), end
         some = list(zip(paths[rows], origins_s[rows], strict=True))
         sightings = _padded([(path.seen_s - origin, path.seen_px, path.weight) for path, origin in some])
         fits = fit_flights(sightings, some[0][0].camera, Prior(prior.mean[rows], prior.spread[rows]))
