@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from modal_workers.badminton.rallies.flight_model import Prior
+from modal_workers.badminton.rallies.flight_piece import SpacePath
 from modal_workers.badminton.rallies.flights import find_flights
-from modal_workers.badminton.rallies.space_flights import SpacePath, refit
+from modal_workers.badminton.rallies.space_flights import refit
 from modal_workers.badminton.shuttle.linking import link_shuttle
 from simulators.badminton.match_options import CameraName, MatchOptions
 from simulators.badminton.match_video import match_truth
