@@ -178,7 +178,8 @@ async def test_what_is_wrong_is_said_as_the_page_reads_it(served: tuple[RunningG
         assert await told("GET", "/api/video-url?videoId=k57d") == (404, "Video not found")
         assert (await told("GET", "/api/nothing"))[0] == 404
         assert (await told("GET", "/api/export/pdf"))[0] == 405
-        assert (await told("POST", "/api/export/pdf", content=b"[]"))[0] == 400
+        for body in (b"[]", b"{", b"{}", b'{"videoId": 5}', b'{"videoId": ""}', b"[" * 100_000, b"\xff"):
+            assert (await told("POST", "/api/export/pdf", content=body))[0] == 400
         assert (await told("POST", "/api/court-keypoints/manual/set", content=b" " * 300_000))[0] == 413
         sent = await http.post("/api/storage/upload", content=clip.read_bytes())
         video_id = sent.json()["storageId"]
