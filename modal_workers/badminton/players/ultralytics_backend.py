@@ -22,6 +22,7 @@ PACKAGE: Final = "ultralytics"
 MIN_CONFIDENCE: Final = 0.15
 #: ByteTrack associates detections down to this confidence with persons that it follows.
 TRACKED_MIN_CONFIDENCE: Final = 0.05
+_TO_CENTRES: Final = np.array([0.5, 0.5, 0.0], np.float32)
 
 
 class UltralyticsPoseBackend:
@@ -108,10 +109,12 @@ def weights_file(size: str, settings: BadmintonSettings) -> Path | None:
 def _persons(result: Any) -> Persons:
     boxes, keypoints = result.boxes, result.keypoints
     count = len(boxes)
+    # From the edges of pixels to centres, where (0, 0) is the first one's.
+    joints = np.asarray(keypoints.data.float().cpu(), np.float32).reshape(count, len(KEYPOINTS), 3) - _TO_CENTRES
     return Persons(
-        boxes_px=np.asarray(boxes.xyxy.float().cpu(), np.float32).reshape(count, 4),
+        boxes_px=np.asarray(boxes.xyxy.float().cpu(), np.float32).reshape(count, 4) - np.float32(0.5),
         confidence=np.asarray(boxes.conf.float().cpu(), np.float32),
-        keypoints_px=np.asarray(keypoints.data.float().cpu(), np.float32).reshape(count, len(KEYPOINTS), 3),
+        keypoints_px=joints,
     )
 
 
