@@ -67,6 +67,9 @@ class BadmintonEndpoint:
                 generation = record.generation + 1 if record else 1
                 if started is None:
                     started = await self._start(tenant, request, site, fingerprint, generation)
+                if record is not None and record.job_id != started.job_id:
+                    # Before the record forgets it: after a crash in between, the repeated request stops it again.
+                    await self._stop(tenant, record.job_id, record.upload_ids)
                 changed = Callback(
                     tenant=tenant,
                     video_id=request.videoId,
@@ -85,13 +88,8 @@ class BadmintonEndpoint:
                 await self._records.publish(changed.message(), after=sequence)
             except Conflict:
                 continue
-            replaced = dict(
-                ([(record.job_id, record.upload_ids)] if record else [])
-                + ([(started.job_id, _upload_ids(started))] if started else [])
-            )
-            replaced.pop(changed.job_id, None)
-            for job_id, upload_ids in replaced.items():
-                await self._stop(tenant, job_id, upload_ids)
+            if started is not None and started.job_id != changed.job_id:
+                await self._stop(tenant, started.job_id, _upload_ids(started))
             log.info("video %s: %s", changed.job_id, decision.name.lower(), extra={"tenant": tenant})
             return decision
         raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, "Too many other requests changed the video at the same time.")
