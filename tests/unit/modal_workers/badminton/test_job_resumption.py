@@ -109,6 +109,7 @@ def test_a_job_that_is_killed_between_two_stretches_repeats_few_frames_and_finds
 
 def test_a_stopped_job_ends_at_once_and_leaves_no_artifact_and_no_open_file(video: Path, tmp_path: Path) -> None:
     me = psutil.Process(os.getpid())
+    before = me.children()  # servers of other tests in this process
     for point in ("court 0.50", "detect 0.50", "track 0.50", "render 0.50", "report check"):
         reached: list[str] = []
 
@@ -124,4 +125,4 @@ def test_a_stopped_job_ends_at_once_and_leaves_no_artifact_and_no_open_file(vide
         assert saved == ({"processed.mp4"} if point == "report check" else set())
         opened = [file.path for file in me.open_files() if str(tmp_path) in file.path or file.path == str(video)]
         assert opened == []
-        assert me.children() == []
+        assert [child for child in me.children() if child not in before] == []
