@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.badminton.body.skeleton import COCO_KEYPOINTS, JOINTS
+from modal_workers.badminton.players.persons import KEYPOINTS
+from simulators.badminton.body.skeleton import JOINTS
 from simulators.badminton.bystanders import Bystander, make_bystanders
 from simulators.badminton.frame_times import frame_times
 from simulators.badminton.match_options import MatchOptions
@@ -52,7 +53,7 @@ def make_match(options: MatchOptions) -> FilmedMatch:
     pixel, depth = projected(matrices, joints)
     heights = [look.height_m * look.width for look in world.looks]
     boxes = np.array([person_boxes(p, d, camera.focal_px, h) for p, d, h in zip(pixel, depth, heights, strict=True)])
-    keypoints = pixel[:, :, : len(COCO_KEYPOINTS)]
+    keypoints = pixel[:, :, : len(KEYPOINTS)]
     size = (camera.width_px, camera.height_px)
     shuttle_px, shuttle_depth = projected(matrices, shuttle[None, :, None])
     shown = _inside(shuttle_px, shuttle_depth, size)[0, :, 0]
@@ -67,7 +68,7 @@ def make_match(options: MatchOptions) -> FilmedMatch:
         hips_m=joints[:, :, JOINTS["pelvis"], :2],
         speeds_mps=np.linalg.norm(world.velocities(times), axis=-1),
         keypoints_px=keypoints,
-        keypoints_visible=_inside(keypoints, depth[:, :, : len(COCO_KEYPOINTS)], size),
+        keypoints_visible=_inside(keypoints, depth[:, :, : len(KEYPOINTS)], size),
         boxes_px=cut_off(boxes.reshape(len(world.bodies), len(times), 4), size),
         bystander_boxes_px=_bystander_boxes(bystanders, matrices, times, camera),
         shuttle_m=shuttle,

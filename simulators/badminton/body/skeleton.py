@@ -12,28 +12,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from modal_workers.badminton.players.persons import KEYPOINTS
+
 Floats = NDArray[np.float64]
 
-#: The 17 keypoints of COCO, in its order.
-COCO_KEYPOINTS: Final = (
-    "nose",
-    "left_eye",
-    "right_eye",
-    "left_ear",
-    "right_ear",
-    "left_shoulder",
-    "right_shoulder",
-    "left_elbow",
-    "right_elbow",
-    "left_wrist",
-    "right_wrist",
-    "left_hip",
-    "right_hip",
-    "left_knee",
-    "right_knee",
-    "left_ankle",
-    "right_ankle",
-)
 #: Joints that are drawn only, after the keypoints.
 OTHER_JOINTS: Final = (
     "neck",
@@ -47,7 +29,7 @@ OTHER_JOINTS: Final = (
     #: 0.1 m from the racket head's centre, across it.
     "racket_side",
 )
-JOINTS: Final = {name: number for number, name in enumerate((*COCO_KEYPOINTS, *OTHER_JOINTS))}
+JOINTS: Final = {name: number for number, name in enumerate((*KEYPOINTS, *OTHER_JOINTS))}
 
 #: Shares of the body's height (Drillis and Contini, 1966).
 HIP_HEIGHT: Final = 0.52

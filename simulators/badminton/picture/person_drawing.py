@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from simulators.badminton.body.skeleton import COCO_KEYPOINTS, JOINTS
+from modal_workers.badminton.players.persons import KEYPOINTS
+from simulators.badminton.body.skeleton import JOINTS
 from simulators.badminton.picture.body_parts import draw_head, draw_racket, draw_torso
 from simulators.badminton.picture.figure import Figure, Outline, fixed
 from simulators.badminton.picture.looks import Look, scaled
@@ -177,7 +178,7 @@ def person_boxes(pixel: Floats, depth: Floats, focal_px: float, height_m: float)
     reach = BOX_REACH_M * height_m / 1.75 * focal_px / np.maximum(depth[..., BOX_JOINTS], 0.05)
     points = pixel[..., BOX_JOINTS, :]
     low, high = (points - reach[..., None]).min(axis=-2), (points + reach[..., None]).max(axis=-2)
-    behind = np.asarray((depth[..., : len(COCO_KEYPOINTS)] < 0.3).any(axis=-1))
+    behind = np.asarray((depth[..., : len(KEYPOINTS)] < 0.3).any(axis=-1))
     return np.where(np.expand_dims(behind, -1), np.nan, np.concatenate([low, high], axis=-1))
 
 
