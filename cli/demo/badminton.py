@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import sys
@@ -15,12 +14,13 @@ from saccade_client import Client, Job
 
 from cli.browser import open_in_browser
 from cli.connection import open_client
-from cli.demo.demo_server import demo_server, demo_url_option
+from cli.demo.demo_server import demo_server, demo_url_option, wait_for_interrupt
 from cli.demo.render_process import render_in_child
+from cli.jobs.download import download_artifacts
 from cli.jobs.follow import follow_job
 from cli.jobs.submission import check_job, find_workload, upload_inputs
 from cli.output import display_path, print_json, print_line, print_note, print_table
-from cli.progress_bar import format_duration, format_size, progress_bar
+from cli.progress_bar import format_duration, progress_bar
 from cli.settings import CommandSettings
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def badminton(
         with open_client(server) as client:
             job = _analyse(client, source / "match.mp4", silent=as_json)
             folder = data / "demo" / job.id
-            _download(client, job.id, folder, silent=as_json)
+            download_artifacts(client, job.id, folder, silent=as_json)
         compared = _compare(folder, source)
         took_s = time.monotonic() - began_s
         if as_json:
@@ -85,10 +85,7 @@ def badminton(
         if sys.stdout.isatty() and not as_json if opened is None else opened:
             open_in_browser((folder / "report.html").absolute().as_uri())
         if keep and started:
-            print_line(f"\nSaccade still runs at {server}. Press Ctrl-C to stop it.")
-            with contextlib.suppress(KeyboardInterrupt):
-                while True:
-                    time.sleep(3600)
+            wait_for_interrupt(f"Saccade still runs at {server}. Press Ctrl-C to stop it.")
 
 
 def _render(folder: Path, seed: int, duration_s: float, *, doubles: bool, silent: bool) -> None:
@@ -105,11 +102,6 @@ def _analyse(client: Client, video: Path, *, silent: bool) -> Job:
     inputs = upload_inputs(client, declared, files, silent=silent)
     job = client.submit(_WORKLOAD, inputs, metadata={"from": "saccade demo badminton"})
     return follow_job(client, job.id, silent=silent)
-
-
-def _download(client: Client, job_id: str, folder: Path, *, silent: bool) -> None:
-    with progress_bar("Downloading", silent=silent) as update:
-        client.download(job_id, folder, lambda done, total: update(done / total if total else 1.0, format_size(total)))
 
 
 def _compare(folder: Path, source: Path) -> MatchComparison:

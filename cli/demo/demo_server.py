@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from cli.embedded.attached_system import attached_system
 from cli.embedded.data_folder import running_url
 from cli.embedded.ports import is_free
 from cli.failure import Failure
+from cli.output import print_line
 from cli.settings import DEFAULT_PORT
 
 
@@ -56,3 +58,11 @@ def demo_server(url: str | None, data: Path) -> Iterator[tuple[str, bool]]:
                 )
             raise
         yield server, True
+
+
+def wait_for_interrupt(message: str) -> None:
+    """Print a message and wait until Ctrl-C: what a demo started keeps running."""
+    print_line(f"\n{message}")
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import time
 from pathlib import Path
@@ -12,13 +11,14 @@ import click
 from saccade_client import Client, Job
 
 from cli.connection import open_client
-from cli.demo.demo_server import demo_server, demo_url_option
+from cli.demo.demo_server import demo_server, demo_url_option, wait_for_interrupt
 from cli.demo.ground_truth import TrueLapTimes, curve_errors, figures, true_loss_s
 from cli.demo.render_laps import render_laps
+from cli.jobs.download import download_artifacts
 from cli.jobs.follow import follow_job
 from cli.jobs.submission import check_job, find_workload, upload_inputs
 from cli.output import display_path, print_json, print_line, print_note, print_table
-from cli.progress_bar import format_duration, format_size, progress_bar
+from cli.progress_bar import format_duration
 from cli.settings import CommandSettings
 
 _WORKLOAD: Final = "lap_compare"
@@ -85,7 +85,7 @@ def demo(
         with open_client(server) as client:
             job = _compare(client, laps, clock, silent=as_json)
             folder = data / "demo" / job.id
-            _download(client, job.id, folder, silent=as_json)
+            download_artifacts(client, job.id, folder, silent=as_json)
         result = job.result
         assert result is not None
         clock.lap("download")
@@ -96,10 +96,7 @@ def demo(
             print_line(f"\n{job.headline}.\n")
             _show(result, truth, folder, clock)
         if keep and started:
-            print_line(f"\nSaccade still runs at {server}. Press Ctrl-C to stop it.")
-            with contextlib.suppress(KeyboardInterrupt):
-                while True:
-                    time.sleep(3600)
+            wait_for_interrupt(f"Saccade still runs at {server}. Press Ctrl-C to stop it.")
 
 
 def _compare(client: Client, laps: tuple[Path, Path, Path], clock: _Stopwatch, *, silent: bool) -> Job:
@@ -112,11 +109,6 @@ def _compare(client: Client, laps: tuple[Path, Path, Path], clock: _Stopwatch, *
     job = follow_job(client, job.id, silent=silent)
     clock.lap("compare")
     return job
-
-
-def _download(client: Client, job_id: str, folder: Path, *, silent: bool) -> None:
-    with progress_bar("Downloading", silent=silent) as update:
-        client.download(job_id, folder, lambda done, total: update(done / total if total else 1.0, format_size(total)))
 
 
 def _show(result: dict[str, Any], truth: TrueLapTimes, folder: Path, clock: _Stopwatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import time
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import click
 import httpx
 
 from cli.browser import show_page
-from cli.demo.demo_server import demo_server, demo_url_option
+from cli.demo.demo_server import demo_server, demo_url_option, wait_for_interrupt
 from cli.demo.virtual_arm import HEIGHT_PX, WIDTH_PX, StreamingArm, virtual_arm
 from cli.failure import Failure
 from cli.output import display_path, print_json, print_line, print_note
@@ -85,10 +84,7 @@ def live(
         else:
             _show(ended, truth_db, path, streamed)
         if keep and started:
-            print_line(f"\nThe page stays at {page}. Press Ctrl-C to stop Saccade.")
-            with contextlib.suppress(KeyboardInterrupt):
-                while True:
-                    time.sleep(3600)
+            wait_for_interrupt(f"The page stays at {page}. Press Ctrl-C to stop Saccade.")
 
 
 def _follow(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import shutil
 import sys
@@ -16,11 +15,12 @@ from saccade_client import Client, Job
 
 from cli.browser import open_in_browser
 from cli.connection import open_client
-from cli.demo.demo_server import demo_server, demo_url_option
+from cli.demo.demo_server import demo_server, demo_url_option, wait_for_interrupt
 from cli.failure import Failure
+from cli.jobs.download import download_artifacts
 from cli.jobs.follow import follow_job
 from cli.output import display_path, print_json, print_line, print_table
-from cli.progress_bar import format_duration, format_size, progress_bar
+from cli.progress_bar import format_duration, progress_bar
 from cli.settings import CommandSettings
 
 _WORKLOAD: Final = "nerf"
@@ -108,10 +108,7 @@ def nerf(
             job = client.submit(_WORKLOAD, inputs, params, metadata={"from": "saccade demo nerf"})
             job = follow_job(client, job.id, silent=as_json)
             folder = data / "demo" / job.id
-            with progress_bar("Downloading", silent=as_json) as update:
-                client.download(
-                    job.id, folder, lambda done, total: update(done / total if total else 1.0, format_size(total))
-                )
+            download_artifacts(client, job.id, folder, silent=as_json)
         compared = _compare(folder, source, silent=as_json)
         took_s = time.monotonic() - began_s
         if as_json:
@@ -121,10 +118,7 @@ def nerf(
         if sys.stdout.isatty() and not as_json if opened is None else opened:
             open_in_browser((folder / "spin.html").absolute().as_uri())
         if keep and started:
-            print_line(f"\nSaccade still runs at {server}. Press Ctrl-C to stop it.")
-            with contextlib.suppress(KeyboardInterrupt):
-                while True:
-                    time.sleep(3600)
+            wait_for_interrupt(f"Saccade still runs at {server}. Press Ctrl-C to stop it.")
 
 
 def _check_installed() -> None:

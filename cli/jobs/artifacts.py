@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from cli.connection import open_client, server_options
+from cli.jobs.download import download_artifacts
 from cli.jobs.latest import find_job
 from cli.output import print_json, print_line, print_table
-from cli.progress_bar import format_size, progress_bar
+from cli.progress_bar import format_size
 
 
 @click.command()
@@ -36,13 +37,7 @@ def artifacts(job_id: str, download: Path | None, names: tuple[str, ...], url: s
                 ]
                 print_table(("NAME", "SIZE", "TYPE", "TITLE"), rows)
             return
-        with progress_bar("Downloading", silent=as_json) as update:
-            paths = client.download(
-                job_id,
-                download,
-                lambda done, total: update(done / total if total else 1.0, format_size(total)),
-                names=names or None,
-            )
+        paths = download_artifacts(client, job_id, download, names=names or None, silent=as_json)
     for path in paths:
         if as_json:
             print_json({"path": str(path.absolute())})

@@ -60,7 +60,6 @@ class FlightPiece:
     last_frame: int
     start_s: float
     end_s: float
-    point_count: int
     #: [5, 2]: coefficients of the powers of log(1 + (t - start) / SLOWING_S), in pixels.
     coefficients: Floats
     #: Number of the chain of pieces without a long gap between them.
@@ -102,4 +101,4 @@ def fit_piece(frames: Indices, times_s: Floats, position: Floats, chain: int) ->
     fitted = np.linalg.solve(powers.T @ powers + RIDGE, powers.T @ offset)
     fitted[0] += position[0]
     end_s = float(times_s[frames[-1]])
-    return FlightPiece(int(frames[0]), int(frames[-1]), start_s, end_s, len(frames), fitted, chain)
+    return FlightPiece(int(frames[0]), int(frames[-1]), start_s, end_s, fitted, chain)

@@ -7,13 +7,10 @@ the page's own script and style forbids everything else.
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any
 
 from modal_workers.badminton.analytics.analysis import Analysis
 from modal_workers.badminton.match import Match
@@ -21,6 +18,7 @@ from modal_workers.badminton.rendering.videos import RenderedVideos
 from modal_workers.badminton.report import page_sections as sections
 from modal_workers.badminton.report.page_data import page_data
 from modal_workers.badminton.wording import clock
+from modal_workers.footage.report_page import content_security_policy, script_json
 from modal_workers.footage.text_sprites import printable
 
 
@@ -31,7 +29,7 @@ def write_page(match: Match, analysis: Analysis, rendered: RenderedVideos, out_p
     name = escape(printable(facts.filename))
     rate = f"{facts.mean_rate_hz:.5g} Hz{', variable' if facts.variable_rate else ''}"
     page = Template(_asset("report.html")).substitute(
-        policy=_policy(style, script),
+        policy=content_security_policy(style, script),
         style=style,
         script=script,
         title=f"Badminton: {name}",
@@ -45,7 +43,7 @@ def write_page(match: Match, analysis: Analysis, rendered: RenderedVideos, out_p
         rallies=sections.rallies_html(match, analysis),
         gaps=sections.gaps_html(match),
         method=sections.method_html(match),
-        data=_json(page_data(match, analysis, rendered.plain_size)),
+        data=script_json(page_data(match, analysis, rendered.plain_size)),
         blocks=_block(rendered.plain),
     )
     out_path.write_text(page, encoding="utf-8")
@@ -58,24 +56,6 @@ def _asset(name: str) -> str:
 def _zone_shades() -> str:
     """Return the shades of the zones' cells: the policy forbids style attributes."""
     return "".join(f'.zones td[data-share="{share}"]{{--share:{share}}}\n' for share in range(81))
-
-
-def _policy(style: str, script: str) -> str:
-    """Return a policy that allows the page's own script and style, its video, and nothing else."""
-
-    def digest(text: str) -> str:
-        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-    return (
-        f"default-src 'none'; script-src {digest(script)}; style-src {digest(style)}; "
-        "img-src data:; media-src blob:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _json(value: Any) -> str:
-    """Return JSON that cannot close the script element around it."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _video_html(rendered: RenderedVideos) -> str:

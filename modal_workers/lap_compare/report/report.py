@@ -7,8 +7,6 @@ page's own script and style forbids everything else.
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from html import escape
 from importlib.resources import files
@@ -19,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from modal_workers.footage.h264_writer import shrink_video
+from modal_workers.footage.report_page import content_security_policy, script_json
 from modal_workers.footage.text_sprites import printable
 from modal_workers.lap_compare import wording
 from modal_workers.lap_compare.comparison import Comparison, Floats, Opportunity, Sector
@@ -58,10 +57,10 @@ def write_report(
     embedded = _embedded(overlay, clips, scratch, check)
     style, script = _asset("report.css"), _asset("report.js")
     page = Template(_asset("report.html")).substitute(
-        policy=_policy(style, script),
+        policy=content_security_policy(style, script),
         style=style,
         script=script,
-        data=_json(_curves(comparison)),
+        data=script_json(_curves(comparison)),
         videos="\n".join(embedded.values()),
         overlay=_overlay_html("overlay" in embedded),
         noscript=_noscript_html(figure),
@@ -76,24 +75,6 @@ def write_report(
 
 def _asset(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _policy(style: str, script: str) -> str:
-    """Return a policy that allows the page's own script and style, its images and videos, and nothing else."""
-
-    def digest(text: str) -> str:
-        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-    return (
-        f"default-src 'none'; script-src {digest(script)}; style-src {digest(style)}; "
-        "img-src data:; media-src blob:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _json(value: Any) -> str:
-    """Return JSON that cannot close the script element around it."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _curves(comparison: Comparison) -> dict[str, Any]:

@@ -7,7 +7,7 @@ as its reader: the page is sandboxed, so its origin is none, and it may connect 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Final
@@ -20,6 +20,7 @@ from kit.auth.api_keys import Authenticator, Principal
 from kit.auth.tickets import Tickets
 from kit.bucket import Bucket, ObjectMissing
 from services.gateway.artifacts.service import ArtifactLocation, ArtifactService
+from services.gateway.object_body import closing_body
 
 #: Where no API key is needed, nor is a ticket: the pages keep their addresses.
 _NO_TICKET: Final = "local"
@@ -79,7 +80,7 @@ class ArtifactPages:
             await open_object.aclose()
             return Response(headers=headers, media_type=location.media_type)
         return StreamingResponse(
-            _closing(open_object, opened.chunks()), headers=headers, media_type=location.media_type
+            closing_body(opened.chunks(), open_object), headers=headers, media_type=location.media_type
         )
 
 
@@ -101,9 +102,3 @@ def _policy(presigned_url: str) -> str:
             "form-action 'none'",
         )
     )
-
-
-async def _closing(open_object: AsyncExitStack, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    async with open_object:
-        async for chunk in body:
-            yield chunk

@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.session import Session, job_id_of_session
 from kit.bucket import Bucket, ObjectMissing, OpenObject
+from services.gateway.object_body import closing_body
 from services.gateway.sessions.ply_cut import PlyCut, cut_ply
 
 MEDIA_TYPE: Final = "application/octet-stream"
@@ -54,7 +55,7 @@ class PlyDownload:
             "Content-Length": str(size_bytes),
             "Content-Disposition": f'attachment; filename="{session.id}.ply"',
         }
-        return StreamingResponse(_closing(open_object, body), headers=headers, media_type=MEDIA_TYPE)
+        return StreamingResponse(closing_body(body, open_object), headers=headers, media_type=MEDIA_TYPE)
 
 
 async def _plan_cut(opened: OpenObject, chunks: AsyncIterator[bytes], rows: int) -> tuple[PlyCut, bytes]:
@@ -79,12 +80,6 @@ async def _cut_body(cut: PlyCut, beginning: bytes, chunks: AsyncIterator[bytes])
             raise SaccadeError(_E.STORAGE_UNAVAILABLE, "The worker's PLY is shorter than its header says.")
         yield chunk[:remaining]
         remaining -= len(chunk)
-
-
-async def _closing(open_object: AsyncExitStack, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    async with open_object:
-        async for chunk in body:
-            yield chunk
 
 
 def _etag(stored_etag: str, max_splats: int | None) -> str:

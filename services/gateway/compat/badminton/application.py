@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,6 +38,7 @@ from services.gateway.compat.badminton.videos.keypoints import checked_keypoints
 from services.gateway.compat.badminton.videos.video_changes import VideoChanges
 from services.gateway.compat.badminton.videos.video_rows import Video
 from services.gateway.compat.badminton.videos.video_service import Videos
+from services.gateway.object_body import closing_body
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -213,7 +213,7 @@ class BadmintonRoutes:
         """Pass a file of the video's job on, in pieces."""
         opened, stack = await self._results.opened(await self._asked_video(request, caller), name)
         headers = {"Content-Length": str(opened.size_bytes)}
-        return StreamingResponse(_closing(opened.chunks(), stack), 200, headers, "application/json")
+        return StreamingResponse(closing_body(opened.chunks(), stack), 200, headers, "application/json")
 
 
 _Handler = Callable[[Request, Principal], Awaitable[Response]]
@@ -247,12 +247,6 @@ class _Cors:
             await send(message)
 
         await self._app(scope, receive, send_with_cors)
-
-
-async def _closing(chunks: AsyncIterator[bytes], stack: AsyncExitStack) -> AsyncIterator[bytes]:
-    async with stack:
-        async for chunk in chunks:
-            yield chunk
 
 
 def _error(error: SaccadeError) -> JSONResponse:

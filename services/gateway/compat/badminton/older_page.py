@@ -24,6 +24,7 @@ from services.gateway.compat.badminton.videos.video_changes import VideoChanges,
 from services.gateway.compat.badminton.videos.video_log import video_entries
 from services.gateway.compat.badminton.videos.video_rows import Video, row
 from services.gateway.compat.badminton.videos.video_service import Videos
+from services.gateway.object_body import closing_body
 
 #: Time after which a call that waits looks whether its client is still there.
 _LOOK_S: Final = 5.0
@@ -76,7 +77,7 @@ class OlderPage:
     async def results(self, request: Request, caller: Principal) -> Response:
         """Return the results file, which contains the skeletons too."""
         opened, stack = await self._results.opened(await self._video(request, caller), RESULTS)
-        return StreamingResponse(_closing(opened, stack), media_type="application/json")
+        return StreamingResponse(closing_body(opened.chunks(), stack), media_type="application/json")
 
     async def original(self, request: Request, caller: Principal) -> Response:
         """Redirect to the uploaded file."""
@@ -159,15 +160,9 @@ async def _analysis(video: Video, opened: OpenObject, stack: AsyncExitStack) -> 
     """Yield the answer to a call that has waited for the results."""
     head = {"video_id": video.upload.id, "status": "completed", "result": None}
     yield json.dumps(head).removesuffix("null}").encode()
-    async for chunk in _closing(opened, stack):
+    async for chunk in closing_body(opened.chunks(), stack):
         yield chunk
     yield b"}"
-
-
-async def _closing(opened: OpenObject, stack: AsyncExitStack) -> AsyncIterator[bytes]:
-    async with stack:
-        async for chunk in opened.chunks():
-            yield chunk
 
 
 async def _answer_pings(socket: WebSocket) -> None:
