@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -29,6 +29,8 @@ class Assignment(BaseModel):
     inputs: dict[str, list[JobInput]]
     #: Pipeline, stage and shard that the job belongs to.
     part_of: PartOf | None = None
+    #: ``caller``: the worker runs on the Modal account of the session's caller, who pays for it.
+    account: Literal["caller"] | None = None
 
     @property
     def output_job_id(self) -> str:

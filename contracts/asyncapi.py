@@ -1,6 +1,6 @@
-"""AsyncAPI document of the events, generated from the event classes and the table of streams.
+"""AsyncAPI document of the events and commands, from their classes and the tables of streams and commands.
 
-Publishers and subscribers are listed here for external readers; a test compares the lists with the code.
+Publishers, subscribers and reactions are listed here for external readers; tests compare the lists with the code.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 import contracts.events  # noqa: F401 - registers every event class
+from contracts.asyncapi_commands import answer_models, command_channels, command_messages, command_operations
+from contracts.commands import COMMANDS
+from contracts.consumers import consumer_name
 from contracts.events.base import (
     ADVISORY,
     CONTENT_TYPE,
@@ -29,6 +32,12 @@ PUBLISHERS: Final[dict[str, tuple[str, ...]]] = {
     "upload.created": ("gateway",),
     "upload.completed": ("gateway",),
     "upload.failed": ("gateway",),
+    "rule.created": ("gateway",),
+    "rule.updated": ("gateway", "dispatcher"),
+    "rule.deleted": ("gateway",),
+    "rule.skipped": ("dispatcher",),
+    "group.upload_added": ("dispatcher",),
+    "group.closed": ("dispatcher",),
     "job.submitted": ("gateway", "dispatcher"),
     "job.queued": ("dispatcher",),
     "job.starting": ("dispatcher",),
@@ -54,12 +63,22 @@ PUBLISHERS: Final[dict[str, tuple[str, ...]]] = {
     "session.frame_acked": ("worker",),
     "session.progressed": ("worker",),
     "session.chunk_exported": ("worker",),
-    "session.text": (),
+    "session.text": ("worker",),
+    "session.text_delta": ("worker",),
+    "session.alert": ("worker",),
+    "session.prompt_requested": ("gateway",),
+    "session.cancel_requested": ("gateway",),
     "session.stopped": ("gateway",),
     "session.failed": ("gateway",),
+    "budget.set": ("gateway", "dispatcher"),
+    "budget.removed": ("gateway",),
+    "erasure.completed": ("dispatcher",),
+    "budget.warned": ("dispatcher",),
+    "budget.exhausted": ("dispatcher",),
     "webhook.delivered": ("notifier",),
     "webhook.failed": ("notifier",),
     "webhook.redelivery_requested": ("notifier",),
+    "replay.delivery_attempted": ("notifier",),
     "webhook.disabled": ("notifier",),
 }
 #: Subjects that each service subscribes to.
@@ -68,13 +87,16 @@ SUBSCRIPTIONS: Final[dict[str, tuple[str, ...]]] = {
     "dispatcher": (LIVE_EVENTS, "saccade.prog.*.job.*.progressed"),
     "notifier": (LIVE_EVENTS, LIVE_PROGRESS, LIVE_DELIVERIES),
 }
+#: Events that each service reacts to, each by a durable consumer of its own.
+REACTIONS: Final[dict[str, tuple[str, ...]]] = {"dispatcher": ("upload.completed",)}
 
 _SCHEMAS: Final = "#/components/schemas/"
 _INTRODUCTION: Final = (
     "Every event is a CloudEvent 1.0 in structured JSON, encoded once: the bytes on NATS, in the `data:` line of a "
     "server-sent event and in the body of a webhook are the same. Durable events (`saccade.evt.…`) are never lost and "
     "have a position in one order, the cursor `<epoch>.<sequence>`; advisory events (`saccade.prog.…`) are progress: "
-    "only the newest matters. Fields may be added: ignore unknown fields."
+    "only the newest matters. Fields may be added: ignore unknown fields. Commands (`saccade.cmd.…`) are operators' "
+    "requests, answered by the command's own model or by a `CommandError`."
 )
 
 
@@ -122,7 +144,8 @@ def asyncapi_document() -> dict[str, Any]:
     Source: AsyncAPI 3.0.0; CloudEvents 1.0.2.
     """
     events = event_types()
-    models: list[type[BaseModel]] = [Envelope, *events.values()]
+    commanded = [model for command in COMMANDS for model in (command.request, *answer_models(command))]
+    models: list[type[BaseModel]] = [Envelope, *events.values(), *dict.fromkeys(commanded)]
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_SCHEMAS + "{model}")
     schemas = dict(sorted(definitions["$defs"].items()))
     for event in events.values():
@@ -136,10 +159,10 @@ def asyncapi_document() -> dict[str, Any]:
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": CONTENT_TYPE,
-        "channels": {name: _channel(event) for name, event in events.items()},
-        "operations": _operations(events),
+        "channels": {name: _channel(event) for name, event in events.items()} | command_channels(),
+        "operations": _operations(events) | command_operations(),
         "components": {
-            "messages": {name: _message(event) for name, event in events.items()},
+            "messages": {name: _message(event) for name, event in events.items()} | command_messages(),
             "schemas": schemas,
         },
     }
@@ -147,13 +170,15 @@ def asyncapi_document() -> dict[str, Any]:
 
 def _channel(event: type[EventData]) -> dict[str, Any]:
     stream = stream_of(event)
+    noun = event.type.partition(".")[0]
+    identity = f"Id of the {noun}, a UUIDv7 with a short prefix."
     return {
         "address": address_of(event),
         "title": event.type,
         "summary": summary_of(event),
         "parameters": {
             "tenant": {"description": f"Tenant that owns it; matches {TENANT_PATTERN}."},
-            "id": {"description": f"Id of the {event.type.partition('.')[0]}, a UUIDv7 with a short prefix."},
+            "id": {"description": "Name of the tenant, which has one budget." if noun == "budget" else identity},
         },
         "messages": {event.type: {"$ref": f"#/components/messages/{event.type}"}},
         "x-stream": {
@@ -197,6 +222,10 @@ def _operations(events: dict[str, type[EventData]]) -> dict[str, Any]:
         for name, event in events.items():
             if any(carries(pattern, event) for pattern in patterns):
                 operations[f"{service}.receive.{name}"] = _operation("receive", name, f"The {service} receives {name}.")
+    for service, names in REACTIONS.items():
+        for name in names:
+            operation = _operation("receive", name, f"The {service} reacts to each {name}, until that is done.")
+            operations[f"{service}.react.{name}"] = operation | {"x-consumer": consumer_name(service, name)}
     return operations
 
 

@@ -42,12 +42,16 @@ class ErrorCode(StrEnum):
     IDEMPOTENCY_KEY_INVALID = "idempotency_key_invalid"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     CURSOR_INVALID = "cursor_invalid"
+    POINT_IN_FUTURE = "point_in_future"
+    POINT_UNKNOWN = "point_unknown"
+    NOT_CREATED_YET = "not_created_yet"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     HOST_NOT_ALLOWED = "host_not_allowed"
     ORIGIN_NOT_ALLOWED = "origin_not_allowed"
+    READ_ONLY = "read_only"
     RATE_LIMITED = "rate_limited"
     # uploads
     UPLOAD_NOT_FOUND = "upload_not_found"
@@ -89,12 +93,29 @@ class ErrorCode(StrEnum):
     ARTIFACT_NOT_FOUND = "artifact_not_found"
     ARTIFACTS_NOT_READY = "artifacts_not_ready"
     SCRATCH_REMOVED = "scratch_removed"
+    # history
+    HISTORY_EXPIRED = "history_expired"
+    SEGMENT_DAMAGED = "segment_damaged"
+    # erasures
+    ERASURE_NOT_FOUND = "erasure_not_found"
+    ERASURE_BLOCKED = "erasure_blocked"
+    # budgets
+    BUDGET_EXCEEDED = "budget_exceeded"
+    BUDGET_NOT_FOUND = "budget_not_found"
+    # rules
+    RULE_NOT_FOUND = "rule_not_found"
+    TOO_MANY_RULES = "too_many_rules"
+    RULE_LIMIT_REACHED = "rule_limit_reached"
+    RULE_LOOP = "rule_loop"
     # live sessions
     SESSION_NOT_FOUND = "session_not_found"
     SESSION_ENDED = "session_ended"
     SESSION_NOT_STARTED = "session_not_started"
     SESSION_RECORD_EXPIRED = "session_record_expired"
     SESSIONS_NOT_CONFIGURED = "sessions_not_configured"
+    TOO_MANY_PROMPTS = "too_many_prompts"
+    ANSWER_SCHEMA_INVALID = "answer_schema_invalid"
+    PROMPTS_NOT_SUPPORTED = "prompts_not_supported"
     FRAME_EMPTY = "frame_empty"
     FRAME_TOO_LARGE = "frame_too_large"
     FRAME_UNREADABLE = "frame_unreadable"
@@ -108,6 +129,21 @@ class ErrorCode(StrEnum):
     TOO_MANY_WEBHOOKS = "too_many_webhooks"
     DELIVERY_NOT_FOUND = "delivery_not_found"
     WEBHOOKS_NOT_CONFIGURED = "webhooks_not_configured"
+    EMAIL_NOT_CONFIGURED = "email_not_configured"
+    # operators
+    DEAD_LETTER_NOT_FOUND = "dead_letter_not_found"
+    DEAD_LETTER_NOT_REDRIVABLE = "dead_letter_not_redrivable"
+    DEAD_LETTER_SETTLED = "dead_letter_settled"
+    DEAD_LETTERS_CHANGED = "dead_letters_changed"
+    DEAD_LETTER_PLAN_NOT_FOUND = "dead_letter_plan_not_found"
+    NO_STANDBY = "no_standby"
+    # replays
+    REPLAY_NOT_FOUND = "replay_not_found"
+    REPLAY_COUNT_DIFFERS = "replay_count_differs"
+    REPLAY_STATE_CONFLICT = "replay_state_conflict"
+    TOO_MANY_REPLAYS = "too_many_replays"
+    REPLAY_TARGET_REFUSED = "replay_target_refused"
+    SANDBOX_NOT_CONFIGURED = "sandbox_not_configured"
     # how a job fails: the input
     INPUT_UNREADABLE = "input_unreadable"
     CLIP_TOO_SHORT = "clip_too_short"
@@ -158,12 +194,16 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.IDEMPOTENCY_KEY_INVALID: _kind(400, "The Idempotency-Key is invalid", "Send 1 to 255 printable ASCII characters, for example a new UUID."),
     _C.IDEMPOTENCY_KEY_REUSED: _kind(409, "This Idempotency-Key was used before with another body", "Use a new key for a new request."),
     _C.CURSOR_INVALID: _kind(400, "The cursor is invalid", "Send next_cursor back unchanged, or omit the cursor."),
+    _C.POINT_IN_FUTURE: _kind(422, "This point of the history has not come yet", "Leave the point out to read the present state."),
+    _C.POINT_UNKNOWN: _kind(410, "The cursor belongs to another history", "The server was restored from a backup, or set up anew, since: name the point by its time."),
+    _C.NOT_CREATED_YET: _kind(404, "It did not exist yet at this point of the history", "Choose a later point; created_at of the problem is the earliest one."),
     _C.NOT_FOUND: _kind(404, "There is no such route or resource", "See /docs for the list of routes."),
     _C.METHOD_NOT_ALLOWED: _kind(405, "This route does not support the method", "See /docs for the methods of each route."),
     _C.UNAUTHENTICATED: _kind(401, "No valid API key", "Send Authorization: Bearer <key>."),
     _C.FORBIDDEN: _kind(403, "The API key has no permission for this", "Use a key with the scope that this route requires."),
     _C.HOST_NOT_ALLOWED: _kind(403, "This Host is not allowed", "Use the address that the server printed when it started."),
     _C.ORIGIN_NOT_ALLOWED: _kind(403, "This origin is not allowed", "Add the origin to the allowed origins in the settings."),
+    _C.READ_ONLY: _kind(403, "This server shows an imported window and changes nothing", "Send the request to the server that the window came from."),
     _C.RATE_LIMITED: _kind(429, "Too many requests", "Wait for the seconds in Retry-After and try again.", retryable=True),
     _C.UPLOAD_NOT_FOUND: _kind(404, "There is no such upload", "Create an upload with POST /v1/uploads."),
     _C.UPLOAD_NOT_COMPLETED: _kind(409, "The upload is not complete", "Send the bytes, then POST /v1/uploads/{id}/complete."),
@@ -202,11 +242,24 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.ARTIFACT_NOT_FOUND: _kind(404, "The job has no such artifact", "GET /v1/jobs/{id}/artifacts lists the artifacts of the job."),
     _C.ARTIFACTS_NOT_READY: _kind(409, "The artifacts of the job are not ready yet", "Wait for job.succeeded."),
     _C.SCRATCH_REMOVED: _kind(410, "The scratch files of the job were removed", "Submit a new job; the results of this one are still available."),
+    _C.HISTORY_EXPIRED: _kind(410, "These events are not stored any more", "Begin later: the message names the first event that is stored."),
+    _C.SEGMENT_DAMAGED: _kind(500, "A segment of the archive is missing or was changed", "Ask the operator to put the object that the message names back from a copy of the bucket (docs/archive.md)."),
+    _C.ERASURE_NOT_FOUND: _kind(404, "There is no such erasure", "Check the id: the answer to the request for it names it."),
+    _C.ERASURE_BLOCKED: _kind(409, "What is to be erased is still in use", "Cancel the jobs and sessions that the message names, wait until they have ended, and send the request again."),
+    _C.BUDGET_EXCEEDED: _kind(402, "The budget does not allow this", "GET /v1/budgets shows what is left and when the period ends; raise the budget with PUT /v1/budgets, or wait."),
+    _C.BUDGET_NOT_FOUND: _kind(404, "No budget is set", "Set one with PUT /v1/budgets."),
+    _C.RULE_NOT_FOUND: _kind(404, "There is no such rule", "GET /v1/rules lists your rules."),
+    _C.TOO_MANY_RULES: _kind(409, "You have reached the maximum number of rules", "Delete a rule that you do not need any more."),
+    _C.RULE_LIMIT_REACHED: _kind(429, "The rule has reached a limit", "Raise jobs_per_day with PATCH /v1/rules/{id}, or submit the job yourself."),
+    _C.RULE_LOOP: _kind(409, "The file is a result of this rule's own jobs", "Nothing needs to be done: a rule does not apply to its own results."),
     _C.SESSION_NOT_FOUND: _kind(404, "There is no such session", "Check the id; POST /v1/sessions opens a session."),
     _C.SESSION_ENDED: _kind(409, "The session has ended", "Open a new session with POST /v1/sessions."),
     _C.SESSION_NOT_STARTED: _kind(409, "The session has no result yet", "Send frames, then try again.", retryable=True),
     _C.SESSION_RECORD_EXPIRED: _kind(410, "The recorded input of the session has expired", "Telemetry is kept for 6 hours: export or replay a session within that time."),
     _C.SESSIONS_NOT_CONFIGURED: _kind(501, "Live sessions need NATS, which the workers of this server cannot reach", "Ask the operator to make NATS reachable for workers and to set GATEWAY_WORKER_BUS (docs/worker_access.md), or run workers locally."),
+    _C.TOO_MANY_PROMPTS: _kind(429, "Too many questions of this session wait for their answer", "Wait for the answers, then ask again.", retryable=True),
+    _C.ANSWER_SCHEMA_INVALID: _kind(422, "The JSON Schema of the answer cannot be used", "Send a JSON Schema of an object with typed properties, at most 8 KiB, without $ref to other documents."),
+    _C.PROMPTS_NOT_SUPPORTED: _kind(409, "The workload of this session takes no questions", "Open a session of a workload that describes video, such as vision_stream."),
     _C.FRAME_EMPTY: _kind(422, "The frame is empty", "Send one JPEG or PNG picture per request."),
     _C.FRAME_TOO_LARGE: _kind(413, "The frame is too large", "Send frames of at most 1,000 kB and 4096 pixels per side; JPEG at quality 85 is sufficient."),
     _C.FRAME_UNREADABLE: _kind(422, "The frame cannot be decoded", "Send a complete JPEG or PNG picture."),
@@ -219,6 +272,19 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.TOO_MANY_WEBHOOKS: _kind(409, "You have reached the maximum number of webhook endpoints", "Delete an endpoint that you do not need any more."),
     _C.DELIVERY_NOT_FOUND: _kind(404, "There is no such delivery", "GET /v1/webhooks/{id}/deliveries lists them. They are kept for 30 days."),
     _C.WEBHOOKS_NOT_CONFIGURED: _kind(501, "Webhooks are not configured on this server", "Ask the operator to set NOTIFIER_SECRET_KEY; until then use the event streams."),
+    _C.EMAIL_NOT_CONFIGURED: _kind(501, "This server sends no e-mail", "Ask the operator to set NOTIFIER_SMTP_HOST and NOTIFIER_SMTP_FROM (docs/messages.md), or choose another format."),
+    _C.DEAD_LETTER_NOT_FOUND: _kind(404, "There is no such dead letter", "`saccade dead-letters list` shows them. They are kept for 90 days, and deleted when they were handled again."),
+    _C.DEAD_LETTER_NOT_REDRIVABLE: _kind(409, "The dead letter cannot be handled again by a command", "Correct the cause, then discard the letter."),
+    _C.DEAD_LETTER_SETTLED: _kind(409, "The dead letter was settled before", "GET /v1/dead-letters/{id} says by whom. A further fault opens it again."),
+    _C.DEAD_LETTERS_CHANGED: _kind(409, "The dead letters are not as many as expected", "Look at them again, then send the number that is there now."),
+    _C.DEAD_LETTER_PLAN_NOT_FOUND: _kind(404, "No such plan", "Check the id that POST /v1/dead-letter-plans gave."),
+    _C.NO_STANDBY: _kind(409, "No other process can take the lease", "Start a second dispatcher, then rotate the lease."),
+    _C.REPLAY_NOT_FOUND: _kind(404, "There is no such replay", "GET /v1/replays lists those of the last 90 days."),
+    _C.REPLAY_COUNT_DIFFERS: _kind(409, "The replay has another number of events than you expected", "Read the plan (GET /v1/replays/{id}), then start it with its count, or plan anew."),
+    _C.REPLAY_STATE_CONFLICT: _kind(409, "The replay is in another state", "GET /v1/replays/{id} shows its state. A plan that has expired is planned anew."),
+    _C.TOO_MANY_REPLAYS: _kind(409, "Too many of your replays are running", "Wait until one has ended, or cancel one; paused replays count too."),
+    _C.REPLAY_TARGET_REFUSED: _kind(409, "The replay cannot be sent to this target", "Choose another target: sse, a file, a sandbox, or an endpoint whose format is cloudevents."),
+    _C.SANDBOX_NOT_CONFIGURED: _kind(501, "This server has no sandbox for replays", "Replay into sse, a file or a webhook, or ask the operator to set up the sandbox (docs/replays.md)."),
     _C.INPUT_UNREADABLE: _kind(422, "A video could not be decoded", "Check that the file plays to its end; repair it or encode it again with ffmpeg."),
     _C.CLIP_TOO_SHORT: _kind(422, "A clip is too short", "Send clips of at least two seconds."),
     _C.CLIP_STATIC: _kind(422, "Nothing moves in a clip", "Send a clip filmed from a moving car."),

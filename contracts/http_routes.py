@@ -9,8 +9,10 @@ from typing import Final, Literal
 #: Services that clients reach through the origin.
 RoutedService = Literal["gateway", "notifier"]
 
-_NOTIFIER: Final = re.compile(r"/v1/(?:events|tickets|webhooks(?:/.*)?|(?:jobs|sessions)/[^/]+/events)/?", re.DOTALL)
-_EVENT_STREAM: Final = re.compile(r"/v1/(?:events|(?:jobs|sessions)/[^/]+/events)/?")
+_NOTIFIER: Final = re.compile(
+    r"/v1/(?:events|tickets|webhooks(?:/.*)?|replays(?:/.*)?|(?:jobs|sessions)/[^/]+/events)/?", re.DOTALL
+)
+_EVENT_STREAM: Final = re.compile(r"/v1/(?:events|(?:jobs|sessions)/[^/]+/events|replays/[^/]+/(?:events|stream))/?")
 #: For operators, who read it at the services' own ports.
 _METRICS: Final = "/metrics"
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
 import uuid
+from datetime import UTC, datetime
 from typing import Final, Literal
 
-Prefix = Literal["job", "upl", "ses", "whk", "evt", "run", "req"]
+Prefix = Literal[
+    "job", "upl", "ses", "whk", "evt", "run", "req", "prm", "rul", "grp", "ops", "dlp", "rpl", "ers", "bak"
+]
 
 TENANT_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
@@ -33,6 +37,28 @@ def new_id(prefix: Prefix) -> str:
         | random_bits & (1 << 62) - 1
     )
     return f"{prefix}_{uuid.UUID(int=value)}"
+
+
+def derived_id(prefix: Prefix, first: str, *parts: str) -> str:
+    """Return the id that follows from other ids: always the same for the same ones, with the time of ``first``.
+
+    Two processes that decide the same thing so give its result the same id, and only one of them can store it.
+    """
+    uuid_text = first.partition("_")[2]
+    digest = int.from_bytes(hashlib.sha256("\n".join((prefix, first, *parts)).encode()).digest()[:10])
+    value = (
+        uuid.UUID(uuid_text).int >> 80 << 80
+        | 0x7 << 76
+        | (digest >> 64 & 0xFFF) << 64
+        | 0b10 << 62
+        | digest & (1 << 62) - 1
+    )
+    return f"{prefix}_{uuid.UUID(int=value)}"
+
+
+def time_of(made_id: str) -> datetime:
+    """Return the time that an id holds, in milliseconds: when it was made, or when the first of its origins was."""
+    return datetime.fromtimestamp((uuid.UUID(made_id.partition("_")[2]).int >> 80) / 1000, UTC)
 
 
 def is_id(text: str, prefix: Prefix) -> bool:

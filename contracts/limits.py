@@ -52,6 +52,8 @@ PICTURE_SIDE_PX: Final = 8192
 PHOTO_SIDE_PX: Final = 12_000
 PHOTO_PX: Final = 64_000_000
 METADATA_BYTES: Final = 4 * KIB
+#: Most rules of a tenant.
+RULES: Final = 100
 #: Free space on a disk that uploads leave for events, views and results; a disk with less is full.
 DISK_RESERVE_BYTES: Final = 64 * MIB
 
@@ -64,5 +66,9 @@ JOINT_SAMPLES: Final = 1000
 #: Time without a frame after which a live session ends, and maximum length of a session.
 SESSION_IDLE_S: Final = 300.0
 SESSION_LENGTH_S: Final = 4 * 3600.0
+#: Questions of a session that may wait for their answer; a question's length, characters; bytes of an answer's schema.
+SESSION_PROMPTS: Final = 16
+PROMPT_CHARS: Final = 2000
+ANSWER_SCHEMA_BYTES: Final = 8 * KIB
 #: Number of accepted frames after which a session exports a chunk.
 CHUNK_FRAMES: Final = 50

@@ -11,20 +11,25 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.base import EVENT_CLASSES, Envelope, decode_at
+from contracts.events.base import EVENT_CLASSES, Envelope, EventData, decode_at
 from contracts.events.session import (
     FrameTotals,
+    SessionAlert,
+    SessionCancelRequested,
     SessionChunkExported,
     SessionFailed,
     SessionOpened,
+    SessionPromptRequested,
     SessionReady,
     SessionResetRequested,
     SessionStarted,
     SessionStopped,
     SessionStopRequested,
+    SessionText,
     StopReason,
 )
-from contracts.ids import is_id
+from contracts.ids import is_id, new_id
+from contracts.limits import SESSION_PROMPTS
 from contracts.workload import Result
 
 
@@ -63,6 +68,13 @@ class Session:
     #: Sequence of the newest reset request; earlier frames do not count any more.
     reset_sequence: int = 0
     chunk: SessionChunkExported | None = None
+    #: The newest text and alert.
+    text: SessionText | None = None
+    alert: SessionAlert | None = None
+    #: Questions without an answer, oldest first.
+    prompts: tuple[SessionPromptRequested, ...] = ()
+    #: Sequence of the newest request to end the text that is being generated.
+    cancel_sequence: int = 0
     stopped: SessionStopped | None = None
     failed: SessionFailed | None = None
     #: Its model was discarded after its end, by a client of the replaced splat server.
@@ -180,6 +192,21 @@ def fold(session: Session | None, envelope: Envelope, sequence: int) -> Session 
             return replace(session, state=SessionState.STOPPED, finished_at=at, stopped=data)
         case SessionFailed():
             return replace(session, state=SessionState.FAILED, finished_at=at, failed=data)
+    return _fold_words(session, data, sequence)
+
+
+def _fold_words(session: Session, data: EventData | None, sequence: int) -> Session:
+    """Apply the texts and alerts of a worker that describes the video, and the requests to it."""
+    match data:
+        case SessionText():
+            unanswered = tuple(prompt for prompt in session.prompts if prompt.prompt_id != data.prompt_id)
+            return replace(session, text=data, prompts=unanswered)
+        case SessionAlert():
+            return replace(session, alert=data)
+        case SessionPromptRequested():
+            return replace(session, prompts=(*session.prompts, data))
+        case SessionCancelRequested():
+            return replace(session, cancel_sequence=sequence)
     return session
 
 
@@ -215,6 +242,34 @@ def request_reset(session: Session, by: str) -> SessionResetRequested:
     Raises:
         SaccadeError: SESSION_ENDED.
     """
+    _check_accepts(session)
+    return SessionResetRequested(by=by)
+
+
+def request_prompt(
+    session: Session, text: str, by: str, answer_schema: dict[str, Any] | None = None
+) -> SessionPromptRequested:
+    """Return a question about the live video, with a new id.
+
+    Raises:
+        SaccadeError: SESSION_ENDED; TOO_MANY_PROMPTS.
+    """
+    _check_accepts(session)
+    if len(session.prompts) >= SESSION_PROMPTS:
+        raise SaccadeError(ErrorCode.TOO_MANY_PROMPTS, f"{len(session.prompts)} questions of this session are waiting.")
+    return SessionPromptRequested(prompt_id=new_id("prm"), text=text, answer_schema=answer_schema, by=by)
+
+
+def request_text_cancel(session: Session, by: str) -> SessionCancelRequested:
+    """Return the request to end the text that is being generated.
+
+    Raises:
+        SaccadeError: SESSION_ENDED.
+    """
+    _check_accepts(session)
+    return SessionCancelRequested(by=by)
+
+
+def _check_accepts(session: Session) -> None:
     if session.state.ended or session.stop_requested:
         raise SaccadeError(ErrorCode.SESSION_ENDED, f"The session is {session.state}.")
-    return SessionResetRequested(by=by)

@@ -32,6 +32,12 @@ class Stream:
     persist_async: bool = False
     allow_message_ttl: bool = False
     allow_direct: bool = True
+    #: The server refuses to delete single messages, and to purge; neither can be lifted by an update of the stream.
+    append_only: bool = False
+    #: Positions in it are kept outside: by clients as cursors, by services in files. Its metadata holds its epochs.
+    has_lineage: bool = False
+    #: A backup has it. Without: what is only of use for hours, or while the process runs that wrote it.
+    in_backup: bool = True
 
 
 EVENTS: Final = Stream(
@@ -41,9 +47,11 @@ EVENTS: Final = Stream(
     max_bytes=16 * GIB,
     discard="old",
     republish="live",
+    has_lineage=True,
 )
 PROGRESS: Final = Stream(
     name="PROGRESS",
+    in_backup=False,
     subjects=("saccade.prog.>",),
     max_age_s=48 * _HOUR_S,
     max_bytes=1 * GIB,
@@ -56,6 +64,7 @@ PROGRESS: Final = Stream(
 #: Telemetry of robots and cameras, and the verdict on each frame: enough to replay a session with the same timing.
 TELEMETRY: Final = Stream(
     name="TELEMETRY",
+    in_backup=False,
     subjects=("saccade.tele.*.session.*.joints", "saccade.tele.*.session.*.frames", "saccade.tele.*.session.*.acks"),
     max_age_s=6 * _HOUR_S,
     max_bytes=8 * GIB,
@@ -67,6 +76,7 @@ DEADLETTERS: Final = Stream(
 #: One message per lease; it expires unless its holder renews it.
 LEASES: Final = Stream(
     name="LEASES",
+    in_backup=False,
     subjects=("saccade.lease.>",),
     max_age_s=1 * _HOUR_S,
     max_bytes=16 * MIB,
@@ -94,6 +104,17 @@ FETCHES: Final = Stream(
     max_per_subject=1,
     discard="new",
 )
+#: One message per upload rule and day: how many jobs the rule has submitted, and which of them may not be stored yet.
+#: Older than a week, a message is of no use: the dispatcher reads no upload that late.
+RULE_COUNTS: Final = Stream(
+    name="RULECOUNTS",
+    subjects=("saccade.cnt.>",),
+    max_age_s=7 * _DAY_S,
+    max_bytes=256 * MIB,
+    max_message_bytes=256 * KIB,
+    max_per_subject=1,
+    discard="new",
+)
 #: One message per webhook endpoint, with encrypted secrets; and the progress of the webhook sender.
 WEBHOOKS: Final = Stream(
     name="WEBHOOKS",
@@ -114,6 +135,7 @@ DELIVERIES: Final = Stream(
     max_message_bytes=64 * KIB,
     discard="old",
     republish="live",
+    has_lineage=True,
 )
 
 #: One message per video of a client of the replaced badminton system: where its results go, and what was delivered.
@@ -128,6 +150,49 @@ CALLBACKS: Final = Stream(
     republish="live",
 )
 
+#: One message per caption that a client of the replaced vision system uploads; the first one with an id is kept.
+CAPTIONS: Final = Stream(
+    name="CAPTIONS",
+    subjects=("saccade.cap.>",),
+    max_age_s=30 * _DAY_S,
+    max_bytes=1 * GIB,
+    max_message_bytes=160 * KIB,
+    discard="old",
+)
+
+#: One message per erasure that is not completed: it names what is erased, and is deleted with it.
+ERASURES: Final = Stream(
+    name="ERASURES",
+    subjects=("saccade.ers.>",),
+    max_age_s=0,
+    max_bytes=64 * MIB,
+    max_per_subject=1,
+    discard="new",
+)
+
+#: Audit log: who had what done, and why (contracts/audit.py). No age limit; when it is full, it refuses, and so does
+#: every command, because nothing is done that is not recorded.
+OPS: Final = Stream(
+    name="OPS",
+    subjects=("saccade.ops.>",),
+    max_age_s=0,
+    max_bytes=4 * GIB,
+    max_message_bytes=64 * KIB,
+    discard="new",
+    append_only=True,
+)
+
+#: Events that were replayed into a sandbox (contracts/sandbox.py): copies with marks, which nothing of Saccade reads.
+#: The newest one of a replay is its checkpoint. When it is full, it refuses: a replay has no holes.
+REPLAYS: Final = Stream(
+    name="REPLAYS",
+    in_backup=False,
+    subjects=("saccade.rpl.>",),
+    max_age_s=1 * _DAY_S,
+    max_bytes=2 * GIB,
+    discard="new",
+)
+
 STREAMS: Final = (
     EVENTS,
     PROGRESS,
@@ -136,9 +201,14 @@ STREAMS: Final = (
     LEASES,
     IDEMPOTENCY,
     FETCHES,
+    RULE_COUNTS,
     WEBHOOKS,
     DELIVERIES,
     CALLBACKS,
+    CAPTIONS,
+    ERASURES,
+    OPS,
+    REPLAYS,
 )
 
 #: Subject of the lease of the dispatcher that leads; its ``backends`` are what the workers have installed.

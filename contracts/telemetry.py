@@ -18,7 +18,8 @@ FRAME_SEQ: Final = "Frame-Seq"
 FRAME_CAPTURED: Final = "Frame-Captured-At"
 FRAME_CLOCK_OFFSET: Final = "Frame-Clock-Offset"
 FRAME_SOURCE: Final = "Frame-Source"
-#: Set by the gateway on a frame that it rejects: the message has no bytes, and the worker counts it.
+#: Set by the gateway on a frame that it refuses: the message has no bytes, and the worker counts it as rejected, or as
+#: dropped where the reason is the gateway's rate limit (``rate_limited``).
 FRAME_REFUSED: Final = "Frame-Refused"
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]

@@ -20,7 +20,7 @@ from contracts.session import (
     telemetry_request_subject,
     telemetry_subject,
 )
-from contracts.streams import EVENTS, LIVE_EVENTS, aggregate
+from contracts.streams import EVENTS, aggregate
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ def run_grant(tenant: str, job_id: str, run_id: str) -> BusGrant:
 def session_run_grant(tenant: str, session_id: str, run_id: str, replay_of: str | None = None) -> BusGrant:
     """Return the grant of one run of a session's worker: its job's grant, plus the session's events and telemetry.
 
-    The run may request the telemetry of its own session and of the session that it replays; the gateway delivers it to
-    a subject of the run. It may also reply with its clock, and receive the session's events.
+    The run may request the telemetry and the events of its own session, and of the session that it replays; the gateway
+    has them delivered to a subject of the run. It may also reply with its clock.
 
     Raises:
         ValueError: an id is malformed.
@@ -66,12 +66,10 @@ def session_run_grant(tenant: str, session_id: str, run_id: str, replay_of: str 
         publish=(
             *run_grant(tenant, job_id, run_id).publish,
             *_event_subjects(tenant, "session", session_id, SESSION_WORKER_VERBS, SESSION_WORKER_PROGRESS_VERBS),
-            _read_subject(tenant, "session", session_id),
             telemetry_subject(tenant, session_id, "acks"),
             *(telemetry_request_subject(tenant, run_id, recorded_id) for recorded_id in recorded),
         ),
         subscribe=(
-            LIVE_EVENTS.removesuffix("saccade.evt.>") + aggregate(tenant, "session", session_id),
             clock_subject(tenant, session_id),
             telemetry_delivery_subject(tenant, run_id, "*"),
         ),

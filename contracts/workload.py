@@ -121,6 +121,8 @@ class Workload:
     report: str = ""
     compute: Compute = field(default_factory=Compute)
     kind: Literal["job", "session", "pipeline", "stage"] = "job"
+    #: Whether a session's recorded inputs can be replayed into a new session.
+    replayable: bool = True
     max_attempts: int = 4
     deadline_s: float = 6 * 3600.0
     #: What the worker cannot run without: top-level Python modules, and programs by their absolute path. Of a pipeline:
@@ -132,3 +134,5 @@ class Workload:
     backends: Sequence[Backend] = ()
     #: Joints that a session's parameters name, with lower and upper limit in radians.
     joint_limits_rad: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    #: Whether a session's worker describes the video in text: it answers questions about it and can be cancelled.
+    takes_prompts: bool = False

@@ -1,6 +1,6 @@
 """All events. Importing this package registers every event class."""
 
-from contracts.events import delivery, job, session, upload
+from contracts.events import budget, delivery, erasure, job, rule, session, upload
 from contracts.events.base import Cursor, Envelope, EventData, Message, decode, encode, subject_of
 
 __all__ = [
@@ -8,10 +8,13 @@ __all__ = [
     "Envelope",
     "EventData",
     "Message",
+    "budget",
     "decode",
     "delivery",
     "encode",
+    "erasure",
     "job",
+    "rule",
     "session",
     "subject_of",
     "upload",

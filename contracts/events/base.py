@@ -135,13 +135,26 @@ def decode_at(subject: str, body: bytes) -> Envelope:
         ValueError: the bytes are not a valid event, or belong to another subject.
     """
     envelope = decode(body)
-    noun, _, verb = envelope.type.partition(".")
-    stored_subject = subject.removeprefix("live.")
-    if stored_subject not in (
-        subject_of(kind, envelope.tenant, noun, envelope.subject, verb) for kind in (DURABLE, ADVISORY, RECORD)
-    ):
+    if subject.removeprefix("live.") not in (_own_subject(kind, envelope) for kind in (DURABLE, ADVISORY, RECORD)):
         raise ValueError(f"an event {envelope.type} of {envelope.subject} does not belong to {subject}")
     return envelope
+
+
+def decode_at_kind(kind: str, subject: str, body: bytes) -> Envelope:
+    """Decode an envelope stored on a subject of one kind, and check that the subject matches.
+
+    Raises:
+        ValueError: the bytes are not a valid event, or belong to another subject.
+    """
+    envelope = decode(body)
+    if subject != _own_subject(kind, envelope):
+        raise ValueError(f"a record {envelope.type} of {envelope.subject} does not belong to {subject}")
+    return envelope
+
+
+def _own_subject(kind: str, envelope: Envelope) -> str:
+    noun, _, verb = envelope.type.partition(".")
+    return subject_of(kind, envelope.tenant, noun, envelope.subject, verb)
 
 
 #: A cursor, for OpenAPI and validation. 18 digits: a larger number would not fit into the 64 bits of a sequence.

@@ -8,7 +8,9 @@ from pydantic import AwareDatetime, Field
 
 from contracts.events.base import DURABLE, RECORD, EventData
 
-#: Reason of a failed attempt; ``http_status`` means a response that is neither 2xx nor a redirect.
+#: Reason of a failed attempt; ``http_status`` means a response that is neither 2xx nor a redirect. Of an e-mail:
+#: ``smtp_deferred`` and ``smtp_refused`` are replies of 4xx and 5xx to the message, ``smtp_auth_failed`` means that the
+#: mail server refused the operator's user or password.
 AttemptError = Literal[
     "timeout",
     "connect_failed",
@@ -18,6 +20,10 @@ AttemptError = Literal[
     "protocol_error",
     "redirected",
     "http_status",
+    "smtp_deferred",
+    "smtp_refused",
+    "smtp_auth_failed",
+    "email_not_configured",
 ]
 
 
@@ -33,8 +39,11 @@ class _Attempt(EventData):
     event_subject: str
     #: The event's sequence in EVENTS.
     sequence: int = Field(ge=1)
+    #: The epoch of EVENTS in which it has this sequence; None in records of an earlier version.
+    epoch: str | None = None
     #: From 1; redeliveries continue the count.
     attempt: int = Field(ge=1)
+    #: Status of the HTTP response, or code of the mail server's reply.
     status: int | None = None
     latency_ms: float = Field(ge=0)
     #: First kilobyte of the response, as text.
@@ -68,8 +77,37 @@ class WebhookRedeliveryRequested(EventData):
     endpoint_id: str
     #: Sequences in EVENTS; None for a range.
     sequences: list[int] | None = None
+    #: The epoch of EVENTS that the sequences belong to; None in requests of an earlier version.
+    epoch: str | None = None
     since_sequence: int | None = None
     until_sequence: int | None = None
+
+
+class ReplayDeliveryAttempted(EventData):
+    """A replay has sent one event to its endpoint, the only time; the newest record of a replay is its checkpoint."""
+
+    type: ClassVar[str] = "replay.delivery_attempted"
+    kind: ClassVar[Literal["evt", "prog", "dlv"]] = RECORD
+
+    endpoint_id: str
+    event_id: str
+    event_type: str
+    #: Id that the event is about.
+    event_subject: str
+    #: The event's sequence in EVENTS.
+    sequence: int = Field(ge=1)
+    #: Status of the HTTP response.
+    status: int | None = None
+    #: None when the receiver responded with 2xx.
+    error: AttemptError | None = None
+    latency_ms: float = Field(ge=0)
+    #: First kilobyte of the response, as text.
+    response_excerpt: str = ""
+    #: Scheme, host and port; the path may hold a secret.
+    url_origin: str
+    #: Events of the replay so far that the endpoint does not take, and attempts that failed, this one included.
+    skipped: int = Field(ge=0)
+    failed: int = Field(ge=0)
 
 
 class WebhookDisabled(EventData):

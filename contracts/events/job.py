@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from contracts.errors import ErrorBody
 from contracts.events.base import ADVISORY, DURABLE, EVENT_CLASSES, EventData
+from contracts.events.rule import JobRule
 from contracts.manifest import Artifact
 
 #: Reason why an attempt ended without a result; it decides what follows (services/dispatcher/attempts/retry.py).
@@ -78,6 +79,10 @@ class JobSubmitted(EventData):
     deadline: AwareDatetime
     #: Pipeline and stage of this job; None for an independent job.
     part_of: PartOf | None = None
+    #: ``caller``: the worker runs on the Modal account of the session's caller, who pays for it; no event names it.
+    account: Literal["caller"] | None = None
+    #: Rule that submitted the job for its uploads; None for a job that a client submitted.
+    rule: JobRule | None = None
 
 
 class JobQueued(EventData):
@@ -100,6 +105,8 @@ class JobStarting(EventData):
     #: Rung of the ladder of ``device``, from 0, and its price per second.
     rung: int = 0
     usd_per_s: float | None = None
+    #: Amount reserved from the tenant's budgets until the attempt ends; of a pipeline, for the jobs of its stages.
+    reserved_usd: float = Field(default=0.0, ge=0)
 
 
 class JobWaitingForGpu(EventData):

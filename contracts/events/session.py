@@ -57,6 +57,8 @@ class SessionOpened(EventData):
     metadata: dict[str, str] = Field(default_factory=dict)
     #: Session whose recorded input is replayed into this one.
     replay_of: str | None = None
+    #: ``caller``: the worker runs on the caller's own Modal account; no event names it.
+    account: Literal["caller"] | None = None
 
 
 class SessionReady(EventData):
@@ -135,16 +137,121 @@ class SessionChunkExported(EventData):
     figures: dict[str, Any]
 
 
+class ShownFrame(BaseModel):
+    """Frame that a model was shown."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    seq: int
+    captured_at_s: float
+
+
+class TextLatency(BaseModel):
+    """Parts of the time from the newest frame of a chunk to the end of its text, milliseconds."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    #: From the newest frame's arrival at the worker to the beginning of the inference.
+    queue_ms: float
+    prefill_ms: float
+    decode_ms: float
+    #: From the beginning of the inference to the first token.
+    first_token_ms: float
+    total_ms: float
+
+
 class SessionText(EventData):
-    """A worker has described the video in text."""
+    """A worker has described a chunk of the video in text, or answered a question about it."""
 
     type: ClassVar[str] = "session.text"
 
     run_id: str
+    #: Number of the chunk in the session, from 1.
     chunk: int
     text: str
     first_seq: int | None = None
     last_seq: int | None = None
+    source: str | None = None
+    #: The frames of the chunk that the model was shown, oldest first.
+    frames: list[ShownFrame] = Field(default_factory=list)
+    #: Frames since the chunk before that the model was not shown.
+    dropped: int = 0
+    #: Limits of the chunk, seconds since the session's first frame.
+    start_s: float | None = None
+    end_s: float | None = None
+    tokens: int | None = None
+    #: ``length``: cut off at the limit of tokens; ``error``: there is no text, ``error`` says why.
+    finish_reason: Literal["complete", "length", "cancelled", "error"] = "complete"
+    error: ErrorBody | None = None
+    latency: TextLatency | None = None
+    #: Version of the instruction and of the form of the prompt: a hash.
+    prompt_version: str | None = None
+    #: The question that this text answers.
+    prompt_id: str | None = None
+    #: The structured answer, where a schema was given and the text satisfies it.
+    answer: Any = None
+    #: Probability of each rule's condition in the frames of the chunk, by the rule's name; alerts follow from these.
+    rules: dict[str, float] = Field(default_factory=dict)
+    model: str | None = None
+    memory: str | None = None
+
+
+class SessionTextDelta(EventData):
+    """A worker has generated more of the text of a chunk. Advisory: ``session.text`` has the whole text."""
+
+    type: ClassVar[str] = "session.text_delta"
+    kind: ClassVar[Literal["evt", "prog", "dlv"]] = ADVISORY
+
+    run_id: str
+    chunk: int
+    #: Number of the delta in its chunk, from 1.
+    n: int
+    delta: str
+    #: The text of the chunk so far: it is complete also for readers that have missed a delta.
+    text: str
+    prompt_id: str | None = None
+
+
+class SessionAlert(EventData):
+    """A rule of the session has become true; not repeated while it stays true."""
+
+    type: ClassVar[str] = "session.alert"
+
+    run_id: str
+    #: Number of the alert in the session, from 1.
+    alert: int
+    rule: str
+    condition: str
+    chunk: int
+    #: Probability that the model gives the condition.
+    confidence: float
+    #: The text of the chunk.
+    text: str
+    source: str | None = None
+    #: The frames that back it: those of the chunks in which the condition was true, oldest first.
+    frames: list[ShownFrame] = Field(default_factory=list)
+    #: The newest of these frames, as a file of the session.
+    image: Artifact | None = None
+
+
+class SessionPromptRequested(EventData):
+    """A client has asked a question about the live video; the ``session.text`` with its ``prompt_id`` is the answer."""
+
+    type: ClassVar[str] = "session.prompt_requested"
+
+    prompt_id: str
+    text: str
+    #: JSON Schema of the answer.
+    answer_schema: dict[str, Any] | None = None
+    by: str
+
+
+class SessionCancelRequested(EventData):
+    """A client has asked for the end of the text that is being generated; the session goes on with the next chunk."""
+
+    type: ClassVar[str] = "session.cancel_requested"
+
+    by: str
 
 
 class SessionStopped(EventData):
@@ -169,8 +276,8 @@ class SessionFailed(EventData):
 
 
 #: Durable and advisory events that a worker publishes about its own session; the gateway publishes the rest.
-SESSION_WORKER_VERBS: Final = ("ready", "started", "chunk_exported", "text")
-SESSION_WORKER_PROGRESS_VERBS: Final = ("frame_acked", "progressed")
+SESSION_WORKER_VERBS: Final = ("ready", "started", "chunk_exported", "text", "alert")
+SESSION_WORKER_PROGRESS_VERBS: Final = ("frame_acked", "progressed", "text_delta")
 #: Verbs of all durable session events.
 SESSION_VERBS: Final = tuple(
     event_type.removeprefix("session.")

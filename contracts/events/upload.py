@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import ErrorBody
 from contracts.events.base import EventData
@@ -49,6 +49,10 @@ class UploadCreated(EventData):
     sha256: str | None = None
     multipart_id: str | None = None
     source: UploadSource | None = None
+    #: What the client says about the file; rules match on it.
+    metadata: dict[str, str] = Field(default_factory=dict)
+    #: Job whose result the file is, as the client says: no rule that had a part in this job applies to the file.
+    from_job: str | None = None
 
 
 class UploadCompleted(EventData):
