@@ -6,7 +6,7 @@ It can be deleted at any time, and is recreated when it is damaged or of another
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ class ProjectionFile:
             OSError, sqlite3.OperationalError: the folder cannot be written, or another process has the file open.
         """
         self._schema, self._version = schema, version
+        self._rewrite = False
+        self._holds: list[Callable[[], bool]] = []
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -57,6 +59,14 @@ class ProjectionFile:
             database.close()
             raise
         return database
+
+    def held(self) -> bool:
+        """Return whether nothing may be committed now: a process that starts again must read it again."""
+        return any(is_held() for is_held in self._holds)
+
+    def hold_while(self, is_held: Callable[[], bool]) -> None:
+        """Commit nothing while ``is_held`` returns True; what is written meanwhile is readable here all the same."""
+        self._holds.append(is_held)
 
     def reopen_in_memory(self) -> None:
         """Replace a file that cannot be written by an empty database in memory."""
@@ -95,17 +105,33 @@ class ProjectionFile:
         Raises:
             sqlite3.OperationalError: the disk does not accept it; the file must be opened again.
         """
-        self.write("COMMIT")
+        self._commit()
         self._database.execute("BEGIN IMMEDIATE")
 
+    def rewrite_at_commit(self) -> None:
+        """Write the file anew with the next commit.
+
+        Nothing of deleted and replaced rows is left in it or in its log then. SQLite keeps their bytes in free parts of
+        pages otherwise, also with ``secure_delete`` when it moves rows.
+        """
+        self._rewrite = True
+
+    def _commit(self) -> None:
+        self.write("COMMIT")
+        if self._rewrite:
+            self._database.execute("VACUUM")
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._rewrite = False
+
     def close(self) -> None:
-        """Commit the transaction and close.
+        """Commit the transaction, unless it is held, and close.
 
         Raises:
             sqlite3.OperationalError: the disk does not accept it; the rows are rebuilt at the next start.
         """
         try:
-            self.write("COMMIT")
+            if not self.held():
+                self._commit()
         finally:
             self._database.close()
 

@@ -7,6 +7,13 @@ from collections.abc import AsyncIterator
 
 from botocore.loaders import Loader
 
+from kit.imports import hidden
+
+with hidden("httpx"):  # only for another transport of aiobotocore; it is a seventh of the CPU time of a worker's start
+    from aiobotocore.session import get_session
+
+__all__ = ["get_session", "in_parts", "s3_loader"]
+
 
 class _S3Loader(Loader):  # type: ignore[misc] # botocore has no types
     """Reads botocore's descriptions of S3; botocore's own lists the folders of 400 services first."""

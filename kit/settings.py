@@ -120,12 +120,30 @@ class S3Settings(BaseSettings):
         return self
 
 
+class ArchiveSettings(BaseSettings):
+    """Archive of events in the bucket (docs/archive.md); where there is a bucket, there is an archive."""
+
+    model_config = SettingsConfigDict(env_prefix="ARCHIVE_", frozen=True, env_ignore_empty=True)
+
+    enabled: bool = True
+    #: Another bucket of the same server. Needed where everybody may read the bucket (S3_PUBLIC_URL): an archive holds
+    #: every tenant's events.
+    bucket: str = ""
+
+    def s3(self, settings: S3Settings) -> S3Settings | None:
+        """Return the settings of the archive's bucket; None where there is no archive."""
+        if not self.enabled or (settings.public_url and self.bucket in ("", settings.bucket)):
+            return None
+        return settings.model_copy(update={"bucket": self.bucket or settings.bucket, "public_url": ""})
+
+
 def invalid_settings(error: ValidationError) -> str:
     """Return what is wrong with settings in one line that names each environment variable; without their values."""
     found = []
     for fault in error.errors(include_input=False, include_url=False):
         message = fault["msg"].removeprefix("Value error, ")
-        variable = _variable(error.title, ".".join(map(str, fault["loc"])))
+        field, *inside = map(str, fault["loc"] or ("",))
+        variable = " ".join([_variable(error.title, field), *([f"({'.'.join(inside)})"] if inside else [])])
         found.append(f"{variable}: {message}" if variable else message)
     return "; ".join(found)
 
@@ -176,6 +194,13 @@ INHERITED: Final = (
     "WORKER_CATALOG",
     "WORKER_CACHE_FOLDER",
     "MODAL_VOLUME_CLEANUP_HOURS",
+    "ARCHIVE_ENABLED",
+    "ARCHIVE_BUCKET",
+    # Models of the vision stream: its worker must offer what the gateway accepts.
+    "VISION_MODEL",
+    "VISION_MODELS",
+    "VISION_WEIGHTS_FOLDER",
+    "VISION_DOWNLOAD",
 )
 
 

@@ -4,6 +4,9 @@ Without a keys file a service listens on loopback only, has one tenant, and chec
 that no web page can reach it, by DNS rebinding or otherwise. With one, every request needs
 ``Authorization: Bearer <id>.<secret>``. ``is_embedded`` is the one place that says whether callers may do what only the
 machine's own user may do.
+
+The scope ``operate`` lets a key operate what its tenant has: dead letters, replays, the audit log. A key of the tenant
+``_system`` has that scope alone, and operates every tenant; so does the user of this machine in embedded mode.
 """
 
 from __future__ import annotations
@@ -20,12 +23,13 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from contracts.audit import SYSTEM
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import TENANT_PATTERN
 
 log = logging.getLogger(__name__)
 
-ScopeName = Literal["read", "write"]
+ScopeName = Literal["read", "write", "operate"]
 
 LOCAL_TENANT: Final = "local"
 
@@ -37,8 +41,15 @@ class ApiKey(BaseModel):
 
     id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    tenant: str = Field(pattern=TENANT_PATTERN)
+    tenant: str = Field(pattern=rf"{TENANT_PATTERN}|^{SYSTEM}$")
     scopes: frozenset[ScopeName] = frozenset({"read", "write"})
+
+    @model_validator(mode="after")
+    def _operator_of_all(self) -> Self:
+        """Refuse a key that would own things as the tenant ``_system``, which no tenant is."""
+        if self.tenant == SYSTEM and self.scopes != {"operate"}:
+            raise ValueError(f"a key of the tenant {SYSTEM} has the scope operate alone")
+        return self
 
 
 _KEYS: Final = TypeAdapter(list[ApiKey])
@@ -57,6 +68,10 @@ class AuthSettings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     #: Origins whose pages may send requests, ``https://app.example.com``; ``*`` for all, with API keys only.
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    #: The events are a window of another system: they are shown, and nothing is worked on, sent or changed.
+    read_only: bool = False
+    #: Tenant of who calls a server without keys.
+    local_tenant: str = Field(default=LOCAL_TENANT, pattern=TENANT_PATTERN)
 
     @field_validator("allowed_hosts", "allowed_origins", mode="before")
     @classmethod
@@ -144,15 +159,33 @@ class Principal:
     tenant: str
     scopes: frozenset[ScopeName]
     key_id: str
+    #: The caller operates every tenant.
+    across_tenants: bool = False
+    read_only: bool = False
 
-    def require(self, scope: ScopeName) -> None:
-        """Check that the key has a scope.
+    def require(self, *scopes: ScopeName) -> None:
+        """Check that the key has one of these scopes, if any are named.
 
         Raises:
             SaccadeError: FORBIDDEN.
         """
-        if scope not in self.scopes:
-            raise SaccadeError(ErrorCode.FORBIDDEN, f"This API key has no scope {scope!r}.")
+        if scopes and self.read_only and "read" not in scopes:
+            raise SaccadeError(ErrorCode.READ_ONLY)
+        if scopes and self.scopes.isdisjoint(scopes):
+            raise SaccadeError(ErrorCode.FORBIDDEN, f"This API key has no scope {' or '.join(map(repr, scopes))}.")
+
+
+def _local(settings: AuthSettings) -> Principal:
+    """Return the caller of a server without keys; in embedded mode it is the user of this machine, who operates it."""
+    scopes: frozenset[ScopeName] = frozenset({"read", "write", "operate"} if settings.embedded else {"read", "write"})
+    return Principal(
+        settings.local_tenant, scopes, LOCAL_TENANT, across_tenants=settings.embedded, read_only=settings.read_only
+    )
+
+
+def _principal(key: ApiKey, settings: AuthSettings) -> Principal:
+    across_tenants = key.tenant == SYSTEM
+    return Principal(key.tenant, key.scopes, key.id, across_tenants=across_tenants, read_only=settings.read_only)
 
 
 class Authenticator:
@@ -166,6 +199,7 @@ class Authenticator:
         """
         self._file = settings.api_keys_file
         self._settings = settings
+        self._local = _local(settings)
         self._keys: dict[str, ApiKey] = {}
         self._file_version: tuple[int, int] | None = None
         if self._file:
@@ -176,14 +210,15 @@ class Authenticator:
         """Whether requests need an API key."""
         return self._file is not None
 
-    def authenticate(self, headers: Mapping[str, str], scope: ScopeName | None = None) -> Principal:
-        """Return the caller of a request and check that its key has a scope.
+    def authenticate(self, headers: Mapping[str, str], *scopes: ScopeName) -> Principal:
+        """Return the caller of a request and check that its key has one of these scopes, if any are named.
 
         Raises:
             SaccadeError: UNAUTHENTICATED; FORBIDDEN.
         """
         if self._file is None:
-            return Principal(LOCAL_TENANT, frozenset({"read", "write"}), LOCAL_TENANT)
+            self._local.require(*scopes)
+            return self._local
         self._reload_if_changed(self._file)
         kind, _, bearer = headers.get("authorization", "").partition(" ")
         key_id, _, secret = bearer.strip().partition(".")
@@ -193,18 +228,17 @@ class Authenticator:
         matches = hmac.compare_digest(digest, key.sha256 if key else "0" * 64)
         if kind.lower() != "bearer" or not matches or key is None:
             raise SaccadeError(ErrorCode.UNAUTHENTICATED)
-        principal = Principal(key.tenant, key.scopes, key.id)
-        if scope:
-            principal.require(scope)
+        principal = _principal(key, self._settings)
+        principal.require(*scopes)
         return principal
 
     def principal(self, key_id: str) -> Principal | None:
         """Return the principal of a key id; None when the key was removed."""
         if self._file is None:
-            return Principal(LOCAL_TENANT, frozenset({"read", "write"}), LOCAL_TENANT)
+            return self._local
         self._reload_if_changed(self._file)
         key = self._keys.get(key_id)
-        return Principal(key.tenant, key.scopes, key.id) if key else None
+        return _principal(key, self._settings) if key else None
 
     def _read(self, file: Path) -> None:
         status = file.stat()

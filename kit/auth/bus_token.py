@@ -63,10 +63,18 @@ def inbox_prefix(name: str) -> str:
 
 def credentials(jwt: str, seed: str) -> str:
     """Return a JWT and its seed in the format of a NATS credentials file."""
-    return (
-        f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
-        f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
-    )
+    return f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n{seed_credentials(seed)}"
+
+
+def seed_credentials(seed: str) -> str:
+    """Return a seed in that format without a JWT: for a server whose configuration has the user's public key."""
+    return f"-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+
+
+def new_user_key() -> tuple[str, str]:
+    """Return the public key and the seed of a new user."""
+    seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
+    return nkeys.from_seed(bytearray(seed)).public_key.decode(), seed.decode()
 
 
 class BusTokenIssuer:
@@ -90,11 +98,11 @@ class BusTokenIssuer:
     def issue(self, grant: BusGrant, lifetime_s: float) -> BusToken:
         """Issue a token; it is refused everywhere after ``lifetime_s`` seconds."""
         inbox = inbox_prefix(grant.name)
-        seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
+        public_key, seed = new_user_key()
         expires_s = int(time.time() + lifetime_s)
         claims = {
             "iss": self.public_key,
-            "sub": nkeys.from_seed(bytearray(seed)).public_key.decode(),
+            "sub": public_key,
             "iat": int(time.time()),
             "exp": expires_s,
             "name": grant.name,
@@ -113,7 +121,7 @@ class BusTokenIssuer:
             },
         }
         expires_at = datetime.fromtimestamp(expires_s, UTC)
-        return BusToken(sign(claims, self._key), SecretStr(seed.decode()), expires_at, inbox)
+        return BusToken(sign(claims, self._key), SecretStr(seed), expires_at, inbox)
 
 
 def sign(claims: dict[str, Any], key: nkeys.KeyPair) -> str:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from contracts.errors import ErrorCode, SaccadeError
 from kit.auth.api_keys import AuthSettings, is_loopback
+from kit.auth.mapped_credential import MAPPED_CREDENTIAL, MappedCredential
 from kit.http.problems import send_problem
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class HostGuard:
         own_cors = self._answers_cors(scope["path"])
         same = origin.lower() in (f"http://{host.lower()}", f"https://{host.lower()}")
         allowed = self._origin_allowed(origin)
-        if not (self._authenticated or same or allowed or (own_cors and _is_of_this_machine(origin))):
+        needs_key = self._authenticated and not _is_ambient(scope.get(MAPPED_CREDENTIAL))
+        if not (needs_key or same or allowed or (own_cors and _is_of_this_machine(origin))):
             error = SaccadeError(
                 ErrorCode.ORIGIN_NOT_ALLOWED,
                 f"Pages of {origin!r} may not send requests to this server.",
@@ -95,6 +97,10 @@ class HostGuard:
 
     def _origin_allowed(self, origin: str) -> bool:
         return origin.lower() in self._origins or ("*" in self._origins and self._authenticated)
+
+
+def _is_ambient(mapped: MappedCredential | None) -> bool:
+    return mapped is not None and mapped.ambient
 
 
 def _is_of_this_machine(origin: str) -> bool:

@@ -1,13 +1,17 @@
-"""Request authentication: the principal and the scope that a route requires."""
+"""Request authentication: the principal, the scope that a route requires, and the tenants that an operator reaches."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request
 from fastapi.security import APIKeyQuery, HTTPBearer
 
-from kit.auth.api_keys import Authenticator, Principal
+from contracts.audit import SYSTEM
+from contracts.errors import ErrorCode, SaccadeError
+from kit.auth.api_keys import Authenticator, Principal, ScopeName
+from kit.auth.mapped_credential import caller_of
 
 # For OpenAPI only; the authenticator reads headers and query, and embedded mode needs none.
 _BEARER: Final = HTTPBearer(auto_error=False, description="`<id>.<secret>`; not needed in embedded mode.")
@@ -23,16 +27,51 @@ ACCEPTS_TICKET: Final = Depends(_TICKET)
 ACCEPTS_RUN_TOKEN: Final = Depends(_RUN_TOKEN)
 
 
-async def _read(request: Request, _: Annotated[Any, ACCEPTS_KEY] = None) -> Principal:
-    authenticator: Authenticator = request.app.state.authenticator
-    return authenticator.authenticate(request.headers, "read")
+def _caller_with(*scopes: ScopeName) -> Callable[..., Awaitable[Principal]]:
+    """Return a dependency: the caller of a request, whose key must have one of these scopes."""
 
+    async def caller(request: Request, _: Annotated[Any, ACCEPTS_KEY] = None) -> Principal:
+        authenticator: Authenticator = request.app.state.authenticator
+        return caller_of(authenticator, request, *scopes)
 
-async def _write(request: Request, _: Annotated[Any, ACCEPTS_KEY] = None) -> Principal:
-    authenticator: Authenticator = request.app.state.authenticator
-    return authenticator.authenticate(request.headers, "write")
+    return caller
 
 
 #: Raise UNAUTHENTICATED or FORBIDDEN. The application keeps its ``authenticator`` in its state.
-Reader = Annotated[Principal, Depends(_read)]
-Writer = Annotated[Principal, Depends(_write)]
+Reader = Annotated[Principal, Depends(_caller_with("read"))]
+Writer = Annotated[Principal, Depends(_caller_with("write"))]
+Operator = Annotated[Principal, Depends(_caller_with("operate"))]
+#: Routes for a tenant's own keys and for operators. Their tenants come from ``tenants_of`` or ``tenant_of``, never from
+#: ``principal.tenant``: an operator of all tenants is of none.
+ReaderOrOperator = Annotated[Principal, Depends(_caller_with("read", "operate"))]
+WriterOrOperator = Annotated[Principal, Depends(_caller_with("write", "operate"))]
+
+
+def tenants_of(principal: Principal, asked: str | None = None) -> str | None:
+    """Return the tenant that a request is about; None for every tenant, which only an operator of all can reach.
+
+    Raises:
+        SaccadeError: FORBIDDEN, when the key does not reach the tenant that is asked for.
+    """
+    if principal.across_tenants:
+        return asked
+    if asked not in (None, principal.tenant):
+        raise SaccadeError(
+            ErrorCode.FORBIDDEN,
+            f"This API key is of the tenant {principal.tenant!r}.",
+            hint=f"Use a key of the tenant {SYSTEM} with the scope operate, which reaches every tenant.",
+        )
+    return principal.tenant
+
+
+def tenant_of(principal: Principal, asked: str | None = None) -> str:
+    """Return the one tenant that a request is about: the caller's own unless another one is named.
+
+    Raises:
+        SaccadeError: FORBIDDEN, as ``tenants_of``; INVALID_PARAMETER, when the key has no tenant of its own and none is
+            named.
+    """
+    tenant = tenants_of(principal, asked) or principal.tenant
+    if tenant == SYSTEM:
+        raise SaccadeError(ErrorCode.INVALID_PARAMETER, "tenant: name one.", hint="Send tenant=<name>.")
+    return tenant

@@ -22,7 +22,8 @@ from kit.auth.api_keys import Authenticator, Principal
 LIFETIME: Final = timedelta(hours=24)
 #: Paths that tickets are issued for, for OpenAPI and validation.
 RESOURCE_PATTERN: Final = (
-    r"^/v1/(events|jobs/(?:job_|stg_)[0-9a-z_-]{36,80}/events|sessions/ses_[0-9a-f-]{36}/(?:events|stream))$"
+    r"^/v1/(events|jobs/(?:job_|stg_)[0-9a-z_-]{36,80}/events"
+    r"|(?:sessions/ses_|replays/rpl_)[0-9a-f-]{36}/(?:events|stream))$"
 )
 _MAX_CHARS: Final = 1000
 
@@ -52,7 +53,7 @@ class Tickets:
         """
         if not re.fullmatch(RESOURCE_PATTERN, resource):
             message = f"resource: {resource[:100]!r} is not the path of a stream."
-            hint = "Send /v1/jobs/{id}/events, /v1/sessions/{id}/events or …/stream, or /v1/events, without a query."
+            hint = "Send /v1/events, /v1/jobs/{id}/events, or …/events or …/stream of a session or replay; no query."
             raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint=hint)
         return self._issue(tenant, key_id, resource, now)
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-import nats
 from nats.aio.client import Client, RawCredentials, Srv
 from nats.aio.transport import TcpTransport
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.streams import STREAMS, Stream
+from kit.bus.jetstream_api import STREAM_EXISTS, STREAM_NOT_FOUND, StreamMissing, error_code, request
+from kit.bus.lineage import lineage_of, metadata_with, position_of_stream
 from kit.settings import NatsSettings
 
 log = logging.getLogger(__name__)
 
-_API = "$JS.API"
-_STREAM_NOT_FOUND = 10059
+__all__ = ["StreamMissing", "connect", "declare", "epoch_of", "request"]
+
 #: Errors of the server when credentials do not allow an operation, or have expired.
 _REFUSALS: Final = (
     "permissions violation",
@@ -27,10 +27,6 @@ _REFUSALS: Final = (
     "authentication expired",
     "authentication revoked",
 )
-
-
-class StreamMissing(SaccadeError):  # noqa: N818 - an expected result, not a fault
-    """NATS is available and has no such stream: it must be declared."""
 
 
 class _Client(Client):
@@ -113,21 +109,7 @@ def _options(settings: NatsSettings) -> dict[str, Any]:
     return options
 
 
-async def request(client: Client, subject: str, body: dict[str, Any], timeout_s: float = 5.0) -> dict[str, Any]:
-    """Call the JetStream API with raw JSON, for options that nats-py's classes do not have.
-
-    Raises:
-        SaccadeError: BUS_UNAVAILABLE, when there is no reply.
-    """
-    try:
-        reply = await client.request(f"{_API}.{subject}", json.dumps(body).encode(), timeout=timeout_s)
-    except (TimeoutError, nats.errors.Error) as error:
-        raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS did not answer {subject}.") from error
-    answer: dict[str, Any] = json.loads(reply.data)
-    return answer
-
-
-def _stream_config(stream: Stream, replicas: int) -> dict[str, Any]:
+def stream_config(stream: Stream, replicas: int) -> dict[str, Any]:
     """Return the stream's configuration in the form of JetStream's API."""
     second = 1_000_000_000
     config: dict[str, Any] = {
@@ -149,41 +131,53 @@ def _stream_config(stream: Stream, replicas: int) -> dict[str, Any]:
         config["republish"] = {"src": ">", "dest": f"{stream.republish}.>"}
     if stream.persist_async and replicas == 1:
         config["persist_mode"] = "async"
+    if stream.append_only:
+        config |= {"deny_delete": True, "deny_purge": True}
     return config
 
 
 async def declare(client: Client, replicas: int = 1, streams: Iterable[Stream] = STREAMS) -> None:
-    """Create missing streams, and update the configured fields of the others; idempotent.
+    """Create missing streams, and update the configured fields and the lineage of the others; idempotent.
+
+    Several services may do so at once: each writes the same.
 
     Raises:
         SaccadeError: BUS_UNAVAILABLE, when NATS does not reply or refuses a change (of retention or storage).
     """
     for stream in streams:
-        wanted = _stream_config(stream, replicas)
+        wanted = stream_config(stream, replicas)
         info = await request(client, f"STREAM.INFO.{stream.name}", {})
-        if "error" in info and info["error"].get("err_code") == _STREAM_NOT_FOUND:
-            answer = await request(client, f"STREAM.CREATE.{stream.name}", wanted)
-        else:
-            config = info.get("config", {})
-            if all(config.get(name) == value for name, value in wanted.items()):
-                continue
-            answer = await request(client, f"STREAM.UPDATE.{stream.name}", config | wanted)
-        if "error" in answer:
-            reason = answer["error"].get("description", "")
-            raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS refused stream {stream.name}: {reason}.")
+        if error_code(info) == STREAM_NOT_FOUND:
+            info = await request(client, f"STREAM.CREATE.{stream.name}", wanted)
+            if error_code(info) == STREAM_EXISTS:  # another service was first
+                info = await request(client, f"STREAM.INFO.{stream.name}", {})
+        _check(info, stream)
+        if info["config"].get("sealed"):
+            continue  # a window of another system that was imported: it takes no events and keeps them all
+        if stream.has_lineage:
+            wanted["metadata"] = metadata_with(info, await lineage_of(client, info))
+        config = info["config"]
+        if any(config.get(name) != value for name, value in wanted.items()):
+            _check(await request(client, f"STREAM.UPDATE.{stream.name}", config | wanted), stream)
+
+
+def _check(answer: Mapping[str, Any], stream: Stream) -> None:
+    """Check that NATS accepted a request about a stream.
+
+    Raises:
+        SaccadeError: BUS_UNAVAILABLE.
+    """
+    if "error" in answer:
+        reason = answer["error"].get("description", "")
+        raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS refused stream {stream.name}: {reason}.")
 
 
 async def epoch_of(client: Client, stream: str) -> tuple[str, int]:
-    """Return the stream's epoch (its incarnation, from its creation time) and its last sequence.
+    """Return the current epoch of a stream (kit/bus/lineage.py) and its last sequence.
 
     Raises:
         StreamMissing: there is no such stream.
         SaccadeError: BUS_UNAVAILABLE.
     """
-    info = await request(client, f"STREAM.INFO.{stream}", {})
-    if "error" in info and info["error"].get("err_code") == _STREAM_NOT_FOUND:
-        raise StreamMissing(ErrorCode.BUS_UNAVAILABLE, f"There is no stream {stream}.")
-    if "error" in info:
-        raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"Stream {stream}: {info['error'].get('description')}.")
-    created = "".join(filter(str.isdigit, info["created"]))
-    return f"{int(created[:20].ljust(20, '0')):x}", int(info["state"]["last_seq"])
+    position = await position_of_stream(client, stream)
+    return position.lineage.current.id, position.last

@@ -30,10 +30,15 @@ _EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 #: A publish that was not stored is shown in the health report for this long, if no other publish follows.
 _FAILURE_SHOWN_S: Final = 300.0
 _END_OF_BATCH: Final = frozenset({"204", "404", "408"})
+_TOO_MANY_RESULTS: Final = "413"
 
 
 class Conflict(Exception):  # noqa: N818 - an expected result, not a fault
     """Another writer was first: read and decide again."""
+
+
+class TooManyResults(Exception):  # noqa: N818 - an answer, not a fault: asking again gives the same
+    """More subjects match than the server reads in one request (1,024)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,7 @@ class EventStore:
             except APIError as error:
                 if error.err_code != _WRONG_LAST_SEQUENCE:
                     raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {error.description}.") from error
-                if attempts > 1 and among and (sequence := await self._find_stored(message, among)):
+                if attempts > 1 and among and (sequence := await self._find_stored(message)):
                     return sequence
                 raise Conflict(message.subject) from error
             except (TimeoutError, nats.errors.Error, OSError) as error:
@@ -129,28 +134,56 @@ class EventStore:
             else:
                 if not ack.duplicate or after is None:
                     return ack.seq
-                if sequence := await self._find_stored(message, among or message.subject):
+                if sequence := await self._find_stored(message):
                     return sequence
                 raise Conflict(message.subject)
 
-    async def _find_stored(self, message: Message, among: str) -> int | None:
+    async def _find_stored(self, message: Message) -> int | None:
         """Return the sequence of this message if an earlier attempt, whose acknowledgement was lost, stored it.
 
         Compares bytes, not ids: two workers launched for one run claim it with the same id.
         """
-        for stored in await self.load(among):
-            if stored.subject == message.subject and stored.body == message.body:
+        for stored in await self.load(message.subject):
+            if stored.body == message.body:
                 return stored.sequence
         return None
 
-    async def load(self, subjects: str, deadline_s: float = 5.0) -> list[StoredEvent]:
-        """Return the newest event of each subject, in the order of the stream.
+    async def load(
+        self, subjects: str, deadline_s: float = 5.0, *, up_to: int | None = None, with_headers: bool = False
+    ) -> list[StoredEvent]:
+        """Return the newest event of each subject, in the order of the stream; with ``up_to`` as of that sequence.
+
+        Up to 1,024 subjects are read at one moment; more, event by event, which takes as long as reading their history.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        found, _ = await self._get({"multi_last": [subjects]}, deadline_s)
+        body: dict[str, Any] = {"multi_last": [subjects]}
+        if up_to is not None:
+            body["up_to_seq"] = up_to
+        try:
+            found, _ = await self._get(body, deadline_s, with_headers=with_headers)
+        except TooManyResults:
+            found = await self._newest_in_history(subjects, up_to, with_headers=with_headers)
         return sorted(found, key=lambda stored: stored.sequence)
+
+    async def _newest_in_history(self, subjects: str, up_to: int | None, *, with_headers: bool) -> list[StoredEvent]:
+        """Return the newest event of each subject by reading all of them.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        newest: dict[str, StoredEvent] = {}
+        after, remaining = 0, 1
+        while remaining:
+            found, remaining = await self.batch(after, subjects, with_headers=with_headers)
+            for stored in found:
+                after = stored.sequence
+                if up_to is None or after <= up_to:
+                    newest[stored.subject] = stored
+            if not found or (up_to is not None and after >= up_to):
+                break
+        return list(newest.values())
 
     async def batch(
         self,
@@ -192,7 +225,12 @@ class EventStore:
     async def _get(
         self, body: dict[str, Any], deadline_s: float, *, with_headers: bool = False
     ) -> tuple[list[StoredEvent], int]:
-        """Request a batch by direct get (NATS ADR-31) and collect it; retried when a reply is lost."""
+        """Request a batch by direct get (NATS ADR-31) and collect it; retried when a reply is lost.
+
+        Raises:
+            TooManyResults: at once.
+            SaccadeError: BUS_UNAVAILABLE.
+        """
         loop = asyncio.get_running_loop()
         end = loop.time() + deadline_s
         while True:
@@ -209,6 +247,7 @@ class EventStore:
         """Request and collect one batch.
 
         Raises:
+            TooManyResults: the request names too many subjects.
             nats.errors.Error, asyncio.TimeoutError: a reply was lost.
         """
         inbox = self.client.new_inbox()
@@ -223,7 +262,9 @@ class EventStore:
                     done.set_result(int(headers.get("Nats-Num-Pending", 0)))
             elif status is not None:
                 if not done.done():
-                    done.set_exception(nats.errors.Error(f"direct get: {status} {headers.get('Description', '')}"))
+                    description = f"direct get: {status} {headers.get('Description', '')}"
+                    error = TooManyResults if status == _TOO_MANY_RESULTS else nats.errors.Error
+                    done.set_exception(error(description))
             else:
                 shown = headers if with_headers else {}
                 found.append(StoredEvent(int(headers["Nats-Sequence"]), headers["Nats-Subject"], msg.data, shown))

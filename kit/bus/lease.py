@@ -7,6 +7,7 @@ is still in flight after that must be stopped by a condition of its own (service
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Mapping
@@ -68,9 +69,22 @@ class Lease:
         self._released = f"live.saccade.lease.{name}.released"
         self._ttl_s = ttl_s
         self._holder = new_id("evt")
-        self._details = dict(details or {})
+        #: Details that the next renewal stores.
+        self.details = dict(details or {})
         self._sequence = 0
         self._until = 0.0
+
+    @property
+    def holder(self) -> str:
+        """Id of this process as a holder."""
+        return self._holder
+
+    async def current_holder(self) -> str | None:
+        """Return the id of the process that holds the lease as far as is stored; None if none does, or NATS is away."""
+        with contextlib.suppress(SaccadeError, ValueError, KeyError, TypeError):
+            found = await self._store.load(self._subject, deadline_s=_RELEASE_S)
+            return str(json.loads(found[-1].body)["holder"]) if found and found[-1].body else None
+        return None
 
     @property
     def held(self) -> bool:
@@ -126,7 +140,7 @@ class Lease:
         """Store the lease for a whole TTL; return whether it was stored."""
         loop = asyncio.get_running_loop()
         requested_at = loop.time()
-        body: dict[str, Any] = {"id": new_id("evt"), "holder": self._holder} | self._details
+        body: dict[str, Any] = {"id": new_id("evt"), "holder": self._holder} | self.details
         message = Message(subject=self._subject, id=body["id"], body=json.dumps(body).encode())
         headers = {"Nats-TTL": f"{round(self._ttl_s * 1000)}ms"}
         try:

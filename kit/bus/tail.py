@@ -15,10 +15,11 @@ from typing import Final
 from nats.aio.msg import Msg
 
 from contracts.errors import SaccadeError
-from contracts.events.base import Message
-from contracts.ids import new_id
-from kit.bus.connection import StreamMissing, epoch_of
+from contracts.events.base import Cursor
+from kit.bus.dead_letter_writer import DeadLetterWriter
 from kit.bus.event_store import EventStore, StoredEvent
+from kit.bus.jetstream_api import StreamMissing
+from kit.bus.lineage import Lineage, open_epoch_if_behind, position_of_stream
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +29,12 @@ _CHECK_S: Final = 2.0
 _MAX_BUFFERED: Final = 10_000
 #: Maximum lag of a replica behind the live events; an event still missing after that was deleted.
 _MAX_LAG_S: Final = 5.0
+#: Attempts to open an epoch of a stream that was set back, before the tail ends without.
+_LEAVE_ATTEMPTS: Final = 100
 
 
 class EpochChanged(Exception):  # noqa: N818 - an expected event, not a fault
-    """The stream was deleted and recreated; every projection of it must be rebuilt."""
+    """The stream was created anew, restored or set back: start again, from a position that its lineage still has."""
 
 
 class EventTail:
@@ -44,30 +47,39 @@ class EventTail:
     def __init__(self, store: EventStore, handler: Callable[[StoredEvent], None], *, live: str, name: str) -> None:
         """Follow ``store``; ``live`` is the subject of the republished copies, ``name`` that of its dead letters."""
         self.store = store
-        self.epoch = ""
+        #: Epochs of the stream as they were when the tail began; each change of them ends it.
+        self.lineage = Lineage()
         self.last = 0
         self.caught_up = asyncio.Event()
         self._handler = handler
         self._live = live
-        self._name = name
+        #: What the handler refused; a position that is kept elsewhere is not stored while some wait.
+        self.dead_letters = DeadLetterWriter(store, name)
         self._buffered: deque[StoredEvent] = deque(maxlen=_MAX_BUFFERED)
         self._arrived = asyncio.Event()
         #: The epoch was checked since the last connect: a live event may be handled at once.
         self._epoch_checked = False
+        self._incarnation = ""
         self._reconnects = 0
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
-        self._dead_lettering: set[asyncio.Task[None]] = set()
+
+    @property
+    def epoch(self) -> str:
+        """Epoch of the cursors of what the tail passes on."""
+        return self.lineage.current.id
 
     async def run(self, after: int = 0, epoch: str = "") -> None:
-        """Follow from ``after``; with an ``epoch`` the sequence is only valid in that incarnation of the stream.
+        """Follow from ``after``; with an ``epoch``, the sequence of a cursor of it.
 
         Raises:
-            EpochChanged: the stream was recreated.
+            EpochChanged: the stream does not have that position, or was created anew, restored or set back.
         """
-        self.epoch, last = await epoch_of(self.store.client, self.store.stream)
-        if (epoch and epoch != self.epoch) or after > last:
-            raise EpochChanged(self.epoch)
-        self.last = after
+        stream = await position_of_stream(self.store.client, self.store.stream)
+        self.lineage, self._incarnation = stream.lineage, stream.incarnation
+        position = after if not epoch else self.lineage.position_of(Cursor(epoch, after))
+        if position is None or position > stream.last:
+            await self._leave(Cursor(epoch, after))
+        self._reach(after)
         subscription = await self.store.client.subscribe(self._live, cb=self._on_live)
         try:
             await self._follow()
@@ -75,6 +87,7 @@ class EventTail:
             self._epoch_checked = False
             if not self.store.client.is_closed:
                 await subscription.unsubscribe()
+            await self.dead_letters.stop()
 
     async def wait_for(self, sequence: int, timeout_s: float) -> bool:
         """Wait until an event has been handled; return whether it was within ``timeout_s``."""
@@ -136,13 +149,31 @@ class EventTail:
     async def _check_epoch(self) -> None:
         known = self.last  # events that arrive during the request are newer than its reply
         try:
-            epoch, last = await epoch_of(self.store.client, self.store.stream)
+            stream = await position_of_stream(self.store.client, self.store.stream)
         except StreamMissing as error:
             raise EpochChanged(self.epoch) from error  # only a starting service declares it again
         except SaccadeError:
             return  # not available yet; the next check will tell
-        if epoch != self.epoch or last < known:
-            raise EpochChanged(epoch)
+        same = (stream.incarnation, stream.lineage.current) == (self._incarnation, self.lineage.current)
+        if not same or stream.last < known:
+            await self._leave(Cursor(self.epoch, known))
+
+    async def _leave(self, seen: Cursor) -> None:
+        """End the tail; if the stream now ends before what was read of it, its next events get an epoch of their own.
+
+        Raises:
+            EpochChanged: always.
+        """
+        for _ in range(_LEAVE_ATTEMPTS):
+            try:
+                await open_epoch_if_behind(self.store.client, self.store.stream, seen)
+                break
+            except StreamMissing:
+                break
+            except SaccadeError as error:
+                log.warning("stream %s may have been set back: %s", self.store.stream, error)
+                await asyncio.sleep(0.2)
+        raise EpochChanged(self.store.stream)
 
     async def _catch_up(self, until: int = 0) -> None:
         """Read and handle all newer events of the stream; the event ``until`` is known to be stored."""
@@ -171,30 +202,11 @@ class EventTail:
             self._handler(stored)
         except Exception as error:  # any error: one bad event must not stop the others
             log.exception("event %d could not be handled", stored.sequence, extra={"subject": stored.subject})
-            task = asyncio.ensure_future(self._dead_letter(stored, error))
-            self._dead_lettering.add(task)
-            task.add_done_callback(self._dead_lettering.discard)
-        self.last = stored.sequence
+            self.dead_letters.add(stored, error, self.epoch)
+        self._reach(stored.sequence)
+
+    def _reach(self, position: int) -> None:
+        self.last = position
         for sequence, arrived in self._waiters:
-            if sequence <= stored.sequence and not arrived.done():
+            if sequence <= position and not arrived.done():
                 arrived.set_result(None)
-
-    async def _dead_letter(self, stored: StoredEvent, error: Exception) -> None:
-        """Store an event in DEADLETTERS: a handler that raises rejects it for good, and the tail does not retry it.
-
-        The headers hold its sequence, subject and error; a dead letter that cannot be stored is only logged.
-        """
-        message = Message(
-            subject=f"saccade.dlq.{self.store.stream}.{self._name}",
-            id=f"{self.epoch}:{stored.sequence}:{self._name}" if self.epoch else new_id("evt"),
-            body=stored.body,
-        )
-        headers = {
-            "Saccade-Sequence": str(stored.sequence),
-            "Saccade-Subject": stored.subject,
-            "Saccade-Error": f"{type(error).__name__}: {error}".replace("\n", " ")[:500],
-        }
-        try:
-            await self.store.publish(message, headers=headers)
-        except SaccadeError:
-            log.exception("dead letter of event %d was not stored", stored.sequence)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import KINDS, ErrorCode, SaccadeError
 from contracts.ids import new_id
+from contracts.invalid_values import ROUTE_HINT, invalid_values, pointer, sentence
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
@@ -28,7 +29,6 @@ PROBLEM_JSON: Final = "application/problem+json"
 _RETRY_AFTER_S: Final = "2"
 _CLIENT_REQUEST_ID: Final = re.compile(rb"^[A-Za-z0-9._:-]{1,128}$")
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-_ROUTE_HINT: Final = "See /docs for what this route takes."
 _BY_STATUS: Final = {
     400: ErrorCode.MALFORMED_REQUEST,
     404: ErrorCode.NOT_FOUND,
@@ -116,11 +116,6 @@ async def send_problem(scope: Scope, send: Send, error: SaccadeError, *, allow: 
     await send({"type": "http.response.body", "body": body})
 
 
-def pointer(parts: Iterable[object]) -> str:
-    """Return a JSON pointer as a URI fragment: ``#/params/laps/0``."""
-    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
-
-
 def problem_responses(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses of a route's problems, including those of every route (kit/http/openapi.py)."""
     every = (
@@ -174,54 +169,6 @@ class RequestIds:
             await send_problem(scope, send, SaccadeError(ErrorCode.INTERNAL))
 
 
-def invalid_values(
-    errors: Sequence[Mapping[str, Any]],
-    code: ErrorCode = ErrorCode.INVALID_PARAMETER,
-    at: Sequence[str] = (),
-    *,
-    given: object = None,
-    hint: str = _ROUTE_HINT,
-) -> SaccadeError:
-    """Return pydantic's errors as one SaccadeError, each with a pointer; ``at`` is the model's place in the body.
-
-    ``given`` is the validated value: without it pointers contain branches of unions, which clients do not know.
-    """
-    fields: list[dict[str, Any]] = []
-    mistyped: list[dict[str, Any]] = []
-    for error in errors:
-        loc = error["loc"] if given is None else _place(error["loc"], given, missing=error["type"] == "missing")
-        found = {"detail": _sentence(error), "pointer": pointer((*at, *loc))}
-        (mistyped if error["type"].endswith("_type") else fields).append(found)
-    # Of a union's branches, the one with the right type is more helpful than those with a wrong one.
-    pointers = [field["pointer"] for field in fields]
-    fields += [field for field in mistyped if not any(place.startswith(field["pointer"]) for place in pointers)]
-    if all(error["type"] == "extra_forbidden" for error in errors):
-        code = ErrorCode.UNKNOWN_PARAMETER
-    first = fields[0]
-    message = f"{first['pointer'][1:].lstrip('/') or 'body'}: {first['detail']}."
-    return SaccadeError(code, message, hint=hint, errors=fields)
-
-
-def _place(loc: Sequence[object], given: object, *, missing: bool) -> list[object]:
-    """Return an error's location in the value that was sent, without the branches of unions."""
-    kept: list[object] = []
-    for part in loc:
-        if isinstance(given, Mapping) and part in given:
-            given = given[part]
-        elif isinstance(given, Sequence) and not isinstance(given, str) and isinstance(part, int):
-            given = given[part] if part < len(given) else None
-        elif not (missing and part is loc[-1]):
-            continue
-        kept.append(part)
-    return kept
-
-
-def _sentence(error: Mapping[str, Any]) -> str:
-    if error["type"] == "extra_forbidden":
-        return "there is no such field"
-    return str(error["msg"]).removeprefix("Value error, ")
-
-
 def _from_validation(error: RequestValidationError) -> SaccadeError:
     errors = error.errors()
     if any(detail["type"] == "json_invalid" for detail in errors):
@@ -234,13 +181,13 @@ def _from_validation(error: RequestValidationError) -> SaccadeError:
             return SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint=hint)
         return invalid_values([{**detail, "loc": detail["loc"][1:]} for detail in errors], given=error.body)
     fields = [
-        {"detail": _sentence(detail), "parameter": str(detail["loc"][1])}
+        {"detail": sentence(detail), "parameter": str(detail["loc"][1])}
         if detail["loc"][0] != "body"
-        else {"detail": _sentence(detail), "pointer": pointer(detail["loc"][1:])}
+        else {"detail": sentence(detail), "pointer": pointer(detail["loc"][1:])}
         for detail in errors
     ]
-    message = f"{errors[0]['loc'][1]}: {_sentence(errors[0])}." if len(errors[0]["loc"]) > 1 else fields[0]["detail"]
-    return SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint=_ROUTE_HINT, errors=fields)
+    message = f"{errors[0]['loc'][1]}: {sentence(errors[0])}." if len(errors[0]["loc"]) > 1 else fields[0]["detail"]
+    return SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint=ROUTE_HINT, errors=fields)
 
 
 def _from_http(error: HTTPException) -> SaccadeError:

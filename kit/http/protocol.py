@@ -10,6 +10,7 @@ service next: then it is returned, with the bytes received so far.
 from __future__ import annotations
 
 import asyncio
+import copy
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import KIB, REQUEST_HEAD_BYTES, REQUEST_LINE_BYTES
+from kit.http.message_limit import message_limit
 from kit.http.raw_answers import LastAnswer, raw_problem
 from kit.http.request_target import head_bytes, path_of, request_line
 
@@ -104,8 +106,12 @@ class HttpProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Leave the connection to the WebSocket's protocol."""
+        """Leave the connection to the WebSocket's protocol, with the limit of its path."""
         self._cancel_limit()
+        limit = message_limit(path_of(b"GET " + event.target))
+        if limit != self.config.ws_max_size:
+            self.config = copy.copy(self.config)
+            self.config.ws_max_size = limit
         super().handle_websocket_upgrade(event)
 
     def resume_writing(self) -> None:

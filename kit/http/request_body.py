@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from contracts.errors import ErrorCode, SaccadeError
-from kit.http.problems import invalid_values, pointer
+from contracts.invalid_values import invalid_values, pointer
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 #: Larger floats are not exact integers.

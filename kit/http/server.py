@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 import uvicorn
 
 from contracts.errors import SaccadeError
-from contracts.limits import MIB, REQUEST_HEAD_BYTES
+from contracts.limits import REQUEST_HEAD_BYTES
 from kit.auth.api_keys import is_loopback
+from kit.http.message_limit import MESSAGE_BYTES
 from kit.http.protocol import HttpProtocol
 from kit.http.request_target import AbsoluteTargets
 
@@ -31,7 +32,6 @@ log = logging.getLogger(__name__)
 _DRAIN_S: Final = 1
 _BACKLOG: Final = 512
 _UNACKNOWLEDGED_MS: Final = 30_000
-_MESSAGE_BYTES: Final = 4 * MIB
 #: Open files that a service may need: its default limit is often 1,024.
 _OPEN_FILES: Final = 65_536
 
@@ -156,8 +156,7 @@ def _config(app: ASGIApp, protocol: type[HttpProtocol]) -> uvicorn.Config:
         # A client can write anything into X-Forwarded-For.
         proxy_headers=False,
         timeout_graceful_shutdown=_DRAIN_S,
-        # A frame slightly above the limit is refused by itself; a much larger one closes the connection.
-        ws_max_size=_MESSAGE_BYTES,
+        ws_max_size=MESSAGE_BYTES,
         # Images are compressed already.
         ws_per_message_deflate=False,
     )

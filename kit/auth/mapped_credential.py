@@ -1,0 +1,43 @@
+"""Credentials of clients that know no API keys: the operator maps each to a key, and a middleware finds it.
+
+The middleware puts what it found into the ASGI scope, which no client can write; ``caller_of`` is the only reader.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import HTTPConnection
+
+from contracts.errors import ErrorCode, SaccadeError
+from kit.auth.api_keys import Authenticator, Principal, ScopeName
+
+#: Key of an ASGI scope with a ``MappedCredential``.
+MAPPED_CREDENTIAL: Final = "saccade.mapped_credential"
+
+
+@dataclass(frozen=True)
+class MappedCredential:
+    """Result of the operator's mapping: the id of an API key, or None for a credential that is refused."""
+
+    key_id: str | None
+    #: It stands for clients that send nothing: every web page can have a browser send such a request.
+    ambient: bool = False
+
+
+def caller_of(authenticator: Authenticator, connection: HTTPConnection, *scopes: ScopeName) -> Principal:
+    """Return the caller of a request, by the credential that was mapped for it or else by its API key.
+
+    Raises:
+        SaccadeError: UNAUTHENTICATED; FORBIDDEN.
+    """
+    mapped: MappedCredential | None = connection.scope.get(MAPPED_CREDENTIAL)
+    if mapped is None:
+        return authenticator.authenticate(connection.headers, *scopes)
+    principal = None if mapped.key_id is None else authenticator.principal(mapped.key_id)
+    if principal is None:
+        message = "No key of this server stands for the credential that was sent."
+        raise SaccadeError(ErrorCode.UNAUTHENTICATED, message, hint="Send the word or the key that its operator gave.")
+    principal.require(*scopes)
+    return principal

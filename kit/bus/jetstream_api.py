@@ -1,0 +1,54 @@
+"""Requests to JetStream's API in its own JSON, for options that nats-py's classes do not have."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import nats.errors
+from nats.aio.client import Client
+
+from contracts.errors import ErrorCode, SaccadeError
+
+STREAM_NOT_FOUND: Final = 10059
+#: Another process has created or changed the stream since it was read.
+STREAM_EXISTS: Final = 10058
+_API: Final = "$JS.API"
+
+
+class StreamMissing(SaccadeError):  # noqa: N818 - an expected result, not a fault
+    """NATS is available and has no such stream: it must be declared."""
+
+
+async def request(client: Client, subject: str, body: dict[str, Any], timeout_s: float = 5.0) -> dict[str, Any]:
+    """Call the JetStream API.
+
+    Raises:
+        SaccadeError: BUS_UNAVAILABLE, when there is no reply.
+    """
+    try:
+        reply = await client.request(f"{_API}.{subject}", json.dumps(body).encode(), timeout=timeout_s)
+    except (TimeoutError, nats.errors.Error) as error:
+        raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS did not answer {subject}.") from error
+    answer: dict[str, Any] = json.loads(reply.data)
+    return answer
+
+
+def error_code(answer: dict[str, Any]) -> int:
+    """Return JetStream's code of the error in an answer; 0 when it is not an error."""
+    return int(answer["error"].get("err_code", 0)) if "error" in answer else 0
+
+
+async def stream_info(client: Client, stream: str, timeout_s: float = 5.0) -> dict[str, Any]:
+    """Return configuration, state and time of creation of a stream.
+
+    Raises:
+        StreamMissing: there is no such stream.
+        SaccadeError: BUS_UNAVAILABLE.
+    """
+    info = await request(client, f"STREAM.INFO.{stream}", {}, timeout_s)
+    if error_code(info) == STREAM_NOT_FOUND:
+        raise StreamMissing(ErrorCode.BUS_UNAVAILABLE, f"There is no stream {stream}.")
+    if "error" in info:
+        raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"Stream {stream}: {info['error'].get('description')}.")
+    return info

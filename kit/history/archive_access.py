@@ -1,0 +1,47 @@
+"""Access to the archive: opens its bucket when it is first needed, because the client takes a second to load."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from kit.history.archive_reader import ArchiveReader
+from kit.history.segment_store import SegmentStore
+from kit.settings import ArchiveSettings, S3Settings
+
+if TYPE_CHECKING:
+    from kit.bucket import Bucket
+
+
+@asynccontextmanager
+async def open_archive(s3: S3Settings | None, settings: ArchiveSettings) -> AsyncIterator[ArchiveReader | None]:
+    """Open the archive of the stream EVENTS for reading; None where there is none."""
+    found = settings.s3(s3) if s3 is not None else None
+    if found is None:
+        yield None
+        return
+    async with AsyncExitStack() as stack:
+        opened = _OnDemand(found, stack)
+        yield ArchiveReader(SegmentStore(opened.bucket))
+
+
+class _OnDemand:
+    """A bucket that is opened once, when it is first needed."""
+
+    def __init__(self, settings: S3Settings, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._stack = stack
+        self._opening = asyncio.Lock()
+        self._bucket: Bucket | None = None
+
+    async def bucket(self) -> Bucket:
+        async with self._opening:
+            if self._bucket is None:
+                # In a thread: it would delay the live events of a notifier by half a second.
+                module = await asyncio.to_thread(importlib.import_module, "kit.bucket")
+                self._bucket = await self._stack.enter_async_context(module.open_bucket(self._settings))
+            assert self._bucket
+            return self._bucket

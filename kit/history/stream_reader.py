@@ -1,0 +1,223 @@
+"""Reads the history of a stream from the stream itself: ranges in order, states as of a sequence, counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.events.base import EVENT_CLASSES
+from contracts.ids import new_id
+from kit.bus.event_store import EventStore
+from kit.bus.jetstream_api import request, stream_info
+from kit.bus.lineage import Lineage, lineage_of
+from kit.history.event_lines import HistoryEvent, parse_timestamp
+from kit.history.manifest import SubjectCounts
+from kit.history.subjects import covering, matches_any, narrowed, without_covered
+
+BATCH_EVENTS: Final = 500
+_BATCH_BYTES: Final = 4 * 1024 * 1024
+_NO_MESSAGE_FOUND: Final = 10037
+#: Attempts to count while the stream grows, after which the events are read.
+_COUNTS: Final = 10
+#: Types that are counted at the same time.
+_AT_ONCE: Final = 8
+#: Time after which the server deletes a consumer that only counted, if this process has not.
+_CONSUMER_S: Final = 5
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """State of a stream: what it holds, and the server's clock."""
+
+    #: First stored sequence; one more than ``last`` when nothing is stored.
+    first: int
+    last: int
+    #: When the first event was stored; None when nothing is stored.
+    first_time: datetime | None
+    now: datetime
+    lineage: Lineage
+    size_bytes: int
+
+
+def _most_of_them_first(name: str) -> tuple[bool, str]:
+    """Return the order in which types are counted: those of jobs are nearly all events."""
+    return not name.startswith("job."), name
+
+
+class StreamReader:
+    """Reads one stream."""
+
+    def __init__(self, store: EventStore) -> None:
+        """Read the stream of ``store``."""
+        self.store = store
+
+    async def state(self) -> StreamState:
+        """Return what the stream holds.
+
+        Raises:
+            StreamMissing: there is no such stream.
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        info = await stream_info(self.store.client, self.store.stream)
+        state = info["state"]
+        last = int(state["last_seq"])
+        held = int(state["messages"]) > 0
+        return StreamState(
+            first=int(state["first_seq"]) if held else last + 1,
+            last=last,
+            first_time=parse_timestamp(state["first_ts"]) if held else None,
+            now=parse_timestamp(info["ts"]) if "ts" in info else datetime.now(UTC),
+            lineage=await lineage_of(self.store.client, info),
+            size_bytes=int(state["bytes"]),
+        )
+
+    async def batch(
+        self, after: int, subjects: Sequence[str], size: int = BATCH_EVENTS
+    ) -> tuple[list[HistoryEvent], int | None]:
+        """Return some matching events after a sequence, and the sequence up to which they were read.
+
+        None: nothing more is stored.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        pattern = covering(subjects)
+        stored, remaining = await self.store.batch(
+            after, pattern, size, size_bytes=_BATCH_BYTES, with_headers=True
+        )  # fmt: skip
+        events = [
+            HistoryEvent(
+                event.sequence,
+                event.subject,
+                event.headers.get("Nats-Time-Stamp", ""),
+                event.headers.get("Nats-Msg-Id", ""),
+                event.body,
+            )
+            for event in stored
+            if len(subjects) == 1 or matches_any(subjects, event.subject)
+        ]
+        return events, stored[-1].sequence if stored and remaining else None
+
+    async def as_of(self, subjects: str, sequence: int) -> list[HistoryEvent]:
+        """Return the newest event of each subject at or before a sequence, in order.
+
+        Raises:
+            TooManyResults: the subjects are too many for one request.
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        if sequence <= 0:
+            return []
+        stored = await self.store.load(subjects, up_to=sequence, with_headers=True)
+        return [
+            HistoryEvent(
+                event.sequence,
+                event.subject,
+                event.headers.get("Nats-Time-Stamp", ""),
+                event.headers.get("Nats-Msg-Id", ""),
+                event.body,
+            )
+            for event in stored
+        ]
+
+    async def sequence_before(self, moment: datetime, state: StreamState) -> int:
+        """Return the last sequence before the events that were stored at a time or later.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        body = {"start_time": moment.astimezone(UTC).isoformat().replace("+00:00", "Z"), "next_by_subj": ">"}
+        answer = await request(self.store.client, f"STREAM.MSG.GET.{self.store.stream}", body)
+        if "message" in answer:
+            return int(answer["message"]["seq"]) - 1
+        if answer.get("error", {}).get("err_code") == _NO_MESSAGE_FOUND:
+            return state.last
+        raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {answer.get('error', {}).get('description')}.")
+
+    async def count(self, after: int, until: int, subjects: Sequence[str]) -> dict[str, int]:
+        """Return how many events of each type there are after a sequence and up to another, without reading them.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        patterns = without_covered(subjects)
+        total = await self._pending_between(after, until, patterns)
+        if total is None:
+            return await self._count_by_reading(after, until, subjects)
+        grows = await self._pending(until + 1, patterns) if total else 0
+        found: dict[str, int] = {}
+        names = sorted((name for name, data in EVENT_CLASSES.items() if data.kind == "evt"), key=_most_of_them_first)
+        for start in range(0, len(names), _AT_ONCE):
+            if sum(found.values()) >= total:
+                break
+            batch = names[start : start + _AT_ONCE]
+            numbers = await asyncio.gather(
+                *(self._count_of_type(after, until, patterns, name, beyond=bool(grows)) for name in batch)
+            )
+            if None in numbers:
+                return await self._count_by_reading(after, until, subjects)
+            found |= {name: number for name, number in zip(batch, numbers, strict=True) if number}
+        # What is stored meanwhile makes every number too small, or without events beyond the range every one too large:
+        # numbers that add up to the total are all exact.
+        return found if sum(found.values()) == total else await self._count_by_reading(after, until, subjects)
+
+    async def _count_of_type(
+        self, after: int, until: int, patterns: Sequence[str], name: str, *, beyond: bool
+    ) -> int | None:  # fmt: skip
+        """Return how many events of a type match; too few, or without ``beyond`` too many, while the stream grows."""
+        of_type = without_covered([pattern for every in patterns for pattern in narrowed(every, name)])
+        if not of_type:
+            return 0
+        number = await self._pending(after + 1, of_type)
+        if number and beyond:
+            following = await self._pending(until + 1, of_type)
+            return None if following is None else number - following
+        return number
+
+    async def _count_by_reading(self, after: int, until: int, subjects: Sequence[str]) -> dict[str, int]:
+        counts = SubjectCounts()
+        position: int | None = after
+        while position is not None and position < until:
+            events, position = await self.batch(position, subjects)
+            for event in events:
+                if event.sequence <= until:
+                    counts.count(event.subject)
+        return counts.by_type()
+
+    async def _pending_between(self, after: int, until: int, patterns: Sequence[str]) -> int | None:
+        """Return how many events match between two sequences; None where the server cannot tell.
+
+        The server counts from a sequence to the end, and the stream may grow between two requests: the answer is exact
+        if the first count is still the same after the second.
+        """
+        for _ in range(_COUNTS):
+            before = await self._pending(after + 1, patterns)
+            beyond = await self._pending(until + 1, patterns)
+            if before is None or beyond is None:
+                return None
+            if not beyond or before == await self._pending(after + 1, patterns):
+                return before - beyond
+        return None
+
+    async def _pending(self, start: int, patterns: Sequence[str]) -> int | None:
+        """Return how many events match from a sequence on: what a new consumer would have to deliver."""
+        client, stream = self.store.client, self.store.stream
+        name = new_id("req").replace("req_", "count-")
+        config = {
+            "name": name,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": start,
+            "ack_policy": "none",
+            "filter_subjects": list(patterns),
+            "inactive_threshold": _CONSUMER_S * 1_000_000_000,
+            "mem_storage": True,
+            "num_replicas": 1,
+        }
+        answer = await request(client, f"CONSUMER.CREATE.{stream}.{name}", {"stream_name": stream, "config": config})
+        if "error" in answer:
+            return None  # filters that overlap, or more of them than the server takes
+        await client.publish(f"$JS.API.CONSUMER.DELETE.{stream}.{name}", b"")
+        return int(answer["num_pending"])

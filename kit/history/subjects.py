@@ -1,0 +1,100 @@
+"""Filters of subjects, as nats-server matches them: ``*`` for one token, ``>`` for the rest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Final
+
+#: Position of the id in the subject of an event.
+_ID: Final = 4
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Return whether a subject matches a filter."""
+    if pattern == ">":
+        return True
+    parts = subject.split(".")
+    wanted = pattern.split(".")
+    for number, part in enumerate(wanted):
+        if part == ">":
+            return len(parts) > number
+        if number >= len(parts) or part not in ("*", parts[number]):
+            return False
+    return len(parts) == len(wanted)
+
+
+def matches_any(patterns: Sequence[str], subject: str) -> bool:
+    """Return whether a subject matches one of several filters."""
+    return any(matches(pattern, subject) for pattern in patterns)
+
+
+def covering(patterns: Sequence[str]) -> str:
+    """Return one filter that matches at least what the others match: a request takes one."""
+    joined, *others = (pattern.split(".") for pattern in patterns)
+    for other in others:
+        paired = [own if own == its else "*" for own, its in zip(joined, other, strict=False)]
+        # Where one of two filters matches several lengths, both match what begins alike up to there.
+        ends = [number for number, pair in enumerate(zip(joined, other, strict=False)) if ">" in pair]
+        if not ends and len(joined) != len(other):
+            ends = [len(paired) - 1]
+        joined = [*paired[: ends[0]], ">"] if ends else paired
+    return ".".join(joined)
+
+
+def covers(pattern: str, other: str) -> bool:
+    """Return whether a filter matches everything that another one matches."""
+    parts, others = pattern.split("."), other.split(".")
+    for number, part in enumerate(parts):
+        if part == ">":
+            return len(others) > number
+        if number >= len(others) or others[number] == ">" or part not in ("*", others[number]):
+            return False
+    return len(parts) == len(others)
+
+
+def without_covered(patterns: Sequence[str]) -> list[str]:
+    """Return the filters without those that another one of them covers: nats-server refuses filters that overlap."""
+    kept: list[str] = []
+    for pattern in dict.fromkeys(patterns):
+        if any(covers(other, pattern) for other in kept):
+            continue
+        kept = [*(other for other in kept if not covers(pattern, other)), pattern]
+    return kept
+
+
+def narrowed(pattern: str, type_name: str) -> list[str]:
+    """Return the filter of a type's events among those of a filter: one, or none if it cannot match any."""
+    noun, _, verb = type_name.partition(".")
+    parts = ["saccade", "evt", "*", noun, "*", verb]
+    wanted = pattern.split(".")
+    if wanted[-1] == ">":
+        wanted = [*wanted[:-1], *["*"] * (len(parts) - len(wanted) + 1)]
+    if len(wanted) != len(parts):
+        return []
+    joined: list[str] = []
+    for own, other in zip(parts, wanted, strict=True):
+        if "*" not in (own, other) and own != other:
+            return []
+        joined.append(other if own == "*" else own)
+    return [".".join(joined)]
+
+
+def subject_id_in(pattern: str) -> str | None:
+    """Return the one id whose events a filter matches; None if it matches those of several."""
+    parts = pattern.split(".")
+    return parts[_ID] if len(parts) > _ID and parts[_ID] not in ("*", ">") and ">" not in parts[:_ID] else None
+
+
+def needle_of(pattern: str) -> bytes:
+    """Return bytes that the line of every event has that matches a filter: its longest part between two wildcards."""
+    runs = [".".join(run) for is_literal, run in _literal_runs(pattern) if is_literal]
+    return json.dumps(max(runs, key=len, default=""))[1:-1].encode()
+
+
+def _literal_runs(pattern: str) -> list[tuple[bool, list[str]]]:
+    return [
+        (is_literal, list(run))
+        for is_literal, run in groupby(pattern.split("."), key=lambda part: part not in ("*", ">"))
+    ]
