@@ -52,11 +52,13 @@ class Deployment:
     """One worker as a Modal app."""
 
     app_name: str
+    function_name: str
     gpus: tuple[str, ...]
     cpu_cores: float
     memory_mib: int
     timeout_s: int
     startup_timeout_s: int
+    is_warm: bool = False
 
     @classmethod
     def of(cls, workload: Workload, environment: Environment | None = None) -> Deployment:
@@ -64,18 +66,21 @@ class Deployment:
         compute = workload.compute
         return cls(
             app_name=app_name(workload.name),
+            function_name=function_name(workload.name),
             gpus=gpu_ladder(compute.gpus, environment or DeploymentSettings().environment) if compute.gpus else (),
             cpu_cores=compute.cpu_cores,
             memory_mib=ceil(compute.memory_bytes / MIB) + 512,
             timeout_s=ceil(compute.timeout_s) + _TIMEOUT_MARGIN_S,
             startup_timeout_s=ceil(compute.start_timeout_s),
+            is_warm=DeploymentSettings().is_warm(workload.name),
         )
 
     def options(self) -> dict[str, Any]:
         """Return the plain arguments of ``App.function``."""
         return {
-            "name": FUNCTION,
-            "gpu": list(self.gpus) or None,
+            "name": self.function_name,
+            # A warm container is on the first rung: what waits is billed, so it has to be the GPU that is used.
+            "gpu": list(self.gpus[:1] if self.is_warm else self.gpus) or None,
             "cpu": self.cpu_cores,
             "memory": self.memory_mib,
             "timeout": self.timeout_s,
@@ -83,17 +88,32 @@ class Deployment:
             # The dispatcher retries: it knows the reason, the rung and the cost.
             "retries": 0,
             # A container ends with its run: no file of one tenant's job reaches the next one's, and no idle second is
-            # billed that is missing in the job's cost.
+            # billed that is missing in the job's cost. A warm one is no exception: it has served nobody, ends with its
+            # first run, and Modal starts another; its idle time is an operator's cost, named in every estimate.
             "single_use_containers": True,
+            "min_containers": 1 if self.is_warm else None,
             "restrict_modal_access": True,
             # Only the packages that images.py names are uploaded, so that a missing one fails at once.
             "include_source": False,
         }
 
 
+def warm_device(workload: Workload, environment: Environment | None = None) -> str | None:
+    """Return the device on which Modal keeps a container of a workload started; None if it keeps none."""
+    deployment = Deployment.of(workload, environment)
+    return (deployment.gpus[0] if deployment.gpus else "cpu") if deployment.is_warm else None
+
+
 def app_name(workload: str) -> str:
-    """Return the name of a workload's Modal app."""
-    return f"saccade-{workload.replace('_', '-')}"
+    """Return the name of a workload's Modal app; ``MODAL_APP_NAMES`` may name another."""
+    named = DeploymentSettings().name_of(workload)
+    return named[0] if named else f"saccade-{workload.replace('_', '-')}"
+
+
+def function_name(workload: str) -> str:
+    """Return the name of the function in a workload's Modal app."""
+    named = DeploymentSettings().name_of(workload)
+    return (named and named[1]) or FUNCTION
 
 
 def requirements(extra: str) -> list[str]:

@@ -28,6 +28,8 @@ _CUDA_TORCHVISION: Final = "torchvision==0.25.0"
 _GSPLAT: Final = "gsplat==1.5.3"
 #: Compute capabilities of T4, A100 and A10.
 _CUDA_ARCHITECTURES: Final = "7.5;8.0;8.6"
+#: Files of a model that are used: no pickles, and no weights of other frameworks.
+_WEIGHTS: Final = "--include '*.json' --include '*.jinja' --include '*.safetensors' --include tokenizer.model"
 
 
 def slim(extra: str, environment: Mapping[str, str] | None = None, *packages: str) -> modal.Image:
@@ -69,6 +71,26 @@ def ultralytics(weights: Sequence[str], folder: str, environment: Mapping[str, s
         .run_commands(*commands)
     )
     return _with_source(image.env(_ENVIRONMENT | dict(environment or {})))
+
+
+def vision(
+    models: Sequence[str], folder: str, secret: str, vllm_version: str, environment: Mapping[str, str]
+) -> modal.Image:
+    """Return a CUDA image with the extra ``vision-stream`` and the weights of ``models`` of the hub in ``folder``.
+
+    The weights are downloaded when the image is built, with ``HF_TOKEN`` from a Modal secret, never at run time: no
+    container has the token. torch is the newest for CUDA 12.8; vllm, if it is wanted, determines its own.
+    """
+    pinned = ("torch==", "transformers==") if vllm_version else ("torch==",)
+    packages = [name for name in requirements("vision-stream") if not name.startswith(pinned)]
+    packages += [f"vllm=={vllm_version}"] if vllm_version else [_CUDA_TORCH]
+    image = modal.Image.debian_slim(python_version=PYTHON).uv_pip_install(*packages, uv_version=uv_version())
+    if models:
+        image = image.run_commands(
+            *(f"hf download {name} --local-dir {folder}/{name} {_WEIGHTS}" for name in models),
+            secrets=[modal.Secret.from_name(secret, required_keys=["HF_TOKEN"])],
+        )
+    return _with_source(image.env(_ENVIRONMENT | dict(environment)))
 
 
 def nerfstudio(

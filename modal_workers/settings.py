@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from contracts.caller_account import MODAL_APP, MODAL_FUNCTION
 from contracts.gpu_ladder import Environment
 from contracts.limits import SCRATCH_RETENTION_H
+
+_NAME: Final = f"[a-z0-9_]+={MODAL_APP}(/{MODAL_FUNCTION})?"
+_NAMES: Final = rf"^({_NAME}( *, *{_NAME})*)?$"
 
 
 class CatalogSettings(BaseSettings):
@@ -31,3 +37,20 @@ class DeploymentSettings(BaseSettings):
     environment: Environment = "development"
     #: Hours after which workers remove from their cache what nobody has wanted since; the replaced system's name.
     cache_hours: float = Field(default=SCRATCH_RETENTION_H, gt=0, validation_alias="MODAL_VOLUME_CLEANUP_HOURS")
+    #: Other names of apps and their functions at Modal: ``vision_stream=foresight-gemma3-vlm/Gemma3VLMSession,…``.
+    names: str = Field(default="", pattern=_NAMES, validation_alias="MODAL_APP_NAMES")
+    #: Workloads with a container that Modal keeps started for the next run, separated by commas.
+    warm: str = Field(default="", pattern=r"^[a-z0-9_, ]*$", validation_alias="MODAL_WARM_WORKLOADS")
+
+    def name_of(self, workload: str) -> tuple[str, str] | None:
+        """Return the other names of a workload's app and its function; None without."""
+        for entry in self.names.split(","):
+            name, _, target = entry.strip().partition("=")
+            if name == workload:
+                app, _, function = target.partition("/")
+                return app, function
+        return None
+
+    def is_warm(self, workload: str) -> bool:
+        """Return whether Modal keeps a container of a workload started."""
+        return workload in [name.strip() for name in self.warm.split(",")]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from contracts.assignment import Assignment
+from kit.imports import without_garbage_collection
 from kit.settings import NatsSettings, S3Settings
 from modal_workers.runtime.bus.claim import Claim
 from modal_workers.runtime.bus.open_bus import open_bus
@@ -57,7 +58,8 @@ def run(
             for task in background:
                 thread.start(task).add_done_callback(lambda ended: _check(ended, stop))
             # Imported after the claim: the bucket's client takes as long to import as all the rest.
-            from modal_workers.runtime.attempt import AttemptRunner  # noqa: PLC0415
+            with without_garbage_collection():
+                from modal_workers.runtime.attempt import AttemptRunner  # noqa: PLC0415
 
             attempt = AttemptRunner(
                 assignment, thread=thread, claim=claim, writer=writer, termination=termination, stop=stop

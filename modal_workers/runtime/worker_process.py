@@ -11,15 +11,18 @@ import os
 import signal
 import sys
 
-from contracts.assignment import Assignment
-from kit.logs import start_logging
-from kit.settings import S3Settings
-from modal_workers.runtime.child_processes import adopt_orphans, kill_descendants, limit_memory
-from modal_workers.runtime.context import Stopped
-from modal_workers.runtime.jobs.run_termination import EXIT_DONE, EXIT_UNREPORTED
-from modal_workers.runtime.run import run
-from modal_workers.runtime.settings import WorkerSettings, bus_settings
-from modal_workers.runtime.stop import StopCause, StopFlag
+from kit.imports import without_garbage_collection
+
+with without_garbage_collection():
+    from contracts.assignment import Assignment
+    from kit.logs import start_logging
+    from kit.settings import S3Settings
+    from modal_workers.runtime.child_processes import adopt_orphans, kill_descendants, limit_memory
+    from modal_workers.runtime.context import Stopped
+    from modal_workers.runtime.jobs.run_termination import EXIT_DONE, EXIT_UNREPORTED
+    from modal_workers.runtime.run import run
+    from modal_workers.runtime.settings import WorkerSettings, bus_settings
+    from modal_workers.runtime.stop import StopCause, StopFlag
 
 log = logging.getLogger(__name__)
 

@@ -99,7 +99,7 @@ def analyse(match: Match) -> Analysis:
     by_player = [
         CourtTrack.of(
             match.times_s,
-            (tracks.position_m[player], tracks.position_error_m[player]),
+            (tracks.position_m[player], tracks.position_error_m[player], tracks.velocity_m_s[player]),
             tracks.observed[player],
             used,
             segment,

@@ -2,9 +2,9 @@
 
 Nothing is capped: what no person can do was rejected as an outlier when the track was made, and is counted there. But a
 smoothed track is not the path: its scatter makes it longer, most where a player stands (a fifth, in simulated matches),
-and its smoothness takes the top off a short burst. So a distance is the sum of moves that are larger than the scatter,
-and a speed is raised by half of what smoothing takes off a short burst. Both were set on twelve simulated matches of
-40 s in four cameras, with detections as a pose network and as a motion detector report them.
+and its smoothness takes the top off a short burst. So a distance is the sum over time of the smoother's cautious
+velocities, which are those of somebody who stands where nothing says otherwise, and a top speed is that of the places,
+raised by half of what smoothing takes off a short burst.
 """
 
 from __future__ import annotations
@@ -21,11 +21,9 @@ Mask = NDArray[np.bool_]
 KMH_PER_M_S: Final = 3.6
 #: A step between frames that are further apart is no step of a player: frames are missing there.
 MAX_STEP_S: Final = 0.5
-#: A move counts once it exceeds this many standard deviations of the place along one axis. The medians of the error of
-#: distances were -4 % (pose network) and +1 % (motion), the mean of its size 6 %; of long runs they are 5 % too long.
-MOVE_DEVIATIONS: Final = 1.7
-#: Standard deviation of a distance, as a share.
-DISTANCE_UNCERTAINTY: Final = 0.06
+#: Standard deviation of a distance, as a share; and the time over which the places' errors last, which adds to it.
+DISTANCE_UNCERTAINTY: Final = 0.055
+LASTING_S: Final = 1.0
 #: A speed is the distance between the places half of this before and after, over this time.
 SPEED_S: Final = 0.1
 #: Speeds are raised by this share for each metre of the place's error. Unraised, the top speeds of lunges that take
@@ -69,7 +67,8 @@ class CourtTrack:
     """One player's track over N frames, in double precision; ``known`` [N]: frames whose place is used.
 
     ``error_m`` is the standard deviation of the distance to the true place; ``stretch`` [N] numbers the stretches
-    without a gap, over which steps are taken: -1 where the place is not known.
+    without a gap, over which steps are taken: -1 where the place is not known. ``speed_m_s`` [N] is that of the places,
+    ``cautious_m_s`` [N] the one whose sum is the distance.
     """
 
     times_s: Floats
@@ -79,22 +78,27 @@ class CourtTrack:
     used: Mask
     stretch: NDArray[np.int64]
     speed_m_s: Floats
+    cautious_m_s: Floats
 
     @classmethod
     def of(
         cls,
         times_s: Floats,
-        places: tuple[NDArray[np.floating], NDArray[np.floating]],
+        motion: tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]],
         observed: Mask,
         used: Mask,
         segment: NDArray[np.int32],
     ) -> CourtTrack:
-        """Return the track of ``places`` (positions [N, 2], errors [N]) in the frames that are ``used``."""
-        position_m, error_m = (np.asarray(values, np.float64) for values in places)
+        """Return the track in the frames that are ``used``.
+
+        ``motion``: positions [N, 2], their errors [N] and velocities [N, 2] as the smoother returns them.
+        """
+        position_m, error_m, velocity_m_s = (np.asarray(values, np.float64) for values in motion)
         stretch = _stretches(times_s, used & np.isfinite(position_m).all(axis=-1), segment)
         raised = 1 + RAISED_PER_ERROR_M * np.nan_to_num(error_m)
         speed_m_s = raised * _speeds(times_s, position_m, stretch)
-        return cls(times_s, position_m, error_m, observed, used, stretch, speed_m_s)
+        cautious_m_s = np.nan_to_num(np.hypot(velocity_m_s[:, 0], velocity_m_s[:, 1]))
+        return cls(times_s, position_m, error_m, observed, used, stretch, speed_m_s, cautious_m_s)
 
     def between(self, first_frame: int, last_frame: int) -> CourtTrack:
         """Return the part from one frame to another, both included."""
@@ -107,6 +111,7 @@ class CourtTrack:
             self.used[part],
             self.stretch[part],
             self.speed_m_s[part],
+            self.cautious_m_s[part],
         )
 
     def durations_s(self) -> Floats:
@@ -114,44 +119,26 @@ class CourtTrack:
         joined = (self.stretch >= 0) & (self.stretch == np.roll(self.stretch, 1))
         return np.where(joined, np.diff(self.times_s, prepend=self.times_s[:1]), 0.0)
 
-    def moves(self) -> tuple[Floats, Floats]:
-        """Return at each frame the length of the move that ends there, and its variance; 0 between moves.
-
-        A move is counted when the player has left the place of the last one by more than the places scatter.
-        """
-        known = np.flatnonzero(self.stretch >= 0)
-        length_m, variance_m2 = np.zeros(len(self.times_s)), np.zeros(len(self.times_s))
-        along_axis_m = np.where(np.isfinite(self.error_m), self.error_m, 0.0)[known] / np.sqrt(2)
-        reach2 = (MOVE_DEVIATIONS * along_axis_m) ** 2
-        last, from_x, from_y = -1, 0.0, 0.0
-        # Plain numbers: a loop over 90 minutes takes a second.
-        places, stretches = self.position_m[known].tolist(), self.stretch[known].tolist()
-        for index, (x, y), stretch, limit in zip(known.tolist(), places, stretches, reach2.tolist(), strict=True):
-            if stretch != last:
-                last, from_x, from_y = stretch, x, y
-                continue
-            square = (x - from_x) ** 2 + (y - from_y) ** 2
-            if square > limit:
-                length_m[index], variance_m2[index] = square**0.5, 2 * limit / MOVE_DEVIATIONS**2
-                from_x, from_y = x, y
-        return length_m, variance_m2
+    def steps_m(self) -> Floats:
+        """Return at each frame the way since the frame before, 0 where a stretch begins or nothing is known."""
+        before = np.concatenate((self.cautious_m_s[:1], self.cautious_m_s[:-1]))
+        return np.asarray((before + self.cautious_m_s) / 2 * self.durations_s())
 
 
 def measure_motion(track: CourtTrack, within: Mask | None = None) -> Motion:
     """Return distance and speed over the frames ``within`` (all if None) whose position is known."""
     chosen = track.used if within is None else track.used & within
-    known_s = float(track.durations_s()[chosen].sum())
+    durations_s = track.durations_s()[chosen]
+    known_s = float(durations_s.sum())
     frames = int(chosen.sum())
     observed_share = float((track.observed & chosen).sum() / frames) if frames else _UNKNOWN
     if known_s == 0:
         return Motion(0.0, observed_share, *[_UNKNOWN] * 7)
-    length_m, variance_m2 = track.moves()
-    distance_m, scatter_m = float(length_m[chosen].sum()), float(np.sqrt(variance_m2[chosen].sum()))
+    distance_m = float(track.steps_m()[chosen].sum())
+    # Along one axis; the ends of each stretch of time over which the errors last are as uncertain as the places.
+    variances_m2 = np.nan_to_num(track.error_m[chosen]) ** 2 / 2
+    scatter_m = float(np.sqrt(2 * (variances_m2 * durations_s).sum() / LASTING_S))
     error_m = BAND * float(np.hypot(scatter_m, DISTANCE_UNCERTAINTY * distance_m))
-    # Who seems to stand still may have made a move that is too short to be counted.
-    errors_m = track.error_m[chosen & np.isfinite(track.error_m)]
-    if len(errors_m):
-        error_m = max(error_m, MOVE_DEVIATIONS * float(np.median(errors_m)) / np.sqrt(2))
     return Motion(
         known_s,
         observed_share,

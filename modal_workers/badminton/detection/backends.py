@@ -16,7 +16,7 @@ from modal_workers.badminton.players.persons import PoseBackend
 from modal_workers.badminton.players.ultralytics_backend import UltralyticsPoseBackend, is_installed, weights_file
 from modal_workers.badminton.settings import BadmintonSettings
 from modal_workers.badminton.shuttle.classical import ClassicalShuttleBackend
-from modal_workers.badminton.shuttle.onnx_backend import OnnxShuttleBackend
+from modal_workers.badminton.shuttle.onnx_backend import OnnxShuttleBackend, ShuttleNetwork
 from modal_workers.badminton.shuttle.shuttle_track import ShuttleBackend
 from modal_workers.badminton.spec import BadmintonParams
 
@@ -54,7 +54,7 @@ class DetectionBackends:
             )
         if self._pose_choice != "motion":
             self._network = self._load_network()
-        self._shuttle_network: ShuttleBackend | None = None
+        self._shuttle_network: ShuttleNetwork | None = None
         if self.finds_shuttle and params.shuttle == "onnx":
             self._shuttle_network = self._load_shuttle_network()
 
@@ -89,8 +89,9 @@ class DetectionBackends:
             pose = self._motion(segment, court, size)
         shuttle: ShuttleBackend | None = None
         if self.finds_shuttle:
-            shuttle = self._shuttle_network or ClassicalShuttleBackend(court.times.rate_hz)
-            shuttle.restart()
+            rate_hz = court.times.rate_hz
+            network = self._shuttle_network
+            shuttle = OnnxShuttleBackend(network, rate_hz) if network else ClassicalShuttleBackend(rate_hz)
         return Detectors(pose, shuttle, appearances, APPEARANCE_BINS)
 
     def _motion(self, segment: CameraSegmentResult, court: CourtStage, size: AnalysisSize) -> MotionPoseBackend:
@@ -104,11 +105,11 @@ class DetectionBackends:
         assert self._settings.pose_onnx is not None
         return OnnxPoseBackend(self._settings.pose_onnx, self._settings.yolo_image_px)
 
-    def _load_shuttle_network(self) -> ShuttleBackend:
+    def _load_shuttle_network(self) -> ShuttleNetwork:
         if self._settings.shuttle_onnx is None:
             raise SaccadeError(
                 ErrorCode.MODEL_FILE_INVALID,
                 "This worker has no TrackNet model as an ONNX file.",
                 hint="Set BADMINTON_SHUTTLE_ONNX to its path on the worker, or use shuttle=classical.",
             )
-        return OnnxShuttleBackend(self._settings.shuttle_onnx)
+        return ShuttleNetwork(self._settings.shuttle_onnx)

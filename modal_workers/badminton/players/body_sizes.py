@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from modal_workers.badminton.court.dimensions import NET_Y_M
 from modal_workers.badminton.court.homography import CourtView
 from modal_workers.badminton.players.floor_points import FOLLOWED_M, at_height, outside_m
 
@@ -42,6 +43,7 @@ class BodySizes:
         with np.errstate(invalid="ignore"):
             near = outside_m(floor) <= FOLLOWED_M
             self._heights = np.where(near, np.maximum(np.nan_to_num(edges[..., 1] - heads[..., 1]), 0.0), 0.0)
+            self._behind_net = floor[..., 1] < NET_Y_M
             # Where the feet of somebody are whose head is here.
             below = plane.to_court(pixels)
             feet = (court.to_image(below) + 0.5) / scale
@@ -58,6 +60,10 @@ class BodySizes:
             return _LEAST_SHARE * self._size_px[1] * 2
         row, column = self._cell(x, bottom)
         return float(self._heights[row, column])
+
+    def behind_net(self, x: float, bottom: float) -> bool:
+        """Return whether somebody who stands at a place is on the far half; True without a court."""
+        return self._heights is None or bool(self._behind_net[self._cell(x, bottom)])
 
     def foot_below_head(self, x: float, top: float) -> float | None:
         """Return where the feet are of somebody whose head is at a place; None where that is nobody near the court."""

@@ -33,14 +33,17 @@ _MIN_ANKLE_CONFIDENCE: Final = 0.3
 _ANKLE_AWAY_SHARE: Final = 0.2
 #: A standing foot's ankle is this high above the floor; seen from 7 m above and 25 m away that is 0.3 m on the floor.
 _ANKLE_HEIGHT_M: Final = 0.09
-#: The lowest pixel of a person is the toe of the nearer foot; the middle between the feet is this much farther away.
-_TOE_TO_MIDDLE_M: Final = 0.14
+#: The lowest pixel of a person is a part of the nearer foot: of somebody on the far half, who looks towards the camera,
+#: a toe, on the near half a heel. The middle between the feet is this much farther away.
+_TOE_TO_MIDDLE_M: Final = 0.17
+_HEEL_TO_MIDDLE_M: Final = 0.0
 #: One standard deviation of a detected foot, as a share of the person's height in the picture, and at least.
 _ANKLE_ERROR_SHARE: Final = 0.018
-_BOX_ERROR_SHARE: Final = 0.03
+_BOX_ERROR_SHARE: Final = 0.025
 _LEAST_ERROR_PX: Final = 1.0
 #: Steps and lunges move the feet around the middle of the body, and lift them.
 _GAIT_ERROR_M: Final = 0.05
+_BOX_GAIT_ERROR_M: Final = 0.08
 _LIFT_ERROR_M: Final = 0.045
 #: Height of the middle of the hips that is assumed at first.
 _HIP_HEIGHT_M: Final = 0.85
@@ -159,9 +162,11 @@ def floor_places(
     towards = jacobian[:, :, 1]
     with np.errstate(invalid="ignore", divide="ignore"):
         towards = towards / np.linalg.norm(towards, axis=1, keepdims=True)
-    position = position - np.where(both, 0.0, _TOE_TO_MIDDLE_M)[:, None] * towards
+    farther = np.where(half_of(position) < 0, _TOE_TO_MIDDLE_M, _HEEL_TO_MIDDLE_M)
+    position = position - np.where(both, 0.0, farther)[:, None] * towards
     error_px = np.maximum(np.where(both, _ANKLE_ERROR_SHARE, _BOX_ERROR_SHARE) * height, _LEAST_ERROR_PX)
-    variance = (jacobian**2).sum(axis=2) * error_px[:, None] ** 2 + _GAIT_ERROR_M**2 + (_LIFT_ERROR_M * rise) ** 2
+    gait = np.where(both[:, None], _GAIT_ERROR_M**2 + (_LIFT_ERROR_M * rise) ** 2, _BOX_GAIT_ERROR_M**2)
+    variance = (jacobian**2).sum(axis=2) * error_px[:, None] ** 2 + gait
     hips = keypoints_px[:, (_LEFT_HIP, _RIGHT_HIP)].astype(np.float64)
     found = (np.nan_to_num(hips[..., 2]) >= _MIN_ANKLE_CONFIDENCE).all(axis=1) & both
     below = at_height(court, picture_size_px, _HIP_HEIGHT_M).to_court(hips[..., :2].mean(axis=1))

@@ -18,6 +18,8 @@ from modal_workers.badminton.players.body_sizes import BodySizes
 from modal_workers.badminton.players.persons import KEYPOINTS, Persons, Picture
 
 Box = tuple[int, int, int, int]
+#: Left, top, right, bottom edges; the middle between left and right is that of the legs.
+PersonBox = tuple[float, float, float, float]
 
 #: Width at which pictures are compared: a far player is 45 px tall.
 ANALYSIS_WIDTH_PX: Final = 640
@@ -26,11 +28,13 @@ _LEAST_HEIGHT: Final = 0.45
 _LEAST_AREA: Final = 0.05
 #: Smallest blob that may be a part of a person.
 _LEAST_BLOB_PX: Final = 6
-#: As shares of a person's height: a blob of this height is somebody; the parts of one person are not farther apart, and
-#: lie within this height (a jump).
+#: As shares of a person's height: a blob of this height is somebody, and of this one with legs; the parts of one person
+#: are not farther apart, make this height with feet, touch, and lie within this height (a jump).
 _WHOLE: Final = 0.6
-_COMPLETE: Final = 0.75
+_COMPLETE: Final = 0.8
 _REACH: Final = 0.12
+_FEET: Final = (0.8, 1.1)
+_TOUCHING: Final = 0.05
 _TALLEST: Final = 1.3
 #: A blob wider than this share of its height may be two persons beside each other: each at least so wide, and between
 #: them a column with less than this share of the pixels of each one's fullest.
@@ -39,6 +43,8 @@ _NARROWEST: Final = 0.16
 _NARROW: Final = 0.6
 #: Share of a person's pixels on either side that may be an arm with the racket.
 _LIMBS: Final = 0.04
+#: Share of a person's pixels at the bottom that may be no foot.
+_TIP: Final = 0.005
 _NO_POINTS: Final = np.full((1, len(KEYPOINTS), 3), np.nan, np.float32)
 
 
@@ -114,7 +120,7 @@ def cleaned(mask: Mask) -> Mask:
     return np.asarray(cv2.morphologyEx(opened, cv2.MORPH_CLOSE, np.ones((5, 3), np.uint8)), np.uint8)
 
 
-def persons_in(mask: Mask, sizes: BodySizes) -> list[tuple[Box, float]]:
+def persons_in(mask: Mask, sizes: BodySizes) -> list[tuple[PersonBox, float]]:
     """Return boxes (left, top, right, bottom edges) of persons in a mask, with confidences, nearest first."""
     _, found_labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     labels = np.asarray(found_labels, np.int32)
@@ -132,7 +138,7 @@ def persons_in(mask: Mask, sizes: BodySizes) -> list[tuple[Box, float]]:
     areas = blobs[:, cv2.CC_STAT_AREA]
     # The largest blob of a person first; its smaller parts join it.
     left = sorted(numbers.tolist(), key=lambda number: -int(areas[number]))
-    found: list[tuple[Box, float]] = []
+    found: list[tuple[PersonBox, float]] = []
     while left:
         seed, left = left[0], left[1:]
         parts = _parts(seed, left, boxes, sizes)
@@ -156,17 +162,20 @@ def _parts(seed: int, others: Sequence[int], boxes: NDArray[np.int32], sizes: Bo
     if not height:
         return []
     found = []
-    # Below somebody who is whole there is nothing but shadows, and floor that the background remembers wrongly.
-    below = (0.05 if bottom - top > _COMPLETE * height else 0.5) * height
     for other in others:
         a, b, c, d = boxes[other].tolist()
         beside = max(a - right, left - c)
         if beside > 0 and d - b > _WHOLE * sizes.height_px((a + c) / 2, d):
             continue  # somebody else
-        # Parts above the seed as far as a head is, and below it as far as feet are.
+        # Parts above the seed as far as a head is. Behind the net's mesh legs are in pieces: parts below somebody
+        # without legs are feet where the whole is as tall as a person there. Else they are the racket of somebody who
+        # bends down, a shadow, or floor that the background remembers wrongly.
         low = max(d, bottom)
-        near = beside < _REACH * height and d - bottom < below
-        if near and low - min(b, top) < _TALLEST * sizes.height_px(centre, low):
+        expected = max(sizes.height_px(centre, low), 1.0)
+        tall = (low - min(b, top)) / expected
+        touching = d < bottom + _TOUCHING * height
+        pieces = bottom - top < _COMPLETE * expected and sizes.behind_net(centre, low)
+        if beside < _REACH * height and tall < _TALLEST and (touching or (pieces and _FEET[0] < tall < _FEET[1])):
             found.append(other)
     return found
 
@@ -222,22 +231,27 @@ def _tight(inside: NDArray[np.bool_]) -> Box:
 
 def _as_person(
     box: Box, labels: NDArray[np.int32], of_group: NDArray[np.bool_], sizes: BodySizes
-) -> tuple[Box, float] | None:
+) -> tuple[PersonBox, float] | None:
     left, top, right, bottom = box
     height = sizes.height_px((left + right) / 2, bottom)
     if not height or bottom - top < _LEAST_HEIGHT * height:
         return None
-    columns = of_group[labels[top:bottom, left:right]].sum(axis=0)
+    inside = of_group[labels[top:bottom, left:right]]
+    columns = inside.sum(axis=0)
     area = float(columns.sum())
     share = area / (height * height)
     if share < _LEAST_AREA:
         return None
-    # An arm with a racket moves the middle of the box away from the feet.
+    # An arm with a racket moves the middle of the box away from the feet, and so does a trunk that leans.
     course = np.cumsum(columns)
-    left, right = (
-        left + int(np.searchsorted(course, _LIMBS * area)),
-        left + int(np.searchsorted(course, (1 - _LIMBS) * area)) + 1,
-    )
+    half_width = (np.searchsorted(course, (1 - _LIMBS) * area) + 1 - np.searchsorted(course, _LIMBS * area)) / 2
+    legs = inside[len(inside) // 2 :].sum(axis=0)
+    if not legs.any():
+        legs = columns
+    middle = left + 0.5 + float(np.average(np.arange(len(legs)), weights=legs))
+    # The handle of a racket that hangs down is as thin as a line.
+    lowest = np.cumsum(inside.sum(axis=1)[::-1])
+    bottom -= int(np.searchsorted(lowest, _TIP * area))
     # Full confidence is that of a whole figure: a sixth of the square over its height.
     whole = min(share / 0.16, 1.0) * min((bottom - top) / (0.8 * height), 1.0)
-    return (left, top, right, bottom), 0.2 + 0.7 * whole
+    return (middle - half_width, top, middle + half_width, bottom), 0.2 + 0.7 * whole

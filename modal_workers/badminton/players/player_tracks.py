@@ -15,7 +15,8 @@ class PlayerTracks:
     """Tracks of P players over N frames; NaN where a player is not known.
 
     Shapes: ``position_m`` [P, N, 2]: point on the floor between the feet, smoothed by a model of motion over time;
-    ``position_error_m`` [P, N]: its standard deviation; ``velocity_m_s`` [P, N, 2]; ``observed`` [P, N]: whether the
+    ``position_error_m`` [P, N]: its standard deviation; ``velocity_m_s`` [P, N, 2]: the cautious
+    one of trajectory_smoothing.py, whose sum is the distance; ``observed`` [P, N]: whether the
     player was detected in this frame (else the position is interpolated over a short gap, or NaN);
     ``boxes_px`` [P, N, 4]; ``keypoints_px`` [P, N, 17, 3] (x, y, confidence), smoothed; ``confidence`` [P, N] of the
     detection; ``identity_confidence`` [P, N]: probability that this is the same person as at the beginning.

@@ -1,5 +1,9 @@
 """Position and velocity over time from noisy places: a Kalman filter forwards, the Rauch-Tung-Striebel smoother back.
 
+The filter runs five times. A detection far from the first result counts less (Student's t instead of a normal
+distribution). Positions come from one spectral density of the acceleration; for velocities it is then estimated for
+each stretch of 1.5 s by maximum likelihood, so that who stands does not seem to walk, and a run is not smoothed away.
+
 All players and stretches are computed at once: a lane is a stretch of one player's frames, cut into parts that overlap
 by more than the smoother's memory.
 """
@@ -24,6 +28,14 @@ ACCELERATION_M2_S3: Final = 12.0
 _LASTING: Final = 8.0
 #: Squared distance, in standard deviations, beyond which nobody can have moved to a detection.
 _GATE: Final = 12.0
+#: Degrees of freedom of a detection's error.
+_FREEDOM: Final = 4.0
+#: Time over which the density of the acceleration is estimated for velocities, its limits, and how often it is.
+_ADAPTED_S: Final = 1.5
+_LEAST_M2_S3, _MOST_M2_S3 = 1.0, 80.0
+_ESTIMATES: Final = 3
+#: Largest factor by which one estimate changes it.
+_CHANGE: Final = 3.0
 #: A gap that is bridged; over a longer one nothing is claimed.
 MAX_GAP_S: Final = 0.5
 _PART: Final = 512
@@ -32,7 +44,11 @@ _OVERLAP_S: Final = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """One player's motion over N frames; NaN where unknown. ``rejected``: detections nobody can have moved to."""
+    """One player's motion over N frames; NaN where unknown. ``rejected``: detections nobody can have moved to.
+
+    ``velocity_m_s`` is the more cautious one of the two: its sum over time is the distance, also of who stands.
+    It is not the derivative of ``position_m``.
+    """
 
     position_m: Floats
     velocity_m_s: Floats
@@ -88,18 +104,67 @@ def _smooth_lanes(
     beyond = np.arange(length) > (bounds[:, 1] - bounds[:, 0])[:, None]
     places = np.where(beyond[..., None], np.nan, position_m[frames])
     steps = np.diff(times_s[frames], axis=1, prepend=times_s[frames[:, :1]])
-    states, covariances, rejected = _filter(places, _LASTING * variance_m2[frames], steps)
-    states, covariances = _smooth_back(states, covariances, steps)
+    variances = variance_m2[frames]
+    acceleration = np.full(steps.shape, ACCELERATION_M2_S3)
+    first_pass = _smoothed(places, _LASTING * variances, steps, acceleration)
+    places = np.where(first_pass.rejected[..., None], np.nan, places)
+    lasting = _LASTING * variances / _weights(places, first_pass.states[..., 0], variances)[..., None]
+    passed = of_places = _smoothed(places, lasting, steps, acceleration)
+    window = max(round(_ADAPTED_S / max(float(np.median(steps[steps > 0], axis=None)), 1e-3)), 1) if length > 1 else 1
+    for _ in range(_ESTIMATES):
+        acceleration = _likelier(acceleration, passed, window)
+        passed = _smoothed(places, lasting, steps, acceleration)
     for lane, (first, _, kept_first, kept_last) in enumerate(lanes):
         part = slice(kept_first - first, kept_last - first + 1)
         kept = slice(kept_first, kept_last + 1)
-        result.position_m[kept] = states[lane, part, :, 0]
-        result.velocity_m_s[kept] = states[lane, part, :, 1]
-        result.error_m[kept] = np.sqrt(covariances[lane, part, :, 0].sum(axis=-1))
-        result.rejected[kept] = rejected[lane, part]
+        result.position_m[kept] = of_places.states[lane, part, :, 0]
+        result.velocity_m_s[kept] = passed.states[lane, part, :, 1]
+        result.error_m[kept] = np.sqrt(of_places.covariances[lane, part, :, 0].sum(axis=-1))
+        result.rejected[kept] = first_pass.rejected[lane, part]
 
 
-def _filter(places: Floats, variances: Floats, steps: Floats) -> tuple[Floats, Floats, Flags]:
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """Smoothed states [lanes, T, axis, (place, speed)], covariances [.., (pp, pv, vv)] and rejected places [lanes, T].
+
+    ``push``, ``expected`` [lanes, T]: squares of what the motion was pushed by at each step, and what they are on
+    average if the assumed density of the acceleration is right.
+    """
+
+    states: Floats
+    covariances: Floats
+    rejected: Flags
+    push: Floats
+    expected: Floats
+
+
+def _smoothed(places: Floats, variances: Floats, steps: Floats, acceleration: Floats) -> _Pass:
+    states, covariances, rejected = _filter(places, variances, steps, acceleration)
+    push, expected = _smooth_back(states, covariances, steps, acceleration)
+    return _Pass(states, covariances, rejected, push, expected)
+
+
+def _weights(places: Floats, smooth: Floats, variances: Floats) -> Floats:
+    """Return the weights [lanes, T] of detections that errors with heavy tails give them, at most 1."""
+    off = np.nan_to_num(((places - smooth) ** 2 / variances).sum(axis=-1))
+    return np.asarray(np.minimum((_FREEDOM + 2) / (_FREEDOM + off), 1.0))
+
+
+def _likelier(acceleration: Floats, passed: _Pass, window: int) -> Floats:
+    """Return densities of the acceleration [lanes, T] with a higher likelihood in each window of frames."""
+    change = (_moving_sum(passed.push, window) + 1e-12) / (_moving_sum(passed.expected, window) + 1e-12)
+    changed = acceleration * np.clip(change, 1 / _CHANGE, _CHANGE)
+    return np.clip(changed, _LEAST_M2_S3, _MOST_M2_S3)
+
+
+def _moving_sum(values: Floats, window: int) -> Floats:
+    sums = np.concatenate([np.zeros((len(values), 1)), np.cumsum(values, axis=1)], axis=1)
+    middle = np.arange(values.shape[1])
+    low, high = np.maximum(middle - window // 2, 0), np.minimum(middle + window // 2 + 1, values.shape[1])
+    return np.asarray(np.maximum(sums[:, high] - sums[:, low], 0.0))
+
+
+def _filter(places: Floats, variances: Floats, steps: Floats, acceleration: Floats) -> tuple[Floats, Floats, Flags]:
     """Return filtered states [lanes, T, axis, (place, speed)], covariances [.., (pp, pv, vv)] and rejected places."""
     lanes, length, _ = places.shape
     states = np.empty((lanes, length, 2, 2))
@@ -109,11 +174,11 @@ def _filter(places: Floats, variances: Floats, steps: Floats) -> tuple[Floats, F
     # Half a metre of doubt lets later detections correct a wrong first one.
     pp, pv, vv = variances[:, 0] + 0.25, np.zeros((lanes, 2)), np.full((lanes, 2), START_SPEED_M_S**2)
     for index in range(length):
-        step = steps[:, index, None]
+        step, density = steps[:, index, None], acceleration[:, index, None]
         place = place + speed * step
-        pp = pp + (2 * pv + step * vv) * step + ACCELERATION_M2_S3 * step**3 / 3
-        pv = pv + step * vv + ACCELERATION_M2_S3 * step**2 / 2
-        vv = vv + ACCELERATION_M2_S3 * step
+        pp = pp + (2 * pv + step * vv) * step + density * step**3 / 3
+        pv = pv + step * vv + density * step**2 / 2
+        vv = vv + density * step
         off = places[:, index] - place
         total = pp + variances[:, index]
         distance = (off**2 / total).sum(axis=1)
@@ -131,17 +196,17 @@ def _filter(places: Floats, variances: Floats, steps: Floats) -> tuple[Floats, F
     return states, covariances, rejected
 
 
-def _smooth_back(states: Floats, covariances: Floats, steps: Floats) -> tuple[Floats, Floats]:
-    """Return states and covariances given all detections, those that come after included."""
-    states, covariances = states.copy(), covariances.copy()
+def _smooth_back(states: Floats, covariances: Floats, steps: Floats, acceleration: Floats) -> tuple[Floats, Floats]:
+    """Change states and covariances to those given all detections; return ``push`` and ``expected`` of the pass."""
+    push, expected = np.zeros(steps.shape), np.zeros(steps.shape)
     for index in range(states.shape[1] - 2, -1, -1):
-        step = steps[:, index + 1, None]
+        step, density = steps[:, index + 1, None], acceleration[:, index + 1, None]
         place, speed = states[:, index, :, 0], states[:, index, :, 1]
-        pp, pv, vv = (covariances[:, index, :, part] for part in range(3))
+        pp, pv, vv = (covariances[:, index, :, part].copy() for part in range(3))
         # Predicted covariance of the next frame.
-        npp = pp + (2 * pv + step * vv) * step + ACCELERATION_M2_S3 * step**3 / 3
-        npv = pv + step * vv + ACCELERATION_M2_S3 * step**2 / 2
-        nvv = vv + ACCELERATION_M2_S3 * step
+        npp = pp + (2 * pv + step * vv) * step + density * step**3 / 3
+        npv = pv + step * vv + density * step**2 / 2
+        nvv = vv + density * step
         determinant = np.maximum(npp * nvv - npv**2, 1e-18)
         # Gain = P Fᵀ (predicted P)⁻¹, a 2x2 matrix per axis.
         first, second, third, fourth = pp + step * pv, pv, pv + step * vv, vv
@@ -151,12 +216,21 @@ def _smooth_back(states: Floats, covariances: Floats, steps: Floats) -> tuple[Fl
         d = (fourth * npp - third * npv) / determinant
         off = states[:, index + 1, :, 0] - (place + step * speed)
         off_speed = states[:, index + 1, :, 1] - speed
-        states[:, index, :, 0] = place + a * off + b * off_speed
-        states[:, index, :, 1] = speed + c * off + d * off_speed
         dpp = covariances[:, index + 1, :, 0] - npp
         dpv = covariances[:, index + 1, :, 1] - npv
         dvv = covariances[:, index + 1, :, 2] - nvv
+        # (predicted P)⁻¹ times the push, and times what the detections took from its covariance, weighed as the
+        # covariance of an acceleration's integrals over the step is.
+        one, two = (nvv * off - npv * off_speed) / determinant, (npp * off_speed - npv * off) / determinant
+        e, f = (nvv * dpp - npv * dpv) / determinant, (nvv * dpv - npv * dvv) / determinant
+        g, h = (npp * dpv - npv * dpp) / determinant, (npp * dvv - npv * dpv) / determinant
+        shapes = step**3 / 3, step**2, step
+        push[:, index + 1] = (shapes[0] * one**2 + shapes[1] * one * two + shapes[2] * two**2).sum(axis=1)
+        taken = shapes[0] * (e * nvv - f * npv) + shapes[1] * (f * npp - e * npv) + shapes[2] * (h * npp - g * npv)
+        expected[:, index + 1] = -(taken / determinant).sum(axis=1)
+        states[:, index, :, 0] = place + a * off + b * off_speed
+        states[:, index, :, 1] = speed + c * off + d * off_speed
         covariances[:, index, :, 0] = np.maximum(pp + a * (a * dpp + b * dpv) + b * (a * dpv + b * dvv), 1e-9)
         covariances[:, index, :, 1] = pv + c * (a * dpp + b * dpv) + d * (a * dpv + b * dvv)
         covariances[:, index, :, 2] = np.maximum(vv + c * (c * dpp + d * dpv) + d * (c * dpv + d * dvv), 1e-9)
-    return states, covariances
+    return push, expected

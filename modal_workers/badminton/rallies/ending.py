@@ -18,8 +18,9 @@ from modal_workers.badminton.rallies.rally import Hit
 _NEXT_PIECE_S: Final = 0.25
 #: A shuttle below this is on the floor, as exactly as a flight is known.
 _FLOOR_M: Final = 0.35
-#: From the last place seen, the floor is met within this time.
+#: From the last place seen, the floor is met within this time; after a longer fall somebody may have hit it before.
 _UNSEEN_FALL_S: Final = 0.12
+_LONGEST_FALL_S: Final = 0.4
 _STEP_S: Final = 0.01
 #: A contact so near to the net's plane and so low is with the net.
 _NET_M: Final = 0.8
@@ -27,6 +28,9 @@ _ABOVE_NET_M: Final = 0.15
 #: The same where it lost its speed there.
 _STOPPED_M_S: Final = 4.0
 _NET_STOP_M: Final = 2.5
+#: A flight that has passed the net at this height and is this far behind it did not end there.
+_PASSED_NET_M: Final = 1.55
+_BEHIND_NET_M: Final = 0.25
 #: Without a court: pieces that stay within this many pixels of 720 are a shuttle that bounces and lies.
 _LYING_PX: Final = 40.0
 _SAMPLES: Final = 5
@@ -88,8 +92,10 @@ def _after_last_sight(flight: FlightPiece) -> Ending:
         return _floor(flight.space, flight.end_s)
     if (at_net := _net(flight.space, flight.end_s)) is not None:
         return at_net
-    for time_s in np.arange(flight.end_s, flight.end_s + _UNSEEN_FALL_S, _STEP_S):
+    for time_s in np.arange(flight.end_s, flight.end_s + _LONGEST_FALL_S, _STEP_S):
         if flight.space.place_m(float(time_s))[2] < 0.05:
+            if time_s - flight.end_s > _UNSEEN_FALL_S:
+                return Ending(float(time_s), "in_air")
             # Out of view in its last moments, but it can only have met the floor.
             return _floor(flight.space, float(time_s))
     return Ending(flight.end_s, "in_air")
@@ -101,7 +107,21 @@ def _net(path: SpacePath, time_s: float, *, sure_of_stop: bool = False) -> Endin
     margin_m = _NET_M + (min(2 * error_m, _NET_STOP_M) if sure_of_stop else min(error_m, _NET_M))
     if abs(place[1] - NET_Y_M) > margin_m or place[2] > NET_HEIGHT_AT_POSTS_M + _ABOVE_NET_M:
         return None
+    if _has_passed_net(path, time_s):
+        return None
     return Ending(time_s, "net", (float(place[0]), float(place[1])), error_m)
+
+
+def _has_passed_net(path: SpacePath, time_s: float) -> bool:
+    """Return whether a flight is behind the net at a time, and has passed above it."""
+    start, end = path.place_m(path.origin_s), path.place_m(time_s)
+    behind = (end[1] - NET_Y_M) * np.sign(NET_Y_M - start[1])
+    if behind < max(_BEHIND_NET_M, 2 * float(np.sqrt(max(path.place_covariance(time_s)[1, 1], 0.0)))):
+        return False
+    times = np.arange(path.origin_s, time_s, _STEP_S)
+    places = np.array([path.place_m(float(each)) for each in times])
+    crossed = int(np.argmin(np.abs(places[:, 1] - NET_Y_M)))
+    return bool(places[crossed, 2] > _PASSED_NET_M)
 
 
 def _floor(path: SpacePath, time_s: float) -> Ending:

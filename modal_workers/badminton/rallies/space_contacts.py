@@ -18,28 +18,35 @@ from modal_workers.badminton.court.dimensions import NET_Y_M
 from modal_workers.badminton.rallies.contacts import Contact
 from modal_workers.badminton.rallies.flight_model import Prior, fly
 from modal_workers.badminton.rallies.flight_piece import SpacePath
+from modal_workers.badminton.rallies.net_ends import NetEnd, find_net_ends
 from modal_workers.badminton.rallies.reach import RacketReach
 from modal_workers.badminton.rallies.space_flights import refit
 
 Floats = NDArray[np.float64]
 
-#: A hit: mean height, spreads of the place around the player; mean speed away from the own half and over the floor.
-_HIT_HEIGHT_M: Final = 1.4
-_HIT_SPREAD: Final = np.array([0.7, 0.7, 0.75, 5.0, 12.0, 11.0])
-_HIT_AWAY_M_S: Final = 12.0
-_HIT_UP_M_S: Final = 3.0
+#: Kinds of hits: mean of the height, of the speed away from the own half and of the speed upwards; and the spreads of
+#: the place around the player, the height and the three speeds. Any shot; and a high service or lift from below, which
+#: leaves the racket faster than any other shot that rises.
+_HITS: Final = (
+    (np.array([1.4, 12.0, 3.0]), np.array([0.7, 0.7, 0.75, 5.0, 12.0, 11.0])),
+    (np.array([0.9, 18.0, 28.0]), np.array([0.7, 0.7, 0.35, 5.0, 9.0, 14.0])),
+)
 #: A bounce: it begins at the floor, slowly.
 _BOUNCE_SPREAD: Final = np.array([0.5, 0.5, 0.15, 1.2, 1.2, 1.2])
 #: The same at the net: the flight before ends near its plane and not above it, and the shuttle falls down there.
 _NET_SEEN_M: Final = 1.0
 _NET_TOP_M: Final = 1.9
 _NET_SPREAD: Final = np.array([0.5, 0.3, 0.4, 1.0, 1.5, 1.5])
-#: A start that was not seen is looked for this long before the flight was first seen, in such steps.
-_LONGEST_UNSEEN_S: Final = 2.2
-_STEP_S: Final = 0.08
+#: A start that was not seen is looked for at these times before the flight was first seen: first in small steps, as a
+#: fast shuttle is metres away after one frame. Most starts are in the picture, so most are seen soon.
+_UNSEEN_S: Final = np.concatenate([np.arange(4) * 0.02, 0.08 + np.arange(27) * 0.08])
+_SEEN_SOON: Final = 0.7
+_SOON_S: Final = 0.1
 #: Each frame in which the shuttle would have been in the picture and was not tracked costs this, up to a limit.
 _UNSEEN_COST: Final = 1.2
 _MOST_UNSEEN_COST: Final = 12.0
+#: After a flight that ends at the net nothing is hit for this long.
+_QUIET_S: Final = 0.6
 #: Log probabilities before: of a bounce, of a flight from anywhere.
 _BOUNCE: Final = -1.0
 _ANYWHERE: Final = -3.0
@@ -89,13 +96,38 @@ def explain_contacts(contacts: Sequence[Contact], reach: RacketReach, times_s: F
         own = [each for each in fitted if each.explanation.contact == number]
         none = float(np.logaddexp.reduce([each.evidence for each in own if each.explanation.player < 0]))
         by_player = np.full(reach.player_count, -20.0)
+        net_ends = _net_ends(number, contacts, [each.explanation for each in own])
         for player in range(reach.player_count):
             tried = [each.evidence for each in own if each.explanation.player == player]
+            tried += [end.evidence for at, end in net_ends if at == player]
             if tried:
-                # The mean over the times that were tried: each is as likely before.
-                by_player[player] = float(np.logaddexp.reduce(tried) - np.log(len(tried)) - none)
-        found.append(SpaceContact(_explained(contact, best[number], times_s), by_player))
+                by_player[player] = float(np.logaddexp.reduce(tried) - none)
+        at_net = max((end for _, end in net_ends), key=lambda end: end.evidence, default=None)
+        if at_net is not None and at_net.evidence > best[number].evidence:
+            found.append(SpaceContact(_ended_at_net(contact, at_net, times_s), by_player))
+        else:
+            found.append(SpaceContact(_explained(contact, best[number], times_s), by_player))
     return found
+
+
+def _net_ends(
+    number: int, contacts: Sequence[Contact], explanations: Sequence[_Explanation]
+) -> list[tuple[int, NetEnd]]:
+    """Return ends at the net of a flight after which nothing is hit, with the players who may have hit it there."""
+    contact = contacts[number]
+    following = contacts[number + 1] if number + 1 < len(contacts) else None
+    if following is not None and following.after.start_s - contact.after.end_s < _QUIET_S:
+        return []
+    hits = [each for each in explanations if each.player >= 0]
+    if not contact.time_known or not hits:
+        return []
+    priors = [(each.mean, each.spread, each.log_prior) for each in hits]
+    return [(hits[end.hit].player, end) for end in find_net_ends(hits[0].path, contact.time_s, priors)]
+
+
+def _ended_at_net(contact: Contact, end: NetEnd, times_s: Floats) -> Contact:
+    last = int(np.searchsorted(times_s, end.end_s)) - 1
+    return replace(contact, after=replace(contact.after, end_s=end.end_s, last_frame=last, space=end.path))
 
 
 @dataclass(frozen=True)
@@ -143,16 +175,17 @@ def _hits(number: int, contact: Contact, reach: RacketReach, times_s: Floats) ->
     path = contact.after.space
     assert path is not None
     found: list[_Explanation] = []
-    for time_s in _possible_times(contact):
+    for time_s, likely in _possible_times(contact):
         frame = int(np.abs(times_s - time_s).argmin())
         places = reach.places_m(frame)
         sides = reach.sides(frame)
         for player in range(reach.player_count):
             if not np.isfinite(places[player]).all():
                 continue
-            away = -sides[player] * _HIT_AWAY_M_S
-            mean = np.array([*places[player], _HIT_HEIGHT_M, 0.0, away, _HIT_UP_M_S])
-            found.append(_Explanation(number, player, time_s, path, mean, _HIT_SPREAD, 0.0))
+            for (height, away, up), spread in _HITS:
+                mean = np.array([*places[player], height, 0.0, -sides[player] * away, up])
+                log_prior = float(np.log(likely / len(_HITS)))
+                found.append(_Explanation(number, player, time_s, path, mean, spread, log_prior))
     return found
 
 
@@ -180,14 +213,16 @@ def _no_hits(number: int, contact: Contact, before: _Fitted | None) -> list[_Exp
     return found
 
 
-def _possible_times(contact: Contact) -> list[float]:
+def _possible_times(contact: Contact) -> list[tuple[float, float]]:
+    """Return times at which a flight may have begun, and how likely each is before."""
     if contact.time_known:
-        return [contact.time_s]
+        return [(contact.time_s, 1.0)]
     latest = contact.after.start_s
-    earliest = latest - _LONGEST_UNSEEN_S
-    if contact.before is not None:
-        earliest = max(earliest, contact.before.end_s)
-    return [latest - step * _STEP_S for step in range(int((latest - earliest) / _STEP_S) + 1)]
+    earliest = -np.inf if contact.before is None else contact.before.end_s
+    before_s = _UNSEEN_S[latest - _UNSEEN_S >= earliest]
+    width_s = np.gradient(before_s) if len(before_s) > 1 else np.ones(1)
+    likely = width_s * (_SEEN_SOON * np.exp(-before_s / _SOON_S) / _SOON_S + (1 - _SEEN_SOON) / _UNSEEN_S[-1])
+    return [(latest - float(early), float(share)) for early, share in zip(before_s, likely / likely.sum(), strict=True)]
 
 
 def _explained(contact: Contact, best: _Fitted, times_s: Floats) -> Contact:

@@ -192,7 +192,7 @@ class _View:
 
     def _skeleton_rows(self) -> Iterator[dict[str, Any]]:
         match, shuttle = self._match, self._match.shuttle
-        source = "tracknet" if self._tracknet() else "yolo"
+        source = "tracknet" if self._tracknet() else "classical"
         for frame in self._frames:
             place = shuttle.position_px[frame] if shuttle is not None else (math.nan, math.nan)
             known = math.isfinite(place[0]) and math.isfinite(place[1])

@@ -47,11 +47,11 @@ class _Layout:
     maps: int
 
 
-class OnnxShuttleBackend:
-    """Detector by a network from a file. Holds as many pictures as the network takes, in its size."""
+class ShuttleNetwork:
+    """A network from a file; loaded once for all camera segments."""
 
-    def __init__(self, path: Path, rate_hz: float = 30.0) -> None:
-        """Load the network and run it once; ``rate_hz`` is the rate of the pictures that will be given.
+    def __init__(self, path: Path) -> None:
+        """Load the network and run it once.
 
         Raises:
             SaccadeError: MODEL_FILE_INVALID, if there is no such file, or it is no TrackNet.
@@ -60,15 +60,24 @@ class OnnxShuttleBackend:
             raise _refusal(f"There is no ONNX file {path.name} where the worker looks for the shuttle network.")
         try:
             shape = input_shape(path.read_bytes())
-            runtime, self._network = _load(path)
-            output = self._network(np.zeros(shape, np.float32)).shape if _is_input(shape) else ()
+            runtime, self.run = _load(path)
+            output = self.run(np.zeros(shape, np.float32)).shape if _is_input(shape) else ()
         # Both runtimes raise classes of their own for a broken file.
         except Exception as error:
             detail = " ".join(str(error).split())[:300]
             raise _refusal(f"{path.name} does not run as a network: {detail}") from error
-        self._layout = _layout(path.name, shape, tuple(int(size) for size in output))
-        self._rate_hz = rate_hz
-        self._name = f"onnx {path.stem} ({runtime})"
+        self.layout = _layout(path.name, shape, tuple(int(size) for size in output))
+        self.name = f"onnx {path.stem} ({runtime})"
+
+
+class OnnxShuttleBackend:
+    """Detector by a network. Holds as many pictures as the network takes, in its size."""
+
+    def __init__(self, network: ShuttleNetwork, rate_hz: float) -> None:
+        """``rate_hz`` is the rate of the pictures that will be given."""
+        self._network, self._layout = network.run, network.layout
+        self._rate_hz = max(rate_hz, 1.0)
+        self._name = network.name
         self.restart()
 
     @property

@@ -123,15 +123,20 @@ class RestrictedEventStore(EventStore):
         super().__init__(client)
         self._verbs = verbs
 
-    async def load(self, subjects: str, deadline_s: float = _READ_S) -> list[StoredEvent]:
+    async def load(
+        self, subjects: str, deadline_s: float = _READ_S, *, up_to: int | None = None, with_headers: bool = False
+    ) -> list[StoredEvent]:
         """Return the newest event of each subject, in stream order, as one consistent snapshot.
 
         The newest event of all is read before and after the others: without that, an event stored between two reads
         would make a state that never existed, and a conditional publish could succeed on it.
 
         Raises:
+            ValueError: ``up_to`` or ``with_headers`` is given, which a run's credentials do not allow.
             SaccadeError: BUS_UNAVAILABLE.
         """
+        if up_to is not None or with_headers:
+            raise ValueError("a run's own credentials read the newest events alone, without headers")
         prefix = subjects.removesuffix("*")
         try:
             async with asyncio.timeout(deadline_s):

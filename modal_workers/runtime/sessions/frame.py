@@ -11,6 +11,7 @@ from contracts.telemetry import (
     FRAME_REFUSED,
     FRAME_SEQ,
     FRAME_SOURCE,
+    SEQ_END,
     TIME_END_S,
     Clock,
     FrameAck,
@@ -54,9 +55,11 @@ def read_frame(headers: Mapping[str, str], body: bytes, *, sequence: int, arrive
     offset = headers.get(FRAME_CLOCK_OFFSET)
     if not 0 < captured_at_s < TIME_END_S or (offset is not None and not abs(float(offset)) < TIME_END_S):
         raise ValueError("the frame's capture time or clock offset is out of range")
+    if not 0 <= (seq := int(headers[FRAME_SEQ])) < SEQ_END:
+        raise ValueError("the frame's number is out of range")
     return SessionFrame(
         source=headers.get(FRAME_SOURCE, "camera")[:64],
-        seq=int(headers[FRAME_SEQ]),
+        seq=seq,
         captured_at_s=captured_at_s,
         sent_at_s=captured_at_s,
         arrived_at_s=arrived_at_s,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 from threading import RLock
 from typing import Final
@@ -44,12 +45,19 @@ class FrameJoiner:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._resets = 0
         self.queue = FrameQueue(time.time)
+        #: Accepted frames after the position that were described by an earlier run.
+        self.past_frames: dict[tuple[str, int], SessionFrame] = {}
         self.last_frame_at_s = time.time()
         self.replay_ended = False
         self.last_idle_steps: int | None = None
 
-    async def start(self, position: ResumePosition, *, resumed: bool) -> None:
+    async def start(
+        self, position: ResumePosition, *, resumed: bool, described: Mapping[str, int] | None = None
+    ) -> None:
         """Read the recorded telemetry: after ``position``, or all of the session that is replayed.
+
+        ``described`` has for each source the newest frame that a durable text describes: accepted frames up to it are
+        not repeated.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
@@ -78,7 +86,12 @@ class FrameJoiner:
             await self._bus.read_recorded(self._bus.session_id, on_recorded, position.after)
             self.queue = FrameQueue(time.time, totals=recording.totals or position.totals)
             for step in recording.steps:
-                if step is not None:
+                if step is None:
+                    continue
+                if step.seq <= (described or {}).get(step.source, -1):
+                    self._added.setdefault(step.key, step.sequence)
+                    self.past_frames[step.key] = step
+                else:
                     self._add_frame(replace(step, is_counted=True))
             self.queue.mark_acknowledged([*position.done, *recording.acknowledged])
             for frame in recording.unacknowledged:
@@ -105,6 +118,10 @@ class FrameJoiner:
         """Return the next frame with known joints, else one that has waited ``_JOINTS_WAIT_S``; None without one."""
         return self.queue.take(wait_s, self._has_joints) or self.queue.take(0.0, self._is_overdue)
 
+    def take_chunk(self, max_frames: int, span_s: float, wait_s: float) -> list[SessionFrame]:
+        """Return the frames of the next chunk, whether their joints are known or not; none without one."""
+        return self.queue.take_chunk(max_frames, span_s, wait_s)
+
     def joints_at(self, frame: SessionFrame) -> JointState | None:
         """Return the joints at a frame's capture time; of a recorded frame the recorded joints."""
         with self._lock:
@@ -118,12 +135,12 @@ class FrameJoiner:
     def accept(self, frame: SessionFrame, details: FrameAck) -> None:
         """Acknowledge a frame as accepted."""
         self.queue.accept(frame, details)
-        self._notify()
+        self.notify()
 
     def reject(self, frame: SessionFrame, error: SaccadeError) -> None:
         """Acknowledge a frame as rejected."""
         self.queue.reject(frame, error.code, error.message)
-        self._notify()
+        self.notify()
 
     def take_reset(self) -> bool:
         """Return True once for each reset in the recording."""
@@ -165,7 +182,8 @@ class FrameJoiner:
             self._added.setdefault(frame.key, frame.sequence)
         self.queue.put(frame)
 
-    def _notify(self) -> None:
+    def notify(self) -> None:
+        """End a ``wait_for_change``; from any thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._changed.set)
 

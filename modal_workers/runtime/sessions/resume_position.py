@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import replace
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,6 +13,9 @@ from contracts.manifest import Artifact
 from modal_workers.runtime.sessions.frame import SessionFrame
 
 POSITION_NAME = "position.json"
+#: Frames without an acknowledgement whose images are kept: many more than a queue has room for, so that the images of
+#: hours without a worker do not fill its memory.
+_IMAGES: Final = 1024
 
 
 class ResumePosition(BaseModel):
@@ -38,6 +42,7 @@ class RecordedSession:
         """Omit the frames in ``done``."""
         self._known = set(done)
         self._frames: dict[tuple[str, int], SessionFrame] = {}
+        self._with_image: deque[tuple[str, int]] = deque()
         #: Repeated frames by key, minus the acknowledgements of such.
         self._repeats: Counter[tuple[str, int]] = Counter()
         self._repeat: dict[tuple[str, int], SessionFrame] = {}
@@ -65,6 +70,9 @@ class RecordedSession:
         else:
             self._known.add(frame.key)
             self._frames[frame.key] = frame
+            self._with_image.append(frame.key)
+            if len(self._with_image) > _IMAGES and (old := self._frames.get(self._with_image.popleft())):
+                self._frames[old.key] = replace(old, image=b"")
 
     def add_acks(self, acked: SessionFrameAcked, sequence: int) -> None:
         """Add acknowledgements."""

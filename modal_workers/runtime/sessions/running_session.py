@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from contracts.assignment import Assignment
 from contracts.errors import SaccadeError
 from contracts.events import session as events
-from contracts.events.base import Message
+from contracts.events.base import EVENT_CLASSES, EventData, decode_at
 from contracts.events.session import (
     FrameTotals,
+    SessionAlert,
     SessionChunkExported,
-    SessionProgressed,
+    SessionPromptRequested,
     SessionReady,
     SessionStarted,
+    SessionText,
+    SessionTextDelta,
 )
-from contracts.session import Session, SessionLaunch
+from contracts.session import SessionLaunch
 from contracts.telemetry import FrameAck
 from modal_workers.runtime.jobs.job_context import JobContext, RunParts
 from modal_workers.runtime.jobs.run_termination import RunTermination
@@ -32,12 +33,15 @@ from modal_workers.runtime.sessions.frame_joiner import FrameJoiner
 from modal_workers.runtime.sessions.joint_track import JointState
 from modal_workers.runtime.sessions.resume_position import POSITION_NAME, ResumePosition
 from modal_workers.runtime.sessions.session_bus import SessionBus
+from modal_workers.runtime.sessions.session_history import SessionHistory
+from modal_workers.runtime.sessions.session_outbox import SessionOutbox
+from modal_workers.runtime.sessions.telemetry_tail import TelemetryMessage
 from modal_workers.runtime.stop import StopCause
 
 log = logging.getLogger(__name__)
 
-#: Minimum interval between two published figures.
-_FIGURES_INTERVAL_S: Final = 0.25
+#: How long a position waits for the events before it.
+_STORED_DEADLINE_S: Final = 10.0
 
 
 class RunningSession(JobContext):
@@ -55,52 +59,59 @@ class RunningSession(JobContext):
         super().__init__(assignment, parts)
         self._launch = launch
         self._bus = bus
-        self._termination = termination
         self._position = ResumePosition()
         self._joiner = FrameJoiner(bus, launch)
-        self._pending: deque[tuple[Message, Message]] = deque()
-        self._pending_lock = threading.Lock()
-        self._figures: tuple[dict[str, Any], float | None] | None = None
-        self._published_at_s = 0.0
-        self._stop_requested = False
-        self._reset_sequence = 0
+        self._history = SessionHistory(bus.subjects)
+        self._past_texts: Sequence[SessionText] = ()
+        #: Questions that this run has answered: their texts may not have come back yet.
+        self._answered: set[str] = set()
+        self._outbox = SessionOutbox(bus, self._joiner, assignment.run_id, lambda: termination.cost().usd, parts.stop)
         self._reset_seen = 0
         self._stop_reason: events.StopReason = "asked"
-        self._last_idle_steps = 0
 
     # -- life cycle ---------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Load the resume position, read the telemetry after it, follow it live and publish ``session.ready``."""
+        """Read the session, load the resume position, read the telemetry after it, follow both live, publish ready."""
+        self._thread.wait(
+            while_unavailable(lambda: self._bus.read_events(self._history.add, self._history.sequence), "events"),
+            self._stop,
+        )
+        self._past_texts = tuple(self._history.texts)
         saved = self.checkpoint(POSITION_NAME)
         if saved is not None:
             self._position = ResumePosition.model_validate_json(saved.read_bytes())
             self._reset_seen = self._position.reset_sequence
         resumed = saved is not None or self._run.attempt > 1
         self._thread.wait(
-            while_unavailable(lambda: self._joiner.start(self._position, resumed=resumed), "telemetry"), self._stop
+            while_unavailable(
+                lambda: self._joiner.start(self._position, resumed=resumed, described=self._history.described),
+                "telemetry",
+            ),
+            self._stop,
         )
+        if self._history.session is not None and self._history.session.started_at is not None:
+            self._position = self._position.model_copy(update={"started": True})
         for task in (
-            self._bus.watch(self._on_session),
+            self._bus.follow_events(self._history.add, self._history.sequence),
             self._bus.serve_clock(),
             self._joiner.run(),
-            self._publish_pending(),
+            self._outbox.run(),
         ):
             self._thread.start(task).add_done_callback(self._check)
         ready = SessionReady(
             attempt=self._run.attempt,
             run_id=self._run.run_id,
             device=self._run.device,
-            resumed_from_chunk=len(self._position.chunks) if resumed else None,
+            resumed_from_chunk=max(len(self._position.chunks), self._history.chunk) if resumed else None,
         )
         self._enqueue_event(ready, f"{self._run.run_id}.ready")
 
     def finish(self, idle_steps: int) -> None:
         """Acknowledge all waiting frames and wait until every acknowledgement is stored."""
         self._joiner.queue.drop_waiting("session_ended")
-        acks, totals = self._joiner.queue.take_acks()
-        self._enqueue_acks(self._bus.encode_acks(acks, totals, last_idle_steps=idle_steps))
-        self._flush_acks()
+        self._outbox.enqueue_acks(last_idle_steps=idle_steps)
+        self._outbox.flush_acks()
 
     @property
     def launch(self) -> SessionLaunch:
@@ -112,7 +123,8 @@ class RunningSession(JobContext):
         """Whether the session must end; sets ``stop_reason``."""
         self._stop.check()
         now_s = time.time()
-        if self._stop_requested or self._joiner.replay_ended:
+        session = self._history.session
+        if (session is not None and session.stop_requested) or self._joiner.replay_ended:
             self._stop_reason = "asked"
         elif self._launch.replay_of is None and now_s - self._joiner.last_frame_at_s > self._launch.idle_timeout_s:
             self._stop_reason = "idle"
@@ -121,6 +133,10 @@ class RunningSession(JobContext):
         else:
             return False
         return True
+
+    def restart_idle_time(self) -> None:
+        """Count the time without a frame from now on."""
+        self._joiner.last_frame_at_s = time.time()
 
     @property
     def stop_reason(self) -> events.StopReason:
@@ -188,16 +204,16 @@ class RunningSession(JobContext):
         """Return True once for each requested reset."""
         if self._joiner.take_reset():
             return True
-        requested = self._reset_sequence > self._reset_seen
-        self._reset_seen = max(self._reset_seen, self._reset_sequence)
+        sequence = 0 if self._history.session is None else self._history.session.reset_sequence
+        requested = sequence > self._reset_seen
+        self._reset_seen = max(self._reset_seen, sequence)
         return requested
 
     def save_after_reset(self, state: Path) -> None:
         """Save the state after a reset."""
         if not self.replaying:
             self._joiner.queue.drop_waiting("reset")
-        acks, totals = self._joiner.queue.take_acks()
-        self._enqueue_acks(self._bus.encode_acks(acks, totals, reset=True))
+        self._outbox.enqueue_acks(reset=True)
         self._save_state(state)
 
     # -- output -------------------------------------------------------------------------------------------------
@@ -205,7 +221,7 @@ class RunningSession(JobContext):
     def report(self, figures: dict[str, Any], *, frame: SessionFrame | None = None) -> None:
         """Set the figures to publish next; never blocks."""
         age_s = None if frame is None else round(time.time() - frame.captured_at_s, 4)
-        self._figures = (figures, age_s)
+        self._outbox.set_figures(figures, age_s)
 
     def publish(self, path: Path, name: str, media_type: str) -> None:
         """Upload a newer version of a growing file, atomically."""
@@ -224,15 +240,100 @@ class RunningSession(JobContext):
         )
         self._enqueue_event(exported, f"{self._bus.session_id}.chunk.{number}")
 
+    # -- words --------------------------------------------------------------------------------------------------
+
+    @property
+    def run_id(self) -> str:
+        """Id of this run, as in its events."""
+        return self._run.run_id
+
+    def next_chunk(self, max_frames: int, span_s: float, wait_s: float) -> Sequence[SessionFrame]:
+        """Return the frames of the next chunk, oldest first; none after ``wait_s`` without a chunk."""
+        self._stop.check()
+        return self._joiner.take_chunk(max_frames, span_s, wait_s)
+
+    @property
+    def past_texts(self) -> Sequence[SessionText]:
+        """The newest texts that earlier runs published since the last reset, oldest first."""
+        return self._past_texts
+
+    @property
+    def past_frames(self) -> Sequence[SessionFrame]:
+        """Newest frame of each past text, as far as it comes after the saved position and is still stored."""
+        keys = [(text.source, text.last_seq) for text in self._past_texts]
+        frames = [self._joiner.past_frames.get((source or "", -1 if seq is None else seq)) for source, seq in keys]
+        return [frame for frame in frames if frame is not None]
+
+    @property
+    def texts(self) -> int:
+        """Number of the newest text of the session."""
+        return self._history.chunk
+
+    @property
+    def prompts(self) -> Sequence[SessionPromptRequested]:
+        """Questions that no text has answered yet, oldest first."""
+        return [prompt for prompt in self._history.prompts if prompt.prompt_id not in self._answered]
+
+    @property
+    def cancel_sequence(self) -> int:
+        """Sequence of the newest request to end the text that is being generated; 0 without one."""
+        return 0 if self._history.session is None else self._history.session.cancel_sequence
+
+    def say(self, text: SessionText) -> None:
+        """Publish the text of a chunk, once however often it is repeated."""
+        self._outbox.set_delta(None)
+        # A later run repeats accepted frames without a text: no text may be stored before its frames' verdicts.
+        self._outbox.flush_acks()
+        if text.prompt_id is not None:
+            self._answered.add(text.prompt_id)
+        self._enqueue_event(text, f"{self._bus.session_id}.text.{text.chunk}")
+
+    def say_delta(self, delta: SessionTextDelta) -> None:
+        """Publish the newest part of a text; never blocks."""
+        self._outbox.set_delta(delta)
+
+    def alert(self, alert: SessionAlert) -> None:
+        """Publish an alert, once however often it is repeated."""
+        self._enqueue_event(alert, f"{self._bus.session_id}.alert.{alert.alert}")
+
+    def save_position(self) -> None:
+        """Save from where a next run reads the telemetry, once every text so far is stored."""
+        if self._thread.wait(self._writer.flush(_STORED_DEADLINE_S), self._stop):
+            self._save_state(None)
+
+    def stored_events(self) -> list[EventData]:
+        """Return every event of the session so far, in order, once those of this run are stored.
+
+        Raises:
+            Stopped: the run was asked to stop.
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        return self._thread.wait(self._read_stored(), self._stop)
+
     # -- internals ----------------------------------------------------------------------------------------------
 
-    def _save_state(self, state: Path) -> None:
+    async def _read_stored(self) -> list[EventData]:
+        found: dict[int, EventData] = {}
+
+        def on_event(message: TelemetryMessage) -> None:
+            event = decode_at(self._bus.subjects.removesuffix("*") + message.name, message.body)
+            if event.type in EVENT_CLASSES:
+                found[message.sequence] = event.parsed()
+
+        while not await self._writer.flush(_STORED_DEADLINE_S):
+            log.warning("waiting for the bus to store the events of this run")
+        await while_unavailable(lambda: self._bus.read_events(on_event, max(found, default=0)), "events")
+        return [found[sequence] for sequence in sorted(found)]
+
+    def _save_state(self, state: Path | None) -> None:
         """Save the state, then the position that names it, once every acknowledgement up to here is stored."""
         # The position comes first: frames acknowledged from here on are found by their stored acknowledgements.
         after, done = self._joiner.done()
-        self._flush_acks()
-        name = "state-b" if self._position.state == "state-a" else "state-a"
-        self.keep(state, name)
+        self._outbox.flush_acks()
+        name = self._position.state
+        if state is not None:
+            name = "state-b" if self._position.state == "state-a" else "state-a"
+            self.keep(state, name)
         self._position = self._position.model_copy(
             update={
                 "state": name,
@@ -252,55 +353,5 @@ class RunningSession(JobContext):
             log.error("a background task of the session failed", exc_info=error)
             self._stop.request(StopCause.SIGNAL)
 
-    def _on_session(self, session: Session) -> None:
-        self._stop_requested = session.stop_requested
-        self._reset_sequence = session.reset_sequence
-
     def _enqueue_event(self, data: Any, event_id: str) -> None:
         self._writer.enqueue(data, event_id, self._stop, subject_id=self._bus.session_id)
-
-    def _enqueue_acks(self, messages: list[tuple[Message, Message]]) -> None:
-        with self._pending_lock:
-            self._pending.extend(messages)
-
-    def _flush_acks(self) -> None:
-        """Wait until every acknowledgement so far is stored.
-
-        Raises:
-            Stopped: a stop was requested meanwhile.
-        """
-        acks, totals = self._joiner.queue.take_acks()
-        if acks:
-            self._enqueue_acks(self._bus.encode_acks(acks, totals))
-        while self._pending:
-            self._stop.check()
-            time.sleep(0.01)
-
-    async def _publish_pending(self) -> None:
-        """Publish acknowledgements in order, and the newest figures, until cancelled."""
-        while True:
-            acks, totals = self._joiner.queue.take_acks()
-            if acks:
-                self._enqueue_acks(self._bus.encode_acks(acks, totals))
-            while self._pending:
-                telemetry, progress = self._pending[0]
-                publish = partial(self._bus.publish_acks, telemetry, progress)
-                await while_unavailable(publish, "acknowledgements")
-                with self._pending_lock:
-                    self._pending.popleft()
-            await self._publish_figures()
-            await self._joiner.wait_for_change(0.05)
-
-    async def _publish_figures(self) -> None:
-        now_s = time.monotonic()
-        if self._figures is None or now_s - self._published_at_s < _FIGURES_INTERVAL_S:
-            return
-        (figures, age_s), self._figures, self._published_at_s = self._figures, None, now_s
-        progressed = SessionProgressed(
-            run_id=self._run.run_id,
-            totals=self.totals,
-            figures=figures,
-            frame_age_s=age_s,
-            cost_usd=self._termination.cost().usd,
-        )
-        await while_unavailable(lambda: self._bus.publish_figures(progressed), "figures")

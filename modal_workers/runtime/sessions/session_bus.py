@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
 import time
 from collections.abc import Callable
 from typing import Final
@@ -15,13 +13,13 @@ from nats.aio.msg import Msg
 from contracts.assignment import Assignment
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Message, encode
-from contracts.events.session import SESSION_VERBS, FrameTotals, SessionFrameAcked, SessionProgressed
-from contracts.session import Session, clock_subject, fold_stored, session_id_of_job, telemetry_subject
-from contracts.streams import LIVE_EVENTS, aggregate
+from contracts.events.session import FrameTotals, SessionFrameAcked, SessionProgressed, SessionTextDelta
+from contracts.session import clock_subject, session_id_of_job, telemetry_subject
+from contracts.streams import EVENTS, aggregate
 from contracts.telemetry import FrameAck
 from kit.bus.event_store import EventStore
 from modal_workers.runtime.bus.job_bus import JobBus
-from modal_workers.runtime.bus.nats_bus import CredentialNatsBus, RestrictedEventStore, TrustedNatsBus
+from modal_workers.runtime.bus.nats_bus import CredentialNatsBus, TrustedNatsBus
 from modal_workers.runtime.sessions.telemetry_source import (
     DirectTelemetrySource,
     GatewayTelemetrySource,
@@ -29,9 +27,6 @@ from modal_workers.runtime.sessions.telemetry_source import (
 )
 from modal_workers.runtime.sessions.telemetry_tail import TelemetryMessage, TelemetryTail, read_all
 
-log = logging.getLogger(__name__)
-
-_READ_INTERVAL_S: Final = 2.0
 #: Acknowledgements in one event; a hundred are 20 kB.
 _ACKS_PER_EVENT: Final = 100
 
@@ -56,45 +51,22 @@ class SessionBus:
         self._run = assignment
         self._source = source
         self.session_id = session_id_of_job(assignment.job_id)
-        self._subjects = aggregate(assignment.tenant, "session", self.session_id)
-        self._events = (
-            EventStore(self._client) if self._is_trusted else RestrictedEventStore(self._client, SESSION_VERBS)
-        )
+        #: Subjects of the session's events.
+        self.subjects = aggregate(assignment.tenant, "session", self.session_id)
         self._progress = EventStore(self._client, "PROGRESS")
         self._telemetry = EventStore(self._client, "TELEMETRY")
 
-    async def load(self) -> Session | None:
-        """Return the session, folded from its events; None if there are none.
+    async def read_events(self, handler: Callable[[TelemetryMessage], None], after: int = 0) -> None:
+        """Call ``handler`` with all stored events of the session after a sequence.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        session = None
-        for stored in await self._events.load(self._subjects):
-            session = fold_stored(session, stored.subject, stored.body, stored.sequence)
-        return session
+        await read_all(self._source_of_events(once=True), handler, after)
 
-    async def watch(self, on_session: Callable[[Session], None]) -> None:
-        """Call ``on_session`` with the session now and after each of its events, until cancelled."""
-        changed = asyncio.Event()
-
-        async def on_event(_: Msg) -> None:
-            changed.set()
-
-        await self._client.subscribe(LIVE_EVENTS.removesuffix("saccade.evt.>") + self._subjects, cb=on_event)
-        while True:
-            changed.clear()
-            try:
-                session = await self.load()
-                if session is not None:
-                    on_session(session)
-            except SaccadeError as error:
-                log.warning("the session cannot be read: %s", error)
-            try:
-                async with asyncio.timeout(_READ_INTERVAL_S):
-                    await changed.wait()
-            except TimeoutError:
-                continue
+    async def follow_events(self, handler: Callable[[TelemetryMessage], None], after: int = 0) -> None:
+        """Call ``handler`` once with each event of the session after a sequence, in order, until cancelled."""
+        await TelemetryTail(self._source_of_events(), handler).run(after)
 
     async def serve_clock(self) -> None:
         """Reply to requests for this worker's clock."""
@@ -151,6 +123,21 @@ class SessionBus:
         """
         message = encode(progressed, tenant=self._run.tenant, subject_id=self.session_id, source=self._source)
         await self._progress.publish(message, deadline_s=2.0)
+
+    async def publish_delta(self, delta: SessionTextDelta) -> None:
+        """Publish the newest part of a text, of which only the newest matters.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        message = encode(delta, tenant=self._run.tenant, subject_id=self.session_id, source=self._source)
+        await self._progress.publish(message, deadline_s=1.0)
+
+    def _source_of_events(self, *, once: bool = False) -> TelemetrySource:
+        if self._is_trusted:
+            return DirectTelemetrySource(self._client, self.subjects, EVENTS)
+        run = self._run
+        return GatewayTelemetrySource(self._client, run.tenant, run.run_id, self.session_id, EVENTS, once=once)
 
     def _source_of(self, session_id: str) -> TelemetrySource:
         if self._is_trusted:

@@ -1,4 +1,4 @@
-"""Tail of a session's telemetry: stored messages after a sequence, then live ones, in order, without gap or repeat.
+"""Tail of a session's telemetry or events: stored ones after a sequence, then live ones, in order, no gap, no repeat.
 
 One short-lived consumer, filtered to the session's subjects (docs/adr/0009). After any fault (a gap, a missing
 heartbeat, a lost connection) a new consumer starts after the last message that was handled.
@@ -30,10 +30,10 @@ _NS_PER_S: Final = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class TelemetryMessage:
-    """One message of the TELEMETRY stream."""
+    """One message of the TELEMETRY stream, or of EVENTS."""
 
     sequence: int
-    #: ``joints``, ``frames`` or ``acks``.
+    #: ``joints``, ``frames`` or ``acks``; of an event its verb.
     name: str
     #: Time of storing by the server's clock, unix seconds.
     stored_at_s: float
@@ -134,10 +134,12 @@ async def read_all(
     ended = asyncio.Event()
 
     def on_message(message: TelemetryMessage) -> None:
-        if not ended.is_set():
-            handler(message)
-        if message.pending == 0:
-            ended.set()
+        try:
+            if not ended.is_set():
+                handler(message)
+        finally:  # also after one that the handler cannot read
+            if message.pending == 0:
+                ended.set()
 
     tail = TelemetryTail(source, on_message, on_empty=ended.set)
     task = asyncio.ensure_future(tail.run(after))

@@ -14,17 +14,33 @@ from simulators.badminton.match_options import CameraName, MatchOptions
 
 Floats = NDArray[np.float64]
 
-#: Where the cameras stand, and the share of the picture that the court fills.
-_STANDS: Final[dict[CameraName, tuple[tuple[float, float, float], float]]] = {
-    "broadcast_high": ((CENTRE_X_M, COURT_LENGTH_M + 14.0, 8.0), 0.80),
-    "broadcast_low": ((CENTRE_X_M, COURT_LENGTH_M + 11.0, 3.8), 0.82),
-    "phone_back": ((CENTRE_X_M, COURT_LENGTH_M + 2.2, 1.9), 0.94),
-    "phone_corner": ((COURT_WIDTH_M + 2.0, COURT_LENGTH_M + 2.4, 2.1), 0.92),
+
+@dataclass(frozen=True)
+class _Stand:
+    """Place of a camera, and how it frames the court."""
+
+    eye_m: tuple[float, float, float]
+    #: Share of the picture's width that the court may fill.
+    width_share: float
+    #: Where the near base line is in the picture, as a share of its height from the top.
+    bottom_share: float
+    #: The height above the far base line that is in view at least.
+    seen_m: float
+
+
+#: The broadcast cameras frame as those of 44 international matches do whose corners ShuttleSet publishes (W. Wang et
+#: al., 2023, homography.csv): near base line at 0.92 of the height (0.88 to 0.97), 4.1 m in view above the far base
+#: line (2.6 to 5.0), 5 m above the net. Their cameras are 5 to 11 m high; the two lowest frames see 4.8 and 5.0 m.
+#: A phone right behind the court has to look down on the near base line; what its lens sees beyond that is above.
+_STANDS: Final[dict[CameraName, _Stand]] = {
+    "broadcast_high": _Stand((CENTRE_X_M, COURT_LENGTH_M + 14.0, 8.0), 0.80, 0.92, 4.1),
+    "broadcast_low": _Stand((CENTRE_X_M, COURT_LENGTH_M + 11.0, 3.8), 0.82, 0.93, 4.8),
+    "phone_back": _Stand((CENTRE_X_M, COURT_LENGTH_M + 2.2, 1.9), 0.94, 0.96, 4.0),
+    "phone_corner": _Stand((COURT_WIDTH_M + 2.0, COURT_LENGTH_M + 2.4, 2.1), 0.80, 0.96, 4.0),
 }
-#: What has to be in view: the court, and players on it.
-_SEEN_M: Final = np.array(
-    [[x, y, z] for x in (0.0, COURT_WIDTH_M) for y, z in ((0.0, 0.0), (0.0, 2.2), (COURT_LENGTH_M, 0.0))]
-)
+#: Nothing above this is worth a place in the picture: few shuttles fly higher.
+_HIGHEST_M: Final = 9.0
+_CORNERS_M: Final = np.array([[x, y, 0.0] for x in (0.0, COURT_WIDTH_M) for y in (0.0, COURT_LENGTH_M)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,10 +113,10 @@ def look_at(
 
 
 def play_camera(options: MatchOptions) -> CameraPose:
-    """Return the camera that films the play, aimed and zoomed so that the court fills the picture."""
+    """Return the camera that films the play, aimed and zoomed so that court and play fill the picture."""
     random = np.random.default_rng([options.seed, 23])
-    stand, share = _STANDS[options.camera]
-    eye = np.array(stand) + random.uniform(-1, 1, 3) * (0.25, 0.3, 0.15)
+    stand = _STANDS[options.camera]
+    eye = np.array(stand.eye_m) + random.uniform(-1, 1, 3) * (0.25, 0.3, 0.15)
     size = (options.width_px, options.height_px)
     if options.height_px > options.width_px:
         eye[1] += 4.0
@@ -108,13 +124,19 @@ def play_camera(options: MatchOptions) -> CameraPose:
     pose = look_at(
         eye, np.array([CENTRE_X_M, COURT_LENGTH_M / 2, 0.5]), 1.0, size, float(random.uniform(-0.012, 0.012))
     )
+    focal = 1.0
     for _ in range(12):
-        local = (_SEEN_M - eye) @ pose.rotation.T
-        at = local[:, :2] / local[:, 2:]
-        right, down = np.arctan(at.min(axis=0)) + np.arctan(at.max(axis=0))
-        pose = pose.turned(float(right) / 2, -float(down) / 2)
-    half = (at.max(axis=0) - at.min(axis=0)) / 2
-    focal = share * min(options.width_px / 2 / half[0], options.height_px / 2 / half[1])
+        least, most = _extent(pose, stand.seen_m), _extent(pose, _HIGHEST_M)
+        half = (least[1, 0] - least[0, 0]) / 2
+        focal = min(
+            stand.width_share * options.width_px / 2 / half,
+            stand.bottom_share * options.height_px / (least[1, 1] - least[0, 1]),
+        )
+        # The near base line at its place; where that shows more air than any shuttle needs, both in the middle.
+        bottom = (stand.bottom_share - 0.5) * options.height_px / focal
+        bottom = min(bottom, float(most[1, 1] - most[0, 1]) / 2)
+        right = np.arctan(least[0, 0]) + np.arctan(least[1, 0])
+        pose = pose.turned(float(right) / 2, math.atan(bottom) - math.atan(float(least[1, 1])))
     pose = replace(pose, focal_px=float(focal * random.uniform(0.96, 1.0)))
     if options.half_out_of_view:
         pose = replace(pose, focal_px=pose.focal_px * 1.3)
@@ -123,6 +145,14 @@ def play_camera(options: MatchOptions) -> CameraPose:
     if options.pan_deg:
         pose = replace(pose, focal_px=pose.focal_px * 1.25)
     return pose
+
+
+def _extent(pose: CameraPose, height_m: float) -> Floats:
+    """Return the least and the greatest tangents [2, 2] of the court and the air above its far base line."""
+    above = _CORNERS_M[_CORNERS_M[:, 1] == 0] + (0.0, 0.0, height_m)
+    local = (np.vstack([_CORNERS_M, above]) - pose.eye_m) @ pose.rotation.T
+    at = local[:, :2] / local[:, 2:]
+    return np.stack([at.min(axis=0), at.max(axis=0)])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Training of the model ``tiny`` of modal_workers/vision_stream on the scenes."""

@@ -1,0 +1,214 @@
+"""Training data of the model ``tiny``: scenes as frames and conversations, in the prompt forms of the worker.
+
+A clip's conversation is a tree: the frames of a chunk are read once, and what is asked of them are branches that do not
+see each other; the next chunk follows the description of the one before. The mask and the positions of each branch are
+those of a conversation that consists of that branch alone, so the model sees what it sees in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modal_workers.vision_stream.models import prompts
+from modal_workers.vision_stream.models.model import PastText
+from simulators.watch.dialogue import Dialogue, Turn
+from simulators.watch.names import COLOURS, SHAPES
+from simulators.watch.scene import scene
+from simulators.watch.training.course import course_of
+from simulators.watch.training.tokenizer import IMAGE_PX, IMAGE_TOKENS, SPECIAL
+from simulators.watch.truth import ClipTruth, MomentTruth
+
+Clip = tuple[NDArray[np.uint8], "Tree", list[ClipTruth]]
+Arrays = dict[str, NDArray[Any]]
+
+#: Tokens that a token sees before it.
+WINDOW: Final = 512
+#: Label of a token that is not to be answered.
+IGNORED: Final = -100
+_GRID: Final = 12  # patches of a side
+_IMAGE: Final = SPECIAL.index("<image_soft_token>")
+_CHECK_BEGIN: Final = prompts.condition_text("X").partition(" X")[0]
+_FRAME: Final = f"\n\n<start_of_image>{'<image_soft_token>' * IMAGE_TOKENS}<end_of_image>\n\n"
+_YES_OR_NO_WEIGHT: Final = 3.0
+#: What a patch of the picture is of, for the auxiliary loss.
+NOUNS: Final = (
+    "", *SHAPES, "gripper", "near player", "far player", "shuttle", "car", "red light", "yellow light", "green light",
+)  # fmt: skip
+COLOUR_NAMES: Final = ("", *COLOURS)
+
+
+@dataclass
+class Tree:
+    """Tokens of a clip's conversation."""
+
+    ids: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    segments: list[int] = field(default_factory=list)
+    images: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)  # position after each segment
+
+    def add(self, parent: int, asked: Sequence[int], answer: Sequence[int] = ()) -> int:
+        """Append a segment behind another (-1: none) and return its number."""
+        tokens = [*asked, *answer]
+        number = len(self.parents)
+        self.parents.append(parent)
+        start = self.ends[parent] if parent >= 0 else 0
+        image = max(self.images, default=0)
+        inside = False
+        for offset, token in enumerate(tokens):
+            if token == _IMAGE and not inside:
+                image += 1
+            inside = token == _IMAGE
+            self.images.append(image if inside else 0)
+            self.positions.append(start + offset)
+        self.ids += tokens
+        self.labels += [*[IGNORED] * len(asked), *answer]
+        # An answer of yes or no is one token among many of the sentences, and alerts depend on it.
+        self.weights += [0.0] * len(asked) + [_YES_OR_NO_WEIGHT if len(answer) == 2 else 1.0] * len(answer)
+        self.segments += [number] * len(tokens)
+        self.ends.append(start + len(tokens))
+        return number
+
+    def mask(self) -> NDArray[np.bool_]:
+        """Return which token sees which."""
+        count = len(self.parents)
+        ancestors = np.eye(count, dtype=bool)
+        for number, parent in enumerate(self.parents):
+            if parent >= 0:
+                ancestors[number] |= ancestors[parent]
+        segments, positions, images = (np.asarray(part) for part in (self.segments, self.positions, self.images))
+        distance = positions[:, None] - positions[None, :]
+        sees = ancestors[segments[:, None], segments[None, :]] & (distance >= 0) & (distance < WINDOW)
+        same = (images[:, None] == images[None, :]) & (images[:, None] > 0)
+        return np.asarray(sees | same)
+
+
+class Conversations:
+    """Clips with their conversations; ``tokenizer`` is that of the model."""
+
+    def __init__(self, tokenizer: Any, *, questions: int = 3, checks: int = 5) -> None:
+        self._tokenizer = tokenizer
+        self._questions, self._checks = questions, checks
+
+    def clip(self, seed: int) -> Clip:
+        """Return frames, tokens and the truth of each chunk."""
+        random = np.random.default_rng([seed, 5])
+        chunks = 1 if random.uniform() < 0.85 else 2
+        filmed = scene(seed, chunks=chunks)
+        frames = [filmed.small_frame(time_s, IMAGE_PX) for times_s in filmed.chunk_times_s for time_s in times_s]
+        tree, parent = Tree(), -1
+        past = _past(random, seed) if random.uniform() < 0.15 else []
+        for chunk, times_s in enumerate(filmed.chunk_times_s):
+            dialogue, last = Dialogue(filmed.truth(chunk), random), chunk == chunks - 1
+            seen = tree.add(parent, self._begin(len(times_s), first=chunk == 0))
+            parent = self._branch(tree, seen, dialogue.narration(), past)
+            if last:
+                self._branch(tree, seen, dialogue.enumeration(), [])
+            for _ in range(self._questions if last else 1):
+                self._branch(tree, seen, dialogue.question(), past if random.uniform() < 0.15 else [])
+            # The conditions' prompts begin alike: that part is read once.
+            asking = tree.add(seen, self._encode(_CHECK_BEGIN))
+            for _ in range(self._checks if last else 1):
+                self._branch(tree, asking, dialogue.check(), [])
+            past = []
+        return np.stack(frames), tree, [filmed.truth(chunk) for chunk in range(chunks)]
+
+    def _begin(self, frames: int, *, first: bool) -> list[int]:
+        text = prompts.frames_of_turn(frames, first=first).replace(prompts.FRAME, _FRAME)
+        # An answer here ends with the end of its turn already.
+        tokens = self._encode(text.removeprefix(prompts.END_OF_TURN))
+        return [SPECIAL.index("<bos>"), *tokens] if first else tokens
+
+    def _branch(self, tree: Tree, parent: int, turn: Turn, past: Sequence[PastText]) -> int:
+        asked = prompts.end_of_turn("\n".join([*prompts.past_lines(past), turn.prompt]))
+        answer = self._encode(f"{turn.answer}{prompts.END_OF_TURN}")
+        return tree.add(parent, self._encode(asked.removeprefix(_CHECK_BEGIN)), answer)
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def _past(random: np.random.Generator, seed: int) -> list[PastText]:
+    """Return earlier texts; they are of other moments or scenes, so they do not help."""
+    count = int(random.integers(1, 7))
+    start_s, past = float(random.uniform(0, 600)), list[PastText]()
+    for number in range(count):
+        truth = scene(int(seed * 7 + number + random.integers(1000)) % 800_000_000).truth()
+        end_s = start_s + float(random.uniform(0.4, 2))
+        past.append(PastText(start_s, end_s, Dialogue(truth, random).narration().answer))
+        start_s = end_s
+    return past
+
+
+def _batch_of(clips: Sequence[Clip]) -> Arrays:
+    """Return the arrays of some clips."""
+    longest = -(-max(len(tree.ids) for _, tree, _ in clips) // 32) * 32
+    count = len(clips)
+    ids, positions = np.zeros((count, longest), np.int64), np.zeros((count, longest), np.int64)
+    labels = np.full((count, longest), IGNORED, np.int64)
+    weights = np.zeros((count, longest), np.float32)
+    mask = np.zeros((count, 1, longest, longest), bool)
+    mask[:, 0] = np.eye(longest, dtype=bool)
+    for row, (_, tree, _) in enumerate(clips):
+        size = len(tree.ids)
+        ids[row, :size], positions[row, :size], labels[row, :size] = tree.ids, tree.positions, tree.labels
+        weights[row, :size] = tree.weights
+        mask[row, 0, :size, :size] = tree.mask()
+    truths = [truth for _, _, chunks in clips for truth in chunks]
+    return {
+        "frames": np.concatenate([frames for frames, _, _ in clips]),
+        "ids": ids,
+        "positions": positions,
+        "labels": labels,
+        "weights": weights,
+        "mask": mask,
+        "course": np.concatenate([course_of(truth) for truth in truths]),
+        **_patches_of([frame for truth in truths for frame in truth.frames]),
+    }
+
+
+def _patches_of(truths: Sequence[MomentTruth]) -> Arrays:
+    """Return noun, colour and distance to the middle of what each patch of each frame is of."""
+    nouns = np.zeros((len(truths), _GRID, _GRID), np.int64)
+    colours = np.zeros((len(truths), _GRID, _GRID), np.int64)
+    offsets = np.zeros((len(truths), _GRID, _GRID, 2), np.float32)
+    for row, truth in enumerate(truths):
+        order = sorted(truth.entities, key=lambda entity: (entity.noun != "gripper", entity.depth))
+        for entity in order:
+            name = f"{entity.colour} light" if entity.noun == "light" else entity.noun
+            if name not in NOUNS:
+                continue
+            left, top, right, bottom = (edge * _GRID for edge in entity.region)
+            columns = slice(max(0, round(left)), max(round(right), int((left + right) / 2) + 1))
+            rows = slice(max(0, round(top)), max(round(bottom), int((top + bottom) / 2) + 1))
+            nouns[row, rows, columns] = NOUNS.index(name)
+            colours[row, rows, columns] = COLOUR_NAMES.index(entity.colour)
+            v, u = np.mgrid[0:_GRID, 0:_GRID]
+            middle = np.stack(((left + right) / 2 - 0.5 - u, (top + bottom) / 2 - 0.5 - v), -1)
+            offsets[row, rows, columns] = middle[rows, columns]
+    return {"nouns": nouns, "colours": colours, "offsets": offsets}
+
+
+def pictures(seed: int, count: int) -> Arrays:
+    """Return single frames of ``count`` scenes, for the vision tower alone."""
+    frames, truths = list[NDArray[np.uint8]](), list[MomentTruth]()
+    for number in range(count):
+        filmed = scene(seed + number, frames=2)
+        frames += [filmed.small_frame(time_s, IMAGE_PX) for time_s in filmed.chunk_times_s[0]]
+        truths += filmed.truth().frames
+    return {"frames": np.stack(frames), **_patches_of(truths)}
+
+
+def batches_by_length(conversations: Conversations, seeds: Sequence[int], parts: int) -> list[Arrays]:
+    """Return the clips of some seeds in batches of similar length, so that little is filled up."""
+    clips = sorted((conversations.clip(seed) for seed in seeds), key=lambda clip: len(clip[1].ids))
+    size = -(-len(clips) // parts)
+    return [_batch_of(clips[start : start + size]) for start in range(0, len(clips), size)]
