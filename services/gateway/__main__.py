@@ -11,23 +11,27 @@ import sys
 from collections.abc import Awaitable
 from typing import Final
 
-from pydantic import ValidationError
+from kit.imports import without_garbage_collection
 
-from contracts.errors import SaccadeError
-from contracts.http_routes import is_path_of
-from contracts.limits import MIB
-from kit.auth.api_keys import AuthSettings
-from kit.bucket import open_bucket
-from kit.bus.connection import connect, declare
-from kit.bus.tail import EpochChanged
-from kit.http.passed_connections import PassedConnections
-from kit.http.server import EXIT_RESTART, CannotServeError, serve, stop_on_signals, wait_until_available
-from kit.logs import start_logging
-from kit.settings import NatsSettings, OriginSettings, S3Settings, invalid_settings
-from kit.tasks import end
-from services.gateway.aggregates.view import GatewayView
-from services.gateway.app import GatewayLoop, build_gateway
-from services.gateway.settings import GatewaySettings
+with without_garbage_collection():
+    from pydantic import ValidationError
+
+    from contracts.errors import SaccadeError
+    from contracts.http_routes import is_path_of
+    from contracts.limits import MIB
+    from kit.auth.api_keys import AuthSettings
+    from kit.bucket import open_bucket
+    from kit.bus.connection import connect, declare
+    from kit.bus.tail import EpochChanged
+    from kit.history.archive_access import open_archive
+    from kit.http.passed_connections import PassedConnections
+    from kit.http.server import EXIT_RESTART, CannotServeError, serve, stop_on_signals, wait_until_available
+    from kit.logs import start_logging
+    from kit.settings import ArchiveSettings, NatsSettings, OriginSettings, S3Settings, invalid_settings
+    from kit.tasks import end
+    from services.gateway.aggregates.view import GatewayView
+    from services.gateway.app import GatewayLoop, build_gateway
+    from services.gateway.settings import GatewaySettings
 
 log = logging.getLogger("gateway")
 
@@ -49,7 +53,8 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
         await wait_until_available("NATS", lambda: declare(client, nats_settings.replicas))
         bucket = await stack.enter_async_context(open_bucket(s3_settings))
         await wait_until_available("the bucket", bucket.create)
-        app, loop = build_gateway(settings, auth, client, bucket, view)
+        archive = await stack.enter_async_context(open_archive(s3_settings, ArchiveSettings()))
+        app, loop = build_gateway(settings, auth, client, bucket, view, archive=archive)
         running = asyncio.ensure_future(loop.run())
         stack.push_async_callback(end, running)
         running.add_done_callback(lambda _: stop.set())
@@ -66,6 +71,7 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
                 authenticated=auth.authenticated,
                 stop=stop,
                 passed=PassedConnections.inherited(OriginSettings().connections_fd, is_path_of("gateway")),
+                drain=app.state.session_streams.drain,
             )
         if running.done():
             running.result()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
@@ -51,6 +51,19 @@ class GatewayMetrics:
         self.joint_samples = Counter(
             "saccade_gateway_joint_samples", "Accepted joint samples.", registry=self._registry
         )
+
+        self._dead_letters = Gauge(
+            "saccade_dead_letters",
+            "Dead letters that nobody has settled, as they were a moment ago.",
+            ("kind", "service"),
+            registry=self._registry,
+        )
+
+    def set_dead_letters(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Set the number of open dead letters by kind and service."""
+        self._dead_letters.clear()
+        for (kind, service), count in counts.items():
+            self._dead_letters.labels(kind, service).set(count)
 
     def count_request(self, method: str, route: str, status: int, duration_s: float) -> None:
         """Count a request."""

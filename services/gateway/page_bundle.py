@@ -6,10 +6,11 @@ import gzip
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 
 from contracts.errors import ErrorCode, SaccadeError
 
@@ -44,19 +45,20 @@ class PageFile:
 
 @dataclass(frozen=True)
 class PageBundle:
-    """The page and its files; ``digest`` changes with any of them, so that browsers can cache them without limit."""
+    """Pages and their files; ``digest`` changes with any of them, so that browsers can cache them without limit."""
 
     digest: str
-    page: PageFile
+    #: By path in the folder: ``page.html``, ``watch/page.html``.
+    pages: dict[str, PageFile]
     files: dict[str, PageFile]
 
-    def answer_page(self, request: Request, headers: Mapping[str, str]) -> Response:
-        """Return the page with ``headers`` added, or 304."""
-        etag = f'"{self.digest}"'
+    def answer_page(self, request: Request, headers: Mapping[str, str], name: str = "page.html") -> Response:
+        """Return a page with ``headers`` added, or 304."""
+        etag = f'"{self.digest}"' if name == "page.html" else f'"{self.digest}-{name.partition("/")[0]}"'
         headers = {**_PAGE_HEADERS, **headers, "ETag": etag}
         if etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
-        return _answer_file(request, self.page, headers)
+        return _answer_file(request, self.pages[name], headers)
 
     def answer_file(self, request: Request, digest: str, name: str) -> Response:
         """Return a file of the page in the version that the URL names.
@@ -74,22 +76,54 @@ class PageBundle:
         return _answer_file(request, file, {"Cache-Control": _IMMUTABLE})
 
 
+def page_router(path: str, assets: str, folder: Path, policy: Iterable[str]) -> APIRouter:
+    """Return the routes of the page in a folder and of its files; ``policy`` is its Content-Security-Policy."""
+    router = APIRouter(include_in_schema=False)
+    headers = {"Content-Security-Policy": "; ".join(policy)}
+    bundle = cache(lambda: load_page(folder, assets))
+
+    @router.api_route(path, methods=["GET", "HEAD"])
+    async def show_page(request: Request) -> Response:
+        return bundle().answer_page(request, headers)
+
+    @router.api_route(assets + "/{digest}/{name:path}", methods=["GET", "HEAD"])
+    async def send_file(request: Request, digest: str, name: str) -> Response:
+        return bundle().answer_file(request, digest, name)
+
+    return router
+
+
 def load_page(folder: Path, assets: str, vendored: Iterable[Path] = ()) -> PageBundle:
-    """Load ``page.html`` of ``folder``, whose files have the URLs ``<assets>/<digest>/<name>``."""
+    """Load ``page.html`` of ``folder`` and its subfolders, whose files have the URLs ``<assets>/<digest>/<name>``.
+
+    ``$header`` in a page stands for ``header.html`` of the folder, and so does each other name of an HTML file in it.
+    """
     bodies = {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.suffix in MEDIA_TYPES
     }
     bodies |= {f"vendor/{path.name}": path.read_bytes() for path in vendored}
-    html = (folder / "page.html").read_bytes()
+    shared = {path.stem: path.read_bytes() for path in folder.glob("*.html") if path.name != "page.html"}
+    html = {
+        path.relative_to(folder).as_posix(): _with_shared(path.read_bytes(), shared)
+        for path in sorted(folder.rglob("page.html"))
+    }
     digest = hashlib.sha256()
-    for name, body in {"page.html": html, **bodies}.items():
+    for name, body in {**html, **bodies}.items():
         digest.update(f"{name} {len(body)}\n".encode() + body)
     short_digest = digest.hexdigest()[:16]
-    page = html.replace(b"$assets", f"{assets}/{short_digest}".encode())
+    addressed = {name: body.replace(b"$assets", f"{assets}/{short_digest}".encode()) for name, body in html.items()}
+    pages = {name: _file(body, "text/html; charset=utf-8") for name, body in addressed.items()}
     files = {name: _file(body, MEDIA_TYPES[Path(name).suffix]) for name, body in bodies.items()}
-    return PageBundle(short_digest, _file(page, "text/html; charset=utf-8"), files)
+    return PageBundle(short_digest, pages, files)
+
+
+def _with_shared(page: bytes, shared: Mapping[str, bytes]) -> bytes:
+    """Return a page with the files that it shares with others."""
+    for name, body in shared.items():
+        page = page.replace(f"${name}".encode(), body)
+    return page
 
 
 def _file(body: bytes, media_type: str) -> PageFile:

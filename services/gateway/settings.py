@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contracts.errors import SaccadeError
@@ -17,7 +18,7 @@ from kit.network.address_guard import AddressGuard
 from kit.network.download import DownloadLimits
 from kit.network.urls import parse_url
 from kit.settings import ChosenSecret
-from services.gateway.backends.backends import DEFAULT_INSTALL_HINT
+from modal_workers.backends import DEFAULT_INSTALL_HINT
 
 
 class GatewaySettings(BaseSettings):
@@ -139,6 +140,53 @@ class UrlInputSettings(BaseSettings):
         )
 
 
+class ReplacedCredential(BaseModel):
+    """Credential of clients of a replaced system, and the API key that stands for it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: A replaced system by the name of its base path; ``*`` for all.
+    system: Literal["splat", "nerf", "badminton", "badminton-endpoint", "vision", "*"]
+    #: The word that they send; without one, the key stands for those that send nothing.
+    word: SecretStr | None = None
+    #: Id of the key in the keys file.
+    key: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+
+    @property
+    def secret_word(self) -> str:
+        """The word; empty without one."""
+        return self.word.get_secret_value() if self.word else ""
+
+
+class ReplacedCredentialSettings(BaseSettings):
+    """Credentials of clients of replaced systems, which know no API keys."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, env_ignore_empty=True)
+
+    #: JSON list of ``{"system", "word", "key"}``. Without an entry such a client is treated as any other: open without
+    #: API keys, refused with them.
+    replaced_credentials: Annotated[tuple[ReplacedCredential, ...], NoDecode] = ()
+
+    @field_validator("replaced_credentials", mode="before")
+    @classmethod
+    def _parsed(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise ValueError('it is not a JSON list of {"system", "word", "key"}') from None
+
+    @field_validator("replaced_credentials")
+    @classmethod
+    def _unambiguous(cls, value: tuple[ReplacedCredential, ...]) -> tuple[ReplacedCredential, ...]:
+        if any(entry.word is not None and not entry.secret_word for entry in value):
+            raise ValueError("a word is empty; leave it out for clients that send nothing")
+        if len({(entry.system, entry.secret_word) for entry in value}) != len(value):
+            raise ValueError("two entries of one system have the same word")
+        return value
+
+
 class CompatNerfSettings(BaseSettings):
     """Settings of the replaced product-photo service, under their old names."""
 
@@ -176,6 +224,31 @@ class CompatBadmintonSettings(BaseSettings):
     @classmethod
     def _is_a_url(cls, value: str | None) -> str | None:
         """Reject an invalid URL at the start; with it, requests would be rejected."""
+        if value is not None:
+            parse_url(value)
+        return value
+
+
+class CompatVisionSettings(BaseSettings):
+    """Settings of the replaced vision system, under their old names."""
+
+    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, env_ignore_empty=True)
+
+    #: Time between two chunks of a stream, seconds; 0: as fast as the model.
+    chunk_s: float = Field(default=1.0, ge=0, le=60, allow_inf_nan=False, validation_alias="VISION_CHUNK_SECONDS")
+    #: Frames of a connection that wait to be stored; the oldest are dropped.
+    buffer_frames: int = Field(default=120, ge=1, le=10_000, validation_alias="VISION_MAX_BUFFER_FRAMES")
+    #: What to say of each chunk; by default, the workload's own instruction.
+    prompt: str | None = Field(default=None, min_length=1, max_length=2000, validation_alias="VISION_PROMPT")
+    #: Whether inference runs on the Modal account whose token a caller sends, and at its cost; else it is ignored.
+    caller_accounts: bool = Field(default=False, validation_alias="VISION_CALLER_MODAL_ACCOUNTS")
+    #: Where messages to Poke go; by default, its old API for old keys (``pk_…``), its new one for all others.
+    poke_url: str | None = Field(default=None, validation_alias="POKE_API_URL")
+
+    @field_validator("poke_url")
+    @classmethod
+    def _is_a_url(cls, value: str | None) -> str | None:
+        """Reject an invalid URL at the start; with it, no message would be sent."""
         if value is not None:
             parse_url(value)
         return value

@@ -1,4 +1,4 @@
-"""Materialized view of jobs, their artifacts, sessions and uploads in SQLite, folded from events.
+"""Materialized view of jobs, their artifacts, sessions, uploads and rules in SQLite, folded from events.
 
 It can be deleted at any time and is rebuilt from the stream. The stream's epoch and the last folded sequence are
 committed in the same transaction as the folded rows, so that a restart resumes after the last commit.
@@ -7,8 +7,8 @@ committed in the same transaction as the folded rows, so that a restart resumes 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -18,15 +18,17 @@ from pydantic import TypeAdapter
 from contracts.job import Job
 from contracts.manifest import Artifact
 from contracts.session import Session
+from contracts.upload import Upload, UploadState
 from kit.projection_file import ProjectionFile
-from services.gateway.aggregates.upload_state import Upload, UploadState
+from services.gateway.aggregates.budget_rows import BudgetRows
+from services.gateway.aggregates.erased_rows import ErasedRows
+from services.gateway.aggregates.rule_rows import RuleRows
+from services.gateway.aggregates.run_rows import RunRows
 
 T = TypeVar("T")
 
 #: Incremented when the tables or their contents change: a file of another version is deleted.
-_SCHEMA_VERSION: Final = 4
-#: Latest run durations kept per workload, version and device, for cost estimates.
-_RUN_DURATIONS_KEPT: Final = 50
+_SCHEMA_VERSION: Final = 6
 _CACHE_SIZE: Final = 2000
 _SCHEMA: Final = """
 CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL, sequence INTEGER NOT NULL);
@@ -34,11 +36,12 @@ INSERT INTO position VALUES (1, '', 0);
 CREATE TABLE jobs (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, workload TEXT NOT NULL, state TEXT NOT NULL, ended INTEGER NOT NULL,
     created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL, first_sequence INTEGER NOT NULL, pipeline TEXT NOT NULL,
-    body BLOB NOT NULL
+    rule TEXT NOT NULL, body BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX jobs_by_age ON jobs (tenant, pipeline, first_sequence);
 CREATE INDEX jobs_by_state ON jobs (tenant, pipeline, state, first_sequence);
 CREATE INDEX jobs_by_pipeline ON jobs (pipeline) WHERE pipeline != '';
+CREATE INDEX jobs_by_rule ON jobs (rule, first_sequence) WHERE rule != '';
 CREATE TABLE job_inputs (upload_id TEXT NOT NULL, job_id TEXT NOT NULL, PRIMARY KEY (upload_id, job_id)) WITHOUT ROWID;
 CREATE INDEX job_inputs_by_job ON job_inputs (job_id);
 CREATE TABLE artifacts (
@@ -53,14 +56,21 @@ CREATE TABLE uploads (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, state TEXT NOT NULL, created_us INTEGER NOT NULL, body BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX uploads_by_state ON uploads (state, created_us);
+CREATE INDEX uploads_by_tenant ON uploads (tenant, state, created_us);
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, workload TEXT NOT NULL, state TEXT NOT NULL, ended INTEGER NOT NULL,
     updated_us INTEGER NOT NULL, first_sequence INTEGER NOT NULL, body BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX sessions_by_age ON sessions (tenant, first_sequence);
 CREATE INDEX sessions_by_end ON sessions (ended, updated_us);
+CREATE TABLE rules (
+    id TEXT PRIMARY KEY, tenant TEXT NOT NULL, first_sequence INTEGER NOT NULL, body BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX rules_by_age ON rules (tenant, first_sequence);
+CREATE TABLE budgets (tenant TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE accounts (tenant TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID
 """
-_TABLES: Final = ("jobs", "job_inputs", "artifacts", "runs", "uploads", "sessions")
+_TABLES: Final = ("jobs", "job_inputs", "artifacts", "runs", "uploads", "sessions", "rules", "budgets", "accounts")
 _JOB: Final = TypeAdapter(Job)
 _SESSION: Final = TypeAdapter(Session)
 _UPLOAD: Final = TypeAdapter(Upload)
@@ -76,6 +86,24 @@ class JobFilter:
     until: datetime | None = None
     #: Id of a pipeline whose stage jobs are listed; empty for jobs that belong to no pipeline.
     pipeline: str = ""
+    #: Id of the rule that submitted the jobs.
+    rule: str | None = None
+
+    def without_states(self) -> JobFilter:
+        """Return the filter of jobs in any state."""
+        return replace(self, states=())
+
+    def matches(self, job: Job) -> bool:
+        """Return whether a job is in the list."""
+        submitted = job.submitted
+        return (
+            (self.workload is None or submitted.workload == self.workload)
+            and (not self.states or str(job.state) in self.states)
+            and (self.since is None or job.created_at >= self.since)
+            and (self.until is None or job.created_at < self.until)
+            and (submitted.part_of.job_id if submitted.part_of else "") == self.pipeline
+            and (self.rule is None or (submitted.rule is not None and submitted.rule.rule_id == self.rule))
+        )
 
 
 def _us(moment: datetime) -> int:
@@ -101,6 +129,10 @@ class GatewayView:
         self._file = ProjectionFile(folder and folder / "view.sqlite3", _SCHEMA, _SCHEMA_VERSION)
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self.rules = RuleRows(self._file)
+        self.budgets = BudgetRows(self._file)
+        self.runs = RunRows(self._file)
+        self.erasures = ErasedRows(self._file, self.on_erased)
         ((self.epoch, self.sequence),) = self._file.rows("SELECT epoch, sequence FROM position")
         self.dirty = False
 
@@ -113,6 +145,14 @@ class GatewayView:
         self.epoch, self.sequence, self.dirty = epoch, 0, True
         self.commit()
 
+    def continue_in(self, epoch: str) -> None:
+        """Go on from the same position in an epoch whose events up to it are those that were folded."""
+        self.epoch, self.dirty = epoch, True
+
+    def hold_while(self, is_held: Callable[[], bool]) -> None:
+        """Commit nothing while ``is_held`` returns True: after a crash, events are folded again from before it did."""
+        self._file.hold_while(is_held)
+
     def set_position(self, sequence: int) -> None:
         """Set the sequence of the last folded event; stored with the next commit."""
         self.sequence, self.dirty = sequence, True
@@ -123,7 +163,7 @@ class GatewayView:
         Raises:
             sqlite3.OperationalError: it cannot be written; the view must be opened again.
         """
-        if not self.dirty:
+        if not self.dirty or self._file.held():
             return
         self._file.write("UPDATE position SET epoch = ?, sequence = ?", (self.epoch, self.sequence))
         self._file.commit()
@@ -161,9 +201,10 @@ class GatewayView:
             _us(job.updated_at or job.created_at),
             job.first_sequence,
             job.submitted.part_of.job_id if job.submitted.part_of else "",
+            job.submitted.rule.rule_id if job.submitted.rule else "",
             _JOB.dump_json(job),
         )
-        self._file.write("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        self._file.write("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
         _cache(self._jobs, job.id, job)
 
     def jobs(
@@ -173,6 +214,7 @@ class GatewayView:
         clauses, values = ["tenant = ?", "pipeline = ?"], [tenant, wanted.pipeline]
         conditions: list[tuple[str, Any]] = [
             ("workload = ?", wanted.workload),
+            ("rule = ?", wanted.rule),
             ("created_us >= ?", _us(wanted.since) if wanted.since else None),
             ("created_us < ?", _us(wanted.until) if wanted.until else None),
             ("first_sequence < ?", before),
@@ -225,21 +267,6 @@ class GatewayView:
         query = "SELECT state, count(*) FROM jobs WHERE NOT ended GROUP BY state"
         return dict(self._file.rows(query))
 
-    # -- run durations
-
-    def keep_run_duration(self, workload: str, version: str, device: str, sequence: int, seconds: float) -> None:
-        """Store the billed seconds of a successful run; only the newest of a kind are kept."""
-        kind = (workload, version, device)
-        self._file.write("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)", (*kind, sequence, seconds))
-        of_kind = "workload = ? AND version = ? AND device = ?"
-        newest = f"SELECT sequence FROM runs WHERE {of_kind} ORDER BY sequence DESC LIMIT {_RUN_DURATIONS_KEPT}"  # noqa: S608
-        self._file.write(f"DELETE FROM runs WHERE {of_kind} AND sequence NOT IN ({newest})", (*kind, *kind))  # noqa: S608
-
-    def run_durations_s(self, workload: str, version: str, device: str) -> list[float]:
-        """Return the billed seconds of the latest runs of a kind."""
-        query = "SELECT seconds FROM runs WHERE workload = ? AND version = ? AND device = ?"
-        return [row[0] for row in self._file.rows(query, (workload, version, device))]
-
     # -- artifacts
 
     def keep_artifact(self, job_id: str, artifact: Artifact) -> None:
@@ -274,6 +301,13 @@ class GatewayView:
         """Return uploads that were created before a time and not completed, oldest first."""
         query = "SELECT body FROM uploads WHERE state = ? AND created_us < ? ORDER BY created_us LIMIT ?"
         rows = self._file.rows(query, (str(UploadState.CREATED), _us(moment), limit))
+        return [_UPLOAD.validate_json(row[0]) for row in rows]
+
+    def completed_uploads(self, tenant: str, since: datetime | None, limit: int) -> list[Upload]:
+        """Return a tenant's completed uploads that were created since a time, the newest ``limit``, newest first."""
+        of_tenant = "tenant = ? AND state = ? AND created_us >= ?"
+        query = f"SELECT body FROM uploads WHERE {of_tenant} ORDER BY created_us DESC LIMIT ?"  # noqa: S608
+        rows = self._file.rows(query, (tenant, str(UploadState.COMPLETED), _us(since) if since else 0, limit))
         return [_UPLOAD.validate_json(row[0]) for row in rows]
 
     # -- sessions
@@ -341,6 +375,13 @@ class GatewayView:
         self._jobs.clear()
         self._sessions.clear()
         self.dirty = True
+
+    def on_erased(self) -> None:
+        """Forget what is kept in memory, and write the file anew with the next commit: rows were deleted for good."""
+        self._jobs.clear()
+        self._sessions.clear()
+        self.dirty = True
+        self._file.rewrite_at_commit()
 
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return every row of every table, to compare two views in tests."""

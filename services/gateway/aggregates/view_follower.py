@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from contracts.events.base import Envelope, decode_at
+from contracts.events.base import Cursor, Envelope, decode_at
 from contracts.streams import LIVE_EVENTS
-from kit.bus.connection import epoch_of
 from kit.bus.event_store import EventStore, StoredEvent
+from kit.bus.lineage import open_epoch_if_behind, position_of_stream
 from kit.bus.tail import EventTail
 from kit.tasks import first_of
 from services.gateway.aggregates.view import GatewayView
@@ -27,6 +27,7 @@ class ViewFollower:
         """``on_session_event`` is called with each session event after it was folded."""
         self.view = view
         self.tail = EventTail(store, self._on_event, live=LIVE_EVENTS, name="gateway")
+        view.hold_while(lambda: self.tail.dead_letters.unsettled)
         self._on_session_event = on_session_event
         self._projectors: Mapping[str, Projector] = {}
         self._listeners: Mapping[str, Callable[[Envelope], None]] = {}
@@ -36,11 +37,11 @@ class ViewFollower:
         self._projectors = projectors
 
     def set_listeners(self, **listeners: Callable[[Envelope], None]) -> None:
-        """Set, once before ``run``, what is called with each event of a noun after it was folded."""
-        self._listeners = listeners
+        """Set, before ``run``, what is called with each event of a noun after it was folded; one listener per noun."""
+        self._listeners = {**self._listeners, **listeners}
 
     async def run(self) -> None:
-        """Follow the stream until cancelled. A view of another epoch, or ahead of the stream, is rebuilt.
+        """Follow the stream until cancelled. A view is rebuilt if the stream does not have its position.
 
         Raises:
             EpochChanged: the stream was replaced while it was followed; restart the process.
@@ -49,10 +50,15 @@ class ViewFollower:
         await first_of(self._fold(), self._commit_periodically())
 
     async def _fold(self) -> None:
-        epoch, last = await epoch_of(self.tail.store.client, self.tail.store.stream)
-        if self.view.epoch != epoch or self.view.sequence > last:
-            self.view.reset(epoch)
-        await self.tail.run(self.view.sequence, epoch)
+        client, stream = self.tail.store.client, self.tail.store.stream
+        reached = Cursor(self.view.epoch, self.view.sequence)
+        await open_epoch_if_behind(client, stream, reached)
+        lineage = (await position_of_stream(client, stream)).lineage
+        if lineage.position_of(reached) is None:
+            self.view.reset(lineage.current.id)
+        else:
+            self.view.continue_in(lineage.current.id)
+        await self.tail.run(self.view.sequence, self.view.epoch)
 
     async def _commit_periodically(self) -> None:
         while True:

@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import is_id
+from contracts.invalid_values import pointer
 from contracts.limits import IDEMPOTENCY_KEY_CHARS
 from kit.bucket import Bucket
 from kit.bus.idempotency import idempotency_key
-from kit.http.problems import pointer
 from kit.http.request_body import RequestBody
 from modal_workers import catalog
 from services.gateway.jobs.service import JobService

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from kit.http.app_state import from_app_state
+from services.gateway.jobs.past_jobs import PastJobs
 from services.gateway.jobs.presenter import JobPresenter
 from services.gateway.jobs.service import JobService
 from services.gateway.jobs.url_jobs import UrlJobs
@@ -12,3 +13,4 @@ from services.gateway.jobs.url_jobs import UrlJobs
 JobServiceDep = Annotated[JobService, from_app_state("jobs")]
 UrlJobsDep = Annotated[UrlJobs, from_app_state("url_jobs")]
 JobPresenterDep = Annotated[JobPresenter, from_app_state("job_presenter")]
+PastJobsDep = Annotated[PastJobs, from_app_state("past_jobs")]

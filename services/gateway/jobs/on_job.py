@@ -11,6 +11,7 @@ from contracts.job import Job, fold
 from contracts.session import session_id_of_job
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
 from services.gateway.aggregates.view import GatewayView
+from services.gateway.budgets.on_budget import count_spending
 from services.gateway.jobs.latest_progress import LatestJobProgress
 
 
@@ -34,6 +35,7 @@ class JobProjector:
         """Apply one event; event types unknown to this version are ignored."""
         if handler := HANDLERS.get(envelope.type):
             handler(self, envelope, sequence)
+        count_spending(self.view, envelope)
 
 
 Handler = Callable[[JobProjector, Envelope, int], object]
@@ -74,7 +76,7 @@ def ended(projector: JobProjector, envelope: Envelope, sequence: int) -> None:
     data = envelope.parsed()
     if isinstance(data, events.JobSucceeded) and job.sequence == sequence and job.executor != events.PIPELINE:
         request = job.submitted
-        projector.view.keep_run_duration(
+        projector.view.runs.keep(
             request.workload, request.workload_version, data.cost.device, sequence, data.cost.seconds
         )
     if job.state.ended:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
 from pydantic import ValidationError
 
 from contracts.events import Cursor
@@ -12,32 +15,52 @@ from kit.bus.tail import EventTail
 from modal_workers import catalog
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.jobs.latest_progress import LatestJobProgress
+from services.gateway.jobs.reported_holds import ReportedHolds
 from services.gateway.jobs.schemas import (
     AttemptCost,
     CostObject,
     InputObject,
     JobObject,
+    JobRuleObject,
     Links,
     RetentionObject,
 )
-from services.gateway.jobs.stage_objects import StageObject, pipeline_progress, stage_objects
+from services.gateway.jobs.stage_objects import StageObject, is_pipeline, pipeline_progress, stage_objects
+from services.gateway.time_machine.schemas import AsOf
 
 
 class JobPresenter:
     """Builds job objects from jobs, their latest progress and the stages of pipelines."""
 
-    def __init__(self, view: GatewayView, progress: LatestJobProgress, tail: EventTail, scratch_hours: float) -> None:
-        """``scratch_hours`` is the operator's retention of scratch files."""
+    def __init__(
+        self,
+        view: GatewayView,
+        progress: LatestJobProgress,
+        tail: EventTail,
+        scratch_hours: float,
+        holds: ReportedHolds | None = None,
+    ) -> None:
+        """``scratch_hours`` is the retention of scratch files; ``holds`` are operators' orders that jobs wait for."""
+        self._holds = holds
         self._view, self._progress, self._tail = view, progress, tail
         self._scratch_hours = scratch_hours
 
     async def full(self, job: Job, *, from_start: bool = False) -> JobObject:
         """Return a job object with stored progress; ``from_start`` sets the cursor before the job's first event."""
-        return self._present(job, await self._progress.load(job), from_start=from_start)
+        return self._present(job, await self._progress.load(job), self._stages(job), from_start=from_start)
 
     def known(self, job: Job) -> JobObject:
         """Return a job object with the progress that was received, without a request to the bus."""
-        return self._present(job, self._progress.known(job))
+        return self._present(job, self._progress.known(job), self._stages(job))
+
+    def past(self, job: Job, stage_jobs: Sequence[Job], as_of: AsOf) -> JobObject:
+        """Return the object of a job, and of its stages' jobs, as they were: folded up to a point of the history.
+
+        Progress is reported live and operators' orders are not events of the job, so neither is part of its history;
+        ``as_of`` says whether its files are still there.
+        """
+        stages = stage_objects(job, stage_jobs, lambda _: None, as_of.time or job.updated_at or job.created_at)
+        return self._present(job, None, stages, as_of=as_of)
 
     def retention(self, job: Job) -> RetentionObject:
         """Return how long a job's scratch files are kept."""
@@ -45,9 +68,27 @@ class JobPresenter:
             kept_until=scratch_expires_at(job, self._scratch_hours), removed_at=job.scratch_removed_at
         )
 
-    def _present(self, job: Job, progress: JobProgressed | None, *, from_start: bool = False) -> JobObject:
-        stages = stage_objects(job, self._view, self._progress)
+    def _held(self, job: Job) -> str | None:
+        """Return why a job that has no worker gets none, if an operator ordered so."""
+        waits = job.state in (State.SUBMITTED, State.QUEUED, State.RETRYING) and not job.cancel_requested
+        return self._holds.reason(job.submitted.workload) if self._holds and waits else None
+
+    def _stages(self, job: Job) -> list[StageObject]:
+        stage_jobs = self._view.stage_jobs(job.id) if is_pipeline(job) else []
+        return stage_objects(job, stage_jobs, self._progress.known, datetime.now(UTC))
+
+    def _present(
+        self,
+        job: Job,
+        progress: JobProgressed | None,
+        stages: list[StageObject],
+        *,
+        from_start: bool = False,
+        as_of: AsOf | None = None,
+    ) -> JobObject:
         path = f"/v1/jobs/{job.id}"
+        own_path = path if as_of is None else f"{path}?at={as_of.cursor}"
+        has_report = as_of is None or not as_of.files_removed
         submitted = job.submitted
         sequence = job.first_sequence - 1 if from_start else job.sequence
         return JobObject(
@@ -56,7 +97,7 @@ class JobPresenter:
             state=job.state,
             stage=progress.stage if progress else job.stage,
             progress=_fraction(job, progress, stages),
-            message=_message(job, progress),
+            message=(self._held(job) if as_of is None else None) or _message(job, progress),
             attempt=job.attempt,
             created_at=job.created_at,
             started_at=job.started_at,
@@ -68,16 +109,22 @@ class JobPresenter:
             params=submitted.params,
             result=job.result,
             headline=_headline(job),
-            report=_report(job, path),
+            report=_report(job, path) if has_report else None,
             error=job.error if job.state is not State.CANCELLED else None,
             cost=_cost(job, stages),
             stages=stages,
             pipeline=submitted.part_of.job_id if submitted.part_of else None,
+            rule=JobRuleObject.model_validate(submitted.rule.model_dump()) if submitted.rule else None,
             gpu=None if job.device in (None, "cpu", "local", PIPELINE) else job.device,
             retention=self.retention(job),
             metadata=submitted.metadata,
-            links=Links(self=path, events=f"{path}/events", artifacts=f"{path}/artifacts"),
+            links=Links(
+                self=own_path,
+                events=f"{path}/events",
+                artifacts=f"{path}/artifacts",
+            ),
             cursor=str(Cursor(self._tail.epoch, sequence)),
+            as_of=as_of,
         )
 
 

@@ -16,13 +16,15 @@ from kit.auth.principal import Reader, Writer
 from kit.bus.idempotency import IdempotencyHeader, key_of
 from kit.http.path_ids import JobId
 from kit.http.problems import problem_responses
-from services.gateway.aggregates.page_cursor import JOBS, page_cursor_query
+from services.gateway.aggregates.page_cursor import JOBS, is_past_cursor, page_cursor_query
 from services.gateway.aggregates.prefer_header import apply_wait
 from services.gateway.aggregates.view import JobFilter
-from services.gateway.jobs.dependencies import JobPresenterDep, JobServiceDep, UrlJobsDep
+from services.gateway.jobs.dependencies import JobPresenterDep, JobServiceDep, PastJobsDep, UrlJobsDep
 from services.gateway.jobs.schemas import JobCheck, JobObject, JobPage, Moment, NewJob
 from services.gateway.jobs.submission import JobRequest
 from services.gateway.jobs.url_inputs import has_urls
+from services.gateway.time_machine.cached_answer import UNCHANGED, IfNoneMatch, cached_answer
+from services.gateway.time_machine.points import PAST_ERRORS, AtQuery
 from services.gateway.uploads.fetching.url_policy import FILE_ERRORS, URL_ERRORS
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -49,6 +51,7 @@ _E = ErrorCode
             *URL_ERRORS,
             *FILE_ERRORS,
             _E.URL_FETCH_PENDING,
+            _E.BUDGET_EXCEEDED,
             _E.RATE_LIMITED,
             _E.UPLOAD_NOT_FOUND,
             _E.UPLOAD_NOT_COMPLETED,
@@ -89,11 +92,17 @@ async def submit_job(
     return await presenter.full(job, from_start=True)
 
 
-@router.get("", summary="List jobs, newest first", responses=problem_responses(_E.CURSOR_INVALID))
+@router.get(
+    "",
+    response_model=JobPage,
+    summary="List jobs, newest first",
+    responses={**UNCHANGED, **problem_responses(_E.CURSOR_INVALID, _E.POINT_IN_FUTURE, _E.POINT_UNKNOWN)},
+)
 async def list_jobs(
     caller: Reader,
     jobs: JobServiceDep,
     presenter: JobPresenterDep,
+    past: PastJobsDep,
     *,
     workload: Annotated[str | None, Query(max_length=64)] = None,
     state: Annotated[list[State] | None, Query(description="May be repeated.")] = None,
@@ -103,19 +112,36 @@ async def list_jobs(
         str | None,
         Query(pattern=id_pattern("job"), description="List only the jobs of this pipeline's stages."),
     ] = None,
+    rule: Annotated[
+        str | None, Query(pattern=id_pattern("rul"), description="List only the jobs that this rule submitted.")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
-    cursor: Annotated[str | None, page_cursor_query(JOBS)] = None,
-) -> JobPage:
-    """Return a page; jobs that are submitted in the meantime do not shift the pages."""
-    job_filter = JobFilter(workload, tuple(map(str, state or ())), since, until, pipeline or "")
+    cursor: Annotated[str | None, page_cursor_query(JOBS, past=True)] = None,
+    at: AtQuery = None,
+    if_none_match: IfNoneMatch = None,
+) -> JobPage | Response:
+    """Return a page; jobs that are submitted in the meantime do not shift the pages.
+
+    With `at`, the list as it was then: the jobs that existed, each as it was, filtered by what it was. Its pages are
+    all of the same point, and one may hold fewer jobs than `limit` although `next_cursor` is set.
+    """
+    job_filter = JobFilter(workload, tuple(map(str, state or ())), since, until, pipeline or "", rule)
+    if at is not None or is_past_cursor(JOBS, cursor):
+        point = await past.points.point("at", at) if at is not None else None
+        page = await past.page(caller.tenant, job_filter, point, cursor, limit)
+        return cached_answer(page, (point,) if point else (), if_none_match)
     found, next_cursor = jobs.page(caller.tenant, job_filter, cursor=cursor, limit=limit)
     return JobPage(data=[presenter.known(job) for job in found], next_cursor=next_cursor)
 
 
 @router.get(
     "/{job_id}",
+    response_model=JobObject,
     summary="Read a job",
-    responses=problem_responses(_E.JOB_NOT_FOUND, _E.URL_FETCH_PENDING, *URL_ERRORS, *FILE_ERRORS),
+    responses={
+        **UNCHANGED,
+        **problem_responses(_E.JOB_NOT_FOUND, _E.URL_FETCH_PENDING, *URL_ERRORS, *FILE_ERRORS, *PAST_ERRORS),
+    },
 )
 async def read_job(
     response: Response,
@@ -125,14 +151,23 @@ async def read_job(
     jobs: JobServiceDep,
     url_jobs: UrlJobsDep,
     presenter: JobPresenterDep,
+    past: PastJobsDep,
+    at: AtQuery = None,
     prefer: Annotated[
         str | None, Header(description=f"`wait=N`: answer when the job has ended or after N seconds, at most {WAIT_S}.")
     ] = None,
-) -> JobObject:
+    if_none_match: IfNoneMatch = None,
+) -> JobObject | Response:
     """Return the job; with `Prefer: wait=N`, when it has ended or after N seconds.
 
     Of a job whose inputs are still being fetched, or could not be, the answer says so.
+
+    With `at`, the job as it was then, and `as_of` says when that was. What workers report live (progress between two
+    stages) and operators' orders are not kept and left out.
     """
+    if at is not None:
+        point = await past.points.point("at", at)
+        return cached_answer(await past.read(caller.tenant, job_id, point), (point,), if_none_match)
     try:
         job = await jobs.read(caller.tenant, job_id, apply_wait(prefer, response))
     except SaccadeError as error:
@@ -163,6 +198,7 @@ async def cancel_job(caller: Writer, job_id: JobId, jobs: JobServiceDep, present
         _E.UPLOAD_NOT_FOUND,
         _E.UNKNOWN_WORKLOAD,
         _E.BACKEND_NOT_INSTALLED,
+        _E.BUDGET_EXCEEDED,
     ),
 )
 async def retry_job(caller: Writer, job_id: JobId, jobs: JobServiceDep, presenter: JobPresenterDep) -> JobObject:

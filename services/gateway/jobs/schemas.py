@@ -16,6 +16,7 @@ from contracts.prices import ALIASES
 from kit.http.request_body import RequestBody
 from services.gateway.jobs.stage_objects import StageObject
 from services.gateway.jobs.url_inputs import UrlInput
+from services.gateway.time_machine.schemas import AsOf
 from services.gateway.workload_names import names_of
 
 _MAX_RETENTION_H: Final = 24 * 90
@@ -114,6 +115,18 @@ class EstimatedCost(BaseModel):
     seconds: float
     usd: float
     basis: Literal["history", "spec"] = Field(description="Latest runs of such jobs, or the declaration.")
+    warm_usd_per_hour: float = Field(
+        default=0.0, description="Price of the container that is kept warm for such jobs; not part of `usd`."
+    )
+
+
+class BudgetCheck(BaseModel):
+    """Remainder of the budget with the job, if it were launched now; null without a limit."""
+
+    allowed: bool = Field(description="Otherwise the job is refused with `budget_exceeded`.")
+    reserved_usd: float = Field(description="Amount that is reserved for the job until it ends.")
+    day_remaining_usd: float | None
+    month_remaining_usd: float | None
 
 
 class JobCheck(BaseModel):
@@ -122,6 +135,7 @@ class JobCheck(BaseModel):
     workload: str
     params: dict[str, Any] = Field(description="With defaults.")
     estimate: EstimatedCost
+    budget: BudgetCheck | None = Field(default=None, description="Null if there is none, or workers cost nothing.")
 
 
 class InputObject(BaseModel):
@@ -161,6 +175,14 @@ class Links(BaseModel):
     artifacts: str
 
 
+class JobRuleObject(BaseModel):
+    """Rule that submitted the job, and the uploads that it did so for."""
+
+    rule_id: str
+    upload_ids: list[str]
+    group_id: str | None = Field(description="Null for a rule without groups.")
+
+
 class JobObject(BaseModel):
     """A job."""
 
@@ -183,6 +205,7 @@ class JobObject(BaseModel):
     cost: CostObject
     stages: list[StageObject] = Field(description="Of a pipeline: its stages and their jobs. Empty for other jobs.")
     pipeline: str | None = Field(description="The pipeline that this job executes a stage of.")
+    rule: JobRuleObject | None = Field(description="Null for a job that a client submitted.")
     gpu: str | None
     retention: RetentionObject
     metadata: dict[str, str]
@@ -191,6 +214,7 @@ class JobObject(BaseModel):
         description="Follow `links.events` with this as `Last-Event-ID` to receive every event newer than this answer; "
         "after POST /v1/jobs, every event of the job."
     )
+    as_of: AsOf | None = Field(default=None, description="Of an answer as of a point of the history; null otherwise.")
 
 
 class JobPage(BaseModel):
@@ -198,3 +222,4 @@ class JobPage(BaseModel):
 
     data: list[JobObject]
     next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
+    as_of: AsOf | None = Field(default=None, description="Of a list as of a point of the history; null otherwise.")

@@ -9,39 +9,39 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from contracts.cost_estimate import (
+    CostEstimate,
+    RunHistory,
+    estimate,
+    initial_device,
+    job_estimate,
+)
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events import EventData
 from contracts.events.job import JobInput, JobSubmitted
 from contracts.ids import is_job_id, new_id, pipeline_id_of
 from contracts.job import Job, State, change_retention, fold_stored, request_cancel, retry
+from contracts.job_request import check_input, upload_ids
 from contracts.limits import PAGE_DEFAULT
 from contracts.workload import Params, Workload
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from kit.bus.tail import EventTail
 from modal_workers import catalog
+from modal_workers.deployment import warm_device
 from services.gateway.aggregates.aggregate_events import AggregateEvents
 from services.gateway.aggregates.aggregate_reader import AggregateReader
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
 from services.gateway.aggregates.page_cursor import JOBS, decode_page_cursor, encode_page_cursor
 from services.gateway.aggregates.view import GatewayView, JobFilter
 from services.gateway.backends.reported_backends import ReportedBackends
-from services.gateway.jobs.cost_estimate import (
-    CostEstimate,
-    RunHistory,
-    estimate,
-    gpu_for_stage,
-    initial_device,
-    pipeline_estimate,
-)
+from services.gateway.budgets.service import BudgetService
 from services.gateway.jobs.submission import (
     CheckedJob,
     JobRequest,
-    check_input,
     check_request,
     check_webhook_url,
     submitted_event,
-    upload_ids,
 )
 from services.gateway.settings import GatewaySettings
 from services.gateway.uploads.service import UploadService
@@ -61,6 +61,7 @@ class JobService:
         waiters: CompletionWaiters,
         settings: GatewaySettings,
         backends: ReportedBackends,
+        budgets: BudgetService,
         https_webhooks_only: bool,
     ) -> None:
         """Read from ``view`` and, where it is behind, from the bus; write to the bus only."""
@@ -78,6 +79,7 @@ class JobService:
         self._reader = AggregateReader(self._events, view.job, waiters)
         self._settings = settings
         self._backends = backends
+        self._budgets = budgets
         self._https_webhooks_only = https_webhooks_only
 
     async def check(self, tenant: str, request: JobRequest, reserved: frozenset[str] = frozenset()) -> CheckedJob:
@@ -90,7 +92,8 @@ class JobService:
         """
         check_webhook_url(request.webhook_url, https_only=self._https_webhooks_only)
         workload, params, _, cost = await self._checked(tenant, request, complete=False, reserved=reserved)
-        return CheckedJob(workload.name, params, cost)
+        left = await self._budgets.left(tenant, request.max_cost_usd, cost.usd)
+        return CheckedJob(workload.name, params, cost, left)
 
     async def submit(self, tenant: str, request: JobRequest, key: IdempotencyKey | None) -> Job:
         """Validate and store a job. Requests with the same Idempotency-Key create one job, also after a crash.
@@ -101,7 +104,9 @@ class JobService:
         check_webhook_url(request.webhook_url, https_only=self._https_webhooks_only)
 
         async def submitted() -> JobSubmitted:
-            return submitted_event(request, *await self._checked(tenant, request, complete=True))
+            checked = await self._checked(tenant, request, complete=True)
+            await self._budgets.check(tenant, request.max_cost_usd, checked[-1].usd)
+            return submitted_event(request, *checked)
 
         return await self.get(tenant, await self._events.create(tenant, new_id("job"), key, submitted))
 
@@ -117,6 +122,7 @@ class JobService:
         """
         check_webhook_url(request.webhook_url, https_only=self._https_webhooks_only)
         workload, params, inputs, cost = await self._checked(tenant, request, complete=True, reserved=reserved)
+        await self._budgets.check(tenant, request.max_cost_usd, cost.usd)
         submitted = submitted_event(request, workload, params, inputs, cost)
         return submitted, upload_ids(workload, request.inputs)
 
@@ -172,16 +178,16 @@ class JobService:
         Raises:
             SaccadeError: INVALID_PARAMETER, for a GPU that the workload cannot use.
         """
-        stages = catalog.required_stages(workload, params) if workload.kind == "pipeline" else []
-        if stages and (gpu is None or any(stage.compute.gpus for stage, _ in stages)):
-            return pipeline_estimate(
-                [(shards, self.estimate(stage, gpu_for_stage(stage, gpu))) for stage, shards in stages]
-            )
         executor, environment = self._settings.effective_executor, self._settings.environment
-        device = initial_device(workload, gpu, executor, environment)
-        durations_s = self._view.run_durations_s(workload.name, workload.version, device)
-        history = RunHistory(len(durations_s), median(durations_s)) if durations_s else None
-        return estimate(workload, device, executor, history)
+
+        def estimate_of(work: Workload, gpu: str | None) -> CostEstimate:
+            device = initial_device(work, gpu, executor, environment)
+            durations_s = self._view.runs.durations_s(work.name, work.version, device)
+            history = RunHistory(len(durations_s), median(durations_s)) if durations_s else None
+            return estimate(work, device, executor, history, warm=warm_device(work, environment))
+
+        stages = catalog.required_stages(workload, params) if workload.kind == "pipeline" else []
+        return job_estimate(workload, gpu, stages, estimate_of)
 
     def page(
         self, tenant: str, job_filter: JobFilter, *, cursor: str | None = None, limit: int = PAGE_DEFAULT
@@ -227,12 +233,14 @@ class JobService:
             tenant, job_id, lambda job: change_retention(job, expires_at, by=f"tenant:{tenant}")
         )
 
-    async def retry(self, tenant: str, job_id: str) -> Job:
+    async def retry(self, tenant: str, job_id: str, *, failed_attempt: int | None = None) -> Job:
         """Start another attempt of a failed or cancelled job; completed stages are not repeated.
+
+        With ``failed_attempt``, only if that is still its newest attempt: a request that is repeated retries once.
 
         Raises:
             SaccadeError: JOB_NOT_FOUND, JOB_NOT_RETRYABLE, SCRATCH_REMOVED, UNKNOWN_WORKLOAD, BACKEND_NOT_INSTALLED,
-                UPLOAD_NOT_FOUND.
+                UPLOAD_NOT_FOUND, SEQUENCE_CONFLICT.
         """
         job = await self.get(tenant, job_id)
         workload = catalog.workload(job.submitted.workload)
@@ -244,6 +252,8 @@ class JobService:
             )
 
         def decision(job: Job) -> EventData:
+            if failed_attempt is not None and job.attempt != failed_attempt:
+                raise SaccadeError(ErrorCode.SEQUENCE_CONFLICT, f"The job was retried: attempt {job.attempt} exists.")
             if workload.kind == "pipeline" and job.scratch_removed_at is not None:
                 message = "The files that its stages pass on were deleted, so it cannot be resumed."
                 raise SaccadeError(ErrorCode.SCRATCH_REMOVED, message)
@@ -254,6 +264,9 @@ class JobService:
             for job_input in inputs:
                 await self._uploads.get(tenant, job_input.upload_id)
         await self._check_standalone(tenant, job_id)
+        cap_usd = job.submitted.max_cost_usd
+        left_usd = None if cap_usd is None else max(0.0, cap_usd - job.actual_usd)
+        await self._budgets.check(tenant, left_usd, job.submitted.estimated_usd)
         return await self._reader.decide(tenant, job_id, decision)
 
     async def _check_standalone(self, tenant: str, job_id: str) -> None:

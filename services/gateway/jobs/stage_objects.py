@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, Field, ValidationError
@@ -13,8 +13,6 @@ from contracts.ids import stage_job_id
 from contracts.job import Job, State
 from contracts.workload import Stage, Workload
 from modal_workers import catalog
-from services.gateway.aggregates.view import GatewayView
-from services.gateway.jobs.latest_progress import LatestJobProgress
 
 StageState = Literal["skipped", "waiting", "running", "succeeded", "failed", "cancelled"]
 
@@ -45,13 +43,25 @@ class StageObject(BaseModel):
     cost_usd: float
 
 
-def stage_objects(job: Job, view: GatewayView, progress: LatestJobProgress) -> list[StageObject]:
-    """Return the stages of a pipeline's job; empty for other jobs."""
-    workload = catalog.workloads().get(job.submitted.workload)
-    if workload is None or workload.kind != "pipeline":
+def stage_objects(
+    job: Job, stage_jobs: Sequence[Job], progress_of: Callable[[Job], JobProgressed | None], now: datetime
+) -> list[StageObject]:
+    """Return the stages of a pipeline's job, given their jobs so far; empty for other jobs."""
+    if (workload := _pipeline(job)) is None:
         return []
-    stage_jobs = {stage_job.id: stage_job for stage_job in view.stage_jobs(job.id)}
-    return [_stage(job, stage, shards, stage_jobs, progress) for stage, shards in _shards(job, workload)]
+    by_id = {stage_job.id: stage_job for stage_job in stage_jobs}
+    return [
+        _stage(job, stage, shards, by_id, progress_of=progress_of, now=now) for stage, shards in _shards(job, workload)
+    ]
+
+
+def stage_job_ids(job: Job) -> list[str]:
+    """Return the ids that the jobs of a pipeline's stages have once they are created; empty for other jobs."""
+    if (workload := _pipeline(job)) is None:
+        return []
+    return [
+        stage_job_id(job.id, stage.name, shard) for stage, shards in _shards(job, workload) for shard in range(shards)
+    ]
 
 
 def pipeline_progress(stages: Sequence[StageObject]) -> float:
@@ -59,6 +69,16 @@ def pipeline_progress(stages: Sequence[StageObject]) -> float:
     required = [stage for stage in stages if stage.shards]
     total = sum(stage.share for stage in required)
     return sum(stage.share * stage.fraction for stage in required) / total if total else 0.0
+
+
+def is_pipeline(job: Job) -> bool:
+    """Return whether a job is that of a pipeline."""
+    return _pipeline(job) is not None
+
+
+def _pipeline(job: Job) -> Workload | None:
+    workload = catalog.workloads().get(job.submitted.workload)
+    return workload if workload is not None and workload.kind == "pipeline" else None
 
 
 def _shards(job: Job, workload: Workload) -> list[tuple[Stage, int]]:
@@ -69,10 +89,18 @@ def _shards(job: Job, workload: Workload) -> list[tuple[Stage, int]]:
     return [(stage, stage.shards(params) if stage.needed(params) else 0) for stage in workload.stages]
 
 
-def _stage(job: Job, stage: Stage, shards: int, stage_jobs: dict[str, Job], latest: LatestJobProgress) -> StageObject:
+def _stage(
+    job: Job,
+    stage: Stage,
+    shards: int,
+    stage_jobs: dict[str, Job],
+    *,
+    progress_of: Callable[[Job], JobProgressed | None],
+    now: datetime,
+) -> StageObject:
     ids = [stage_job_id(job.id, stage.name, shard) for shard in range(shards)]
     jobs = [stage_jobs[job_id] for job_id in ids if job_id in stage_jobs]
-    progress = [latest.known(shard_job) for shard_job in jobs]
+    progress = [progress_of(shard_job) for shard_job in jobs]
     fractions = [_fraction(shard_job, reported) for shard_job, reported in zip(jobs, progress, strict=True)]
     return StageObject(
         name=stage.name,
@@ -93,7 +121,7 @@ def _stage(job: Job, stage: Stage, shards: int, stage_jobs: dict[str, Job], late
             )
             for shard_job, fraction in zip(jobs, fractions, strict=True)
         ],
-        duration_s=_duration_s(jobs),
+        duration_s=_duration_s(jobs, now),
         cost_usd=round(sum(shard_job.actual_usd for shard_job in jobs), 6),
     )
 
@@ -119,9 +147,9 @@ def _state(jobs: Sequence[Job], shards: int) -> StageState:
     return "succeeded" if len(jobs) == shards else "running"
 
 
-def _duration_s(jobs: Sequence[Job]) -> float | None:
+def _duration_s(jobs: Sequence[Job], now: datetime) -> float | None:
     if not jobs:
         return None
     started = min(shard_job.created_at for shard_job in jobs)
-    finished = max(shard_job.finished_at or datetime.now(UTC) for shard_job in jobs)
+    finished = max(shard_job.finished_at or now for shard_job in jobs)
     return round(max(0.0, (finished - started).total_seconds()), 3)

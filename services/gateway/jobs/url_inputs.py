@@ -9,9 +9,9 @@ from pydantic import Field, ValidationError
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import new_id
+from contracts.invalid_values import pointer
 from contracts.limits import INPUT_URL_CHARS
 from contracts.workload import Workload
-from kit.http.problems import pointer
 from kit.http.request_body import RequestBody
 from services.gateway.uploads.fetching.records import UploadFetch
 from services.gateway.uploads.fetching.url_policy import UrlPolicy, new_fetch

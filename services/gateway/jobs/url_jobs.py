@@ -17,10 +17,10 @@ from contracts.errors import ErrorBody, ErrorCode, SaccadeError
 from contracts.events.job import JobSubmitted
 from contracts.ids import new_id
 from contracts.job import Job
+from contracts.upload import Upload, UploadState
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from modal_workers import catalog
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
-from services.gateway.aggregates.upload_state import Upload, UploadState
 from services.gateway.jobs.service import JobService
 from services.gateway.jobs.submission import CheckedJob, JobRequest
 from services.gateway.jobs.url_inputs import reserve_uploads

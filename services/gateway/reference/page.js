@@ -8,7 +8,7 @@ const ABOUT = `HEAD is answered wherever GET is, another method with 405 and \`A
 \`code\` and a \`hint\`. Live events are Server-Sent Events under \`/v1/jobs/{job_id}/events\` and \`/v1/events\`.
 
 For machines: [OpenAPI](/openapi.json), [OpenAPI of streams and webhooks](/v1/webhooks/openapi.json),
-[events as AsyncAPI](/asyncapi.json), [workloads with their parameters](/v1/workloads).`;
+[events as AsyncAPI](/asyncapi.json) ([page](/asyncapi)), [workloads with their parameters](/v1/workloads).`;
 
 async function read(url) {
   const answer = await fetch(url);

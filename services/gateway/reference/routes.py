@@ -8,48 +8,21 @@ connections of this server only.
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Final
 
-from fastapi import APIRouter, Request, Response
+from services.gateway.page_bundle import page_router
 
-from services.gateway.page_bundle import PageBundle, load_page
-
-router = APIRouter(include_in_schema=False)
-
-_ASSETS: Final = "/docs/files"
 #: Swagger UI's icons are SVG in data URLs, and what it downloads is shown from blobs.
-_POLICY: Final = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data: blob:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
+_POLICY: Final = (
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self' data: blob:",
+    "connect-src 'self'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
 )
 
-
-@cache
-def _reference() -> PageBundle:
-    return load_page(Path(__file__).parent, _ASSETS)
-
-
-@router.api_route("/docs", methods=["GET", "HEAD"])
-async def show_reference(request: Request) -> Response:
-    """Return the page; it loads the OpenAPI documents by itself."""
-    return _reference().answer_page(request, {"Content-Security-Policy": _POLICY})
-
-
-@router.api_route(_ASSETS + "/{digest}/{name:path}", methods=["GET", "HEAD"])
-async def send_file(request: Request, digest: str, name: str) -> Response:
-    """Return a file of the page in the version that the URL names.
-
-    Raises:
-        SaccadeError: NOT_FOUND, also for a version that this server does not have.
-    """
-    return _reference().answer_file(request, digest, name)
+router = page_router("/docs", "/docs/files", Path(__file__).parent, _POLICY)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from kit.http.app_state import from_app_state
 from services.gateway.sessions.latest_progress import LatestSessionProgress
+from services.gateway.sessions.past_sessions import PastSessions
 from services.gateway.sessions.ply_download import PlyDownload
 from services.gateway.sessions.presenter import SessionPresenter
 from services.gateway.sessions.service import SessionService
@@ -16,3 +17,4 @@ SessionPresenterDep = Annotated[SessionPresenter, from_app_state("session_presen
 SessionProgressDep = Annotated[LatestSessionProgress, from_app_state("session_progress")]
 SessionIngestDep = Annotated[SessionIngest, from_app_state("session_ingest")]
 PlyDownloadDep = Annotated[PlyDownload, from_app_state("ply_download")]
+PastSessionsDep = Annotated[PastSessions, from_app_state("past_sessions")]

@@ -45,10 +45,18 @@ def action_begun(projector: SessionProjector, envelope: Envelope, sequence: int)
         projector.reconcile_later(session.id)
 
 
+def text_given(projector: SessionProjector, envelope: Envelope, sequence: int) -> None:
+    """Fold the event and resume requests that wait for the answer to a question."""
+    session = changed(projector, envelope, sequence)
+    if session and session.text and session.text.prompt_id:
+        projector.waiters.notify(session.text.prompt_id)
+
+
 def ended(projector: SessionProjector, envelope: Envelope, sequence: int) -> None:
-    """Fold the event and resume requests that wait for the end."""
+    """Fold the event and resume requests that wait for the end, or for an answer that does not come any more."""
     if session := changed(projector, envelope, sequence):
-        projector.waiters.notify(session.id)
+        for subject_id in (session.id, *(prompt.prompt_id for prompt in session.prompts)):
+            projector.waiters.notify(subject_id)
 
 
 #: Every durable session event (tests/unit/services/gateway/sessions/test_on_session.py).
@@ -59,7 +67,10 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     events.SessionStopRequested.type: action_begun,
     events.SessionResetRequested.type: changed,
     events.SessionChunkExported.type: changed,
-    events.SessionText.type: changed,
+    events.SessionText.type: text_given,
+    events.SessionAlert.type: changed,
+    events.SessionPromptRequested.type: changed,
+    events.SessionCancelRequested.type: changed,
     events.SessionStopped.type: ended,
     events.SessionFailed.type: ended,
 }

@@ -17,8 +17,10 @@ from services.gateway.sessions.schemas import (
     SessionCost,
     SessionLinks,
     SessionObject,
+    WaitingPrompt,
 )
 from services.gateway.telemetry.nats_access import NatsAccess, NatsIngest
+from services.gateway.time_machine.schemas import AsOf
 
 
 class SessionPresenter:
@@ -55,6 +57,13 @@ class SessionPresenter:
         job = self._view.job(job_id_of_session(session.id))
         return self._present(session, job, self._progress.known(session), self._nats_access.describe(session))
 
+    def past(self, session: Session, job: Job | None, as_of: AsOf) -> SessionObject:
+        """Return the object of a session and its job as they were: folded up to a point of the history.
+
+        What workers report live is not part of it: frames are counted up to the newest exported chunk.
+        """
+        return self._present(session, job, SessionStatus(session.totals), None, as_of=as_of)
+
     def _present(
         self,
         session: Session,
@@ -63,6 +72,7 @@ class SessionPresenter:
         nats: NatsIngest | None,
         *,
         from_start: bool = False,
+        as_of: AsOf | None = None,
     ) -> SessionObject:
         opened, path = session.opened, f"/v1/sessions/{session.id}"
         job_path = f"/v1/jobs/{job_id_of_session(session.id)}"
@@ -82,6 +92,9 @@ class SessionPresenter:
             figures=progress.figures if progress else chunk.figures if chunk else {},
             frame_age_s=progress.frame_age_s if progress else None,
             chunk=ChunkObject(number=chunk.chunk, artifact=chunk.artifact.name) if chunk else None,
+            text=session.text,
+            alert=session.alert,
+            prompts=[WaitingPrompt(prompt_id=prompt.prompt_id, text=prompt.text) for prompt in session.prompts],
             reason=session.stopped.reason if session.stopped else None,
             result=session.stopped.result if session.stopped else None,
             job=JobOfSession(id=job.id, state=job.state, attempt=job.attempt) if job else None,
@@ -90,18 +103,20 @@ class SessionPresenter:
             replay_of=opened.replay_of,
             metadata=opened.metadata,
             links=SessionLinks(
-                self=path,
+                self=path if as_of is None else f"{path}?at={as_of.cursor}",
                 events=f"{path}/events",
                 stream=f"{path}/stream",
                 page=f"/sessions/{session.id}",
                 job=job_path,
                 artifacts=f"{job_path}/artifacts",
                 ply=f"{path}/ply",
+                texts=f"{path}/texts",
             ),
             ingest=Ingest(
                 nats=nats, http=HttpIngest(frames=f"{path}/frames", joints=f"{path}/joints"), ws=f"{path}/stream"
             ),
             cursor=str(Cursor(self._tail.epoch, session.first_sequence - 1 if from_start else session.sequence)),
+            as_of=as_of,
         )
 
 

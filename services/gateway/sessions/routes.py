@@ -13,11 +13,13 @@ from kit.auth.principal import Reader, Writer
 from kit.bus.idempotency import IdempotencyHeader, key_of
 from kit.http.path_ids import SessionId
 from kit.http.problems import problem_responses
-from services.gateway.aggregates.page_cursor import SESSIONS, page_cursor_query
+from services.gateway.aggregates.page_cursor import SESSIONS, is_past_cursor, page_cursor_query
 from services.gateway.aggregates.prefer_header import PreferHeader, apply_wait
-from services.gateway.sessions.dependencies import SessionPresenterDep, SessionServiceDep
+from services.gateway.sessions.dependencies import PastSessionsDep, SessionPresenterDep, SessionServiceDep
 from services.gateway.sessions.schemas import NewSession, SessionObject, SessionPage
 from services.gateway.sessions.service import SessionRequest
+from services.gateway.time_machine.cached_answer import UNCHANGED, IfNoneMatch, cached_answer
+from services.gateway.time_machine.points import PAST_ERRORS, AtQuery
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
@@ -38,6 +40,7 @@ _E = ErrorCode
             _E.SESSION_NOT_FOUND,
             _E.SESSION_RECORD_EXPIRED,
             _E.SESSIONS_NOT_CONFIGURED,
+            _E.BUDGET_EXCEEDED,
             _E.IDEMPOTENCY_KEY_INVALID,
             _E.IDEMPOTENCY_KEY_REUSED,
         ),
@@ -61,22 +64,43 @@ async def open_session(
     return await presenter.full(session, from_start=True)
 
 
-@router.get("", summary="List sessions, newest first", responses=problem_responses(_E.CURSOR_INVALID))
+@router.get(
+    "",
+    response_model=SessionPage,
+    summary="List sessions, newest first",
+    responses={**UNCHANGED, **problem_responses(_E.CURSOR_INVALID, _E.POINT_IN_FUTURE, _E.POINT_UNKNOWN)},
+)
 async def list_sessions(
     caller: Reader,
     sessions: SessionServiceDep,
     presenter: SessionPresenterDep,
+    past: PastSessionsDep,
     *,
     state: Annotated[list[SessionState] | None, Query(description="May be repeated.")] = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
-    cursor: Annotated[str | None, page_cursor_query(SESSIONS)] = None,
-) -> SessionPage:
-    """Return a page; sessions that are opened in the meantime do not shift the pages."""
+    cursor: Annotated[str | None, page_cursor_query(SESSIONS, past=True)] = None,
+    at: AtQuery = None,
+    if_none_match: IfNoneMatch = None,
+) -> SessionPage | Response:
+    """Return a page; sessions that are opened in the meantime do not shift the pages.
+
+    With `at`, the list as it was then: the sessions that existed, each as it was, filtered by what it was. Its pages
+    are all of the same point, and one may hold fewer sessions than `limit` although `next_cursor` is set.
+    """
+    if at is not None or is_past_cursor(SESSIONS, cursor):
+        point = await past.points.point("at", at) if at is not None else None
+        page = await past.page(caller.tenant, tuple(map(str, state or ())), point, cursor, limit)
+        return cached_answer(page, (point,) if point else (), if_none_match)
     found, next_cursor = sessions.page(caller.tenant, tuple(map(str, state or ())), cursor=cursor, limit=limit)
     return SessionPage(data=[presenter.known(session) for session in found], next_cursor=next_cursor)
 
 
-@router.get("/{session_id}", summary="Read a session", responses=problem_responses(_E.SESSION_NOT_FOUND))
+@router.get(
+    "/{session_id}",
+    response_model=SessionObject,
+    summary="Read a session",
+    responses={**UNCHANGED, **problem_responses(_E.SESSION_NOT_FOUND, *PAST_ERRORS)},
+)
 async def read_session(
     response: Response,
     caller: Reader,
@@ -84,9 +108,19 @@ async def read_session(
     *,
     sessions: SessionServiceDep,
     presenter: SessionPresenterDep,
+    past: PastSessionsDep,
+    at: AtQuery = None,
     prefer: PreferHeader = None,
-) -> SessionObject:
-    """Return the session; with `Prefer: wait=N`, when it has ended or after N seconds."""
+    if_none_match: IfNoneMatch = None,
+) -> SessionObject | Response:
+    """Return the session; with `Prefer: wait=N`, when it has ended or after N seconds.
+
+    With `at`, the session as it was then, and `as_of` says when that was. What workers report live is not kept: frames
+    are those up to the newest exported chunk.
+    """
+    if at is not None:
+        point = await past.points.point("at", at)
+        return cached_answer(await past.read(caller.tenant, session_id, point), (point,), if_none_match)
     return await presenter.full(await sessions.read(caller.tenant, session_id, apply_wait(prefer, response)))
 
 

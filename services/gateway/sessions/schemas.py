@@ -8,13 +8,14 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, Field
 
 from contracts.errors import ErrorBody
-from contracts.events.session import FrameTotals
+from contracts.events.session import FrameTotals, SessionAlert, SessionText
 from contracts.ids import id_pattern
 from contracts.job import State
 from contracts.limits import METADATA_BYTES, SESSION_IDLE_S, SESSION_LENGTH_S
 from contracts.session import SessionState
 from kit.http.request_body import RequestBody
 from services.gateway.telemetry.nats_access import NatsIngest
+from services.gateway.time_machine.schemas import AsOf
 from services.gateway.workload_names import names_of
 
 _MAX_S: Final = 24 * 3600.0
@@ -73,6 +74,13 @@ class ChunkObject(BaseModel):
     artifact: str
 
 
+class WaitingPrompt(BaseModel):
+    """A question without an answer."""
+
+    prompt_id: str
+    text: str
+
+
 class SessionCost(BaseModel):
     """Cost of the session so far, and its limit."""
 
@@ -90,6 +98,7 @@ class SessionLinks(BaseModel):
     job: str
     artifacts: str
     ply: str
+    texts: str
 
 
 class HttpIngest(BaseModel):
@@ -124,6 +133,9 @@ class SessionObject(BaseModel):
     figures: dict[str, Any] = Field(description="Figures of the workload, as its worker reported them last.")
     frame_age_s: float | None = Field(description="Age of the newest accepted frame when it was processed.")
     chunk: ChunkObject | None
+    text: SessionText | None = Field(description="The newest text, where the workload describes video.")
+    alert: SessionAlert | None = Field(description="The newest alert.")
+    prompts: list[WaitingPrompt] = Field(description="Questions that wait for their answer, oldest first.")
     reason: Literal["asked", "idle", "length", "cost_cap"] | None = Field(description="Why it stopped.")
     result: dict[str, Any] | None
     job: JobOfSession | None
@@ -134,6 +146,7 @@ class SessionObject(BaseModel):
     links: SessionLinks
     ingest: Ingest
     cursor: str = Field(description="Follow `links.events` with this as `Last-Event-ID` to receive every newer event.")
+    as_of: AsOf | None = Field(default=None, description="Of an answer as of a point of the history; null otherwise.")
 
 
 class SessionPage(BaseModel):
@@ -141,3 +154,4 @@ class SessionPage(BaseModel):
 
     data: list[SessionObject]
     next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
+    as_of: AsOf | None = Field(default=None, description="Of a list as of a point of the history; null otherwise.")

@@ -6,12 +6,22 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from contracts.caller_account import CallerAccount
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.session import SessionOpened
 from contracts.ids import is_id, new_id
 from contracts.job import Job
 from contracts.limits import PAGE_DEFAULT, PAGE_MAX, SESSION_IDLE_S, SESSION_LENGTH_S
-from contracts.session import Session, fold_stored, job_id_of_session, request_clear, request_reset, request_stop
+from contracts.session import (
+    Session,
+    fold_stored,
+    job_id_of_session,
+    request_clear,
+    request_reset,
+    request_stop,
+    request_text_cancel,
+)
+from contracts.workload import Workload
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from kit.bus.tail import EventTail
@@ -21,8 +31,11 @@ from services.gateway.aggregates.completion_waiters import CompletionWaiters
 from services.gateway.aggregates.page_cursor import SESSIONS, decode_page_cursor, encode_page_cursor
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.backends.reported_backends import ReportedBackends
+from services.gateway.budgets.service import BudgetService
 from services.gateway.jobs.service import JobService
-from services.gateway.jobs.submission import check_kind, check_metadata, check_params
+from services.gateway.jobs.submission import check_kind, check_params
+from services.gateway.metadata_check import check_metadata
+from services.gateway.sessions.caller_accounts import CallerAccounts
 from services.gateway.sessions.latest_progress import LatestSessionProgress
 from services.gateway.sessions.worker_job import session_end_event, worker_job_event
 from services.gateway.settings import GatewaySettings
@@ -64,8 +77,11 @@ class SessionService:
         progress: LatestSessionProgress,
         settings: GatewaySettings,
         backends: ReportedBackends,
+        budgets: BudgetService,
+        accounts: CallerAccounts,
     ) -> None:
         """``progress`` has the frame counts of workers, also of those that have died."""
+        self._accounts = accounts
         self._view = view
         self._jobs = jobs
         self._events = AggregateEvents[Session](
@@ -81,6 +97,7 @@ class SessionService:
         self._progress = progress
         self._settings = settings
         self._backends = backends
+        self._budgets = budgets
 
     async def open(self, tenant: str, request: SessionRequest, key: IdempotencyKey | None) -> Session:
         """Validate and store a session and its job. Requests with the same Idempotency-Key open one session.
@@ -90,7 +107,10 @@ class SessionService:
         """
 
         async def opened() -> SessionOpened:
-            return await self._check(tenant, request)
+            event = await self._check(tenant, request)
+            cost = self._jobs.estimate(check_kind(request.workload, "session"))
+            await self._budgets.check(tenant, request.max_cost_usd, cost.usd)
+            return event
 
         session_id = await self._events.create(tenant, new_id("ses"), key, opened)
         session = await self._events.load(tenant, session_id)
@@ -98,6 +118,28 @@ class SessionService:
             raise SaccadeError(ErrorCode.BUS_UNAVAILABLE)
         await self.reconcile(session)
         return self.known(session)
+
+    async def open_on_account(self, tenant: str, request: SessionRequest, account: CallerAccount) -> Session:
+        """Validate and store a session whose worker runs on the caller's Modal account, until ``release_account``.
+
+        Raises:
+            SaccadeError: as ``open``.
+        """
+        session_id = new_id("ses")
+        opened = (await self._check(tenant, request)).model_copy(update={"account": "caller"})
+        await self._accounts.hold(job_id_of_session(session_id), account)
+        try:
+            await self._events.append_once(tenant, session_id, opened, after=0)
+            session = await self._events.load_existing(tenant, session_id)
+            await self.reconcile(session)
+        except BaseException:
+            await self.release_account(session_id)
+            raise
+        return self.known(session)
+
+    async def release_account(self, session_id: str) -> None:
+        """Forget the Modal account of a session, if it has one."""
+        await self._accounts.release(job_id_of_session(session_id))
 
     async def read(self, tenant: str, session_id: str, wait_s: float = 0) -> Session:
         """Return a session that includes every event stored before this call.
@@ -186,6 +228,16 @@ class SessionService:
             tenant, session_id, lambda session: request_reset(session, by=f"tenant:{tenant}")
         )
 
+    async def cancel_text(self, tenant: str, session_id: str) -> Session:
+        """Request durably that the text that is being generated ends.
+
+        Raises:
+            SaccadeError: SESSION_NOT_FOUND, SESSION_ENDED; BUS_UNAVAILABLE.
+        """
+        return await self._reader.decide(
+            tenant, session_id, lambda session: request_text_cancel(session, by=f"tenant:{tenant}")
+        )
+
     async def clear(self, tenant: str, session_id: str) -> Session:
         """Request durably that the model of a session that has ended is discarded for clients without sessions.
 
@@ -247,7 +299,7 @@ class SessionService:
         if not self._settings.supports_sessions:  # before a worker is launched and costs money
             raise SaccadeError(ErrorCode.SESSIONS_NOT_CONFIGURED)
         if request.replay_of is not None:
-            await self._check_replay(tenant, request.replay_of, workload.name)
+            await self._check_replay(tenant, request.replay_of, workload)
         return SessionOpened(
             workload=workload.name,
             workload_version=workload.version,
@@ -259,7 +311,7 @@ class SessionService:
             replay_of=request.replay_of,
         )
 
-    async def _check_replay(self, tenant: str, session_id: str, workload: str) -> None:
+    async def _check_replay(self, tenant: str, session_id: str, workload: Workload) -> None:
         """Check that the inputs of a recorded session can be replayed.
 
         Raises:
@@ -271,7 +323,9 @@ class SessionService:
         except SaccadeError as error:
             raise SaccadeError(error.code, not_found[0]["detail"], errors=not_found) from None
         message = ""
-        if recorded.opened.workload != workload:
+        if not workload.replayable:
+            message = f"A session of {workload.name} cannot be replayed: its texts are in the transcript."
+        elif recorded.opened.workload != workload.name:
             message = f"{session_id} was a session of {recorded.opened.workload}: only the same workload replays it."
         if recorded.opened.replay_of is not None:
             message = f"{session_id} is a replay itself: replay {recorded.opened.replay_of}, which has the frames."

@@ -9,13 +9,13 @@ from typing import Any, Final, get_args
 from nats.aio.client import Client
 from pydantic import ValidationError
 
+from contracts.cost_estimate import CostEstimate
 from contracts.errors import ErrorBody, ErrorCode, SaccadeError
 from contracts.events.job import JobSubmitted
 from contracts.events.session import FrameTotals, SessionFailed, SessionStopped, StopReason
 from contracts.job import Job, State
 from contracts.session import Session, SessionLaunch
 from contracts.workload import Workload
-from services.gateway.jobs.cost_estimate import CostEstimate
 from services.gateway.telemetry.stored_frames import count_stored_frames
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,8 @@ def worker_job_event(session: Session, workload: Workload, cost: CostEstimate) -
         inputs={},
         params=launch.model_dump(mode="json"),
         max_cost_usd=opened.max_cost_usd,
-        estimated_usd=cost.usd,
+        account=opened.account,
+        estimated_usd=0.0 if opened.account == "caller" else cost.usd,
         estimated_from=cost.basis,
         metadata=opened.metadata,
         deadline=session.created_at + timedelta(seconds=workload.deadline_s + opened.max_length_s),

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from contracts.events.session import SessionFrameAcked
 from contracts.telemetry import FrameAck
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.telemetry.frames_under_way import FramesUnderWay
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class FrameAcks:
         """Use a connection; nothing is received before ``start``."""
         self._client = client
         self._metrics = metrics
+        self.under_way = FramesUnderWay()
         self._pending: dict[FrameId, set[PendingFrameAck]] = {}
 
     async def start(self) -> None:
@@ -80,5 +82,6 @@ class FrameAcks:
             return
         for ack in acked.acks:
             self._metrics.frames.labels(ack.status).inc()
+            self.under_way.remove(session_id, ack.source, ack.seq)
             for pending in self._pending.get((session_id, ack.source, ack.seq), ()):
                 pending.resolve(ack)

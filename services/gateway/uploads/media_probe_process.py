@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import logging
-import os
-import signal
-import sys
-from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.upload import MediaFacts
+from services.gateway.decoder_process import run_decoder
 
 log = logging.getLogger(__name__)
-
-_OUTPUT_BYTES: Final = 64 * 1024
 
 
 async def probe_media(url: str, *, timeout_s: float, memory_bytes: int) -> MediaFacts:
@@ -26,31 +19,15 @@ async def probe_media(url: str, *, timeout_s: float, memory_bytes: int) -> Media
         SaccadeError: MEDIA_UNDECODABLE, MEDIA_NO_VIDEO, MEDIA_TOO_LARGE; STORAGE_UNAVAILABLE, which does not
             depend on the file.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "services.gateway.uploads.media_probe",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        # The decoder process must not inherit the environment, which contains secrets.
-        env={"PYTHONPATH": os.pathsep.join(part for part in sys.path if part) or ".", "PYTHONDONTWRITEBYTECODE": "1"},
-        start_new_session=True,
-        limit=_OUTPUT_BYTES,
-    )
     request = {"url": url, "memory_bytes": memory_bytes, "cpu_s": int(timeout_s) + 1}
     try:
-        async with asyncio.timeout(timeout_s):
-            output, _ = await process.communicate(json.dumps(request).encode())
+        output, exit_code = await run_decoder(
+            "services.gateway.uploads.media_probe", json.dumps(request).encode(), timeout_s=timeout_s
+        )
     except TimeoutError:
         message = f"The decoder had not opened the file after {timeout_s:.0f} s."
         raise SaccadeError(ErrorCode.MEDIA_UNDECODABLE, message) from None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-    return _read(output, process.returncode or 0)
+    return _read(output, exit_code)
 
 
 def _read(output: bytes, exit_code: int) -> MediaFacts:

@@ -7,7 +7,7 @@ from typing import Final
 
 from contracts.events import Envelope
 from contracts.events import upload as events
-from services.gateway.aggregates.upload_state import Upload, fold
+from contracts.upload import Upload, fold
 from services.gateway.aggregates.view import GatewayView
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import PART_BYTES, PRESIGNED_URL_S
+from contracts.upload import Upload, UploadState
 from kit.bucket import Bucket
-from services.gateway.aggregates.upload_state import Upload, UploadState
 from services.gateway.uploads.fetching.upload_fetcher import FetchProgress
 from services.gateway.uploads.schemas import (
     Part,
@@ -45,6 +45,8 @@ class UploadPresenter:
             media=upload.media,
             reason=upload.reason,
             error=upload.error,
+            metadata=created.metadata,
+            from_job=created.from_job,
         )
         if created.source:
             progress = self._progress(upload.id) if upload.state is UploadState.CREATED else None

@@ -55,6 +55,7 @@ _REJECTIONS: Final = (
             _E.IDEMPOTENCY_KEY_INVALID,
             _E.IDEMPOTENCY_KEY_REUSED,
             _E.UNKNOWN_WORKLOAD,
+            _E.JOB_NOT_FOUND,
             _E.BACKEND_NOT_INSTALLED,
             _E.STORAGE_UNAVAILABLE,
             _E.URL_INPUT_NOT_ALLOWED,
@@ -83,7 +84,13 @@ async def create_upload(
     key = key_of(caller.tenant, "POST /v1/uploads", idempotency_key, body)
     if isinstance(body, NewUrlUpload):
         fetched = await url_uploads.create(
-            caller.tenant, body.url, filename=body.filename, sha256=body.sha256 and body.sha256.lower(), key=key
+            caller.tenant,
+            body.url,
+            filename=body.filename,
+            sha256=body.sha256 and body.sha256.lower(),
+            metadata=body.metadata,
+            from_job=body.from_job,
+            key=key,
         )
         response.headers["Location"] = f"/v1/uploads/{fetched.id}"
         return await presenter.full(fetched)
@@ -96,6 +103,8 @@ async def create_upload(
         size_bytes=body.size_bytes,
         sha256=body.sha256.lower() if body.sha256 else None,
         multipart=body.multipart,
+        metadata=body.metadata,
+        from_job=body.from_job,
         key=key,
     )
     response.headers["Location"] = f"/v1/uploads/{upload.id}"

@@ -9,15 +9,31 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from contracts.errors import ErrorBody
 from contracts.events.upload import MediaFacts
-from contracts.limits import INPUT_URL_CHARS, PART_BYTES, PART_COUNT, UPLOAD_BYTES
+from contracts.ids import JOB_ID_PATTERN
+from contracts.limits import INPUT_URL_CHARS, METADATA_BYTES, PART_BYTES, PART_COUNT, UPLOAD_BYTES
+from contracts.upload import UploadState
 from kit.http.request_body import RequestBody
-from services.gateway.aggregates.upload_state import UploadState
 from services.gateway.uploads.upload_checks import CONTENT_TYPE_PATTERN
 
 _MAX_SIGNED_PARTS: Final = 1000
 
 
-class NewUpload(RequestBody):
+class UploadOrigin(RequestBody):
+    """Statements of the client about a file."""
+
+    metadata: dict[str, str] = Field(
+        default_factory=dict,
+        description=f"Returned with the upload, and matched by rules; at most {METADATA_BYTES} bytes as JSON.",
+        examples=[{"lap": "7", "driver": "anna"}],
+    )
+    from_job: str | None = Field(
+        default=None,
+        pattern=JOB_ID_PATTERN,
+        description="Your job whose result the file is: no rule that had a part in this job applies to it.",
+    )
+
+
+class NewUpload(UploadOrigin):
     """A request for an upload."""
 
     filename: str = Field(min_length=1, max_length=255, examples=["lap_a.mp4"])
@@ -47,7 +63,7 @@ class NewUpload(RequestBody):
     )
 
 
-class NewUrlUpload(RequestBody):
+class NewUrlUpload(UploadOrigin):
     """A request to fetch a file from another server, if the operator of this one allows it."""
 
     url: str = Field(
@@ -159,6 +175,8 @@ class UploadObject(BaseModel):
     part_count: int | None = None
     parts: list[Part] | None = Field(default=None, description="Parts of a multipart upload that are in the bucket.")
     source: UploadSourceObject | None = None
+    metadata: dict[str, str]
+    from_job: str | None = Field(description="The job whose result the file is.")
 
 
 class SignRequest(RequestBody):

@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.upload import MediaFacts, UploadCompleted, UploadCreated, UploadFailed, UploadSource
+from contracts.events.upload import MediaFacts, UploadCompleted, UploadCreated, UploadFailed
 from contracts.ids import is_id, new_id
 from contracts.limits import UPLOAD_EXPIRES_S
+from contracts.upload import Upload, UploadState, fold_stored
 from kit.bucket import Bucket, ObjectMissing
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from kit.bus.tail import EventTail
 from services.gateway.aggregates.aggregate_events import AggregateEvents
-from services.gateway.aggregates.upload_state import Upload, UploadState, fold_stored
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.uploads.disk import Disk
+from services.gateway.uploads.origin_check import UploadOriginCheck
 from services.gateway.uploads.upload_checks import (
     check_declared_size,
     check_media_type,
@@ -77,6 +78,7 @@ class UploadService:
             tail=tail,
             idempotency=idempotency,
         )
+        self.check_origin = UploadOriginCheck(view, store)
         self._probe_media = probe_media
         self._check_slots = asyncio.Semaphore(concurrent_checks)
         self._completing: dict[str, asyncio.Task[Upload]] = {}
@@ -91,12 +93,15 @@ class UploadService:
         sha256: str | None,
         multipart: bool,
         key: IdempotencyKey | None,
+        metadata: Mapping[str, str] | None = None,
+        from_job: str | None = None,
     ) -> Upload:
         """Store a new upload and reserve its key in the bucket.
 
         Raises:
-            SaccadeError: UNSUPPORTED_MEDIA_TYPE, UPLOAD_EMPTY, UPLOAD_TOO_LARGE, STORAGE_FULL, IDEMPOTENCY_KEY_REUSED.
+            SaccadeError: UNSUPPORTED_MEDIA_TYPE, UPLOAD_EMPTY, UPLOAD_TOO_LARGE, STORAGE_FULL; as the check of origins.
         """
+        await self.check_origin(tenant, metadata or {}, from_job)
         content_type = media_type(content_type)
         check_declared_size(size_bytes)
         self._disk.require_room(size_bytes)
@@ -118,6 +123,8 @@ class UploadService:
             size_bytes=size_bytes,
             sha256=sha256,
             multipart_id=multipart_id,
+            metadata=dict(metadata or {}),
+            from_job=from_job,
         )
         try:
             await self._events.append_once(tenant, upload_id, created, after=0)
@@ -237,25 +244,16 @@ class UploadService:
             raise _already_ended(found)
         return found
 
-    async def create_fetched(
-        self,
-        tenant: str,
-        upload_id: str,
-        *,
-        filename: str,
-        content_type: str,
-        sha256: str | None,
-        source: UploadSource,
-    ) -> Upload:
+    async def create_fetched(self, tenant: str, upload_id: str, wanted: UploadCreated) -> Upload:
         """Store the upload of a file that the server fetches, unless it is stored already, and return it.
+
+        ``wanted`` has no key yet.
 
         Raises:
             SaccadeError: UPLOAD_NOT_FOUND, if it was deleted meanwhile; BUS_UNAVAILABLE.
         """
-        key = self._bucket.key("uploads", tenant, upload_id, safe_name(filename))
-        created = UploadCreated(
-            key=key, filename=filename, content_type=content_type, size_bytes=0, sha256=sha256, source=source
-        )
+        key = self._bucket.key("uploads", tenant, upload_id, safe_name(wanted.filename))
+        created = wanted.model_copy(update={"key": key})
         with suppress(Conflict):
             await self._events.append_once(tenant, upload_id, created, after=0)
         return await self.get(tenant, upload_id, fresh=True)

@@ -8,8 +8,8 @@ from typing import Final
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.upload import MediaFacts
 from contracts.limits import GIB, SINGLE_PUT_BYTES, UPLOAD_BYTES
+from contracts.upload import Upload
 from kit.http.openapi import any_case
-from services.gateway.aggregates.upload_state import Upload
 
 #: Media types under which browsers and operating systems send a ZIP.
 _ZIP_TYPES: Final = ("application/zip", "application/x-zip-compressed", "application/x-zip")

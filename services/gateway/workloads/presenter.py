@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contracts.prices import ALIASES, PRICES, price_usd_per_s
 from contracts.workload import Workload
 from modal_workers import catalog
-from services.gateway.backends.backends import Backends
+from modal_workers.backends import Backends
 from services.gateway.jobs.service import JobService
 from services.gateway.workloads.schemas import (
     BackendDeclaration,

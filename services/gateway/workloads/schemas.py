@@ -46,6 +46,9 @@ class EstimateObject(BaseModel):
     usd: float
     basis: Literal["history", "spec"]
     runs: int
+    warm_usd_per_hour: float = Field(
+        default=0.0, description="Price of the container that is kept warm for such runs; not part of `usd`."
+    )
 
 
 class StageDeclaration(BaseModel):

@@ -22,6 +22,7 @@ from starlette.websockets import WebSocket
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import KIB, MIB, REQUEST_BODY_BYTES
 from kit.auth.api_keys import Authenticator, Principal, ScopeName
+from kit.auth.mapped_credential import caller_of
 from kit.http.body_limit import DRAINED_BYTES
 from kit.http.problems import problem_headers
 from services.gateway.compat.badminton.addresses import base_url
@@ -121,7 +122,7 @@ class BadmintonRoutes:
         async def endpoint(request: Request) -> Response:
             request.scope["route"] = _CountedRoute(path)
             try:
-                return await handler(request, self._authenticator.authenticate(request.headers, scope))
+                return await handler(request, caller_of(self._authenticator, request, scope))
             except SaccadeError as error:
                 return _error(self._cause_of(error))
             except ClientDisconnect:
@@ -136,7 +137,7 @@ class BadmintonRoutes:
     ) -> Callable[[WebSocket], Awaitable[None]]:
         async def accept(socket: WebSocket) -> None:
             try:
-                principal = self._authenticator.authenticate(socket.headers, "read")
+                principal = caller_of(self._authenticator, socket, "read")
             except SaccadeError as error:
                 await socket.send_denial_response(_error(error))
                 return

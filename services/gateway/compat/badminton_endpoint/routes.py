@@ -1,8 +1,8 @@
 """Routes of the replaced badminton system's GPU endpoint: its address itself, and ``/process`` below it.
 
 Convex sends no credential, so an API key may be in the path, as ``/badminton-endpoint/k/<id>.<secret>``, from which
-KeyInPath moves it into the header. Of an answer Convex reads whether the status is 2xx; the text of any other goes into
-the video's document, so it is short.
+ReplacedPaths moves it into the header. Of an answer Convex reads whether the status is 2xx; the text of any other goes
+into the video's document, so it is short.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from contracts.errors import SaccadeError
 from kit.auth.api_keys import Authenticator, AuthSettings
+from kit.auth.mapped_credential import caller_of
 from kit.http.problems import problem_headers
 from kit.http.request_body import parse_body
 from kit.network.address_guard import AddressGuard
@@ -60,7 +61,7 @@ async def _process(request: Request, authenticator: Authenticator, endpoint: Bad
     Raises:
         SaccadeError: UNAUTHENTICATED, FORBIDDEN; the request is invalid; BUS_UNAVAILABLE.
     """
-    caller = authenticator.authenticate(request.headers, "write")
+    caller = caller_of(authenticator, request, "write")
     video = parse_body(VideoRequest, await request.body())
     await endpoint.accept(caller.tenant, video)
     return JSONResponse({"status": "accepted", "videoId": video.videoId})

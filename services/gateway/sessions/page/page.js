@@ -1,10 +1,11 @@
 // Page of one live session: connects the events of its stream with the elements that show them.
 import { ChunkList } from "./chunk_list.js";
 import { QualityChart } from "./quality_chart.js";
+import { connectActions, connectHeader, connectWebcam } from "./page_parts.js";
 import { Problem, SessionClient } from "./session_client.js";
 import { ModelLoader } from "./model_loader.js";
 import {
-  $, decibels, dollars, ms, number, overlayWords, seconds, showFrames, showProblem, showRejection, showRows, size, stateWords, confirmAction,
+  $, decibels, dollars, ms, number, overlayWords, seconds, showFrames, showProblem, showRejection, showRows, size, stateWords,
 } from "./text.js";
 import { Webcam } from "./webcam.js";
 
@@ -162,52 +163,18 @@ client.addEventListener("joints", ({ detail: { names, unit, samples } }) => {
   if (unit === "rad") scene?.pose(names, newest[2]);
 });
 
-const showConnection = (kind, words) => {
-  $("link").className = `link ${kind}`;
-  $("link").lastElementChild.textContent = words;
-};
-client.addEventListener("open", () => showConnection("open", "live"));
-client.addEventListener("closed", ({ detail }) => {
-  catchingUp = true;
-  if (detail.again_ms === null) showConnection("", "session ended");
-  else showConnection("lost", "connection lost, reconnecting");
-  if (detail.again_ms === null && webcam.running) webcam.stop();
-  render();
+connectHeader(client, {
+  ended() {
+    catchingUp = true;
+    render();
+  },
+  missing() { $("overlay").textContent = ""; },
 });
-client.addEventListener("problem", ({ detail }) => {
-  if (detail.status === 404) {
-    $("state").textContent = "no such session";
-    $("overlay").textContent = "";
-    document.title = `No such session – ${id.slice(0, 12)}`;
-  }
-  showProblem(detail);
-});
-client.addEventListener("key", ({ detail }) => {
-  $("key").hidden = false;
-  $("key-error").textContent = client.keyed ? detail.message : "";
-  $("key-value").focus();
-  showConnection("", "not connected");
-});
-$("key").addEventListener("submit", (event) => {
-  event.preventDefault();
-  client.useKey($("key-value").value.trim());
-});
-$("problem").querySelector("button").addEventListener("click", () => { $("problem").hidden = true; });
-
-const ACTIONS = {
+client.addEventListener("closed", ({ detail }) => detail.again_ms === null && webcam.running && webcam.stop());
+connectActions(client, {
   stop: ["Stop the session?", "The worker processes its last frames and exports the complete model. A stopped session cannot be continued.", "Stop"],
   reset: ["Discard the model and start again?", "All Gaussians and camera poses are discarded. Exported chunks are kept.", "Reset"],
-};
-for (const [action, words] of Object.entries(ACTIONS)) {
-  $(action).addEventListener("click", async () => {
-    if (!(await confirmAction(...words))) return;
-    try {
-      await client.json(`${client.path}/${action}`, { method: "POST" });
-    } catch (problem) {
-      showProblem(problem);
-    }
-  });
-}
+});
 
 $("download").addEventListener("click", async () => {
   try {
@@ -223,25 +190,7 @@ $("download").addEventListener("click", async () => {
   }
 });
 
-$("webcam").addEventListener("click", async () => {
-  if (webcam.running) return webcam.stop();
-  try {
-    await webcam.start();
-    $("webcam").textContent = "Stop the webcam";
-    $("webcam-video").hidden = false;
-  } catch (problem) {
-    $("webcam-status").textContent = `${problem.message} ${problem.hint ?? ""}`;
-  }
-});
-webcam.onstop = () => {
-  $("webcam").textContent = "Use the webcam";
-  $("webcam-video").hidden = true;
-  render();
-};
-webcam.onframe = () => {
-  $("webcam-status").textContent = `${number(webcam.sent)} sent${webcam.skipped ? `, ${number(webcam.skipped)} skipped: the connection is too slow` : ""}.`;
-};
-$("webcam-rate").addEventListener("change", ({ target }) => { webcam.hz = Number(target.value); });
+connectWebcam(webcam, render);
 
 function connectScene() {
   const colours = () => {
@@ -273,7 +222,6 @@ function connectScene() {
   });
 }
 
-$("session-id").textContent = id;
 if (scene) {
   connectScene();
   fetch(new URL("so101_chain.json", import.meta.url)).then((response) => response.json()).then((joints) => scene.setChain(joints));

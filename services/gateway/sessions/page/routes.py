@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Request, Response
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import is_id
+from kit.http.app_state import from_app_state
+from modal_workers import catalog
+from services.gateway.aggregates.view import GatewayView
 from services.gateway.sessions.page.page_files import CONTENT_SECURITY_POLICY, session_page
 
 router = APIRouter(include_in_schema=False)
@@ -20,15 +23,20 @@ _PAGE_HEADERS: Final = {
 
 
 @router.api_route("/sessions/{session_id}", methods=["GET", "HEAD"])
-async def show_session(request: Request, session_id: str) -> Response:
-    """Return the page; the page itself asks the API whether the session exists and is accessible.
+async def show_session(
+    request: Request, session_id: str, view: Annotated[GatewayView, from_app_state("view")]
+) -> Response:
+    """Return the page for the session's workload; it asks the API whether the session exists and is accessible.
 
     Raises:
         SaccadeError: SESSION_NOT_FOUND, if the id is malformed.
     """
     if not is_id(session_id, "ses"):
         raise SaccadeError(ErrorCode.SESSION_NOT_FOUND)
-    return session_page(_ASSETS).answer_page(request, _PAGE_HEADERS)
+    session = view.session(session_id)
+    workload = catalog.workloads().get(session.opened.workload) if session else None
+    name = "watch/page.html" if workload is not None and workload.takes_prompts else "page.html"
+    return session_page(_ASSETS).answer_page(request, _PAGE_HEADERS, name)
 
 
 @router.api_route(_ASSETS + "/{digest}/{name:path}", methods=["GET", "HEAD"])

@@ -5,6 +5,8 @@ const PING_EVERY_MS = 5000;
 const PINGS_KEPT = 12;
 // A stream without messages for twice this time is closed and reopened.
 const SILENCE_MS = 3 * PING_EVERY_MS;
+// Answers that a page handles itself: "ack" and "resume" with `acks`.
+const PASSED_ON = new Set(["ack", "resume", "prompt_accepted", "going_away"]);
 const ENDED = new Set(["stopped", "failed"]);
 
 export class Problem extends Error {
@@ -33,9 +35,11 @@ export class SessionClient extends EventTarget {
   #past = true;
   #caughtUp = false;
 
-  constructor(id) {
+  // `query` is added to the stream's address: which messages the page wants besides the events.
+  constructor(id, query = { joints: "1" }) {
     super();
     this.id = id;
+    this.query = query;
     this.path = `/v1/sessions/${id}`;
     this.pinging = setInterval(() => this.#ping(), PING_EVERY_MS);
     addEventListener("online", () => this.#reconnectNow());
@@ -117,7 +121,7 @@ export class SessionClient extends EventTarget {
   }
 
   async #connect(run) {
-    const query = new URLSearchParams({ joints: "1" });
+    const query = new URLSearchParams(this.query);
     if (this.#cursor) query.set("after", this.#cursor);
     this.#past = !this.#cursor;
     this.#caughtUp = false;
@@ -155,6 +159,7 @@ export class SessionClient extends EventTarget {
       this.#caughtUp = true;
     } else if (message.type === "gap") this.#past = true;
     else if (message.type === "error") this.#emit("problem", new Problem(message));
+    else if (PASSED_ON.has(message.type)) this.#emit(message.type, message);
     else if (message.type === "clock_pong") {
       const now = nowS();
       this.#pings.push({ offsetS: message.time_s - (message.sent_at_s + now) / 2, tripS: now - message.sent_at_s });

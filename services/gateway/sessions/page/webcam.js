@@ -1,4 +1,4 @@
-// The computer's camera as a source of frames, at most five pictures a second.
+// The computer's camera as a source of frames.
 import { Problem, nowS } from "./session_client.js";
 
 const WIDTH = 640;
@@ -14,13 +14,19 @@ const ERRORS = {
 const problem = (detail, hint) => new Problem({ detail, hint });
 
 export class Webcam {
-  constructor(client, video) {
-    Object.assign(this, { client, video, sent: 0, skipped: 0, running: false, hz: 2 });
+  // `labels`: of the button that starts and stops it.
+  constructor(client, video, { labels = ["Use the webcam", "Stop the webcam"] } = {}) {
+    Object.assign(this, { client, video, labels, sent: 0, skipped: 0, running: false, hz: 2 });
     this.canvas = document.createElement("canvas");
   }
 
-  // Throws a Problem.
-  async start() {
+  // Throws a Problem. Calls while the browser asks for access are one call.
+  start() {
+    this.starting ??= this.#start().finally(() => { this.starting = null; });
+    return this.starting;
+  }
+
+  async #start() {
     if (!navigator.mediaDevices) {
       throw problem("Browsers allow the camera on secure pages only.", "Open this page over https, or on localhost.");
     }
@@ -81,8 +87,10 @@ export class Webcam {
     if (offset !== null) header.clock_offset_s = offset;
     if (header.seq === this.last) return;
     this.last = header.seq;
-    if (picture && this.client.sendFrame(header, picture)) this.sent += 1;
-    else this.skipped += 1;
+    if (picture && this.client.sendFrame(header, picture)) {
+      this.sent += 1;
+      this.onsent?.(header.seq);
+    } else this.skipped += 1;
     this.onframe?.();
   }
 }

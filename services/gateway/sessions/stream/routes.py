@@ -51,4 +51,5 @@ async def stream_session(
         )
         return
     await socket.accept()
-    await session_socket.run(after, joints=socket.query_params.get("joints", "") in _TRUE)
+    joints, acks = (socket.query_params.get(name, "") in _TRUE for name in ("joints", "acks"))
+    await streams.run(session_socket, after, joints=joints, acks=acks)

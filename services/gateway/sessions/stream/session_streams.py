@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from datetime import UTC, datetime
+from typing import Final
 
 from starlette.websockets import WebSocket
 
+from contracts.events import Cursor
 from kit.auth.api_keys import Authenticator, Principal
 from kit.auth.tickets import Tickets
 from kit.bus.tail import EventTail
+from services.gateway.sessions.latest_progress import LatestSessionProgress
+from services.gateway.sessions.open_sockets import OpenSockets
 from services.gateway.sessions.service import SessionService
 from services.gateway.sessions.stream.session_socket import SessionSocket
-from services.gateway.sessions.stream.socket_backlog import OpenSockets
+from services.gateway.sessions.words.service import SessionWords
 from services.gateway.telemetry.session_ingest import SessionIngest
+
+#: Clients that do not read their last message in this time are closed without it.
+_DRAIN_S: Final = 0.5
 
 
 class SessionStreams:
@@ -24,6 +33,8 @@ class SessionStreams:
         authenticator: Authenticator,
         tickets: Tickets,
         sessions: SessionService,
+        words: SessionWords,
+        progress: LatestSessionProgress,
         ingest: SessionIngest,
         open_sockets: OpenSockets,
         tail: EventTail,
@@ -32,6 +43,10 @@ class SessionStreams:
         self.tickets, self.open_sockets = tickets, open_sockets
         self._authenticator = authenticator
         self._sessions, self._ingest, self._tail = sessions, ingest, tail
+        self._words, self._progress = words, progress
+        self._running: set[SessionSocket] = set()
+        self._all_closed = asyncio.Event()
+        self._all_closed.set()
 
     async def open(self, socket: WebSocket, session_id: str) -> SessionSocket:
         """Return the socket's connection to a session of the client's tenant; the caller accepts and runs it.
@@ -46,10 +61,31 @@ class SessionStreams:
             session,
             principal,
             sessions=self._sessions,
+            words=self._words,
+            progress=self._progress,
             ingest=self._ingest,
             open_sockets=self.open_sockets,
             tail=self._tail,
         )
+
+    async def run(self, session_socket: SessionSocket, after: Cursor | None, *, joints: bool, acks: bool) -> None:
+        """Serve an accepted socket until it is closed."""
+        self._running.add(session_socket)
+        self._all_closed.clear()
+        try:
+            await session_socket.run(after, joints=joints, acks=acks)
+        finally:
+            self._running.discard(session_socket)
+            if not self._running:
+                self._all_closed.set()
+
+    async def drain(self) -> None:
+        """Send every client the notice that this service stops, with its cursor, and close the sockets."""
+        for session_socket in self._running:
+            session_socket.leave()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                await self._all_closed.wait()
 
     def _authenticate(self, socket: WebSocket) -> Principal:
         """Return the principal of an API key, or of the ticket in ``?ticket=``, since browsers cannot set headers.

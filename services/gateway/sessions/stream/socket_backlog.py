@@ -1,4 +1,4 @@
-"""Send backlog of a session's WebSocket, and the open sockets of this process.
+"""Send backlog of a session's WebSocket.
 
 Durable events are kept in order and never dropped; of advisory events and joints, only the newest of each kind.
 Above its limit the socket is closed, and the client resumes by its cursor.
@@ -11,6 +11,7 @@ import json
 from collections import deque
 from typing import Final
 
+from contracts.events.session import SessionTextDelta
 from contracts.limits import MIB
 from contracts.telemetry import JointBatch
 from kit.bus.event_store import StoredEvent
@@ -39,12 +40,16 @@ class SocketBacklog:
         self.ended = False
         #: The client reads too slowly: the backlog was discarded.
         self.too_slow = False
+        #: The service stops.
+        self.leaving = False
 
     def add_event(self, stored: StoredEvent) -> None:
         """Add a durable event, unless it was sent already."""
         if stored.sequence <= self.position or self.too_slow:
             return
         self._durable.append(stored)
+        if stored.subject.endswith(".text"):
+            self._advisory.pop(SessionTextDelta.type, None)  # of this text, which is complete now
         self._durable_bytes += len(stored.body)
         if len(self._durable) > _MAX_DURABLE_EVENTS or self._durable_bytes > _MAX_DURABLE_BYTES:
             self._discard()
@@ -67,10 +72,15 @@ class SocketBacklog:
             self._discard()
         self.not_empty.set()
 
-    def take(self) -> list[str]:
-        """Remove and return the messages to send now, in order; after events follows a cursor message."""
+    def take_replies(self) -> list[str]:
+        """Remove and return the answers to messages of the client."""
         texts = list(self._replies)
         self._replies.clear()
+        return texts
+
+    def take(self) -> list[str]:
+        """Remove and return the messages to send now, in order; after events follows a cursor message."""
+        texts = self.take_replies()
         reached = self.position
         while self._durable and not self.ended:
             stored = self._durable.popleft()
@@ -95,45 +105,17 @@ class SocketBacklog:
 
     def cursor_text(self) -> str:
         """Return the message with the cursor after which a client resumes."""
-        return json.dumps({"type": "cursor", "cursor": f"{self._epoch}.{self.position}"})
+        return json.dumps({"type": "cursor", "cursor": self.cursor})
+
+    @property
+    def cursor(self) -> str:
+        """Return the cursor after which a client resumes."""
+        return f"{self._epoch}.{self.position}"
 
     def _discard(self) -> None:
         self.too_slow = True
         self._durable.clear()
         self._replies.clear()
-
-
-class OpenSockets:
-    """Open sockets of this process, by session."""
-
-    def __init__(self) -> None:
-        """Start without sockets."""
-        self._backlogs: dict[str, set[SocketBacklog]] = {}
-
-    def add(self, session_id: str, backlog: SocketBacklog) -> None:
-        """Register a socket: it receives events from now on."""
-        self._backlogs.setdefault(session_id, set()).add(backlog)
-
-    def remove(self, session_id: str, backlog: SocketBacklog) -> None:
-        """Remove a socket."""
-        backlogs = self._backlogs.get(session_id, set())
-        backlogs.discard(backlog)
-        if not backlogs:
-            self._backlogs.pop(session_id, None)
-
-    def on_event(self, stored: StoredEvent) -> None:
-        """Add a stored session event to the backlogs of its session."""
-        for backlog in self._backlogs.get(stored.subject.split(".")[4], ()):
-            backlog.add_event(stored)
-
-    def on_advisory(self, session_id: str, event_type: str, body: bytes) -> None:
-        """Set an advisory event in the backlogs of its session."""
-        for backlog in self._backlogs.get(session_id, ()):
-            backlog.set_advisory(event_type, body)
-
-    def __len__(self) -> int:
-        """Return the number of open sockets."""
-        return sum(map(len, self._backlogs.values()))
 
 
 def _joints_text(batch: JointBatch) -> str:

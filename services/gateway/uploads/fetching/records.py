@@ -126,6 +126,9 @@ class UploadFetch(Record):
     media: Literal["video", "image", "archive"] | None = None
     #: The job that waits for the file.
     job_id: str | None = None
+    #: What the client says about the file.
+    metadata: dict[str, str] = Field(default_factory=dict)
+    from_job: str | None = None
     #: Times that a process has begun to fetch it.
     starts: int = 0
     #: Multipart upload of the latest of them.

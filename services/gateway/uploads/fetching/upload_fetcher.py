@@ -12,9 +12,9 @@ from typing import Final
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.upload import UploadCompleted
 from contracts.limits import MIB
+from contracts.upload import Upload
 from kit.bucket import Bucket, Transfer
 from kit.network.download import Download, Downloader, DownloadError
-from services.gateway.aggregates.upload_state import Upload
 from services.gateway.uploads.disk import Disk
 from services.gateway.uploads.fetching.fetched_file import check_beginning, check_expected, content_type_of
 from services.gateway.uploads.fetching.records import UploadFetch

@@ -16,12 +16,12 @@ from typing import Final
 from nats.aio.client import Client
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.upload import UploadCompleted, UploadSource
+from contracts.events.upload import UploadCompleted, UploadCreated, UploadSource
 from contracts.streams import FETCHES
+from contracts.upload import Upload, UploadState
 from kit.bus.event_store import EventStore
 from kit.bus.lease import Lease
 from kit.tasks import end, first_of
-from services.gateway.aggregates.upload_state import Upload, UploadState
 from services.gateway.uploads.fetching.records import Records, UploadFetch
 from services.gateway.uploads.fetching.upload_fetcher import UploadFetcher
 from services.gateway.uploads.fetching.url_policy import UrlPolicy
@@ -85,14 +85,17 @@ class UploadFetches:
         """
         if (upload := await self._uploads.find(wanted.tenant, wanted.id)) is None:
             await self._records.add(wanted)
-            upload = await self._uploads.create_fetched(
-                wanted.tenant,
-                wanted.id,
+            created = UploadCreated(
+                key="",
                 filename=wanted.filename,
                 content_type=wanted.content_type,
+                size_bytes=0,
                 sha256=wanted.sha256,
                 source=UploadSource(url=wanted.shown_url, job_id=wanted.job_id),
+                metadata=wanted.metadata,
+                from_job=wanted.from_job,
             )
+            upload = await self._uploads.create_fetched(wanted.tenant, wanted.id, created)
         return upload
 
     def on_upload(self, upload: Upload) -> None:

@@ -10,11 +10,11 @@ from starlette.requests import Request
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import GIB, SINGLE_PUT_BYTES
+from contracts.upload import Upload, UploadState
 from kit.auth.api_keys import Principal
 from kit.bucket import Bucket
 from kit.bus.idempotency import IdempotencyKey, idempotency_key
 from kit.http.body_limit import DRAINED_BYTES
-from services.gateway.aggregates.upload_state import Upload, UploadState
 from services.gateway.compat.badminton.uploads.form_body import FormBody
 from services.gateway.uploads.service import UploadService
 from services.gateway.uploads.streamed_put import put_stream

@@ -9,8 +9,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from contracts.job import Job, State
+from contracts.upload import Upload
 from modal_workers.badminton.spec import BadmintonResult
-from services.gateway.aggregates.upload_state import Upload
 from services.gateway.compat.badminton.videos.video_records import SavedKeypoints, VideoRecord
 
 _MAX_CHARS: Final = 500

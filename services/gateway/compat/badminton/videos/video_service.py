@@ -11,10 +11,10 @@ from contracts.events.base import decode_at
 from contracts.ids import is_id
 from contracts.job import Job
 from contracts.streams import aggregate
+from contracts.upload import Upload, UploadState
 from kit.bus.event_store import EventStore
 from kit.bus.idempotency import idempotency_key
 from modal_workers import catalog
-from services.gateway.aggregates.upload_state import Upload, UploadState
 from services.gateway.aggregates.view import GatewayView, JobFilter
 from services.gateway.compat.badminton.videos.keypoints import Keypoints
 from services.gateway.compat.badminton.videos.video_log import LOG_ENTRIES, job_entries, newest

@@ -1,0 +1,43 @@
+"""Rows of the view about budgets: definitions, and accounts of what was spent and reserved."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import TypeAdapter
+
+from contracts.budget import Budget
+from contracts.spending import Account
+from kit.projection_file import ProjectionFile
+
+_BUDGET: Final = TypeAdapter(Budget)
+_ACCOUNT: Final = TypeAdapter(Account)
+
+
+class BudgetRows:
+    """Budgets and accounts of all tenants. Calls are short and made in the event loop."""
+
+    def __init__(self, file: ProjectionFile) -> None:
+        """Read and write the view's file."""
+        self._file = file
+
+    def get(self, tenant: str) -> Budget:
+        """Return the budget of a tenant; without events, one that limits nothing."""
+        row = self._file.row("SELECT body FROM budgets WHERE tenant = ?", (tenant,))
+        return _BUDGET.validate_json(row[0]) if row else Budget(tenant)
+
+    def keep(self, budget: Budget) -> None:
+        """Insert or replace a budget."""
+        self._file.write("INSERT OR REPLACE INTO budgets VALUES (?, ?)", (budget.tenant, _BUDGET.dump_json(budget)))
+
+    def account(self, tenant: str) -> Account:
+        """Return the account of a tenant."""
+        row = self._file.row("SELECT body FROM accounts WHERE tenant = ?", (tenant,))
+        return _ACCOUNT.validate_json(row[0]) if row else Account()
+
+    def keep_account(self, tenant: str, account: Account) -> None:
+        """Insert or replace an account; delete an empty one."""
+        if account == Account():
+            self._file.write("DELETE FROM accounts WHERE tenant = ?", (tenant,))
+            return
+        self._file.write("INSERT OR REPLACE INTO accounts VALUES (?, ?)", (tenant, _ACCOUNT.dump_json(account)))

@@ -1,0 +1,1 @@
+"""Audit log: who had what done, and why."""

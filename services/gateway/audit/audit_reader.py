@@ -1,0 +1,151 @@
+"""Reads the audit log for operators: pages from the newest record on, and the state of its chain of hashes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from contracts.audit import AuditRecord, ChainVerifier, audit_subject, decode_record
+from contracts.errors import ErrorCode, SaccadeError
+from kit.bus.connection import epoch_of, request
+from kit.bus.event_store import EventStore
+
+#: Records in the first window that is searched for a page; each further window is twice as large.
+_WINDOW: Final = 200
+_LARGEST_WINDOW: Final = 20_000
+#: Records that one request looks at. Beyond it the page ends early: its cursor leads on.
+_LOOKED_AT: Final = 100_000
+#: Records that one request verifies, in addition to those that earlier ones have.
+_VERIFIED_AT_ONCE: Final = 5000
+_FAULTS_SHOWN: Final = 20
+_NO_MESSAGE_FOUND: Final = 10037
+#: Difference of the clocks of a writer of the log and of the server at most.
+_CLOCKS: Final = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class AuditFilter:
+    """Records that are asked for; None: any."""
+
+    tenant: str | None = None
+    noun: str | None = None
+    id: str | None = None
+    verb: str | None = None
+    by: str | None = None
+    request_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def subjects(self) -> str:
+        """Filter of subjects: what NATS can choose by itself."""
+        return audit_subject(self.tenant or "*", self.noun or "*", self.id or "*", self.verb or "*")
+
+    def matches(self, record: AuditRecord) -> bool:
+        """Return whether a record is asked for; its subject matches already."""
+        return (
+            self.by in (None, record.data.by)
+            and self.request_id in (None, record.data.request_id)
+            and (self.since is None or record.time >= self.since)
+            and (self.until is None or record.time < self.until)
+        )
+
+
+@dataclass(frozen=True)
+class ChainState:
+    """State of the chain: the records up to ``head`` follow each other, but for ``faults``."""
+
+    records: int
+    head: str
+    #: Whether every record that was stored when this was asked is verified.
+    complete: bool
+    faults: list[tuple[int, str]]
+    faults_total: int
+    open_intents: int
+
+
+class AuditReader:
+    """Reader of the stream OPS."""
+
+    def __init__(self, store: EventStore) -> None:
+        """``store`` is that of the stream OPS."""
+        self._store = store
+        self._verifier = ChainVerifier()
+        self._verifying = asyncio.Lock()
+
+    async def page(
+        self, wanted: AuditFilter, *, before: int | None, limit: int
+    ) -> tuple[list[AuditRecord], int | None]:
+        """Return records from the newest one on, and the sequence before which the next page begins (None: no more).
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        _, last = await epoch_of(self._store.client, self._store.stream)
+        before = last + 1 if before is None else min(before, last + 1)
+        floor = await self._first_at(wanted.since - _CLOCKS, last) if wanted.since else 1
+        found: list[AuditRecord] = []
+        window, looked_at = _WINDOW, 0
+        while before > floor and looked_at < _LOOKED_AT:
+            after = max(floor - 1, before - 1 - window)
+            batch = await self._between(wanted, after, before)
+            found += reversed(batch)
+            if len(found) > limit:
+                return found[:limit], found[limit - 1].sequence
+            looked_at += before - 1 - after
+            before, window = after + 1, min(window * 2, _LARGEST_WINDOW)
+        return found, before if before > floor else None
+
+    async def chain(self) -> ChainState:
+        """Verify what was stored since the last call, and return the state of the chain.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        async with self._verifying:
+            _, last = await epoch_of(self._store.client, self._store.stream)
+            if last < self._verifier.head_sequence:
+                self._verifier = ChainVerifier()  # another log: the old one was deleted
+            verifier, limit = self._verifier, self._verifier.records + _VERIFIED_AT_ONCE
+            async for stored in self._store.history(verifier.head_sequence):
+                verifier.add(stored.sequence, stored.subject, stored.body)
+                if verifier.records >= limit:
+                    break
+            return ChainState(
+                records=verifier.records,
+                head=f"{verifier.head_sequence}:{verifier.head_hash}",
+                complete=verifier.head_sequence >= last,
+                faults=[(fault.sequence, fault.problem) for fault in verifier.faults[:_FAULTS_SHOWN]],
+                faults_total=len(verifier.faults),
+                open_intents=len(verifier.open_intents),
+            )
+
+    async def _first_at(self, moment: datetime, last: int) -> int:
+        """Return the sequence of the first record that was stored at a time or later, or the one after the last.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        body = {"start_time": moment.astimezone(UTC).isoformat().replace("+00:00", "Z"), "next_by_subj": ">"}
+        answer = await request(self._store.client, f"STREAM.MSG.GET.{self._store.stream}", body)
+        if "message" in answer:
+            return int(answer["message"]["seq"])
+        if answer.get("error", {}).get("err_code") == _NO_MESSAGE_FOUND:
+            return last + 1
+        raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {answer.get('error', {}).get('description')}.")
+
+    async def _between(self, wanted: AuditFilter, after: int, before: int) -> list[AuditRecord]:
+        """Return the records after a sequence and before another that are asked for, in order."""
+        records: list[AuditRecord] = []
+        async for stored in self._store.history(after, wanted.subjects):
+            if stored.sequence >= before:
+                break
+            try:
+                record = decode_record(stored.sequence, stored.subject, stored.body)
+            except ValueError:
+                continue  # the state of the chain names it
+            if wanted.matches(record):
+                records.append(record)
+        return records

@@ -1,0 +1,49 @@
+"""Objects of the gateway's dead letters, and their background work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from nats.aio.client import Client
+
+from contracts.errors import SaccadeError
+from kit.bus.idempotency import Idempotency
+from kit.tasks import first_of
+from services.gateway.dead_letters.acts import DeadLetterActs
+from services.gateway.dead_letters.plan_runner import PlanRunner
+from services.gateway.dead_letters.reader import DeadLetterReader
+from services.gateway.dead_letters.service import AllDeadLetters
+from services.gateway.jobs.service import JobService
+from services.gateway.metrics import GatewayMetrics
+
+log = logging.getLogger(__name__)
+
+#: Interval between two counts for the metrics.
+_COUNT_S: Final = 5.0
+
+
+class DeadLetterWork:
+    """Dead letters of one gateway."""
+
+    def __init__(self, client: Client, jobs: JobService, idempotency: Idempotency, metrics: GatewayMetrics) -> None:
+        """Count open letters in ``metrics``."""
+        self._reader = DeadLetterReader(client)
+        self._metrics = metrics
+        acts = DeadLetterActs(client, jobs)
+        self._runner = PlanRunner(client, self._reader, acts)
+        self.service = AllDeadLetters(self._reader, acts, self._runner, idempotency)
+
+    async def run(self) -> None:
+        """Count letters and carry plans out until cancelled."""
+        await first_of(self._count(), self._runner.run())
+
+    async def _count(self) -> None:
+        while True:
+            try:
+                await self._reader.prune()
+                self._metrics.set_dead_letters((await self._reader.catch_up()).counts())
+            except SaccadeError as error:
+                log.warning("dead letters are not counted: %s", error.message)
+            await asyncio.sleep(_COUNT_S)

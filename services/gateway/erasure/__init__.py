@@ -1,0 +1,1 @@
+"""Requests for erasures, and their reports."""

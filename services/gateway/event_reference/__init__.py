@@ -1,0 +1,1 @@
+"""The event reference: a page over the AsyncAPI document."""

@@ -1,0 +1,1 @@
+"""Upload rules: which uploads start which jobs."""

@@ -1,0 +1,76 @@
+// Parts that the pages of all sessions have: connection, API key, problems, stop and reset, webcam.
+import { $, confirmAction, number, showProblem } from "./text.js";
+
+function showConnection(kind, words) {
+  $("link").className = `link ${kind}`;
+  $("link").lastElementChild.textContent = words;
+}
+
+// `ended` is called when the connection has ended, `missing` when there is no such session.
+export function connectHeader(client, { ended, missing }) {
+  $("session-id").textContent = client.id;
+  client.addEventListener("open", () => showConnection("open", "live"));
+  client.addEventListener("closed", ({ detail }) => {
+    if (detail.again_ms === null) showConnection("", "session ended");
+    else showConnection("lost", "connection lost, reconnecting");
+    ended();
+  });
+  client.addEventListener("problem", ({ detail }) => {
+    if (detail.status === 404) {
+      $("state").textContent = "no such session";
+      document.title = `No such session – ${client.id.slice(0, 12)}`;
+      missing();
+    }
+    showProblem(detail);
+  });
+  client.addEventListener("key", ({ detail }) => {
+    $("key").hidden = false;
+    $("key-error").textContent = client.keyed ? detail.message : "";
+    $("key-value").focus();
+    showConnection("", "not connected");
+  });
+  $("key").addEventListener("submit", (event) => {
+    event.preventDefault();
+    client.useKey($("key-value").value.trim());
+  });
+  $("problem").querySelector("button").addEventListener("click", () => { $("problem").hidden = true; });
+}
+
+// `actions`: by the id of a button, which is the name of the route too: question, explanation, label.
+export function connectActions(client, actions) {
+  for (const [action, words] of Object.entries(actions)) {
+    $(action).addEventListener("click", async () => {
+      if (!(await confirmAction(...words))) return;
+      try {
+        await client.json(`${client.path}/${action}`, { method: "POST" });
+      } catch (problem) {
+        showProblem(problem);
+      }
+    });
+  }
+}
+
+// `changed` is called when the webcam was started or stopped.
+export function connectWebcam(webcam, changed) {
+  $("webcam").addEventListener("click", async () => {
+    if (webcam.running) return webcam.stop();
+    try {
+      await webcam.start();
+      $("webcam").textContent = webcam.labels[1];
+      $("webcam-video").hidden = false;
+      changed();
+    } catch (problem) {
+      $("webcam-status").textContent = `${problem.message} ${problem.hint ?? ""}`;
+    }
+  });
+  webcam.onstop = () => {
+    $("webcam").textContent = webcam.labels[0];
+    $("webcam-video").hidden = true;
+    changed();
+  };
+  webcam.onframe = () => {
+    const skipped = webcam.skipped ? `, ${number(webcam.skipped)} skipped: the connection is too slow` : "";
+    $("webcam-status").textContent = `${number(webcam.sent)} sent${skipped}.`;
+  };
+  $("webcam-rate").addEventListener("change", ({ target }) => { webcam.hz = Number(target.value); });
+}

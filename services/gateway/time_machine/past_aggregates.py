@@ -1,0 +1,157 @@
+"""Aggregates as they were: the fold of their events up to a point of the history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Generic, Protocol, TypeVar
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.ids import pipeline_id_of, time_of
+from contracts.streams import aggregate
+from kit.bus.tail import EventTail
+from kit.history.event_lines import HistoryEvent
+from kit.history.history import History
+from services.gateway.aggregates.aggregate_events import VIEW_TIMEOUT_S
+from services.gateway.time_machine.points import Point
+
+#: The clock of the process that made an id may be so much ahead of that of the bus.
+_CLOCK_SLACK: Final = timedelta(hours=1)
+#: What is created later than this after the time that its id holds (a job of uploads grouped for weeks) is looked up in
+#: the view only.
+_CREATED_WITHIN: Final = timedelta(days=8)
+
+
+class _Aggregate(Protocol):
+    @property
+    def id(self) -> str: ...
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def first_sequence(self) -> int: ...
+
+
+A = TypeVar("A", bound=_Aggregate)
+
+
+@dataclass(frozen=True)
+class AggregateKind(Generic[A]):
+    """Properties of the aggregates of one noun."""
+
+    noun: str
+    #: Verb of the first event of each: ``submitted``.
+    begins: str
+    not_found: ErrorCode
+    is_valid_id: Callable[[str], bool]
+    #: Applies an event, given its subject, body and sequence, to the aggregate so far.
+    fold_stored: Callable[[A | None, str, bytes, int], A | None]
+    #: The aggregate as the view has it now; the view folds as ``fold_stored`` does.
+    from_view: Callable[[str], A | None]
+
+
+class PastAggregates(Generic[A]):
+    """Aggregates of one kind at points of the history. Those of other tenants are reported as not found."""
+
+    def __init__(self, kind: AggregateKind[A], history: History, tail: EventTail) -> None:
+        """``tail`` follows the stream and feeds the view of ``kind``."""
+        self.kind = kind
+        self._history, self._tail = history, tail
+
+    async def read(self, tenant: str, subject_id: str, point: Point) -> A:
+        """Return an aggregate as it was.
+
+        Raises:
+            SaccadeError: not found; NOT_CREATED_YET; HISTORY_EXPIRED; BUS_UNAVAILABLE.
+        """
+        if not self.kind.is_valid_id(subject_id):
+            raise SaccadeError(self.kind.not_found)
+        found = await self.find(tenant, subject_id, point)
+        return found if found is not None else await self._explain_missing(tenant, subject_id)
+
+    async def find(self, tenant: str, subject_id: str, point: Point, begins: int | None = None) -> A | None:
+        """Return an aggregate as it was; None if it did not exist, or its first event is not stored any more.
+
+        ``begins`` is a sequence after which all of its events are, where that is known.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        if (known := await self._unchanged_since(tenant, subject_id, point)) is not None:
+            return known
+        return self.fold(await self.events(tenant, subject_id, 0, point.sequence, begins))
+
+    async def events(
+        self, tenant: str, subject_id: str, after: int, until: int, begins: int | None = None
+    ) -> list[HistoryEvent]:
+        """Return the events of an aggregate after a sequence and up to another, in order; ``begins`` as for ``find``.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        subjects = [aggregate(tenant, self.kind.noun, subject_id)]
+        known = self.kind.from_view(subject_id)
+        if known is not None and known.tenant == tenant:
+            begins = known.first_sequence - 1
+        if begins is not None:
+            after = max(after, begins)
+            return [event async for event in self._history.read(after, until, subjects)]
+        # An id that nobody knows must not cost a search of all that was ever stored.
+        made_at = _made_at(subject_id)
+        after = max(after, await self._history.sequence_before(made_at - _CLOCK_SLACK))
+        created_until = min(until, await self._history.sequence_before(made_at + _CREATED_WITHIN))
+        found = [event async for event in self._history.read(after, created_until, subjects)]
+        if found and created_until < until:
+            found += [event async for event in self._history.read(created_until, until, subjects)]
+        return found
+
+    def fold(self, events: list[HistoryEvent], found: A | None = None) -> A | None:
+        """Apply events; those that nobody could read are left out, as the view leaves them out."""
+        for event in events:
+            try:
+                found = self.kind.fold_stored(found, event.subject, event.body, event.sequence)
+            except ValueError:
+                continue
+        return found
+
+    async def _unchanged_since(self, tenant: str, subject_id: str, point: Point) -> A | None:
+        """Return an aggregate from the view, if it has not changed since a point."""
+        found = self.kind.from_view(subject_id)
+        if found is None or found.tenant != tenant or found.sequence > point.sequence:
+            return None
+        if not await self._tail.wait_for(point.sequence, VIEW_TIMEOUT_S):
+            return None
+        found = self.kind.from_view(subject_id)
+        return found if found is not None and found.sequence <= point.sequence else None
+
+    async def _explain_missing(self, tenant: str, subject_id: str) -> A:
+        """Raise why an aggregate cannot be shown.
+
+        Raises:
+            SaccadeError: not found; NOT_CREATED_YET; HISTORY_EXPIRED; BUS_UNAVAILABLE.
+        """
+        noun, bounds = self.kind.noun, await self._history.bounds()
+        events = await self.events(tenant, subject_id, 0, bounds.last)
+        if not events and not self._is_known(tenant, subject_id):
+            raise SaccadeError(self.kind.not_found)
+        if not events or events[0].subject.rpartition(".")[2] != self.kind.begins:
+            message, hint = f"The first events of the {noun} are not stored any more.", f"Read the {noun} as it is now."
+            raise SaccadeError(ErrorCode.HISTORY_EXPIRED, message, hint=hint)
+        created_at = events[0].time
+        message = f"The {noun} did not exist yet: it was created at {created_at.isoformat(timespec='milliseconds')}."
+        raise SaccadeError(ErrorCode.NOT_CREATED_YET, message, created_at=created_at.isoformat())
+
+    def _is_known(self, tenant: str, subject_id: str) -> bool:
+        found = self.kind.from_view(subject_id)
+        return found is not None and found.tenant == tenant
+
+
+def _made_at(subject_id: str) -> datetime:
+    """Return when an id was made; of a stage's job, that of its pipeline. Clients write ids, also of the year 10889."""
+    now = datetime.now(UTC)
+    try:
+        return min(time_of(pipeline_id_of(subject_id) or subject_id), now)
+    except ValueError:
+        return now
