@@ -8,23 +8,28 @@ import logging
 import sys
 from typing import Final
 
-from pydantic import ValidationError
+from kit.imports import without_garbage_collection
 
-from kit.auth.api_keys import AuthSettings
-from kit.bucket import open_bucket
-from kit.bus.connection import connect, declare
-from kit.bus.event_store import EventStore
-from kit.bus.tail import EpochChanged
-from kit.http.health import health_app
-from kit.http.server import EXIT_RESTART, CannotServeError, serve, stop_on_signals, wait_until_available
-from kit.logs import start_logging
-from kit.settings import NatsSettings, S3Settings, invalid_settings
-from kit.tasks import end
-from modal_workers.catalog import workloads
-from services.dispatcher.app import Dispatcher
-from services.dispatcher.executors.executor_factory import open_executor
-from services.dispatcher.executors.installed_backends import installed_backends
-from services.dispatcher.settings import DispatcherSettings
+with without_garbage_collection():
+    from pydantic import ValidationError
+    from saccade_events import StreamReplaced
+
+    from kit.auth.api_keys import AuthSettings
+    from kit.bucket import open_bucket
+    from kit.bus.connection import connect, declare
+    from kit.bus.event_store import EventStore
+    from kit.bus.tail import EpochChanged
+    from kit.history.archive_access import open_archive
+    from kit.http.health import health_app
+    from kit.http.server import EXIT_RESTART, CannotServeError, serve, stop_on_signals, wait_until_available
+    from kit.logs import start_logging
+    from kit.settings import ArchiveSettings, NatsSettings, S3Settings, invalid_settings
+    from kit.tasks import end
+    from modal_workers.catalog import workloads
+    from services.dispatcher.app import Dispatcher
+    from services.dispatcher.executors.executor_factory import account_opener, open_executor
+    from services.dispatcher.executors.installed_backends import installed_backends
+    from services.dispatcher.settings import DispatcherSettings
 
 log = logging.getLogger("dispatcher")
 
@@ -41,6 +46,9 @@ async def _run(stop: asyncio.Event) -> None:
         bucket = await stack.enter_async_context(open_bucket(s3_settings))
         # Opened before waiting for NATS and the bucket, so that errors in the settings are reported at once.
         executor = await stack.enter_async_context(open_executor(settings, nats_settings, s3_settings, bucket))
+        archive = await stack.enter_async_context(open_archive(s3_settings, ArchiveSettings()))
+        if archive is None and ArchiveSettings().enabled:
+            log.warning("events are not archived: everybody may read the bucket. Set ARCHIVE_BUCKET (docs/archive.md)")
         client = await connect(nats_settings, "dispatcher")
         stack.push_async_callback(client.close)
         await wait_until_available("NATS", lambda: declare(client, nats_settings.replicas))
@@ -52,7 +60,10 @@ async def _run(stop: asyncio.Event) -> None:
             executor=executor,
             workloads=workloads(),
             settings=settings,
+            verified_senders=bool(nats_settings.credentials_file or nats_settings.credentials),
             backends=installed_backends(settings, workloads().values()),
+            opens_account=account_opener(settings, bucket),
+            archive=archive,
         )
         app = health_app(dispatcher.health, dispatcher.metrics.exposition)
         async with asyncio.TaskGroup() as tasks:
@@ -75,7 +86,7 @@ async def _main() -> int:
     except asyncio.CancelledError:
         return 0
     except BaseExceptionGroup as group:
-        if group.subgroup(EpochChanged):
+        if group.subgroup((EpochChanged, StreamReplaced)):
             log.warning("the epoch of the event stream changed: restarting")
             return EXIT_RESTART
         if refused := group.subgroup(CannotServeError):

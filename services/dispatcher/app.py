@@ -5,36 +5,69 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from saccade_events import Bus, Reactions
+from saccade_events.metrics import ReactionMetrics
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.streams import DISPATCHER_LEASE, LIVE_EVENTS
+from contracts.streams import DISPATCHER_LEASE, LIVE_EVENTS, RULE_COUNTS
 from contracts.workload import Workload
 from kit.bucket import Bucket
 from kit.bus.connection import epoch_of
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.lease import Lease, is_held
 from kit.bus.tail import EventTail
+from kit.bus.tenant_erasures import TenantErasures
+from kit.history.archive_reader import ArchiveReader
+from kit.history.stream_reader import StreamReader
 from kit.http.health import Health, nats_check
 from kit.tasks import first_of
-from services.dispatcher.attempts.liveness import Timeouts
-from services.dispatcher.attempts.retry import RetryPolicy
+from modal_workers.backends import Backends
+from modal_workers.settings import DeploymentSettings
+from services.dispatcher.archive.archive_metrics import ArchiveMetrics
+from services.dispatcher.archive.archive_writer import ArchiveWriter
+from services.dispatcher.budgets.budget_notices import BudgetNotices
+from services.dispatcher.budgets.early_refusal import early_refusal
+from services.dispatcher.budgets.on_budget import on_stored as on_budget_stored
+from services.dispatcher.budgets.tenant_budgets import TenantBudgets
+from services.dispatcher.commands.operations import Operations
+from services.dispatcher.costs.attempt_cost import LOCAL
+from services.dispatcher.erasure.archive_eraser import ArchiveEraser
+from services.dispatcher.erasure.erasures import Erasures
+from services.dispatcher.executors.caller_accounts import CallerExecutors, OpensAccount
 from services.dispatcher.executors.executor import Executor
 from services.dispatcher.jobs.job_repository import JobRepository
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
 from services.dispatcher.lifecycle.janitor import Janitor
-from services.dispatcher.lifecycle.lifecycle import STOP_S, Lifecycle, LifecycleRules
+from services.dispatcher.lifecycle.lifecycle import Lifecycle
+from services.dispatcher.lifecycle.lifecycle_rules import lifecycle_rules
 from services.dispatcher.metrics import DispatcherMetrics
 from services.dispatcher.pipelines.progress_publisher import PipelineProgressPublisher
+from services.dispatcher.rules import on_upload
+from services.dispatcher.rules.rule_job import JobPlacement
+from services.dispatcher.rules.upload_rules import UploadRules
 from services.dispatcher.scheduling.fair_queue import Limits
 from services.dispatcher.scheduling.on_job import on_progress, on_stored
 from services.dispatcher.scheduling.reconciler import Reconciler
-from services.dispatcher.settings import DispatcherSettings, RetentionSettings
+from services.dispatcher.settings import (
+    ArchiveWriterSettings,
+    BudgetSettings,
+    DispatcherSettings,
+    RetentionSettings,
+    deciding_settings,
+)
 
 log = logging.getLogger(__name__)
+
+#: What this service does once for each event of a type; the objects that handlers work with are set on ``bus.context``.
+REACTIONS: Final[tuple[Reactions, ...]] = (on_upload.reactions,)
+_REACTION_NAMES: Final = frozenset(reaction.consumer for listed in REACTIONS for reaction in listed.declarations)
+#: Time that a stop waits for them: the lease is released afterwards, and all within the 1.5 s of a stop.
+_STOP_REACTIONS_S: Final = 0.7
 
 LEASE_NAME: Final = DISPATCHER_LEASE.rpartition(".")[2]
 _HEARTBEATS: Final = "saccade.prog.*.job.*.progressed"
@@ -43,18 +76,15 @@ _CATCH_UP_S: Final = 5.0
 _PRICE_REFRESH_S: Final = 86_400.0
 
 
-def lifecycle_rules(settings: DispatcherSettings) -> LifecycleRules:
-    """Return the rules of a job's lifecycle from the settings."""
-    return LifecycleRules(
-        timeouts=Timeouts(
-            find_s=settings.find_s,
-            silent_s=settings.silent_s,
-            reaction_s=STOP_S + settings.poll_s,
-            gpu_notice_s=settings.queue.gpu_notice_s,
-            next_gpu_after_s=settings.queue.gpu_climb_s,
-        ),
-        retry_policy=RetryPolicy(settings.backoff_s, settings.backoff_max_s, settings.queue.throttled_s),
-        poll_s=settings.poll_s,
+def job_placement(
+    settings: DispatcherSettings, workloads: Mapping[str, Workload], backends: Sequence[str] | None
+) -> JobPlacement:
+    """Return where the jobs of rules run, from the settings."""
+    return JobPlacement(
+        workloads,
+        Backends(None if backends is None else frozenset(backends)),
+        "modal" if settings.runs_on_modal else "local",
+        DeploymentSettings().environment,
     )
 
 
@@ -71,20 +101,32 @@ class Dispatcher:
         workloads: Mapping[str, Workload],
         settings: DispatcherSettings,
         retention: RetentionSettings | None = None,
+        budget: BudgetSettings | None = None,
         backends: Sequence[str] | None = None,
+        opens_account: OpensAccount | None = None,
+        verified_senders: bool = False,
+        archive: ArchiveReader | None = None,
     ) -> None:
         """Construct the objects; the streams must have been declared. ``store`` is the stream EVENTS.
 
         ``backends`` are the modules and programs that the workers have; the lease tells them to the gateway.
+        ``opens_account`` opens the executor of a caller's own account; None: no job runs on one.
+        ``archive``: where to archive the stream; None: nowhere.
+        ``verified_senders``: nats-server names the senders of commands (`saccade_events.commands.Commands`).
         """
         self._client = client
         self._store = store
         self._executor = executor
-        details = {} if backends is None else {"backends": list(backends)}
-        self.lease = Lease(client, LEASE_NAME, settings.lease_s, details)
+        budget = budget or BudgetSettings()
+        self.lease = Lease(client, LEASE_NAME, settings.lease_s, _details(settings, budget, backends))
+        self.tail = EventTail(EventStore(client), self._on_stored, live=LIVE_EVENTS, name="dispatcher")
+        self._tenant_erasures = TenantErasures()
         self.jobs = UnfinishedJobs()
+        self._callers = CallerExecutors(client, executor, opens_account)
         self.pipeline_progress = PipelineProgressPublisher(client, bucket, self.jobs, workloads)
         repository = JobRepository(store, self.jobs, lambda: self.lease.held)
+        budgets = TenantBudgets(budget.limits, repository.clock, self.tail.wait_for)
+        self.notices = BudgetNotices(store, budgets, lambda: self.lease.held)
         self.janitor = Janitor(repository, bucket, executor, self.jobs, retention or RetentionSettings())
         self.lifecycle = Lifecycle(
             repository=repository,
@@ -93,36 +135,105 @@ class Dispatcher:
             workloads=workloads,
             jobs=self.jobs,
             rules=lifecycle_rules(settings),
+            notices=self.notices,
             waiting_jobs_of=self._waiting_jobs_of,
             on_pipeline_end=self.pipeline_progress.on_ended,
+            executor_of=self._callers.of,
+            is_held=self._is_held,
         )
+        self.reconciler = self._open_reconciler(settings, executor, workloads)
+        self.upload_rules = self._open_rules(job_placement(settings, workloads, backends), budgets)
+        self.metrics = DispatcherMetrics(self.reconciler, lambda: self.tail.last)
+        self.bus = Bus(client, *REACTIONS, observers=[ReactionMetrics(self.metrics.registry)], stop_s=_STOP_REACTIONS_S)
+        self.bus.context.set_global("upload_rules", self.upload_rules)
+        self.operations = self._open_operations(repository, workloads)
+        self.bus.include_router(self.operations.router(verified_senders=verified_senders))
+        self.archive_writer = self._open_archive_writer(archive)
+        self.erasures = self._open_erasures(bucket, archive)
+        self.health = self._open_health(bucket)
+
+    def _open_operations(self, repository: JobRepository, workloads: Mapping[str, Workload]) -> Operations:
+        calls: Any = {"reactions": _REACTION_NAMES, "handle": self.bus.handle}
+        return Operations(self._client, self.lease, repository, self.reconciler, workloads=workloads, **calls)
+
+    def _open_erasures(self, bucket: Bucket, archive: ArchiveReader | None) -> Erasures:
+        audit, eraser = self.operations.audit, None
+        if archive and self.archive_writer:
+            eraser = ArchiveEraser(archive.segments, self.archive_writer, EventStore(self._client), audit)
+        calls: Any = {"may_act": lambda: self.lease.held, "archive": eraser}
+        return Erasures(self._client, bucket, self._executor, self.jobs, audit, **calls)
+
+    def _open_health(self, bucket: Bucket) -> Health:
+        checks = {"bucket": bucket.check, "lease": self._role, "launches": self.operations.launches}
+        return Health("dispatcher", nats=nats_check(self._client), **checks)
+
+    def _open_reconciler(
+        self, settings: DispatcherSettings, executor: Executor, workloads: Mapping[str, Workload]
+    ) -> Reconciler:
         limits = Limits(settings.slots, settings.tenant_concurrency, settings.workload_concurrency)
-        self.reconciler = Reconciler(
+        return Reconciler(
             self.jobs,
             limits,
             self.lifecycle,
             executor,
-            is_connected=lambda: client.is_connected,
+            is_connected=lambda: self._client.is_connected,
             pipelines=frozenset(name for name, workload in workloads.items() if workload.kind == "pipeline"),
             on_retention_changed=self.janitor.on_retention_changed,
+            executor_of=self._callers.of,
         )
-        self.tail = EventTail(EventStore(client), self._on_stored, live=LIVE_EVENTS, name="dispatcher")
-        self.metrics = DispatcherMetrics(self.reconciler, lambda: self.tail.last)
-        self.health = Health("dispatcher", nats=nats_check(client), bucket=bucket.check, lease=self._role)
+
+    def _open_archive_writer(self, archive: ArchiveReader | None) -> ArchiveWriter | None:
+        if archive is None:
+            return None
+        reader, leads = StreamReader(EventStore(self._client)), lambda: self.lease.held
+        writer = ArchiveWriter(reader, archive, self.operations.audit, ArchiveWriterSettings(), leads)
+        self.metrics.registry.register(ArchiveMetrics(writer))
+        return writer
+
+    def _open_rules(self, placement: JobPlacement, budgets: TenantBudgets) -> UploadRules:
+        return UploadRules(
+            self._client,
+            store=self._store,
+            counts=EventStore(self._client, RULE_COUNTS.name),
+            tail=self.tail,
+            jobs=self.jobs,
+            placement=placement,
+            refusal=partial(early_refusal, budgets, self._executor.name == LOCAL),
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Dispatch until ``stop`` is set, then release the lease; running workers are left alone.
 
         Raises:
-            EpochChanged: the stream was replaced; all jobs must be folded again.
+            EpochChanged, StreamReplaced: the stream was replaced, or a tenant erased; all jobs must be folded again.
         """
+        _, self._tenant_erasures.after = await epoch_of(self._client, self._store.stream)
         heartbeats = await self._client.subscribe(_HEARTBEATS, cb=self._on_heartbeat)
         try:
-            await first_of(self.tail.run(), self._lead_when_elected(), self._refresh_prices(), stop.wait())
+            await first_of(
+                self.tail.run(),
+                self._tenant_erasures.run(),
+                self._lead_when_elected(),
+                self._refresh_prices(),
+                self._callers.run(),
+                self._react(),
+                self.operations.run(),
+                stop.wait(),
+            )
         finally:
             if not self._client.is_closed:
                 await heartbeats.unsubscribe()
+            await self._callers.close()
         await self.lease.release()
+
+    async def _react(self) -> None:
+        """React to events, leading or not, once the history is folded.
+
+        Raises:
+            StreamReplaced: as ``run``.
+        """
+        await self.tail.caught_up.wait()
+        await self.bus.run()
 
     async def _refresh_prices(self) -> None:
         """Update the account's own prices now and every day; the dated table covers devices without one."""
@@ -139,14 +250,26 @@ class Dispatcher:
             await self.tail.caught_up.wait()
             await self.lease.acquire()
             log.info("leading")
-            await first_of(self.lease.keep(), self._lead())
+            await first_of(self.lease.keep(), self._lead(), self.operations.rotation.requested.wait())
+            await self.operations.rotation.hand_over()
             log.warning("lost the lease: another dispatcher may lead")
 
     async def _lead(self) -> None:
         """Lead once every event of the previous leader is folded."""
         while not await self._has_caught_up():
             log.info("catching up, at sequence %d", self.tail.last)
-        await first_of(self.reconciler.lead(), self.pipeline_progress.run(), self.janitor.run())
+        self.notices.budgets.lead()
+        await self.operations.wait_for_holds()
+        await first_of(
+            self.reconciler.lead(),
+            self.pipeline_progress.run(),
+            self.janitor.run(),
+            self.upload_rules.lead(),
+            self.notices.run(),
+            self.operations.abandoned.run(),
+            *([self.archive_writer.run()] if self.archive_writer else []),
+            self.erasures.run(),
+        )
 
     async def _has_caught_up(self) -> bool:
         """Wait for the fold to reach the current end of the stream; return whether it did in time."""
@@ -161,12 +284,18 @@ class Dispatcher:
             return False
         return not newer or await self.tail.wait_for(newer[-1].sequence, _CATCH_UP_S)
 
+    def _is_held(self, workload: str) -> bool:
+        return self.reconciler.holds.applies_to(workload)
+
     def _waiting_jobs_of(self, tenant: str) -> int:
         return self.reconciler.queue.waiting_of(tenant)
 
     def _on_stored(self, stored: StoredEvent) -> None:
         self.metrics.count(stored.subject)
-        on_stored(self.reconciler, stored)
+        self._tenant_erasures.on_event(stored)
+        job_event = on_stored(self.reconciler, stored)
+        self.upload_rules.fold.on_stored(stored, job_event)
+        on_budget_stored(self.notices.budgets, stored, job_event)
 
     async def _on_heartbeat(self, message: Msg) -> None:
         try:
@@ -185,3 +314,12 @@ class Dispatcher:
         if await is_held(self._client, DISPATCHER_LEASE):
             return "standing by"
         raise SaccadeError(ErrorCode.WORKER_NOT_STARTED, "No dispatcher leads: jobs stay queued.")
+
+
+def _details(
+    settings: DispatcherSettings, budget: BudgetSettings, backends: Sequence[str] | None
+) -> dict[str, Any]:  # fmt: skip
+    """Return what the lease tells the gateway, and a replay that asks what other settings would have done."""
+    deciding = deciding_settings(settings, budget, DeploymentSettings().environment)
+    details: dict[str, Any] = {"budget": budget.model_dump(mode="json"), "settings": deciding}
+    return details if backends is None else {**details, "backends": list(backends)}

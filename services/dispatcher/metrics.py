@@ -35,20 +35,30 @@ class _Live(Collector):
         yield GaugeMetricFamily(
             "saccade_dispatcher_leading", "1 while this dispatcher holds the lease", float(self._reconciler.leading)
         )
+        holds = self._reconciler.holds
+        yield GaugeMetricFamily(
+            "saccade_dispatcher_drained", "1 while nothing new is launched", float(holds.drained is not None)
+        )
+        paused = GaugeMetricFamily(
+            "saccade_dispatcher_paused", "1 for each workload whose jobs stay queued", labels=["workload"]
+        )
+        for workload in holds.paused:
+            paused.add_metric([workload], 1.0)
+        yield paused
         yield GaugeMetricFamily(
             "saccade_dispatcher_stream_sequence", "Sequence of the newest folded event", self._last_sequence()
         )
 
 
 class DispatcherMetrics:
-    """Metrics registry of one dispatcher."""
+    """Metrics registry of one dispatcher; other objects of it add theirs to ``registry``."""
 
     def __init__(self, reconciler: Reconciler, last_sequence: Callable[[], int]) -> None:
         """Register gauges that read from a reconciler."""
-        self._registry = CollectorRegistry()
-        self._registry.register(_Live(reconciler, last_sequence))
+        self.registry = CollectorRegistry()
+        self.registry.register(_Live(reconciler, last_sequence))
         self._events = Counter(
-            "saccade_dispatcher_job_events", "Durable job events received", ["type"], registry=self._registry
+            "saccade_dispatcher_job_events", "Durable job events received", ["type"], registry=self.registry
         )
 
     def count(self, subject: str) -> None:
@@ -58,4 +68,4 @@ class DispatcherMetrics:
 
     def exposition(self) -> tuple[bytes, str]:
         """Return the metrics in text format and their content type."""
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from contracts.budget import BudgetLimits
 from contracts.gpu_ladder import Environment
-from contracts.limits import SCRATCH_RETENTION_H, WORKER_SILENT_S
+from contracts.limits import MIB, SCRATCH_RETENTION_H, WORKER_SILENT_S
 
 
 class QueueSettings(BaseSettings):
@@ -23,6 +24,23 @@ class QueueSettings(BaseSettings):
     gpu_climb_s: float = Field(default=120.0, gt=0)
     #: Delay after a launch that the executor rejected for lack of capacity.
     throttled_s: float = Field(default=20.0, ge=0)
+
+
+class BudgetSettings(BaseSettings):
+    """Limits of every tenant, read from ``DISPATCHER_BUDGET_*``: no tenant can raise its own budget above them."""
+
+    model_config = SettingsConfigDict(env_prefix="DISPATCHER_BUDGET_", frozen=True, env_ignore_empty=True)
+
+    #: Most that a tenant's workers may cost in a day and in a month (UTC), USD; None for no limit.
+    daily_usd: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    monthly_usd: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    #: Share of a limit at which a tenant without a budget of its own is warned.
+    warn_share: float = Field(default=0.8, gt=0, le=1)
+
+    @property
+    def limits(self) -> BudgetLimits:
+        """Return the limits."""
+        return BudgetLimits(self.daily_usd, self.monthly_usd, self.warn_share)
 
 
 class DispatcherSettings(BaseSettings):
@@ -62,6 +80,21 @@ class DispatcherSettings(BaseSettings):
         return self.executor == "modal" and not self.mock_modal
 
 
+#: Settings that decide about jobs; the others say where things are.
+DECIDING: Final = (
+    "executor", "slots", "tenant_concurrency", "workload_concurrency", "lease_s", "poll_s", "find_s", "silent_s",
+    "backoff_s", "backoff_max_s",
+)  # fmt: skip
+
+
+def deciding_settings(dispatcher: DispatcherSettings, budget: BudgetSettings, environment: str) -> dict[str, Any]:
+    """Return the settings that decide about jobs, by the names that a replay uses (services/whatif)."""
+    dumped = dispatcher.model_dump(mode="json")
+    own = {name: dumped[name] for name in DECIDING} | {"executor": "modal" if dispatcher.runs_on_modal else "local"}
+    limits = {f"budget.{name}": value for name, value in budget.model_dump(mode="json").items()}
+    return {**own, **dumped["queue"], **limits, "environment": environment}
+
+
 class RetentionSettings(BaseSettings):
     """Retention of scratch files (checkpoints, intermediate files) after a job ends."""
 
@@ -71,6 +104,18 @@ class RetentionSettings(BaseSettings):
     scratch_hours: float = Field(default=SCRATCH_RETENTION_H, gt=0, validation_alias="MODAL_VOLUME_CLEANUP_HOURS")
     #: Interval between sweeps of the bucket.
     sweep_s: float = Field(default=600.0, gt=0)
+
+
+class ArchiveWriterSettings(BaseSettings):
+    """Size and duration of a segment of the archive of events (docs/archive.md), read from ``ARCHIVE_*`` too."""
+
+    model_config = SettingsConfigDict(env_prefix="ARCHIVE_", frozen=True, env_ignore_empty=True)
+
+    #: Size of its lines before compression; and seconds between its first event and the first of the next one.
+    segment_bytes: int = Field(default=64 * MIB, ge=1)
+    segment_s: float = Field(default=3600.0, gt=0)
+    #: Interval between two looks at the stream.
+    poll_s: float = Field(default=30.0, gt=0)
 
 
 class ModalSettings(BaseSettings):

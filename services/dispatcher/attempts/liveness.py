@@ -25,6 +25,7 @@ class Liveness(StrEnum):
     PAST_DEADLINE = "past_deadline"
     TIMED_OUT = "timed_out"
     COST_CAP = "cost_cap"
+    OVER_BUDGET = "over_budget"
     NOT_STARTED = "not_started"
     #: The device is not available: publish that, or try the next rung.
     WAITING_FOR_GPU = "waiting_for_gpu"
@@ -43,6 +44,8 @@ class Observation:
     #: Whether the executor queues calls for a device, and the device of the next rung.
     queues: bool = False
     next_device: str | None = None
+    #: Whether the tenant's budget does not pay for more of this attempt.
+    over_budget: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,8 @@ def check_liveness(job: Job, compute: Compute, observation: Observation, now: da
         return Liveness.TIMED_OUT
     if will_exceed_cap(job, now, timeouts.reaction_s):
         return Liveness.COST_CAP
+    if observation.over_budget:
+        return Liveness.OVER_BUDGET
     if observation.silent_s >= timeouts.silent_s:
         return Liveness.SILENT
     return Liveness.HEALTHY

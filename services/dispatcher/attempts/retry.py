@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -26,9 +27,18 @@ _EXHAUSTED: Final[dict[FailureClass, ErrorCode]] = {
 }
 
 
+def jitter_of(run_id: str) -> float:
+    """Return a number in [0, 1) that follows from the run that has ended.
+
+    Run ids are random, so jobs spread as if it was drawn. Another dispatcher that decides the same thing again, or a
+    replay of recorded events, finds the same delay.
+    """
+    return int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:6]) / 2**48
+
+
 @dataclass(frozen=True)
-class RetryPolicy:
-    """Delays between attempts: exponential backoff up to a maximum, half of it random.
+class AttemptPolicy:
+    """Delays between attempts: exponential backoff up to a maximum, half of it jitter.
 
     Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015 ("equal jitter"); field names as
     in Temporal's RetryPolicy.
@@ -36,12 +46,12 @@ class RetryPolicy:
 
     initial_interval_s: float = 1.0
     maximum_interval_s: float = 60.0
-    #: Delay after a rejected launch if the executor names none; half of it random too.
+    #: Delay after a rejected launch if the executor names none; half of it jitter too.
     throttled_interval_s: float = 20.0
     backoff_coefficient: float = 2.0
 
     def delay_s(self, failures: int, jitter: float) -> float:
-        """Return the delay after this many failures in a row; ``jitter`` is a random number in [0, 1)."""
+        """Return the delay after this many failures in a row; ``jitter`` is a number in [0, 1)."""
         exponent = min(failures - 1, 30)
         interval_s = min(self.maximum_interval_s, self.initial_interval_s * self.backoff_coefficient**exponent)
         return interval_s * (0.5 + 0.5 * jitter)
@@ -82,8 +92,8 @@ class EndedAttempt:
     has_ladder: bool = False
 
 
-def decide_retry(attempt: EndedAttempt, now: datetime, policy: RetryPolicy, jitter: float) -> RetryAttempt | GiveUp:
-    """Return what follows an attempt; ``jitter`` is a random number in [0, 1)."""
+def decide_retry(attempt: EndedAttempt, now: datetime, policy: AttemptPolicy, jitter: float) -> RetryAttempt | GiveUp:
+    """Return what follows an attempt; ``jitter`` is a number in [0, 1)."""
     if attempt.failure not in RETRYABLE_FAILURES:
         return GiveUp(attempt.failure, attempt.error)
     if attempt.number >= attempt.maximum_attempts and attempt.failure not in UNCOUNTED_FAILURES:

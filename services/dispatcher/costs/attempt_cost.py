@@ -76,6 +76,17 @@ def remaining_usd(job: Job) -> float | None:
     return None if cap is None else max(0.0, cap - job.actual_usd)
 
 
+def reservation_usd(job: Job, usd_per_s: float) -> float:
+    """Return what the next attempt may cost, which is reserved from the tenant's budgets: its cap, else the estimate.
+
+    At least a second of work; nothing where workers are free.
+    """
+    if usd_per_s <= 0:
+        return 0.0
+    left = remaining_usd(job)
+    return round(max(_MINIMUM_WORK_S * usd_per_s, job.submitted.estimated_usd if left is None else left), 6)
+
+
 def is_affordable(job: Job, usd_per_s: float) -> bool:
     """Return whether the remaining amount pays for a start and a second of work at this price.
 

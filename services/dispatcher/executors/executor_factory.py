@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from kit.auth.bus_token import BusTokenIssuer
 from kit.bucket import Bucket
 from kit.http.server import CannotServeError
 from kit.settings import NatsSettings, S3Settings
+from services.dispatcher.executors.caller_accounts import OpensAccount
 from services.dispatcher.executors.executor import Executor, LaunchFailed
 from services.dispatcher.executors.local_executor import LocalExecutor
 from services.dispatcher.executors.run_access import RunAccess
@@ -58,3 +60,13 @@ def _access(settings: ModalSettings) -> RunAccess:
     except ValueError as error:
         raise CannotServeError(f"DISPATCHER_WORKER_SEED_FILE: {error}.") from error
     return RunAccess(tokens, settings.worker_bus, settings.worker_bus_url)
+
+
+def account_opener(settings: DispatcherSettings, bucket: Bucket) -> OpensAccount | None:
+    """Return the function that opens the executor of a caller's Modal account; None if workers do not run on Modal."""
+    if not settings.runs_on_modal:
+        return None
+    from services.dispatcher.executors.modal_executor import open_modal_executor  # noqa: PLC0415 - only if Modal was chosen
+
+    modal = ModalSettings()
+    return partial(open_modal_executor, modal, bucket, _access(modal))

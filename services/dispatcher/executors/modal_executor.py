@@ -17,13 +17,15 @@ import modal.config
 import modal.exception
 
 from contracts.assignment import Assignment
+from contracts.caller_account import CallerAccount
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.gpu_ladder import gpu_ladder, gpu_name
 from contracts.ids import is_id
 from contracts.launch import ARGUMENT_BYTES, Launch
 from contracts.workload import Compute
 from kit.bucket import Bucket
-from modal_workers.deployment import CACHE, FUNCTION, app_name
+from modal_workers.catalog import workloads
+from modal_workers.deployment import CACHE, app_name, function_name, warm_device
 from services.dispatcher.executors.executor import (
     CallBacklog,
     CallState,
@@ -55,9 +57,9 @@ _CALL_PREFIX: Final = "fc-"
 
 @asynccontextmanager
 async def open_modal_executor(
-    settings: ModalSettings, bucket: Bucket, access: RunAccess
+    settings: ModalSettings, bucket: Bucket, access: RunAccess, account: CallerAccount | None = None
 ) -> AsyncIterator[ModalExecutor]:
-    """Open an executor with its own client, which is closed last.
+    """Open an executor with its own client, which is closed last; on another account than the operator's if given.
 
     Raises:
         LaunchFailed: the API token is missing, or Modal rejects it.
@@ -67,11 +69,11 @@ async def open_modal_executor(
     modal.config.config.override_locally("payload_format", "cbor")
     modal.config.config.override_locally("max_throttle_wait", "0")
     try:
-        client = await modal.Client.from_env.aio()
+        client = await (modal.Client.from_env.aio() if account is None else _client_of(account))
     except modal.exception.AuthError as error:
         raise LaunchFailed(REFUSALS["AuthError"]) from error
     try:
-        yield ModalExecutor(client, settings, bucket, access)
+        yield ModalExecutor(client, settings, bucket, access, account)
     finally:
         await client.close.aio()
 
@@ -82,8 +84,18 @@ class ModalExecutor:
     name = "modal"
     queues = True
 
-    def __init__(self, client: modal.Client, settings: ModalSettings, bucket: Bucket, access: RunAccess) -> None:
-        """Use a client that the caller closes."""
+    def __init__(
+        self,
+        client: modal.Client,
+        settings: ModalSettings,
+        bucket: Bucket,
+        access: RunAccess,
+        account: CallerAccount | None = None,
+    ) -> None:
+        """Use a client that the caller closes; ``account`` may name the worker's app and function otherwise."""
+        self._named = (account and account.app_name, account and account.function_name)
+        #: Modal environment of the workers; that of the operator's account is not the caller's.
+        self._environment = None if account else settings.modal_environment or None
         self.client = client
         self.settings = settings
         self.access = access
@@ -220,11 +232,16 @@ class ModalExecutor:
         """Return the handle of a worker's function on a device; each device has separate containers."""
         kind = (workload, device)
         if kind not in self._functions:
-            environment = self.settings.modal_environment or None
             base: modal.Function[Any, Any, Any] = modal.Function.from_name(
-                app_name(workload), FUNCTION, environment_name=environment, client=self.client
+                self._named[0] or app_name(workload),
+                self._named[1] or function_name(workload),
+                environment_name=self._environment,
+                client=self.client,
             )
-            self._functions[kind] = base if device == _CPU else base.with_options(gpu=device)
+            declared = workloads().get(workload)
+            # Options make another pool of containers: the warm one belongs to the function as it was deployed.
+            as_deployed = {_CPU, warm_device(declared) if declared else None}
+            self._functions[kind] = base if device in as_deployed else base.with_options(gpu=device)
         return self._functions[kind]
 
     async def _request_status(self, call_id: str, timeout_s: float) -> CallStatus:
@@ -273,6 +290,11 @@ async def _request_timeout(within_s: float) -> AsyncIterator[None]:
         if limit.expired():
             raise modal.exception.ConnectionError(f"no answer within {within_s:.0f} s") from error
         raise
+
+
+async def _client_of(account: CallerAccount) -> modal.Client:
+    token_id, token_secret = account.token_id.get_secret_value(), account.token_secret.get_secret_value()
+    return await modal.Client.from_credentials.aio(token_id, token_secret)
 
 
 def _launch_error(error: Exception) -> LaunchFailed:

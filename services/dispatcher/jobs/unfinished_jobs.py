@@ -98,6 +98,12 @@ class UnfinishedJobs:
             self._drop_ended_stage_job(job.id)
         return job
 
+    def replace(self, job: Job) -> Job:
+        """Store a job in place of the stored one, whatever that is."""
+        self._jobs.pop(job.id, None)
+        self._drop_ended_stage_job(job.id)
+        return self.put(job)
+
     def forget(self, job_id: str) -> None:
         """Remove a job that has ended or whose events are gone, and the ended jobs of its stages."""
         self._jobs.pop(job_id, None)

@@ -8,25 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from contracts.assignment import Assignment
-from contracts.errors import ErrorBody, ErrorCode, SaccadeError
+from contracts.errors import ErrorBody, ErrorCode
 from contracts.events.job import (
     FailureClass,
     JobCancelled,
-    JobFailed,
-    JobInterrupted,
-    JobLaunched,
     JobQueued,
-    JobStarting,
     JobWaitingForGpu,
 )
-from contracts.ids import new_id
 from contracts.job import Job, State, retry
 from contracts.limits import WORKER_GRACE_S, WORKER_HEARTBEAT_S
 from contracts.workload import Workload
@@ -41,20 +34,23 @@ from services.dispatcher.attempts.failure_messages import (
 )
 from services.dispatcher.attempts.liveness import Liveness, Observation, Timeouts, check_liveness
 from services.dispatcher.attempts.recovered_result import recovered_result
-from services.dispatcher.attempts.retry import EndedAttempt, RetryAttempt, RetryPolicy, decide_retry, past_deadline
-from services.dispatcher.costs.attempt_cost import (
-    CPU,
-    LOCAL,
-    interrupted_cost,
-    is_affordable,
-    is_cap_spent,
-    remaining_usd,
+from services.dispatcher.attempts.retry import (
+    AttemptPolicy,
+    EndedAttempt,
+    RetryAttempt,
+    decide_retry,
+    jitter_of,
+    past_deadline,
 )
+from services.dispatcher.budgets.budget_notices import BudgetNotices
+from services.dispatcher.costs.attempt_cost import CPU, LOCAL, is_cap_spent
 from services.dispatcher.costs.price_list import GpuRung, PriceList
-from services.dispatcher.executors.executor import CallState, CallStatus, Executor, LaunchFailed, Throttled
+from services.dispatcher.executors.executor import CallState, CallStatus, Executor
 from services.dispatcher.jobs.job_repository import JobRepository
 from services.dispatcher.jobs.requeue_after import RequeueAfter, StepResult
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
+from services.dispatcher.lifecycle.attempt_end import fail, interrupt
+from services.dispatcher.lifecycle.launcher import Launcher, NewRunId, new_run_id
 from services.dispatcher.pipelines.pipeline_lifecycle import PipelineLifecycle
 
 log = logging.getLogger(__name__)
@@ -72,7 +68,7 @@ class LifecycleRules:
     """Rules that the operator sets."""
 
     timeouts: Timeouts
-    retry_policy: RetryPolicy
+    retry_policy: AttemptPolicy
     #: Interval between polls of a running call.
     poll_s: float
 
@@ -89,26 +85,33 @@ class Lifecycle:
         workloads: Mapping[str, Workload],
         jobs: UnfinishedJobs,
         rules: LifecycleRules,
+        notices: BudgetNotices,
         waiting_jobs_of: Callable[[str], int],
         on_pipeline_end: Callable[[Job], None] = lambda _: None,
+        executor_of: Callable[[Job], Executor] | None = None,
+        is_held: Callable[[str], bool] = lambda _: False,
+        run_id_for: NewRunId = new_run_id,
     ) -> None:
-        """Use these parts; ``waiting_jobs_of`` returns the number of a tenant's waiting jobs."""
+        """Use these parts; ``waiting_jobs_of`` returns the number of a tenant's waiting jobs.
+
+        ``executor_of`` returns the executor of a job that does not run on ``executor``; ``is_held`` tells whether jobs
+        of a workload must not be launched now; ``run_id_for`` returns the id of a job's next run: the only thing here
+        that is drawn by chance, so a replay gives the recorded ones.
+        """
         self._repository = repository
         self._pipelines = PipelineLifecycle(
             repository=repository, bucket=bucket, jobs=jobs, workloads=workloads, on_end=on_pipeline_end
         )
         self._bucket = bucket
-        self._executor = executor
+        self._executor_of: Callable[[Job], Executor] = executor_of or (lambda _: executor)
         self.prices = PriceList(executor.name)
         self._workloads = workloads
         self._jobs = jobs
         self._rules = rules
         self._waiting_jobs_of = waiting_jobs_of
-        self._random = random.Random()  # noqa: S311 - spreads retries, keeps no secret
-        #: Run and call that were launched and are not recorded yet, by job.
-        self._launched: dict[str, tuple[str, str]] = {}
-        #: Delay that the executor asked for when it rejected the launch of a job, until the attempt is settled.
-        self._retry_after_s: dict[str, float] = {}
+        self._is_held = is_held
+        self._notices = notices
+        self.launcher = Launcher(repository, self._executor_of, self.prices, notices, run_id_for)
         #: Since when heartbeats could be received, by the event loop's clock.
         self.listening_since_s = 0.0
 
@@ -137,14 +140,21 @@ class Lifecycle:
             job = result
         return None
 
+    async def load(self, job_id: str, tenant: str) -> None:
+        """Load a job that is not in memory.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        await self._repository.load_from_history(job_id, tenant)
+
     def now(self) -> datetime:
         """Return the current time as the steps use it."""
         return self._repository.clock()
 
     def forget(self, job_id: str) -> None:
         """Remove what is kept in memory of a job whose attempt is over."""
-        self._launched.pop(job_id, None)
-        self._retry_after_s.pop(job_id, None)
+        self.launcher.forget(job_id)
         self._pipelines.forget(job_id)
 
     async def _step(self, job: Job, granted: bool) -> StepResult:
@@ -181,68 +191,34 @@ class Lifecycle:
             return await self._repository.publish(job, JobQueued(position=self._waiting_jobs_of(job.tenant) + 1))
         if job.not_before and now < job.not_before:
             return RequeueAfter(_seconds_until(job.not_before, now))
+        # A slot may have been granted just before the order, and a pipeline needs none.
+        granted = granted and not self._is_held(workload.name)
         if granted and workload.kind == "pipeline":
-            return await self._pipelines.start(job)
+            return await self.launcher.start_pipeline(job)
         if granted and not await self._pipelines.is_needed(job):
             return await self._repository.publish(job, JobCancelled(attempt=job.attempt))
         if granted:
-            return await self._start(job, workload)
+            return await self.launcher.start(job, workload, self._devices(job, workload))
         return RequeueAfter(_seconds_until(job.deadline, now)) if job.deadline else None
-
-    async def _start(self, job: Job, workload: Workload) -> StepResult:
-        """Publish the intent, launch, publish the call id, so that a crash between any two lines can be repaired."""
-        run_id = new_id("run")
-        attempt = job.attempt + 1
-        try:
-            rung = self.prices.rung(self._devices(job, workload), job.rung)
-        except SaccadeError as error:
-            return await self._fail(job, "broken", error.body())
-        if not is_affordable(job, rung.usd_per_s):
-            return await self._fail(job, "user", cost_cap_reached(job))
-        starting = JobStarting(
-            attempt=attempt,
-            run_id=run_id,
-            executor=self._executor.name,
-            device=rung.device,
-            rung=rung.number,
-            usd_per_s=rung.usd_per_s,
-        )
-        job = await self._repository.publish(job, starting, event_id=f"{run_id}.starting")
-        assignment = Assignment(
-            job_id=job.id,
-            tenant=job.tenant,
-            workload=workload.name,
-            attempt=attempt,
-            run_id=run_id,
-            device=rung.device,
-            usd_per_s=rung.usd_per_s,
-            left_usd=remaining_usd(job),
-            params=job.submitted.params,
-            inputs=job.submitted.inputs,
-            part_of=job.submitted.part_of,
-        )
-        try:
-            call_id = await self._executor.launch(assignment, workload.compute)
-        except Throttled as error:
-            self._retry_after_s[job.id] = error.retry_after_s
-            return await self._interrupt(job, "throttled", error_body(ErrorCode.WORKER_NOT_STARTED, str(error)))
-        except LaunchFailed as error:
-            return await self._interrupt(job, "not_started", error_body(ErrorCode.WORKER_NOT_STARTED, str(error)))
-        self._launched[job.id] = (run_id, call_id)
-        return await self._record_call(job, call_id)
 
     # ---- a job with a worker
 
     async def _watch(self, job: Job, workload: Workload) -> StepResult:
-        call_id = await self._call_of(job)
+        call_id = await self.launcher.call_of(job)
         if call_id and not job.call_id:
-            return await self._record_call(job, call_id)
+            return await self.launcher.record_call(job, call_id)
         silent_s = self._silent_s(job)
         urgent = job.state is State.RUNNING and silent_s > _URGENT_POLL_S
-        status = await self._executor.poll(call_id, urgent=urgent) if call_id else None
+        status = await self._executor_of(job).poll(call_id, urgent=urgent) if call_id else None
         next_rung = self._next_affordable_rung(job, workload) if job.state.launching else None
+        stop_by = self.now() + timedelta(seconds=self._rules.timeouts.reaction_s)
+        over_budget = self._notices.budgets.excess(job, stop_by) if job.state is State.RUNNING else None
         observation = Observation(
-            status, silent_s, queues=self._executor.queues, next_device=next_rung.device if next_rung else None
+            status,
+            silent_s,
+            queues=self._executor_of(job).queues,
+            next_device=next_rung.device if next_rung else None,
+            over_budget=over_budget is not None,
         )
         liveness = check_liveness(job, workload.compute, observation, self.now(), self._rules.timeouts)
         match liveness:
@@ -254,6 +230,9 @@ class Lifecycle:
                 return await self._recover(job, status or CallStatus(CallState.ENDED))
             case Liveness.WAITING_FOR_GPU:
                 return await self._publish_waiting(job, next_rung)
+            case Liveness.OVER_BUDGET if over_budget:
+                await self._notices.refused(job.tenant, over_budget, job.id)
+                return await self._interrupt(job, "user", over_budget.error())
             case _:
                 failure, error = stop_reason(liveness, job, workload.compute)
                 return await self._interrupt(job, failure, error)
@@ -263,7 +242,7 @@ class Lifecycle:
         assert job.run_id
         assert job.device
         assert job.starting_at
-        backlog = await self._executor.backlog(job.submitted.workload, job.device)
+        backlog = await self._executor_of(job).backlog(job.submitted.workload, job.device)
         next_at = job.starting_at + timedelta(seconds=self._rules.timeouts.next_gpu_after_s)
         waiting = JobWaitingForGpu(
             attempt=job.attempt,
@@ -281,7 +260,7 @@ class Lifecycle:
         return self.prices.next_affordable_rung(job, self._devices(job, workload))
 
     def _devices(self, job: Job, workload: Workload) -> tuple[str, ...]:
-        return self._executor.devices(workload.compute, job.submitted.gpu)
+        return self._executor_of(job).devices(workload.compute, job.submitted.gpu)
 
     async def _cancel(self, job: Job) -> StepResult:
         """Stop the worker, then publish the end. A running worker publishes its own cost; otherwise we do."""
@@ -307,7 +286,7 @@ class Lifecycle:
     async def _settle(self, job: Job, workload: Workload) -> StepResult:
         """Decide what follows an attempt, after its worker and all its children have ended."""
         await self._stop_worker(job)
-        retry_after_s = self._retry_after_s.get(job.id) if job.failure == "throttled" else None
+        retry_after_s = self.launcher.retry_after_s(job) if job.failure == "throttled" else None
         self.forget(job.id)
         if job.cancel_requested:
             return await self._repository.publish(job, JobCancelled(attempt=job.attempt))
@@ -326,7 +305,7 @@ class Lifecycle:
             retry_after_s=retry_after_s,
             has_ladder=job.device not in (CPU, LOCAL, None),
         )
-        decision = decide_retry(ended, now, self._rules.retry_policy, self._random.random())
+        decision = decide_retry(ended, now, self._rules.retry_policy, jitter_of(job.run_id or job.id))
         if isinstance(decision, RetryAttempt):
             delay_s = round(decision.delay_s, 3)
             again = retry(job, after=ended.failure, delay_s=delay_s, now=now, deadline_s=0.0, rung=decision.rung)
@@ -337,20 +316,11 @@ class Lifecycle:
             return await self._fail(job, decision.failure, error)
         return await self._fail(job, decision.failure, decision.error)
 
-    async def _call_of(self, job: Job) -> str | None:
-        """Return the call id of the current run: recorded, in memory, or found by the executor."""
-        if job.run_id is None:
-            return None
-        if job.call_id:
-            return job.call_id
-        run_id, call_id = self._launched.get(job.id, ("", ""))
-        return call_id if run_id == job.run_id else await self._executor.find(job.run_id)
-
     async def _stop_worker(self, job: Job) -> None:
         """End the current run's worker, if there is one."""
         self._repository.require_leader()
-        if call_id := await self._call_of(job):
-            await self._executor.cancel(call_id)
+        if call_id := await self.launcher.call_of(job):
+            await self._executor_of(job).cancel(call_id)
 
     def _silent_s(self, job: Job) -> float:
         """Return the seconds without a heartbeat in which one could have been received."""
@@ -360,26 +330,11 @@ class Lifecycle:
 
     # ---- published events
 
-    async def _record_call(self, job: Job, call_id: str) -> Job:
-        assert job.run_id
-        launched = JobLaunched(attempt=job.attempt, run_id=job.run_id, call_id=call_id)
-        return await self._repository.publish(job, launched)
-
     async def _interrupt(self, job: Job, failure: FailureClass, error: ErrorBody) -> Job:
-        assert job.run_id
-        data = JobInterrupted(
-            attempt=job.attempt,
-            run_id=job.run_id,
-            failure=failure,
-            error=error,
-            cost=interrupted_cost(job, self.now()),
-        )
-        return await self._repository.publish(job, data)
+        return await interrupt(self._repository, job, failure, error)
 
     async def _fail(self, job: Job, failure: FailureClass, error: ErrorBody) -> Job:
-        if failure == "broken":
-            log.error("a worker of %s is broken: %s", job.submitted.workload, error.message, extra={"job_id": job.id})
-        return await self._repository.publish(job, JobFailed(attempt=job.attempt, failure=failure, error=error))
+        return await fail(self._repository, job, failure, error)
 
 
 def may_start(job: Job, now: datetime) -> bool:

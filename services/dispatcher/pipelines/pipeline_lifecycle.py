@@ -26,12 +26,11 @@ from contracts.events.job import (
     JobInterrupted,
     JobStageCompleted,
     JobStarted,
-    JobStarting,
     JobSubmitted,
     JobSucceeded,
     PartOf,
 )
-from contracts.ids import new_id, pipeline_id_of, stage_job_id
+from contracts.ids import pipeline_id_of, stage_job_id
 from contracts.job import Job, State, fold, request_cancel, retry
 from contracts.manifest import MANIFEST_NAME, Artifact, Manifest
 from contracts.workload import Stage, Workload
@@ -93,12 +92,6 @@ class PipelineLifecycle:
             return True
         pipeline = self._jobs.get(part.job_id) or await self._repository.load_from_history(part.job_id, job.tenant)
         return pipeline is not None and (pipeline.state.launching or pipeline.state is State.RUNNING)
-
-    async def start(self, job: Job) -> Job:
-        """Start an attempt of a pipeline."""
-        run_id = new_id("run")
-        starting = JobStarting(attempt=job.attempt + 1, run_id=run_id, executor=PIPELINE, device=PIPELINE)
-        return await self._repository.publish(job, starting, event_id=f"{run_id}.starting")
 
     async def step(self, job: Job, workload: Workload) -> StepResult:
         """Advance a pipeline that has started an attempt.

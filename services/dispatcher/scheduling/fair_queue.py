@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Final, TypeVar
@@ -47,9 +48,10 @@ _Turn = tuple[int, int, int, str]
 class FairQueue:
     """Jobs that wait for a slot, and jobs that hold one."""
 
-    def __init__(self, limits: Limits) -> None:
-        """Create an empty queue."""
+    def __init__(self, limits: Limits, is_held: Callable[[str], bool] = lambda _: False) -> None:
+        """Create an empty queue. Jobs of a workload for which ``is_held`` is true get no slot."""
         self.limits = limits
+        self._is_held = is_held
         self._waiting: dict[str, Candidate] = {}
         self._holding: dict[str, Candidate] = {}
         self._lines: dict[tuple[str, str], list[_Rank]] = {}
@@ -118,7 +120,7 @@ class FairQueue:
             return None
         best: tuple[tuple[_Turn, _Rank], Candidate] | None = None
         for workload in list(self._turns):
-            if self._of_workload[workload] >= self.limits.workload:
+            if self._of_workload[workload] >= self.limits.workload or self._is_held(workload):
                 continue
             if (turn := self._first_turn(workload)) is None:
                 continue

@@ -90,14 +90,15 @@ ON_JOB: Final[Mapping[str, Handler]] = {
 }
 
 
-def on_stored(reconciler: Reconciler, stored: StoredEvent) -> None:
-    """Fold a durable event into its job and call its handler."""
+def on_stored(reconciler: Reconciler, stored: StoredEvent) -> Envelope | None:
+    """Fold a durable event into its job and call its handler; return it, or None if it is not an event of a job."""
     if not is_job_event(stored.subject):
-        return
+        return None
     envelope = decode_at(stored.subject, stored.body)
     job = reconciler.jobs.fold(envelope, stored.sequence)
     if handler := ON_JOB.get(envelope.type):
         handler(reconciler, envelope, job)
+    return envelope
 
 
 def on_progress(reconciler: Reconciler, subject: str, body: bytes) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Container
+from dataclasses import dataclass
 from typing import Final
 
 from contracts.errors import SaccadeError
@@ -21,6 +23,7 @@ from services.dispatcher.jobs.requeue_after import RequeueAfter
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
 from services.dispatcher.lifecycle.lifecycle import Lifecycle, may_start
 from services.dispatcher.scheduling.fair_queue import Candidate, FairQueue, Limits
+from services.dispatcher.scheduling.holds import Holds
 from services.dispatcher.scheduling.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,14 @@ _LINGER_S: Final = 5.0
 _OCCUPYING: Final = frozenset({State.STARTING, State.WAITING_FOR_GPU, State.RUNNING, State.INTERRUPTED})
 
 
+@dataclass(frozen=True)
+class JobCounts:
+    """Unfinished jobs."""
+
+    running: int
+    waiting: int
+
+
 class Reconciler:
     """Loop that reconciles jobs while it leads; otherwise it only updates what it knows of them."""
 
@@ -50,25 +61,52 @@ class Reconciler:
         is_connected: Callable[[], bool],
         pipelines: Container[str] = (),
         on_retention_changed: Callable[[str], None] = lambda _: None,
+        executor_of: Callable[[Job], Executor] | None = None,
     ) -> None:
         """Reconcile ``jobs``; a worker's silence counts only while the bus is connected.
 
         Jobs of the workloads ``pipelines`` have no worker, so they neither wait for a slot nor hold one.
-        ``on_retention_changed`` is called with the id of a job whose retention was changed or that was retried.
+        ``on_retention_changed`` is called with the id of a job whose retention was changed or that was retried;
+        ``executor_of`` returns the executor of a job that does not run on ``executor``.
         """
         self.on_retention_changed = on_retention_changed
         self._pipelines = pipelines
         self.jobs = jobs
-        self.queue = FairQueue(limits)
+        #: Orders of operators; no job that they concern is launched.
+        self.holds = Holds()
+        self.queue = FairQueue(limits, self._is_held)
         self.leading = False
         self._lifecycle = lifecycle
-        self._executor = executor
+        self._executor_of: Callable[[Job], Executor] = executor_of or (lambda _: executor)
         self._is_connected = is_connected
         #: Calls of jobs that have ended, with the time by which their workers must have exited.
-        self._lingering_calls: dict[str, float] = {}
+        self._lingering_calls: dict[str, tuple[Executor, float]] = {}
         self._work = WorkQueue()
         #: Jobs that got a slot and have not used it yet.
         self._granted: set[str] = set()
+
+    # ---- called by commands
+
+    def follow(self, holds: Holds) -> None:
+        """Follow orders of operators from now on; jobs that they do not hold any more are started at once."""
+        if holds == self.holds:
+            return
+        self.holds = holds
+        if self.leading:
+            self._resync()
+            # A pipeline needs no slot, whose grant would end its delay: it waits for its deadline.
+            for pipeline in filter(self._is_pipeline, self.jobs):
+                self.enqueue(pipeline)
+            self._grant_slots()
+
+    def counts(self, workload: str | None = None) -> JobCounts:
+        """Return how many jobs have a worker and how many wait for one, in all or of one workload; no pipelines."""
+        states = Counter(
+            job.state in _OCCUPYING
+            for job in self.jobs
+            if not self._is_pipeline(job) and workload in (None, job.submitted.workload)
+        )
+        return JobCounts(states[True], states[False])
 
     # ---- called by on_job.py
 
@@ -98,7 +136,8 @@ class Reconciler:
         if pipeline := self.jobs.get(pipeline_id_of(job_id) or ""):
             self.enqueue(pipeline)
         if job and job.call_id:
-            self._lingering_calls[job.call_id] = asyncio.get_running_loop().time() + _LINGER_S
+            until_s = asyncio.get_running_loop().time() + _LINGER_S
+            self._lingering_calls[job.call_id] = self._executor_of(job), until_s
         if job_id not in self._granted:
             self.queue.drop(job_id)
             self._grant_slots()
@@ -110,10 +149,16 @@ class Reconciler:
         self.leading = True
         try:
             self._lifecycle.listening_since_s = asyncio.get_running_loop().time()
+            await self._load_retried()
             # All running jobs take their slots before a waiting job gets one that only seems to be free.
-            for job in self.jobs:
-                if job.state in _OCCUPYING and not self._is_pipeline(job):
+            workers = [job for job in self.jobs if not self._is_pipeline(job)]
+            for job in workers:
+                if job.state in _OCCUPYING:
                     self.queue.hold(_candidate(job))
+            # And all that wait do so before one is chosen: not the first that is looked at, but the next by the rules.
+            for job in workers:
+                if may_start(job, self._lifecycle.now()):
+                    self.queue.wait(_candidate(job))
             self._resync()
             loops = (self._reconcile_loop() for _ in range(_CONCURRENCY + self.queue.limits.slots))
             await first_of(self._resync_loop(), self._end_lingering_calls_loop(), *loops)
@@ -121,7 +166,15 @@ class Reconciler:
             self.leading = False
             self._work.clear()
             self._granted.clear()
-            self.queue = FairQueue(self.queue.limits)
+            self.queue = FairQueue(self.queue.limits, self._is_held)
+
+    async def _load_retried(self) -> None:
+        """Load the jobs that had ended and were retried: they may be running, and hold slots."""
+        for job_id, tenant in list(self.jobs.unloaded.items()):
+            try:
+                await self._lifecycle.load(job_id, tenant)
+            except SaccadeError as error:
+                log.warning("%s is not loaded yet: %s", job_id, error.message)
 
     async def _resync_loop(self) -> None:
         while True:
@@ -147,23 +200,23 @@ class Reconciler:
         """
         semaphore = asyncio.Semaphore(_CONCURRENCY)
 
-        async def end(call_id: str, until_s: float) -> None:
+        async def end(call_id: str, executor: Executor, until_s: float) -> None:
             async with semaphore:
-                await self._end_lingering_call(call_id, until_s)
+                await self._end_lingering_call(call_id, executor, until_s)
 
         while True:
-            await asyncio.gather(*(end(call_id, until_s) for call_id, until_s in self._lingering_calls.items()))
+            await asyncio.gather(*(end(call_id, *call) for call_id, call in self._lingering_calls.items()))
             await asyncio.sleep(_RESYNC_S)
 
-    async def _end_lingering_call(self, call_id: str, until_s: float) -> None:
+    async def _end_lingering_call(self, call_id: str, executor: Executor, until_s: float) -> None:
         try:
             overdue = asyncio.get_running_loop().time() >= until_s
             # Before a cancel the poll is urgent: a cached answer may be older than the job's end.
-            if (await self._executor.poll(call_id, urgent=overdue)).state is CallState.RUNNING:
+            if (await executor.poll(call_id, urgent=overdue)).state is CallState.RUNNING:
                 if not overdue:
                     return
                 log.warning("worker %s still runs after the end of its job: cancelling it", call_id)
-                await self._executor.cancel(call_id)
+                await executor.cancel(call_id)
             del self._lingering_calls[call_id]
         except Exception:  # the executor does not answer; the next iteration tries again
             log.exception("could not check or cancel worker %s", call_id)
@@ -226,6 +279,9 @@ class Reconciler:
         else:
             self.queue.drop(job.id)
         self._grant_slots()
+
+    def _is_held(self, workload: str) -> bool:
+        return self.holds.applies_to(workload)
 
     def _is_pipeline(self, job: Job) -> bool:
         return job.submitted.workload in self._pipelines

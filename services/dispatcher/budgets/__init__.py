@@ -1,0 +1,1 @@
+"""Budgets of tenants: what is spent and reserved, what may be launched, warnings."""

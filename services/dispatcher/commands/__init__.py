@@ -1,0 +1,1 @@
+"""Operators' commands to the dispatcher (contracts/commands.py)."""

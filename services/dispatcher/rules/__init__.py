@@ -1,0 +1,1 @@
+"""Upload rules: what a tenant wants done with its uploads, submitted as jobs."""

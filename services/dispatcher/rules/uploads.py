@@ -1,0 +1,46 @@
+"""Uploads, read from the event stream when a rule needs them; none is kept in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from contracts.streams import aggregate
+from contracts.upload import Upload, fold_stored
+from kit.bus.event_store import EventStore
+
+_CONCURRENCY: Final = 16
+
+
+class StoredUploads:
+    """Uploads in the stream EVENTS."""
+
+    def __init__(self, store: EventStore) -> None:
+        """Read from ``store``."""
+        self._store = store
+
+    async def load(self, tenant: str, upload_id: str) -> Upload | None:
+        """Return an upload; None when its events are gone.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        upload: Upload | None = None
+        for stored in await self._store.load(aggregate(tenant, "upload", upload_id)):
+            upload = fold_stored(upload, stored.subject, stored.body, stored.sequence)
+        return upload
+
+    async def load_all(self, tenant: str, upload_ids: Sequence[str]) -> list[Upload]:
+        """Return those uploads that there are, in this order.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        free = asyncio.Semaphore(_CONCURRENCY)
+
+        async def load(upload_id: str) -> Upload | None:
+            async with free:
+                return await self.load(tenant, upload_id)
+
+        return [upload for upload in await asyncio.gather(*map(load, upload_ids)) if upload is not None]
