@@ -6,14 +6,17 @@ import asyncio
 import logging
 import sys
 
-from pydantic import ValidationError
+from kit.imports import without_garbage_collection
 
-from kit.auth.api_keys import AuthSettings
-from kit.http.server import CannotServeError, stop_on_signals
-from kit.logs import start_logging
-from kit.settings import NatsSettings, invalid_settings
-from services.notifier.app import run
-from services.notifier.settings import NotifierSettings, WebhookSettings
+with without_garbage_collection():
+    from pydantic import ValidationError
+
+    from kit.auth.api_keys import AuthSettings
+    from kit.http.server import CannotServeError, stop_on_signals
+    from kit.logs import start_logging
+    from kit.settings import NatsSettings, invalid_settings
+    from services.notifier.app import run
+    from services.notifier.settings import NotifierSettings, SandboxNatsSettings, SmtpSettings, WebhookSettings
 
 log = logging.getLogger("notifier")
 
@@ -24,7 +27,15 @@ async def _main() -> int:
     try:
         settings = NotifierSettings()
         start_logging("notifier", settings.log_level)
-        return await run(settings, WebhookSettings(), NatsSettings(), AuthSettings(), stop)
+        return await run(
+            settings,
+            WebhookSettings(),
+            NatsSettings(),
+            AuthSettings(),
+            stop,
+            smtp=SmtpSettings(),
+            sandbox=SandboxNatsSettings(),
+        )
     except (CannotServeError, ValidationError, OSError) as error:
         log.error("the notifier cannot start: %s", _in_one_line(error))  # noqa: TRY400 - the line is for the user
         return 1

@@ -8,104 +8,76 @@ import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI
 from nats.aio.client import Client
 from starlette.types import ASGIApp
 
-from contracts.errors import SaccadeError
+from contracts.commands import ASK_REDELIVERY, NOTIFIER, AskedRedelivery, RedeliveryAccepted
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.events.base import Cursor
 from contracts.http_routes import is_path_of
-from contracts.streams import IDEMPOTENCY, WEBHOOKS
-from kit.auth.api_keys import Authenticator, AuthSettings
+from contracts.streams import EVENTS, IDEMPOTENCY, OPS, WEBHOOKS
+from kit.auth.api_keys import AuthSettings
 from kit.auth.host_guard import HostGuard
 from kit.auth.tickets import Tickets
-from kit.bus.connection import connect, declare, epoch_of
+from kit.bus.audit_log import AuditLog
+from kit.bus.connection import connect, declare
 from kit.bus.event_store import EventStore
 from kit.bus.idempotency import Idempotency
+from kit.bus.lineage import StreamPosition, position_of_stream
+from kit.bus.service_requests import answer_requests
 from kit.bus.tail import EpochChanged, EventTail
+from kit.bus.tenant_erasures import TenantErasures
+from kit.history.archive_access import open_archive
+from kit.history.history import History
 from kit.http.body_limit import BodyLimit
-from kit.http.head_requests import HeadRequests
-from kit.http.health import Health, HealthReport, nats_check
-from kit.http.openapi import openapi_of
+from kit.http.health import Health, nats_check
 from kit.http.passed_connections import PassedConnections
-from kit.http.problems import install_problems
 from kit.http.server import EXIT_RESTART, serve
 from kit.network.address_guard import AddressGuard
-from kit.settings import NatsSettings, OriginSettings
+from kit.settings import ArchiveSettings, NatsSettings, OriginSettings
 from kit.tasks import end
 from services.notifier.callbacks.artifacts import Artifacts
 from services.notifier.callbacks.engine import CallbackEngine
+from services.notifier.http_application import make_app
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.on_event import follow_events, follow_progress
-from services.notifier.settings import SEND_BUFFER_BYTES, NotifierSettings, WebhookSettings, bucket_settings
-from services.notifier.streams import routes as event_routes
-from services.notifier.streams import ticket_routes
+from services.notifier.replays.live_traffic import LiveTraffic
+from services.notifier.replays.replays import Replays
+from services.notifier.replays.target import TargetKinds
+from services.notifier.replays.targets.kinds import open_target_kinds
+from services.notifier.replays.targets.webhook import WebhookTargetKind
+from services.notifier.settings import (
+    SEND_BUFFER_BYTES,
+    NotifierSettings,
+    SandboxNatsSettings,
+    SmtpSettings,
+    WebhookSettings,
+    bucket_settings,
+)
 from services.notifier.streams.hub import Hub
-from services.notifier.streams.replay import Replay
 from services.notifier.streams.routes import StreamService
 from services.notifier.streams.sse_connection import SseHttpProtocol
+from services.notifier.streams.stream_history import StreamHistory
 from services.notifier.streams.subscriber import StreamLimits
-from services.notifier.webhooks.deliveries import routes as delivery_routes
 from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile
 from services.notifier.webhooks.deliveries.delivery_service import DeliveryService
-from services.notifier.webhooks.endpoints import routes as endpoint_routes
 from services.notifier.webhooks.endpoints.endpoint_service import EndpointService
 from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
 from services.notifier.webhooks.endpoints.secret_encryption import SecretEncryption
-from services.notifier.webhooks.sending import routes as example_routes
+from services.notifier.webhooks.sending.attempt_sender import AttemptSender
 from services.notifier.webhooks.sending.example_sender import ExampleSender
 from services.notifier.webhooks.sending.sender import Sender
+from services.notifier.webhooks.sending.smtp_sender import MailServer, SmtpSender
 from services.notifier.webhooks.signing import Signer
 from services.notifier.webhooks.webhook_delivery import WebhookDelivery
 
 T = TypeVar("T")
 
-_TAGS: Final = [
-    {"name": "events", "description": "Server-Sent Events of jobs, sessions and the whole tenant"},
-    {"name": "webhooks", "description": "Events sent to your server, signed and retried"},
-]
-
 log = logging.getLogger(__name__)
-
-
-def make_app(streams: StreamService, health: Health, auth: AuthSettings, tickets: Tickets) -> FastAPI:
-    """Return the HTTP application; until ``add_webhooks`` its routes of webhooks answer WEBHOOKS_NOT_CONFIGURED."""
-    app = FastAPI(title="Saccade events", version="1", docs_url=None, redoc_url=None, openapi_tags=_TAGS)
-    app.add_middleware(HeadRequests)
-    install_problems(app)
-    app.state.streams, app.state.tickets = streams, tickets
-    app.state.authenticator = Authenticator(auth)
-    app.include_router(event_routes.router)
-    app.include_router(ticket_routes.router)
-    app.state.endpoint_service = app.state.delivery_service = app.state.example_sender = None
-
-    # The one origin routes this path to the notifier; its /openapi.json is the gateway's.
-    @app.get("/v1/webhooks/openapi.json", include_in_schema=False)
-    async def get_openapi() -> dict[str, Any]:
-        return app.openapi()
-
-    app.include_router(endpoint_routes.router)
-    app.include_router(example_routes.router)
-    app.include_router(delivery_routes.router)
-
-    @app.get("/health", tags=["service"])
-    async def get_health() -> HealthReport:
-        """Return the health report."""
-        return await health.report()
-
-    text: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
-
-    @app.get("/metrics", tags=["service"], response_class=Response, responses=text)
-    async def get_metrics() -> Response:
-        """Return the metrics for Prometheus."""
-        body, content_type = streams.metrics.expose()
-        return Response(body, media_type=content_type)
-
-    app.openapi = partial(openapi_of, app, authenticated=auth.authenticated)  # type: ignore[method-assign]
-    return app
 
 
 async def run(
@@ -114,6 +86,9 @@ async def run(
     nats: NatsSettings,
     auth: AuthSettings,
     stop: asyncio.Event,
+    *,
+    smtp: SmtpSettings,
+    sandbox: SandboxNatsSettings,
 ) -> int:
     """Run the notifier until ``stop`` is set and return its exit code.
 
@@ -124,42 +99,77 @@ async def run(
         client = await _unless_stopped(stop, stack.enter_async_context(_connection(nats)))
         if client is None or (position := await _unless_stopped(stop, _declare_streams(client, nats.replicas))) is None:
             return 0
-        epoch, head = position
         metrics = NotifierMetrics()
-        hub = Hub(
-            metrics,
-            ring_events=settings.ring_events,
-            ring_bytes=settings.ring_bytes,
-            heartbeat_s=settings.heartbeat_s,
-        )
-        hub.begin(epoch, head)
+        hub = _hub(settings, metrics, position)
         store = EventStore(client)
-        webhooks = await stack.enter_async_context(_webhooks(webhook_settings, auth, store, (epoch, head), metrics))
+        webhooks = await stack.enter_async_context(
+            _webhooks(webhook_settings, auth, store, position, metrics, mail_server=smtp.server)
+        )
         callbacks = await stack.enter_async_context(_callbacks(webhook_settings, auth, store, metrics))
         recent = [webhooks.delivery.recent_events.on_event] if webhooks else []
-        tail = follow_events(store, *recent, callbacks.on_event, hub.on_event)
-        replay = Replay(tail, EventStore(client, "PROGRESS"), hub, metrics)
-        limits = StreamLimits(
-            max_streams=settings.max_streams,
-            backlog_events=settings.backlog_events,
-            backlog_bytes=settings.backlog_bytes,
-            blocked_s=settings.blocked_s,
-            rotate_s=settings.rotate_s,
-        )
-        key = settings.ticket_key.get_secret_value() if settings.ticket_key else None
-        if key is None and auth.authenticated:
-            log.warning("NOTIFIER_TICKET_KEY is not set: tickets are only valid until this process ends")
+        traffic, erasures = LiveTraffic(), TenantErasures(position.last)
+        tail = follow_events(store, *recent, callbacks.on_event, traffic.on_event, erasures.on_event, hub.on_event)
+        stored = History(store, await stack.enter_async_context(open_archive(bucket_settings(), ArchiveSettings())))
+        history = StreamHistory(tail, EventStore(client, "PROGRESS"), hub, metrics, history=stored, rest=traffic.rest)
         health = Health("notifier", nats=nats_check(client))
-        app = make_app(StreamService(hub, replay, metrics, limits), health, auth, Tickets(key))
+        app = make_app(StreamService(hub, history, metrics, _limits(settings)), health, auth, _tickets(settings, auth))
+        idempotency = Idempotency(EventStore(client, IDEMPOTENCY.name))
         if webhooks:
-            webhooks.add_services(app, replay, Idempotency(EventStore(client, IDEMPOTENCY.name)))
+            await webhooks.add_services(app, history, idempotency)
+        target = webhooks.replay_target(metrics, traffic) if webhooks else None
+        kinds = await stack.enter_async_context(open_target_kinds(target, sandbox.connection(nats), client, traffic))
+        replays = _replays(settings, tail, stored, idempotency, kinds, traffic=traffic)
+        replays.add_services(app)
         relayed = [webhooks.delivery.on_progress] if webhooks else []
         await follow_progress(client, *relayed, hub.on_progress, callbacks.on_progress)
         passed = PassedConnections.inherited(OriginSettings().connections_fd, is_path_of("notifier"))
         server = NotifierServer(settings.host, settings.port, auth.authenticated, settings.drain_s, passed)
         return await server.run(
-            HostGuard(BodyLimit(app), auth), hub, tail, webhooks=webhooks, callbacks=callbacks, stop=stop
+            HostGuard(BodyLimit(app), auth),
+            hub,
+            tail,
+            webhooks=webhooks,
+            callbacks=callbacks,
+            replays=replays,
+            erasures=erasures,
+            stop=stop,
         )
+
+
+def _hub(settings: NotifierSettings, metrics: NotifierMetrics, position: StreamPosition) -> Hub:
+    """Return the hub of the streams, which begins after a position."""
+    hub = Hub(
+        metrics, ring_events=settings.ring_events, ring_bytes=settings.ring_bytes, heartbeat_s=settings.heartbeat_s
+    )
+    hub.begin(position.lineage, position.last)
+    return hub
+
+
+def _limits(settings: NotifierSettings) -> StreamLimits:
+    return StreamLimits(
+        max_streams=settings.max_streams,
+        backlog_events=settings.backlog_events,
+        backlog_bytes=settings.backlog_bytes,
+        blocked_s=settings.blocked_s,
+        rotate_s=settings.rotate_s,
+    )
+
+
+def _tickets(settings: NotifierSettings, auth: AuthSettings) -> Tickets:
+    key = settings.ticket_key.get_secret_value() if settings.ticket_key else None
+    if key is None and auth.authenticated:
+        log.warning("NOTIFIER_TICKET_KEY is not set: tickets are only valid until this process ends")
+    return Tickets(key)
+
+
+async def _answer_services(client: Client, deliveries: DeliveryService, endpoints: EndpointStore) -> None:
+    """Send events again that other services ask for; one notifier gets each request."""
+
+    async def redeliver(request: AskedRedelivery) -> RedeliveryAccepted:
+        await endpoints.wait_until_read()
+        return await deliveries.redeliver_for(request)
+
+    await answer_requests(client, {ASK_REDELIVERY: redeliver}, queue=NOTIFIER)
 
 
 @dataclass(frozen=True)
@@ -168,22 +178,30 @@ class WebhookParts:
 
     delivery: WebhookDelivery
     endpoints: EndpointStore
-    sender: Sender
+    sender: AttemptSender
     signer: Signer
     guard: AddressGuard
     https_only: bool
+    mail_server: MailServer | None
 
-    def add_services(self, app: FastAPI, replay: Replay, idempotency: Idempotency) -> None:
-        """Set the services of the webhook routes in the application's state."""
+    def replay_target(self, metrics: NotifierMetrics, traffic: LiveTraffic) -> WebhookTargetKind:
+        """Return the endpoints as targets of replays."""
+        return WebhookTargetKind(self.delivery, self.endpoints, self.sender, metrics, traffic=traffic)
+
+    async def add_services(self, app: FastAPI, history: StreamHistory, idempotency: Idempotency) -> None:
+        """Set the services of the webhook routes in the application's state, and answer other services."""
+        app.state.endpoints = self.endpoints
         app.state.endpoint_service = EndpointService(
             self.endpoints,
             signer=self.signer,
             guard=self.guard,
             https_only=self.https_only,
             idempotency=idempotency,
+            recipients=self.mail_server.recipients if self.mail_server else None,
         )
-        app.state.delivery_service = DeliveryService(self.delivery.projector, self.endpoints, replay)
+        app.state.delivery_service = DeliveryService(self.delivery.projector, self.endpoints, history)
         app.state.example_sender = ExampleSender(self.endpoints, self.delivery.receivers, self.sender)
+        await _answer_services(self.endpoints.store.client, app.state.delivery_service, self.endpoints)
 
 
 @contextlib.asynccontextmanager
@@ -191,16 +209,18 @@ async def _webhooks(
     settings: WebhookSettings,
     auth: AuthSettings,
     store: EventStore,
-    position: tuple[str, int],
+    position: StreamPosition,
     metrics: NotifierMetrics,
+    *,
+    mail_server: MailServer | None,
 ) -> AsyncIterator[WebhookParts | None]:
-    """Open the webhooks of events after ``position``, its epoch and sequence, and close them at the end.
+    """Open the webhooks of events after the last one at ``position``, and close them at the end.
 
-    None without the secret key for encryption and signatures.
+    None without the secret key for encryption and signatures, and of an imported window.
     """
-    epoch, head = position
-    if settings.secret_key is None:
-        log.warning("NOTIFIER_SECRET_KEY is not set: no webhooks are sent")
+    if settings.secret_key is None or auth.read_only:
+        if not auth.read_only:
+            log.warning("NOTIFIER_SECRET_KEY is not set: no webhooks are sent")
         yield None
         return
     secret_key = settings.secret_key.get_secret_value()
@@ -209,10 +229,12 @@ async def _webhooks(
     signer = Signer.from_secret_key(secret_key)
     endpoints = EndpointStore(EventStore(store.client, WEBHOOKS.name), SecretEncryption(secret_key))
     file = _delivery_file(settings.data_dir)
-    async with Sender(guard, https_only=https_only) as sender:
+    async with Sender(guard, https_only=https_only) as http:
+        sender = AttemptSender(http, SmtpSender(mail_server) if mail_server else None)
+        epoch, head = position.lineage.current.id, position.last
         delivery = WebhookDelivery(store, endpoints, file, sender, signer, epoch=epoch, head=head, metrics=metrics)
         try:
-            yield WebhookParts(delivery, endpoints, sender, signer, guard, https_only)
+            yield WebhookParts(delivery, endpoints, sender, signer, guard, https_only, mail_server)
         finally:
             delivery.close()
 
@@ -225,6 +247,35 @@ async def _callbacks(
     guard = AddressGuard.allowing(settings.allowed_networks(auth))
     async with Sender(guard, https_only=settings.https_only(auth)) as sender:
         yield CallbackEngine(store, sender, Artifacts(bucket_settings()), metrics)
+
+
+def _replays(
+    settings: NotifierSettings,
+    tail: EventTail,
+    stored: History,
+    idempotency: Idempotency,
+    kinds: TargetKinds,
+    *,
+    traffic: LiveTraffic,
+) -> Replays:
+    """Return the replays of the stream that ``tail`` follows."""
+
+    def position_of(cursor: Cursor) -> int | None:
+        if not tail.lineage.epochs:
+            raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, "The stream's epochs are not read yet.")
+        return tail.lineage.position_of(cursor)
+
+    audit = AuditLog(EventStore(tail.store.client, OPS.name), "/notifier")
+    return Replays(
+        audit,
+        stored,
+        idempotency,
+        kinds,
+        position_of=position_of,
+        heartbeat_s=settings.heartbeat_s,
+        maximum_readers=settings.max_streams,
+        traffic=traffic,
+    )
 
 
 def _delivery_file(folder: Path | None) -> DeliveryFile:
@@ -255,11 +306,11 @@ class NotifierServer:
         *,
         webhooks: WebhookParts | None,
         callbacks: CallbackEngine,
+        replays: Replays,
+        erasures: TenantErasures,
         stop: asyncio.Event,
     ) -> int:
-        """Run tails, heartbeats, webhooks, callbacks and server until one ends or ``stop`` is set.
-
-        Returns the exit code.
+        """Run all until one ends or ``stop`` is set, and return the exit code.
 
         Raises:
             CannotServeError: the address is in use or not safe.
@@ -267,6 +318,7 @@ class NotifierServer:
         closing = asyncio.Event()
 
         async def drain() -> None:
+            replays.stop()
             draining = [hub.drain(self.drain_s), callbacks.stop(self.drain_s)]
             if webhooks:
                 draining.append(webhooks.delivery.stop(self.drain_s))
@@ -286,12 +338,11 @@ class NotifierServer:
             )
         )
         coroutines: list[Coroutine[Any, Any, None]] = [tail.run(hub.head, hub.epoch), hub.send_heartbeats()]
-        coroutines.append(callbacks.run())
+        coroutines += [callbacks.run(), replays.run(), erasures.run()]
         if webhooks:
             coroutines += [webhooks.endpoints.run(), webhooks.delivery.run()]
         background = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-        stopping = asyncio.ensure_future(stop.wait())
-        tasks: list[asyncio.Future[Any]] = [serving, *background, stopping]
+        tasks: list[asyncio.Future[Any]] = [serving, *background, asyncio.ensure_future(stop.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             ended = [task for task in background if task.done()]
@@ -300,7 +351,7 @@ class NotifierServer:
             for task in ended:
                 task.result()
         except EpochChanged:
-            log.warning("the stream was recreated; restarting")
+            log.warning("the stream was recreated, or a tenant erased; restarting")
             return EXIT_RESTART
         finally:
             await end(*tasks)
@@ -317,12 +368,12 @@ async def _connection(settings: NatsSettings) -> AsyncIterator[Client]:
         await client.close()
 
 
-async def _declare_streams(client: Client, replicas: int) -> tuple[str, int]:
-    """Declare the streams as soon as JetStream answers; return the epoch and last sequence of EVENTS."""
+async def _declare_streams(client: Client, replicas: int) -> StreamPosition:
+    """Declare the streams as soon as JetStream answers; return the epochs and last sequence of EVENTS."""
     while True:
         try:
             await declare(client, replicas)
-            return await epoch_of(client, "EVENTS")
+            return await position_of_stream(client, EVENTS.name)
         except SaccadeError as error:
             log.warning("waiting for the streams: %s", error)
             await asyncio.sleep(0.5)

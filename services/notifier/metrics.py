@@ -45,6 +45,12 @@ class NotifierMetrics:
         self.webhook_attempts = Counter(
             "saccade_webhook_attempts", "Attempts to deliver, by outcome", ["outcome"], registry=self.registry
         )
+        self.replay_attempts = Counter(
+            "saccade_replay_attempts",
+            "Events that replays sent to webhooks, by outcome",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.webhooks_waiting = Gauge("saccade_webhooks_waiting", "Pending deliveries", registry=self.registry)
         self.callback_attempts = Counter(
             "saccade_callback_attempts", "Requests of callbacks, by outcome", ["outcome"], registry=self.registry

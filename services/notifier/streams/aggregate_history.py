@@ -17,6 +17,8 @@ class AggregateHistory:
 
     events: list[StreamEvent]
     state: Job | Session | None
+    #: Some of the events are in the archive only.
+    archived: bool = False
 
     @property
     def ended_at(self) -> int | None:
@@ -26,8 +28,13 @@ class AggregateHistory:
 
     @property
     def complete(self) -> bool:
-        """Whether its first event is still stored."""
-        return self.events[0].type in BEGINS
+        """Whether its first event, and so all of them, are still in the stream."""
+        return not self.archived and self.events[0].type in BEGINS
+
+    @property
+    def begin(self) -> int | None:
+        """Sequence before its first event; None if that is not known."""
+        return self.events[0].sequence - 1 if self.events[0].type in BEGINS else None
 
     @property
     def run_id(self) -> str | None:

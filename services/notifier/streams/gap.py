@@ -30,33 +30,51 @@ class GapDetector:
         self._metrics = metrics
 
     async def resume_position(self, cursor: Cursor, history: AggregateHistory | None) -> int | None:
-        """Return the position after the missed events; None when the client missed none.
+        """Return the position from which the client gets events after a gap; None when it missed none.
+
+        After a restore to an older point that is where the client's history and today's part.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        if cursor.epoch == self._hub.epoch and self._hub.floor <= cursor.sequence <= self._hub.head:
+        position = self._hub.lineage.position_of(cursor)
+        if position is not None and self._hub.floor <= position <= self._hub.head:
             return None
         state = await self._stream_state()
-        if cursor.epoch != self._hub.epoch or cursor.sequence > state["last_seq"]:
+        if position is None:
+            return self._hub.lineage.shared_with(cursor)
+        if position > state["last_seq"]:
             return 0
-        if cursor.sequence + 1 >= state["first_seq"] or (history is not None and history.complete):
+        if position + 1 >= state["first_seq"] or (history is not None and history.complete):
             return None
-        return cursor.sequence
+        return position
 
-    async def frames(self, after: str | None, history: AggregateHistory | None) -> list[bytes]:
+    async def frames(self, after: str | None, history: AggregateHistory | None, position: int = 0) -> list[bytes]:
         """Return the frames of a gap after the cursor ``after`` (None: from the beginning), and the snapshot.
 
+        The events after ``position`` follow.
+
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        state = await self._stream_state()
-        first = str(Cursor(self._hub.epoch, int(state["first_seq"])))
-        self._metrics.gaps.inc()
-        frames = [control_frame("gap", {"after": after, "first_available": first})]
+        first = max(await self.first_in_stream(), position + 1)
+        frames = [self.frame(after, first)]
         if history is not None and history.state is not None:
             frames.append(snapshot_frame(history.state))
         return frames
+
+    def frame(self, after: str | None, first: int) -> bytes:
+        """Return the frame of a gap after which the event ``first`` follows."""
+        self._metrics.gaps.inc()
+        return control_frame("gap", {"after": after, "first_available": str(Cursor(self._hub.epoch, first))})
+
+    async def first_in_stream(self) -> int:
+        """Return the first sequence that the stream still has.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        return int((await self._stream_state())["first_seq"])
 
     async def _stream_state(self) -> dict[str, Any]:
         info = await request(self._events.client, f"STREAM.INFO.{self._events.stream}", {}, _TIMEOUT_S)

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Final
 
 from kit.bus.event_store import StoredEvent
+from kit.bus.lineage import Lineage
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.streams.sse import Selection, StreamEvent
 from services.notifier.streams.subscriber import Subscriber, deliver
@@ -35,14 +36,19 @@ class Hub:
         #: Every open stream, joining or live.
         self.open: set[Subscriber] = set()
         self.stopping = False
-        self.epoch = ""
+        self.lineage = Lineage()
         #: Every stored event after ``floor`` and up to ``head`` is in the ring.
         self.floor = 0
         self.head = 0
 
-    def begin(self, epoch: str, head: int) -> None:
-        """Set the incarnation of the stream and the sequence after which the hub starts."""
-        self.epoch, self.floor, self.head = epoch, head, head
+    @property
+    def epoch(self) -> str:
+        """Epoch of the cursors that are sent."""
+        return self.lineage.current.id
+
+    def begin(self, lineage: Lineage, head: int) -> None:
+        """Set the epochs of the stream and the sequence after which the hub starts."""
+        self.lineage, self.floor, self.head = lineage, head, head
 
     def on_event(self, stored: StoredEvent) -> None:
         """Deliver a stored event, in the order of the stream."""

@@ -22,21 +22,21 @@ from kit.auth.api_keys import Principal
 from kit.auth.principal import ACCEPTS_KEY, ACCEPTS_TICKET
 from kit.http.head_requests import IS_HEAD
 from kit.http.path_ids import JobId, SessionId
+from kit.http.point_in_time import PointText
 from kit.http.problems import problem_responses
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.streams.hub import Hub
-from services.notifier.streams.replay import Replay, StreamStart
 from services.notifier.streams.sse import (
     MAX_TYPES,
     TYPES_PATTERN,
     Selection,
-    Since,
     parse_cursor,
     parse_since,
     parse_types,
     stream_head,
 )
 from services.notifier.streams.sse_connection import TAKE_OVER
+from services.notifier.streams.stream_history import StreamHistory, StreamStart
 from services.notifier.streams.subscriber import StreamClosed, StreamLimits, Subscriber
 from services.notifier.streams.ticket_routes import principal_of
 
@@ -51,7 +51,7 @@ _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Server-sent events."},
     204: {"description": "The job or session has ended and the client has its last event."},
 }
-_SUBJECT_PREFIXES: Final[tuple[Prefix, ...]] = ("job", "ses", "upl", "whk")
+_SUBJECT_PREFIXES: Final[tuple[Prefix, ...]] = ("job", "ses", "upl", "rul", "grp", "whk")
 _SUBJECT_PATTERN: Final = "|".join((JOB_ID_PATTERN, *map(id_pattern, _SUBJECT_PREFIXES)))
 #: Maximum subjects that one stream can be limited to.
 _MAX_SUBJECTS: Final = 50
@@ -91,7 +91,7 @@ class EventStreamResponse(Response):
             return
         streams.on_opened(subscriber)
         try:
-            await streams.replay.join(subscriber, self._start)
+            await streams.history.join(subscriber, self._start)
         except StreamClosed:
             pass
         except SaccadeError as error:  # the bus is unavailable; the client resumes by its cursor
@@ -105,10 +105,10 @@ class EventStreamResponse(Response):
 class StreamService:
     """Opens event streams within the limits."""
 
-    def __init__(self, hub: Hub, replay: Replay, metrics: NotifierMetrics, limits: StreamLimits) -> None:
-        """Serve the streams of ``hub``, with history by ``replay``."""
+    def __init__(self, hub: Hub, history: StreamHistory, metrics: NotifierMetrics, limits: StreamLimits) -> None:
+        """Serve the streams of ``hub``, with ``history``."""
         self.hub = hub
-        self.replay = replay
+        self.history = history
         self.metrics = metrics
         self.limits = limits
 
@@ -136,7 +136,7 @@ class StreamService:
         if self.hub.stopping or len(self.hub.open) >= self.limits.max_streams:
             return RetryLaterResponse()
         try:
-            start = await self.replay.plan(selection, cursor, since_position)
+            start = await self.history.plan(selection, cursor, since_position)
         except SaccadeError as error:
             if error.code is ErrorCode.BUS_UNAVAILABLE:
                 return RetryLaterResponse()
@@ -223,7 +223,7 @@ async def tenant_events(
         list[Annotated[str, Field(json_schema_extra={"pattern": _SUBJECT_PATTERN})]] | None,
         Query(max_length=_MAX_SUBJECTS, description="An id: only its events; repeat it for several."),
     ] = None,
-    since: Annotated[Since | None, Query(description="A cursor, an RFC 3339 time or seconds before now.")] = None,
+    since: Annotated[PointText | None, Query(description="A cursor, an RFC 3339 time or seconds before now.")] = None,
 ) -> Response:
     """Stream all your events, from now or from ``since``, without end."""
     subject_ids = frozenset(subject_id for subject_id in subject or () if subject_id)

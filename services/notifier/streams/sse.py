@@ -6,16 +6,15 @@ import json
 import random
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Annotated, Any, Final
-
-from pydantic import Field
+from datetime import datetime
+from typing import Any, Final
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.base import CURSOR_PATTERN, Cursor
+from contracts.events.base import Cursor
 from contracts.events.job import JobCancelled, JobFailed, JobRetrying, JobSubmitted, JobSucceeded
 from contracts.ids import STAGE_PREFIX
 from kit.bus.event_store import StoredEvent
+from kit.http.point_in_time import parse_point
 from services.notifier.envelope_check import check_envelope
 
 #: A comment line. One newline, not two: some clients treat an empty block as a message.
@@ -31,19 +30,15 @@ _TYPE: Final = r"[a-z]+\.([a-z_]+|\*)"
 MAX_TYPES: Final = 50
 #: Value of the query parameter ``types``, for OpenAPI: names with commas between them, and spaces around each.
 TYPES_PATTERN: Final = rf"^( *({_TYPE})? *,)* *({_TYPE})? *$"
-#: A number of seconds, for OpenAPI and validation: up to 31 years.
-SECONDS_PATTERN: Final = r"^[0-9]{1,9}s?$"
-#: What ``parse_since`` reads.
-Since = Annotated[
-    str,
-    Field(
-        max_length=100,
-        json_schema_extra={
-            "anyOf": [{"pattern": SECONDS_PATTERN}, {"pattern": CURSOR_PATTERN}, {"format": "date-time"}]
-        },
-    ),
-]
-_NOUNS: Final = {"job": "job", "stg": "job", "ses": "session", "upl": "upload", "whk": "webhook"}
+_NOUNS: Final = {
+    "job": "job",
+    "stg": "job",
+    "ses": "session",
+    "upl": "upload",
+    "rul": "rule",
+    "grp": "group",
+    "whk": "webhook",
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -140,7 +135,7 @@ class Selection:
 
     @property
     def noun(self) -> str:
-        """Noun of the subject: job, session, upload, webhook; ``*`` for all."""
+        """Noun of the subject: job, session, upload, rule, group, webhook; ``*`` for all, and for a budget."""
         return _NOUNS.get((self.subject_id or "")[:3], "*")
 
     @property
@@ -179,21 +174,7 @@ def parse_since(text: str, now: datetime) -> Cursor | datetime:
     Raises:
         SaccadeError: INVALID_PARAMETER.
     """
-    sent, text = text, text.strip()
-    if re.fullmatch(SECONDS_PATTERN, text):
-        return datetime.fromtimestamp(now.timestamp() - int(text.removesuffix("s")), UTC)
-    try:
-        return Cursor.parse(sent)
-    except ValueError:
-        pass
-    try:
-        # A plus sign that was not escaped in the query arrives as a space.
-        moment = datetime.fromisoformat(re.sub(r" (\d\d:\d\d)$", r"+\1", text))
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        message = f"since: {text[:80]!r} is not a cursor, a time or a number of seconds."
-        hint = "Write since=2026-01-31T12:00:00Z, since=3600 for the last hour, or a cursor."
-        raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint=hint) from error
+    return parse_point("since", text, now)
 
 
 def parse_cursor(*values: str | None) -> Cursor | None:

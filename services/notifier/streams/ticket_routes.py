@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import KIB
-from kit.auth.api_keys import Authenticator, Principal
+from kit.auth.api_keys import Authenticator, Principal, ScopeName
 from kit.auth.principal import ACCEPTS_KEY
 from kit.auth.tickets import RESOURCE_PATTERN, Tickets
 from kit.http.problems import problem_responses
@@ -42,7 +42,16 @@ class TicketObject(BaseModel):
 
 
 async def principal_of(request: Request) -> Principal:
-    """Authenticate a request for a stream: by API key, or by the ticket in ``?ticket=``.
+    """Authenticate a request for a stream of events.
+
+    Raises:
+        SaccadeError: UNAUTHENTICATED, FORBIDDEN.
+    """
+    return stream_principal_of(request, "read")
+
+
+def stream_principal_of(request: Request, *scopes: ScopeName) -> Principal:
+    """Authenticate a request for a stream by API key, or by the ticket in ``?ticket=``, with one of some scopes.
 
     Raises:
         SaccadeError: UNAUTHENTICATED, FORBIDDEN.
@@ -50,10 +59,10 @@ async def principal_of(request: Request) -> Principal:
     authenticator: Authenticator = request.app.state.authenticator
     text = request.query_params.get("ticket")
     if not text or not authenticator.authenticated or "authorization" in request.headers:
-        return authenticator.authenticate(request.headers, "read")
+        return authenticator.authenticate(request.headers, *scopes)
     tickets: Tickets = request.app.state.tickets
     principal = tickets.admit(authenticator, text, request.url.path, datetime.now(UTC))
-    principal.require("read")
+    principal.require(*scopes)
     return principal
 
 

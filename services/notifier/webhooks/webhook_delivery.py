@@ -14,10 +14,10 @@ from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile
 from services.notifier.webhooks.deliveries.delivery_projector import DeliveryProjector
 from services.notifier.webhooks.deliveries.recent_events import RecentEvents
 from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
+from services.notifier.webhooks.sending.attempt_sender import AttemptSender
 from services.notifier.webhooks.sending.endpoint_disabler import EndpointDisabler
 from services.notifier.webhooks.sending.engine import SendingEngine
 from services.notifier.webhooks.sending.receiver import WebhookReceivers
-from services.notifier.webhooks.sending.sender import Sender
 from services.notifier.webhooks.signing import Signer
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class WebhookDelivery:
         events: EventStore,
         endpoints: EndpointStore,
         file: DeliveryFile,
-        sender: Sender,
+        sender: AttemptSender,
         signer: Signer,
         *,
         epoch: str,
@@ -47,7 +47,9 @@ class WebhookDelivery:
         self.file = file
         self.recent_events = RecentEvents(events, head)
         self.projector = DeliveryProjector(file, events, endpoints, self.recent_events, now)
-        self.receivers = WebhookReceivers(self.projector.receivers, endpoints, signer, epoch, now)
+        self.receivers = WebhookReceivers(
+            self.projector.receivers, endpoints, signer, events=events, epoch=epoch, now=now
+        )
         self.engine = SendingEngine(
             events.client,
             self.projector,

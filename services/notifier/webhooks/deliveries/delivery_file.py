@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from contracts.events.base import Cursor
 from kit.projection_file import ProjectionFile
 
 #: Increased with every change of the tables or of what is stored in them: an older file is deleted.
@@ -94,6 +95,23 @@ class DeliveryFile(ProjectionFile):
         self.events_epoch, self.records_epoch = events_epoch, records_epoch
         self.planned = self.recorded = 0
 
+    def rewind(self, events: Cursor, records: Cursor, fork: int | None) -> None:
+        """Go on from positions in streams that were restored: what was about events after ``fork`` is removed.
+
+        Attempts whose records are lost were made all the same: they are kept, as older than all records to come.
+        """
+        if fork is not None:
+            for table in ("deliveries", "attempts", "job_urls"):
+                self.write(f"DELETE FROM {table} WHERE sequence > ?", (fork,))  # noqa: S608 - names from the line above
+            self.write("UPDATE planned_endpoints SET since = min(since, ?)", (fork,))
+        if records.sequence < self.recorded:
+            lost = (records.sequence, records.sequence)
+            self.write("UPDATE deliveries SET last_record = min(last_record, ?), asked = min(asked, ?)", lost)
+            self.write("UPDATE attempts SET record = min(record, ?)", lost[:1])
+            self.write("DELETE FROM redeliveries WHERE record > ?", lost[:1])
+        self.events_epoch, self.records_epoch = events.epoch, records.epoch
+        self.advance(planned=events.sequence, recorded=records.sequence)
+
     def advance(self, *, planned: int | None = None, recorded: int | None = None) -> None:
         """Set the position in EVENTS or in DELIVERIES; stored with the next commit."""
         self.planned = self.planned if planned is None else planned
@@ -106,7 +124,7 @@ class DeliveryFile(ProjectionFile):
         Raises:
             sqlite3.OperationalError: the disk does not accept it; the file must be opened again.
         """
-        if not self.dirty:
+        if not self.dirty or self.held():
             return
         position = (self.events_epoch, self.planned, self.records_epoch, self.recorded)
         self.write("UPDATE position SET events_epoch = ?, planned = ?, records_epoch = ?, recorded = ?", position)

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any, Final
+from datetime import datetime
+from typing import Final
 
 from pydantic import ValidationError
 
+from contracts.audit import SYSTEM
 from contracts.errors import SaccadeError
-from contracts.events.base import DURABLE, decode, decode_at, subject_of
+from contracts.events.base import DURABLE, Envelope, decode, decode_at, subject_of
 from contracts.events.delivery import WebhookDelivered, WebhookFailed, WebhookRedeliveryRequested
+from contracts.events.erasure import ErasureCompleted
 from contracts.events.job import JobSubmitted
 from contracts.streams import DELIVERIES, EVENTS, LIVE_DELIVERIES
-from kit.bus.connection import epoch_of, request
+from kit.bus.dead_letter_writer import DeadLetterWriter
 from kit.bus.event_store import EventStore, StoredEvent
-from kit.bus.tail import EventTail
+from kit.bus.lineage import StreamPosition
+from kit.bus.tail import EpochChanged, EventTail
 from kit.tasks import first_of
 from services.notifier.webhooks.deliveries.delivery import (
     DeliveryAttempt,
@@ -33,10 +36,15 @@ from services.notifier.webhooks.deliveries.delivery import (
 )
 from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile
 from services.notifier.webhooks.deliveries.delivery_tables import DeliveryTables
+from services.notifier.webhooks.deliveries.erased_deliveries import erase_deliveries
+from services.notifier.webhooks.deliveries.event_lineage import EventLineage
+from services.notifier.webhooks.deliveries.event_ranges import EventRanges
+from services.notifier.webhooks.deliveries.file_upkeep import keep_up, stream_state
 from services.notifier.webhooks.deliveries.planned_position import PlannedPosition
 from services.notifier.webhooks.deliveries.planner import EventSubject, lane_of_url, may_name_url, plan_deliveries
-from services.notifier.webhooks.deliveries.receiver_tables import PAUSE, ReceiverTables
+from services.notifier.webhooks.deliveries.receiver_tables import ReceiverTables
 from services.notifier.webhooks.deliveries.recent_events import RecentEvents
+from services.notifier.webhooks.deliveries.resume import resume
 from services.notifier.webhooks.deliveries.retry_schedule import is_gone
 from services.notifier.webhooks.endpoints.endpoint import Endpoint
 from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
@@ -46,8 +54,6 @@ log = logging.getLogger(__name__)
 #: Passes a delivery that became pending to the send queue.
 Enqueue = Callable[[TrackedDelivery], None]
 
-_COMMIT_S: Final = 0.25
-_PRUNE_S: Final = 10.0
 #: Deliveries that are planned before other tasks run.
 _BATCH_DELIVERIES: Final = 50
 _RETRY_S: Final = 0.5
@@ -73,22 +79,28 @@ class DeliveryProjector:
         self.tail = self._new_tail()
         self._enqueue: Enqueue = lambda _: None
         self._events = events
+        self._ranges = EventRanges(events)
+        # Under the name of the tail of this process, which refuses the same events: one dead letter comes of both.
+        self._dead_letters = DeadLetterWriter(events, "notifier")
+        file.hold_while(lambda: self._dead_letters.unsettled)
         self._endpoints = endpoints
         self._recent_events = recent_events
         self._position = PlannedPosition(events.client)
         self._now = now
         #: Set when the endpoints are known and the projection belongs to the current streams.
         self._started = asyncio.Event()
+        self._observers: list[Callable[[str, datetime], None]] = []
         self._record_waiters: dict[int, asyncio.Future[None]] = {}
         self._to_backfill: dict[str, Endpoint] = {}
-        #: Endpoints of an earlier incarnation of the stream: they get all events of this one.
-        self._stale: set[str] = set()
+        self.event_lineage = EventLineage()
+        #: Set when another process has written of an epoch that this one does not know yet.
+        self._is_behind = asyncio.Event()
 
     async def run(self, enqueue: Enqueue) -> None:
         """Keep the projection current, and pass each delivery that becomes pending to ``enqueue``.
 
         Raises:
-            EpochChanged: a stream was recreated.
+            EpochChanged: a stream was created anew, restored or set back.
             sqlite3.Error: the disk does not accept a write.
         """
         self._enqueue = enqueue
@@ -103,7 +115,15 @@ class DeliveryProjector:
         self._started.set()
         self.tail = self._new_tail()
         records = self.tail.run(self.file.recorded, self.file.records_epoch)
-        await first_of(records, self._plan_events(), self._commit_and_prune())
+        try:
+            await first_of(
+                records,
+                self._plan_events(),
+                keep_up(self.file, self._events.client, self._now),
+                self._leave_when_behind(),
+            )
+        finally:
+            await self._dead_letters.stop()
 
     async def wait_until_current(self) -> None:
         """Wait until everything that is stored by now is planned and projected.
@@ -112,7 +132,8 @@ class DeliveryProjector:
             SaccadeError: BUS_UNAVAILABLE.
         """
         await self._started.wait()
-        events, records = await self._stream_state(EVENTS.name), await self._stream_state(DELIVERIES.name)
+        client = self._events.client
+        events, records = await stream_state(client, EVENTS.name), await stream_state(client, DELIVERIES.name)
         while True:
             projected = not records["messages"] or self.file.recorded >= records["last_seq"]
             if projected and self.file.planned >= events["last_seq"] and self.receivers.next_redelivery() is None:
@@ -132,11 +153,27 @@ class DeliveryProjector:
         """
         receiver = replace(endpoint, since_sequence=0)
         return sum(
-            [len(self._planned_for(receiver, stored)) async for stored in self._history(endpoint.tenant, after, until)]
+            [
+                len(self._planned_for(receiver, stored))
+                async for stored in self._ranges.of_tenant(endpoint.tenant, after, until)
+            ]
         )
+
+    def on_attempt(self, observer: Callable[[str, datetime], None]) -> None:
+        """Call ``observer`` with endpoint and time of each attempt that any notifier records, replays' excepted."""
+        self._observers.append(observer)
+
+    def is_live_waiting(self, endpoint: Endpoint) -> bool:
+        """Return whether deliveries to an endpoint are due or under way, whichever notifier sends them."""
+        find = self.deliveries.heads if endpoint.ordered else self.deliveries.due
+        first = find(endpoint.id, 1)
+        return bool(first) and first[0].due <= self._now()
 
     def on_endpoint(self, endpoint: Endpoint) -> None:
         """Plan for an endpoint that was created or changed; cancel what is pending for one that is not active."""
+        if self.event_lineage.endpoint_is_ahead(endpoint):
+            self._is_behind.set()
+            return
         self._to_backfill[endpoint.id] = endpoint
         if self._endpoints.active(endpoint.tenant, endpoint.id) is None:
             self.deliveries.cancel(endpoint.id)
@@ -149,29 +186,24 @@ class DeliveryProjector:
 
     async def _start(self) -> None:
         await self._endpoints.caught_up.wait()
-        epoch, last = await epoch_of(self._events.client, EVENTS.name)
-        records_epoch, last_record = await epoch_of(self._events.client, DELIVERIES.name)
-        file = self.file
-        self._stale = {endpoint.id for endpoint in self._endpoints.all() if endpoint.since_sequence > last}
-        same = (file.events_epoch, file.records_epoch) == (epoch, records_epoch)
-        if not same or file.planned > last or file.recorded > last_record:
-            file.reset(epoch, records_epoch)
-            await self._rebuild(epoch, last)
+        self.event_lineage, events = await resume(self.file, self._events.client, self._endpoints)
+        if not self.file.planned:
+            await self._rebuild(events)
         for tenant, endpoint_id in self.deliveries.receivers_with_pending():
             if self._endpoints.find(endpoint_id) is not None and self._endpoints.active(tenant, endpoint_id) is None:
                 self.deliveries.cancel(endpoint_id)
         self._to_backfill = {endpoint.id: endpoint for endpoint in self._endpoints.all()}
 
-    async def _rebuild(self, epoch: str, last: int) -> None:
+    async def _rebuild(self, events: StreamPosition) -> None:
         """Start an empty projection at the stored position: every event before it is planned and in DELIVERIES."""
-        position = await self._position.load(epoch, last)
+        position = await self._position.load(events.lineage, events.last)
         async for submission in self._events.history(0, subject_of(DURABLE, "*", "job", "*", "submitted")):
             if submission.sequence > position:
                 break
             self._store_job_url(submission, EventSubject.of(submission.subject))
         if position:
             for endpoint in self._endpoints.all():
-                self.receivers.store_planned_since(endpoint.id, self._since(endpoint))
+                self.receivers.store_planned_since(endpoint.id, self.event_lineage.since(endpoint))
         self.file.advance(planned=position)
 
     # -- events
@@ -210,13 +242,17 @@ class DeliveryProjector:
         subject = EventSubject.of(stored.subject)
         if subject is None:
             return 0
+        if subject.type == ErasureCompleted.type and subject.tenant == SYSTEM:
+            erase_deliveries(self.file, stored)
+            return 0
         try:
             self._store_job_url(stored, subject)
             of_job = subject.noun == "job"
             job_url = self.receivers.active_job_url(subject.subject_id, subject.tenant) if of_job else None
             deliveries = plan_deliveries(stored, subject, self._endpoints_of(subject.tenant), job_url)
-        except ValueError as error:  # the hub's tail keeps it as a dead letter
+        except ValueError as error:
             log.warning("event %d is not delivered by webhook: %s", stored.sequence, error)
+            self._dead_letters.add(stored, error, self.event_lineage.epoch)
             return 0
         for planned in deliveries:
             self._add_pending(planned)
@@ -234,26 +270,26 @@ class DeliveryProjector:
             self._enqueue(delivery)
 
     def _endpoints_of(self, tenant: str) -> list[Endpoint]:
-        endpoints = self._endpoints.of_tenant(tenant)
-        if not self._stale:
-            return endpoints
-        return [replace(endpoint, since_sequence=self._since(endpoint)) for endpoint in endpoints]
+        return [self._as_of_today(endpoint) for endpoint in self._endpoints.of_tenant(tenant)]
 
-    def _since(self, endpoint: Endpoint) -> int:
-        return 0 if endpoint.id in self._stale else endpoint.since_sequence
+    def _as_of_today(self, endpoint: Endpoint) -> Endpoint:
+        """Return an endpoint with the position in today's stream after which it gets events."""
+        since = self.event_lineage.since(endpoint)
+        return endpoint if since == endpoint.since_sequence else replace(endpoint, since_sequence=since)
 
     # -- endpoints
 
     async def _backfill(self, endpoint: Endpoint) -> None:
         """Plan the events stored after an endpoint was created and before this process knew of it."""
-        since, done = self._since(endpoint), self.receivers.planned_since(endpoint.id)
+        receiver = self._as_of_today(endpoint)
+        since, done = receiver.since_sequence, self.receivers.planned_since(endpoint.id)
         until = self.file.planned
         if endpoint.deleted:
             self.receivers.remove_endpoint(endpoint.id)
         elif endpoint.enabled and since != done:
             if since < until:
-                async for stored in self._history(endpoint.tenant, since, until):
-                    for planned in self._planned_for(endpoint, stored):
+                async for stored in self._ranges.of_tenant(endpoint.tenant, since, until):
+                    for planned in self._planned_for(receiver, stored):
                         self._add_pending(planned)
             self.receivers.store_planned_since(endpoint.id, since)
         if self._to_backfill.get(endpoint.id) is endpoint:
@@ -268,12 +304,6 @@ class DeliveryProjector:
         except ValueError:
             return []
 
-    async def _history(self, tenant: str, after: int, until: int) -> AsyncIterator[StoredEvent]:
-        async for stored in self._events.history(after, f"saccade.evt.{tenant}.>"):
-            if stored.sequence > until:
-                return
-            yield stored
-
     # -- redeliveries
 
     async def _plan_redelivery(self, record: int, body: bytes) -> None:
@@ -284,42 +314,54 @@ class DeliveryProjector:
         if endpoint is not None:
             every_type = requested.sequences is not None
             receiver = replace(endpoint, since_sequence=0, types=() if every_type else endpoint.types)
-            async for stored in self._requested_events(requested, envelope.tenant):
+            async for stored in self._ranges.requested(
+                requested, envelope.tenant, self.event_lineage, self.file.planned
+            ):
                 for planned in self._planned_for(receiver, stored):
                     if delivery := self.deliveries.redeliver(planned, record, envelope.time):
                         self._enqueue(delivery)
         self.receivers.remove_redelivery(record)
 
-    async def _requested_events(
-        self, requested: WebhookRedeliveryRequested, tenant: str
-    ) -> AsyncIterator[StoredEvent]:  # fmt: skip
-        if requested.sequences is None:
-            after = requested.since_sequence or 0
-            async for stored in self._history(tenant, after, requested.until_sequence or self.file.planned):
-                yield stored
-            return
-        for sequence in requested.sequences:
-            found, _ = await self._events.batch(sequence - 1, size=1)
-            if found and found[0].sequence == sequence:
-                yield found[0]
-
     # -- records of attempts
 
+    async def _leave_when_behind(self) -> None:
+        """Wait until another process has written of an epoch that began after this one has started.
+
+        Raises:
+            EpochChanged: always.
+        """
+        await self._is_behind.wait()
+        raise EpochChanged(EVENTS.name)
+
     def _on_record(self, stored: StoredEvent) -> None:
+        if self._is_behind.is_set():
+            return
         try:
             envelope = decode_at(stored.subject, stored.body)
             data = envelope.parsed()
         except (KeyError, ValueError, ValidationError) as error:
             log.warning("record %d is skipped: %s", stored.sequence, error)
         else:
-            if isinstance(data, WebhookRedeliveryRequested):
-                self.receivers.add_redelivery(stored.sequence, stored.body)
-                self._recent_events.changed.set()
-            elif isinstance(data, WebhookDelivered | WebhookFailed):
-                self._apply_attempt(data, envelope.tenant, envelope.time, stored.sequence)
+            if isinstance(data, WebhookRedeliveryRequested | WebhookDelivered | WebhookFailed):
+                if self.event_lineage.is_ahead(data.epoch, stored.sequence):
+                    self._is_behind.set()
+                    return
+                self._apply_record(data, envelope, stored)
         self.file.advance(recorded=stored.sequence)
         if (waiter := self._record_waiters.pop(stored.sequence, None)) and not waiter.done():
             waiter.set_result(None)
+
+    def _apply_record(
+        self,
+        data: WebhookRedeliveryRequested | WebhookDelivered | WebhookFailed,
+        envelope: Envelope,
+        stored: StoredEvent,
+    ) -> None:
+        if isinstance(data, WebhookRedeliveryRequested):
+            self.receivers.add_redelivery(stored.sequence, stored.body)
+            self._recent_events.changed.set()
+        elif self.event_lineage.has(data.epoch, data.sequence):  # else its event is lost
+            self._apply_attempt(data, envelope.tenant, envelope.time, stored.sequence)
 
     def _apply_attempt(self, data: WebhookDelivered | WebhookFailed, tenant: str, at: datetime, record: int) -> None:
         endpoint_id, of_job = data.endpoint_id, not data.endpoint_id.startswith("whk_")
@@ -339,39 +381,19 @@ class DeliveryProjector:
             data.url_origin,
         )
         state = DeliveryState.DELIVERED
+        gone = failed is not None and is_gone(failed.status, failed.error)
         if failed:
             state = DeliveryState.PENDING if next_attempt_at else DeliveryState.FAILED
             known = self._endpoints.find(endpoint_id) is not None
             if next_attempt_at and known and self._endpoints.active(tenant, endpoint_id) is None:
                 state = DeliveryState.CANCELLED
-            self.receivers.record_failure(endpoint_id, tenant, at, data.status, gone=is_gone(data.status))
+            self.receivers.record_failure(endpoint_id, tenant, at, data.status, gone=gone)
         else:
             self.receivers.record_success(endpoint_id)
         self.deliveries.record_attempt(
             PlannedDelivery(endpoint_id, data.sequence, tenant, lane, *event), attempt, state
         )  # fmt: skip
-        if of_job and is_gone(data.status):
+        if of_job and gone:
             self.deliveries.cancel(endpoint_id)
-
-    # -- the file
-
-    async def _commit_and_prune(self) -> None:
-        """Commit a few times a second, and regularly remove what is past retention."""
-        loop = asyncio.get_running_loop()
-        prune_at = loop.time()
-        while True:
-            await asyncio.sleep(_COMMIT_S)
-            self.file.commit()
-            if loop.time() >= prune_at:
-                prune_at = loop.time() + _PRUNE_S
-                try:
-                    events = await self._stream_state(EVENTS.name)
-                    records = await self._stream_state(DELIVERIES.name)
-                except SaccadeError:
-                    continue  # pruned next time
-                self.deliveries.prune(events["first_seq"], records["first_seq"])
-                self.receivers.prune(events["first_seq"], self._now() - 2 * PAUSE - timedelta(days=30))
-
-    async def _stream_state(self, stream: str) -> dict[str, Any]:
-        info = await request(self._events.client, f"STREAM.INFO.{stream}", {})
-        return dict(info.get("state", {"first_seq": 0, "last_seq": 0, "messages": 0}))
+        for observer in self._observers:
+            observer(endpoint_id, at)

@@ -6,15 +6,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from contracts.commands import AskedRedelivery, RedeliveryAccepted
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor, encode
 from contracts.events.delivery import WebhookRedeliveryRequested
 from contracts.streams import EVENTS
 from kit.bus.connection import epoch_of
-from services.notifier.streams.replay import Replay
+from kit.bus.lineage import Lineage
 from services.notifier.streams.sse import Selection
+from services.notifier.streams.stream_history import StreamHistory
 from services.notifier.webhooks.deliveries.delivery import DeliveryAttempt, DeliveryState, TrackedDelivery
 from services.notifier.webhooks.deliveries.delivery_projector import DeliveryProjector
+from services.notifier.webhooks.deliveries.replayed_deliveries import ReplayedDeliveries, ReplayedDelivery
 from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
 
 _JOB: Final = "job_"
@@ -27,19 +30,23 @@ class DeliveryService:
         self,
         projector: DeliveryProjector,
         endpoints: EndpointStore,
-        replay: Replay,
+        history: StreamHistory,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Answer from the projection; ``replay`` finds the events since a time."""
+        """Answer from the projection; ``history`` finds the events since a time."""
         self._projector = projector
         self._endpoints = endpoints
-        self._replay = replay
+        self._history = history
         self._now = now
 
     @property
     def epoch(self) -> str:
-        """Incarnation of EVENTS that the deliveries belong to."""
+        """Epoch of EVENTS that the deliveries belong to."""
         return self._projector.file.events_epoch
+
+    @property
+    def _lineage(self) -> Lineage:
+        return self._projector.event_lineage.lineage
 
     def list_deliveries(
         self, tenant: str, receiver_id: str, state: DeliveryState | None, limit: int, before: Cursor | None
@@ -50,11 +57,35 @@ class DeliveryService:
             SaccadeError: WEBHOOK_NOT_FOUND, CURSOR_INVALID.
         """
         self._check_receiver(tenant, receiver_id)
-        if before is not None and before.epoch != self.epoch:
+        sequence = self._lineage.position_of(before) if before is not None else None
+        if before is not None and sequence is None:
             raise SaccadeError(ErrorCode.CURSOR_INVALID)
-        sequence = before.sequence if before else None
         found, following = self._projector.deliveries.list(receiver_id, state, limit, sequence)
         return found, None if following is None else Cursor(self.epoch, following)
+
+    async def list_replayed(
+        self,
+        tenant: str,
+        endpoint_id: str,
+        replay_id: str,
+        *,
+        state: DeliveryState | None,
+        limit: int,
+        after: Cursor | None,
+    ) -> tuple[list[ReplayedDelivery], Cursor | None]:
+        """Return what a replay has sent to an endpoint, in its order, and the next cursor; not part of other lists.
+
+        Raises:
+            SaccadeError: WEBHOOK_NOT_FOUND, CURSOR_INVALID, BUS_UNAVAILABLE.
+        """
+        self._endpoints.require(tenant, endpoint_id)
+        epoch = self._projector.file.records_epoch
+        if after is not None and after.epoch != epoch:
+            raise SaccadeError(ErrorCode.CURSOR_INVALID)
+        read = ReplayedDeliveries(self._projector.records)
+        position = after.sequence if after else 0
+        found, following = await read.page(tenant, endpoint_id, replay_id, state=state, limit=limit, after=position)
+        return found, None if following is None else Cursor(epoch, following)
 
     def attempts(self, tenant: str, receiver_id: str, delivery: Cursor) -> tuple[DeliveryAttempt, ...]:
         """Return the attempts of a delivery, in order.
@@ -63,8 +94,7 @@ class DeliveryService:
             SaccadeError: WEBHOOK_NOT_FOUND, DELIVERY_NOT_FOUND.
         """
         self._check_receiver(tenant, receiver_id)
-        self._check_delivery(receiver_id, delivery)
-        return self._projector.deliveries.attempts(receiver_id, delivery.sequence)
+        return self._projector.deliveries.attempts(receiver_id, self._sequence_of(receiver_id, delivery))
 
     async def redeliver(self, tenant: str, endpoint_id: str, what: Cursor | datetime, *, all_since: bool) -> int:
         """Request that one event be sent again, or all subscribed events after a cursor or since a time.
@@ -79,31 +109,47 @@ class DeliveryService:
             raise SaccadeError(ErrorCode.WEBHOOK_DISABLED)
         fields: dict[str, Any]
         if isinstance(what, datetime):
-            fields = {"since_sequence": await self._replay.sequence_before(what, Selection(tenant, None))}
+            fields = {"since_sequence": await self._history.sequence_before(what, Selection(tenant, None))}
         elif not all_since:
-            self._check_delivery(endpoint_id, what)
-            fields = {"sequences": [what.sequence]}
-        elif what.epoch != self.epoch:
-            raise SaccadeError(ErrorCode.CURSOR_INVALID, "The cursor belongs to a stream that no longer exists.")
+            fields = {"sequences": [self._sequence_of(endpoint_id, what)]}
+        elif (position := self._lineage.position_of(what)) is None:
+            message = "What the cursor stands after is no longer stored."
+            raise SaccadeError(ErrorCode.CURSOR_INVALID, message)
         else:
-            fields = {"since_sequence": what.sequence}
+            fields = {"since_sequence": position}
         count = 1
         if "sequences" not in fields:
-            created = await self._replay.sequence_before(endpoint.created_at, Selection(tenant, None))
+            created = await self._history.sequence_before(endpoint.created_at, Selection(tenant, None))
             fields["since_sequence"] = max(fields["since_sequence"], created)
             fields["until_sequence"] = (await epoch_of(self._endpoints.store.client, EVENTS.name))[1]
             count = await self._projector.count_subscribed(endpoint, fields["since_sequence"], fields["until_sequence"])
-        requested = WebhookRedeliveryRequested(endpoint_id=endpoint_id, **fields)
+        requested = WebhookRedeliveryRequested(endpoint_id=endpoint_id, epoch=self.epoch, **fields)
         await self._projector.records.publish(
             encode(requested, tenant=tenant, subject_id=endpoint_id, source="/notifier", time=self._now())
         )
         return count
 
+    async def redeliver_for(self, request: AskedRedelivery) -> RedeliveryAccepted:
+        """Send an event again at the request of an operator, who is recorded by the service that asks.
+
+        Raises:
+            SaccadeError: as ``redeliver``.
+        """
+        delivery = Cursor(self.epoch, request.sequence)
+        await self.redeliver(request.tenant, request.endpoint_id, delivery, all_since=False)
+        return RedeliveryAccepted(endpoint_id=request.endpoint_id, sequence=request.sequence)
+
     def _check_receiver(self, tenant: str, receiver_id: str) -> None:
         if not (receiver_id.startswith(_JOB) and self._projector.receivers.job_url(receiver_id, tenant)):
             self._endpoints.require(tenant, receiver_id)
 
-    def _check_delivery(self, receiver_id: str, delivery: Cursor) -> None:
-        known = delivery.epoch == self.epoch and self._projector.deliveries.delivery(receiver_id, delivery.sequence)
-        if not known:
+    def _sequence_of(self, receiver_id: str, delivery: Cursor) -> int:
+        """Return the sequence of a delivery's event.
+
+        Raises:
+            SaccadeError: DELIVERY_NOT_FOUND.
+        """
+        sequence = self._lineage.position_of(delivery)
+        if sequence is None or not self._projector.deliveries.delivery(receiver_id, sequence):
             raise SaccadeError(ErrorCode.DELIVERY_NOT_FOUND)
+        return sequence

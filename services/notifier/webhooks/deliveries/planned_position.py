@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from nats.aio.client import Client
 
-from contracts.events.base import Message
+from contracts.events.base import Cursor, Message
 from contracts.ids import new_id
 from contracts.streams import WEBHOOKS
 from kit.bus.event_store import EventStore
+from kit.bus.lineage import Lineage
 
 _SUBJECT: Final = "saccade.whk.engine.position"
 
@@ -22,15 +23,16 @@ class PlannedPosition:
         """Use a connection to NATS."""
         self._store = EventStore(client, WEBHOOKS.name)
 
-    async def load(self, epoch: str, last: int) -> int:
-        """Return the position in the incarnation ``epoch`` of EVENTS, at most ``last``; 0 when there is none.
+    async def load(self, lineage: Lineage, last: int) -> int:
+        """Return the position in EVENTS as it is today, at most ``last``; 0 when there is none.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
         stored = await self._store.load(_SUBJECT)
         fields: dict[str, Any] = json.loads(stored[0].body) if stored else {}
-        return min(int(fields.get("sequence", 0)), last) if fields.get("epoch") == epoch else 0
+        saved = Cursor(str(fields.get("epoch", "")), int(fields.get("sequence", 0)))
+        return min(lineage.shared_with(saved), last)
 
     async def save(self, epoch: str, sequence: int) -> None:
         """Store the position.

@@ -12,6 +12,7 @@ from contracts.events.job import JobProgressed, JobSubmitted
 from contracts.ids import STAGE_PREFIX
 from kit.bus.event_store import StoredEvent
 from services.notifier.webhooks.deliveries.delivery import PlannedDelivery
+from services.notifier.webhooks.endpoints.email_addresses import SCHEME
 from services.notifier.webhooks.endpoints.endpoint import Endpoint
 
 _ABOUT_ENDPOINTS: Final = "webhook."
@@ -45,7 +46,10 @@ class EventSubject:
 
 
 def origin_of(url: str) -> str:
-    """Return a URL's origin without its path, which may hold a secret: ``https://host:443``."""
+    """Return a URL's origin without its path, which may hold a secret: ``https://host:443``, ``mailto:example.com``."""
+    if url.startswith(SCHEME):
+        domains = {address.rpartition("@")[2].lower() for address in url.removeprefix(SCHEME).split(",")}
+        return SCHEME + ",".join(sorted(domains))
     parts = urlsplit(url)
     try:
         port = parts.port or _PORTS.get(parts.scheme, 0)

@@ -23,6 +23,11 @@ DISABLE_AFTER: Final = timedelta(days=5)
 
 _GONE: Final = 410
 _BUSY: Final = frozenset({429, 502, 503, 504})
+#: A mail server refuses this message for good; the next one may be accepted.
+_REFUSED: Final = "smtp_refused"
+_SMTP_REPLIES: Final = frozenset({_REFUSED, "smtp_deferred", "smtp_auth_failed"})
+#: Errors after which a receiver needs time.
+_WAITING: Final = frozenset({"timeout", "too_slow", "smtp_deferred"})
 
 
 def next_delay_s(
@@ -32,10 +37,10 @@ def next_delay_s(
 
     ``chance`` in 0..1 sets the jitter. ``Retry-After`` can only make the delay longer.
     """
-    if is_gone(status) or attempt > len(RETRY_DELAYS_S):
+    if is_gone(status, error) or error == _REFUSED or attempt > len(RETRY_DELAYS_S):
         return None
     delay_s = RETRY_DELAYS_S[attempt - 1] * (1 + JITTER * (2 * chance - 1))
-    if status in _BUSY or error in ("timeout", "too_slow"):
+    if (error == "http_status" and status in _BUSY) or error in _WAITING:
         delay_s = max(delay_s, BUSY_DELAY_S * (1 + JITTER * chance))
     return max(delay_s, min(retry_after_s or 0.0, MAX_DELAY_S))
 
@@ -45,13 +50,15 @@ def is_success(status: int | None) -> bool:
     return status is not None and 200 <= status < 300
 
 
-def is_gone(status: int | None) -> bool:
-    """Return whether the receiver wants no further events (410)."""
-    return status == _GONE
+def is_gone(status: int | None, error: str | None) -> bool:
+    """Return whether the receiver wants no further events (410); the replies of mail servers have other meanings."""
+    return status == _GONE and error == "http_status"
 
 
-def is_responsive(status: int | None) -> bool:
+def is_responsive(status: int | None, error: str | None = None) -> bool:
     """Return whether the receiver works, even if it refuses this event: any answer but overload or a server error."""
+    if error in _SMTP_REPLIES:
+        return error == _REFUSED
     return status is not None and status < 500 and status not in (408, 429)
 
 

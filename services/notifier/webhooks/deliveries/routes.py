@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import CURSOR_PATTERN, Cursor
+from contracts.ids import id_pattern, is_id
 from contracts.limits import PAGE_DEFAULT, PAGE_MAX
 from kit.auth.principal import Reader, Writer
 from kit.http.path_ids import DeliveryId, ReceiverId, WebhookId
+from kit.http.point_in_time import PointText
 from kit.http.problems import problem_responses
 from kit.http.request_body import RequestBody
-from services.notifier.streams.sse import Since, parse_since
+from services.notifier.streams.sse import parse_since
 from services.notifier.webhooks.deliveries.delivery import DeliveryAttempt, DeliveryState, TrackedDelivery
 from services.notifier.webhooks.deliveries.delivery_service import DeliveryService
+from services.notifier.webhooks.deliveries.replayed_deliveries import ReplayedDelivery
 
 router = APIRouter(
     prefix="/v1/webhooks", tags=["webhooks"], responses=problem_responses(ErrorCode.WEBHOOKS_NOT_CONFIGURED)
 )
 
 _E = ErrorCode
+_REPLAY_ID: Final = id_pattern("rpl")
 
 
 async def _service(request: Request) -> DeliveryService:
@@ -50,10 +54,11 @@ class DeliveryObject(BaseModel):
     last_error: str | None
     next_attempt_at: datetime | None
     updated_at: datetime
+    replay: str | None = Field(default=None, description="The replay that sent it, if it was not delivered live.")
 
 
 class DeliveryPage(BaseModel):
-    """Deliveries, newest event first."""
+    """Deliveries, newest event first; those of a replay in its order."""
 
     data: list[DeliveryObject]
     next_cursor: str | None
@@ -90,7 +95,7 @@ class Redelivery(RequestBody):
     model_config = ConfigDict(json_schema_extra={"oneOf": [_only("delivery_id"), _only("since")]})
 
     delivery_id: Annotated[str, Field(json_schema_extra={"pattern": CURSOR_PATTERN})] | None = None
-    since: Since | None = Field(default=None, description="A cursor, an RFC 3339 time or seconds before now.")
+    since: PointText | None = Field(default=None, description="A cursor, an RFC 3339 time or seconds before now.")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -123,6 +128,23 @@ def _delivery_object(delivery: TrackedDelivery, epoch: str) -> DeliveryObject:
     )
 
 
+def _replayed_object(delivery: ReplayedDelivery, replay_id: str, epoch: str) -> DeliveryObject:
+    data = delivery.data
+    return DeliveryObject(
+        id=str(Cursor(epoch, data.sequence)),
+        event_id=data.event_id,
+        event_type=data.event_type,
+        event_subject=data.event_subject,
+        state=delivery.state,
+        attempts=1,
+        last_status=data.status,
+        last_error=data.error,
+        next_attempt_at=None,
+        updated_at=delivery.at,
+        replay=replay_id,
+    )
+
+
 def _attempt_object(attempt: DeliveryAttempt) -> AttemptObject:
     return AttemptObject.model_validate(attempt, from_attributes=True)
 
@@ -136,7 +158,7 @@ def _cursor(text: str, code: ErrorCode) -> Cursor:
 
 @router.get(
     "/{webhook_id}/deliveries",
-    responses=problem_responses(_E.WEBHOOK_NOT_FOUND, _E.CURSOR_INVALID),
+    responses=problem_responses(_E.WEBHOOK_NOT_FOUND, _E.CURSOR_INVALID, _E.REPLAY_NOT_FOUND),
     summary="List deliveries",
 )
 async def list_deliveries(
@@ -150,9 +172,24 @@ async def list_deliveries(
         str | None,
         Query(description="`next_cursor` of the previous page.", json_schema_extra={"pattern": CURSOR_PATTERN}),
     ] = None,
+    replay: Annotated[
+        str | None,
+        Query(
+            description="A replay into this endpoint: what it has sent, which no other list shows.",
+            json_schema_extra={"pattern": _REPLAY_ID},
+        ),
+    ] = None,
 ) -> DeliveryPage:
     """Return the deliveries to an endpoint, newest event first; a job's id returns those to its own `webhook_url`."""
-    before = _cursor(cursor, ErrorCode.CURSOR_INVALID) if cursor else None
+    before = _cursor(cursor, ErrorCode.CURSOR_INVALID) if cursor is not None else None
+    if replay is not None:
+        if not is_id(replay, "rpl"):
+            raise SaccadeError(ErrorCode.REPLAY_NOT_FOUND)
+        sent, next_sent = await service.list_replayed(
+            caller.tenant, webhook_id, replay, state=state, limit=limit, after=before
+        )
+        replayed = [_replayed_object(delivery, replay, service.epoch) for delivery in sent]
+        return DeliveryPage(data=replayed, next_cursor=str(next_sent) if next_sent else None)
     found, following = service.list_deliveries(caller.tenant, webhook_id, state, limit, before)
     data = [_delivery_object(delivery, service.epoch) for delivery in found]
     return DeliveryPage(data=data, next_cursor=str(following) if following else None)

@@ -8,7 +8,9 @@ from datetime import datetime
 
 from pydantic import SecretStr
 
+from services.notifier.webhooks.endpoints.quiet_hours import QuietHours
 from services.notifier.webhooks.key_pair import new_private_key
+from services.notifier.webhooks.messages.formats import Format
 from services.notifier.webhooks.signing import Signing, new_secret, unexpired
 
 
@@ -54,6 +56,15 @@ class Endpoint:
     created_at: datetime
     updated_at: datetime
     deleted: bool = False
+    #: What it gets: the event, or a message about it.
+    format: Format = "cloudevents"
+    #: Daily time without requests; what happens then is sent afterwards.
+    quiet_hours: QuietHours | None = None
+    #: Text of its messages, and subject of its e-mails, with names of values; None: a sentence about the event.
+    template: str | None = None
+    subject: str | None = None
+    #: The epoch of EVENTS that ``since_sequence`` belongs to; empty in records of an earlier version.
+    since_epoch: str = ""
 
     @property
     def active(self) -> bool:

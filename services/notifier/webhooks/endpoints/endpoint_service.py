@@ -14,9 +14,11 @@ from kit.bus.connection import epoch_of
 from kit.bus.event_store import Conflict
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from kit.network.address_guard import AddressGuard
+from services.notifier.webhooks.endpoints.email_addresses import EmailRecipients
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
 from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
-from services.notifier.webhooks.endpoints.url_check import check_url
+from services.notifier.webhooks.endpoints.url_check import check_destination, check_format
+from services.notifier.webhooks.messages.formats import MESSAGE_TYPES
 from services.notifier.webhooks.signing import EndpointKeyPair, Signer
 
 #: Maximum endpoints of a tenant; each event costs one delivery per endpoint.
@@ -38,12 +40,14 @@ class EndpointService:
         guard: AddressGuard,
         https_only: bool,
         idempotency: Idempotency,
+        recipients: EmailRecipients | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Accept the URLs that ``guard`` allows."""
+        """Accept the URLs that ``guard`` allows, and e-mail to ``recipients``; None where the server sends none."""
         self._endpoints = endpoints
         self._guard = guard
         self._https_only = https_only
+        self._recipients = recipients
         self._idempotency = idempotency
         self._signer = signer
         self.now = now
@@ -83,54 +87,61 @@ class EndpointService:
         """Create an endpoint with a secret of its own; it gets the events from now on.
 
         Raises:
-            SaccadeError: INVALID_PARAMETER, TOO_MANY_WEBHOOKS, IDEMPOTENCY_KEY_REUSED, BUS_UNAVAILABLE.
+            SaccadeError: INVALID_PARAMETER, EMAIL_NOT_CONFIGURED, TOO_MANY_WEBHOOKS, IDEMPOTENCY_KEY_REUSED,
+                BUS_UNAVAILABLE.
         """
-        self._check_url(fields["url"])
-        endpoint_id = new_id("whk")
+        now = self.now()
+        endpoint = _with_types(
+            Endpoint(
+                id=new_id("whk"),
+                tenant=tenant,
+                secrets=(EndpointSecret.new(),),
+                disabled_reason=None,
+                since_sequence=0,
+                created_at=now,
+                updated_at=now,
+                **fields,
+            )
+        )
+        self._check_destination(endpoint)
+        check_format(endpoint)
         if key is not None:
-            endpoint_id = await self._idempotency.claim(key, endpoint_id)
+            endpoint_id = await self._idempotency.claim(key, endpoint.id)
             if created := self._endpoints.get(tenant, endpoint_id):
                 return self.get(tenant, created.id)
+            endpoint = replace(endpoint, id=endpoint_id)
         if len(self._endpoints.of_tenant(tenant)) >= MAX_ENDPOINTS:
             message = f"A tenant may have at most {MAX_ENDPOINTS} webhook endpoints."
             raise SaccadeError(ErrorCode.TOO_MANY_WEBHOOKS, message)
-        now = self.now()
-        endpoint = Endpoint(
-            id=endpoint_id,
-            tenant=tenant,
-            secrets=(EndpointSecret.new(),),
-            disabled_reason=None,
-            since_sequence=await self._head(),
-            created_at=now,
-            updated_at=now,
-            **fields,
-        )
+        endpoint = replace(endpoint, **await self._head())
         try:
             await self._endpoints.put(endpoint, 0)
         except Conflict:  # two requests with the same key at once
-            await self._endpoints.wait_for(endpoint_id)
-            return self.get(tenant, endpoint_id)
+            await self._endpoints.wait_for(endpoint.id)
+            return self.get(tenant, endpoint.id)
         return endpoint
 
     async def change(self, tenant: str, endpoint_id: str, changes: Mapping[str, Any]) -> Endpoint:
         """Change fields of an endpoint; one that is enabled again gets the events from then on.
 
         Raises:
-            SaccadeError: WEBHOOK_NOT_FOUND, WEBHOOK_CHANGED, INVALID_PARAMETER, BUS_UNAVAILABLE.
+            SaccadeError: WEBHOOK_NOT_FOUND, WEBHOOK_CHANGED, INVALID_PARAMETER, EMAIL_NOT_CONFIGURED, BUS_UNAVAILABLE.
         """
         endpoint = self.get(tenant, endpoint_id)
         sequence = self._endpoints.sequence(endpoint_id)
         fields = dict(changes)
-        if "url" in fields:
-            self._check_url(fields["url"])
         if "enabled" in fields:
             fields["disabled_reason"] = None
             if fields["enabled"] and not endpoint.enabled:
-                fields["since_sequence"] = await self._head()
+                fields |= await self._head()
         if endpoint.signing == "v1":
             # No receiver verifies its v1a signatures yet, so none relies on the key that endpoints had in common.
             endpoint = endpoint.with_own_keys()
-        return await self._put(replace(endpoint, updated_at=self.now(), **fields), sequence)
+        changed = _with_types(replace(endpoint, updated_at=self.now(), **fields))
+        if {"url", "format"} & fields.keys():
+            self._check_destination(changed)
+        check_format(changed)
+        return await self._put(changed, sequence)
 
     async def rotate(self, tenant: str, endpoint_id: str, overlap: timedelta) -> Endpoint:
         """Create a new secret for an endpoint; the earlier ones sign too for ``overlap``, unless they expire sooner.
@@ -182,8 +193,8 @@ class EndpointService:
             raise SaccadeError(ErrorCode.WEBHOOK_CHANGED) from None
         return secrets
 
-    def _check_url(self, url: str) -> None:
-        check_url(url, https_only=self._https_only, guard=self._guard)
+    def _check_destination(self, endpoint: Endpoint) -> None:
+        check_destination(endpoint, https_only=self._https_only, guard=self._guard, recipients=self._recipients)
 
     async def _put(self, endpoint: Endpoint, sequence: int) -> Endpoint:
         try:
@@ -192,8 +203,21 @@ class EndpointService:
             raise SaccadeError(ErrorCode.WEBHOOK_CHANGED) from None
         return endpoint
 
-    async def _head(self) -> int:
-        return (await epoch_of(self._endpoints.store.client, EVENTS.name))[1]
+    async def _head(self) -> dict[str, Any]:
+        """Return the fields of an endpoint that gets the events from now on.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        epoch, last = await epoch_of(self._endpoints.store.client, EVENTS.name)
+        return {"since_epoch": epoch, "since_sequence": last}
+
+
+def _with_types(endpoint: Endpoint) -> Endpoint:
+    """Return an endpoint; one for messages that names no types gets what people want to be told."""
+    if endpoint.format == "cloudevents" or endpoint.types:
+        return endpoint
+    return replace(endpoint, types=MESSAGE_TYPES)
 
 
 def _rotated(secrets: tuple[EndpointSecret, ...], now: datetime, overlap: timedelta) -> tuple[EndpointSecret, ...]:

@@ -17,7 +17,9 @@ from contracts.streams import LIVE_WEBHOOKS
 from kit.bus.event_store import Conflict, EventStore, StoredEvent
 from kit.bus.tail import EventTail
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
+from services.notifier.webhooks.endpoints.quiet_hours import QuietHours
 from services.notifier.webhooks.endpoints.secret_encryption import DecryptionError, SecretEncryption
+from services.notifier.webhooks.messages.formats import Format
 from services.notifier.webhooks.signing import Signing
 
 log = logging.getLogger(__name__)
@@ -42,9 +44,12 @@ class _Record(BaseModel):
     enabled: bool = True
     disabled_reason: str | None = None
     since_sequence: int = 0
+    since_epoch: str = ""
     created_at: AwareDatetime
     updated_at: AwareDatetime
     deleted: bool = False
+    format: Format = "cloudevents"
+    quiet_hours: QuietHours | None = None
     sealed: str
 
 
@@ -55,9 +60,11 @@ class _SecretRecord(BaseModel):
 
 
 class _EncryptedPart(BaseModel):
-    """The encrypted part of a record: the URL too, whose path is often a secret."""
+    """The encrypted part of a record: the URL too, whose path is often a secret, and what users write to people."""
 
     url: str
+    template: str | None = None
+    subject: str | None = None
     headers: dict[str, str] = {}
     secrets: tuple[_SecretRecord, ...] = ()
 
@@ -102,6 +109,18 @@ class EndpointStore:
             EpochChanged: the stream was recreated.
         """
         await self._tail.run()
+
+    async def wait_until_read(self, timeout_s: float = 10.0) -> None:
+        """Wait until all that was stored at the start is known: before that an endpoint would seem not to exist.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE, after ``timeout_s``.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.caught_up.wait()
+        except TimeoutError:
+            raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, "The webhook endpoints are not read yet.") from None
 
     def on_change(self, observer: Callable[[Endpoint], None]) -> None:
         """Call ``observer`` with each endpoint that is created, changed or deleted, in the order of registration."""
@@ -154,7 +173,13 @@ class EndpointStore:
         """
         subject = _subject(endpoint.tenant, endpoint.id)
         secrets = tuple(map(_to_record, endpoint.secrets))
-        encrypted = _EncryptedPart(url=endpoint.url, headers=dict(endpoint.headers), secrets=secrets)
+        encrypted = _EncryptedPart(
+            url=endpoint.url,
+            template=endpoint.template,
+            subject=endpoint.subject,
+            headers=dict(endpoint.headers),
+            secrets=secrets,
+        )
         record = _Record(
             id=endpoint.id,
             tenant=endpoint.tenant,
@@ -166,9 +191,12 @@ class EndpointStore:
             enabled=endpoint.enabled,
             disabled_reason=endpoint.disabled_reason,
             since_sequence=endpoint.since_sequence,
+            since_epoch=endpoint.since_epoch,
             created_at=endpoint.created_at,
             updated_at=endpoint.updated_at,
             deleted=endpoint.deleted,
+            format=endpoint.format,
+            quiet_hours=endpoint.quiet_hours,
             sealed=self._encryption.encrypt(encrypted.model_dump(mode="json"), subject),
         )
         body = record.model_dump_json(exclude_defaults=True).encode()
@@ -246,7 +274,8 @@ class EndpointStore:
         encrypted = _EncryptedPart.model_validate(self._encryption.decrypt(record.sealed, stored.subject))
         plain: dict[str, Any] = {field: getattr(record, field) for field in _Record.model_fields if field != "sealed"}
         secrets = tuple(map(_from_record, encrypted.secrets))
-        endpoint = Endpoint(**plain, url=encrypted.url, headers=encrypted.headers, secrets=secrets)
+        plain |= {"url": encrypted.url, "template": encrypted.template, "subject": encrypted.subject}
+        endpoint = Endpoint(**plain, headers=encrypted.headers, secrets=secrets)
         return replace(endpoint, id=name, tenant=tenant)
 
     def _update(self, endpoint: Endpoint, sequence: int) -> None:

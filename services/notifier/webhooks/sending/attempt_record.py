@@ -13,8 +13,12 @@ from services.notifier.webhooks.deliveries.retry_schedule import next_delay_s
 from services.notifier.webhooks.sending.sender import SendResult
 
 
-def attempt_record(delivery: TrackedDelivery, url: str, result: SendResult, now: datetime, chance: float) -> Message:
+def attempt_record(
+    delivery: TrackedDelivery, url: str, result: SendResult, now: datetime, chance: float, *, epoch: str | None = None
+) -> Message:
     """Return the record of an attempt to send ``delivery`` to ``url``; ``chance`` in 0..1 spreads the next attempt.
+
+    ``epoch`` is that of the event's sequence.
 
     Its event id is derived from endpoint, event and attempt: stored twice, it counts once.
     """
@@ -25,6 +29,7 @@ def attempt_record(delivery: TrackedDelivery, url: str, result: SendResult, now:
         "event_type": delivery.event_type,
         "event_subject": delivery.event_subject,
         "sequence": delivery.sequence,
+        "epoch": epoch,
         "attempt": attempt,
         "status": result.status,
         "latency_ms": result.latency_ms,

@@ -32,11 +32,12 @@ from services.notifier.webhooks.deliveries.retry_schedule import MAX_DELAY_S, is
 from services.notifier.webhooks.endpoints.endpoint import Endpoint
 from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
 from services.notifier.webhooks.sending.attempt_record import attempt_record
+from services.notifier.webhooks.sending.attempt_sender import AttemptSender
 from services.notifier.webhooks.sending.endpoint_disabler import EndpointDisabler
-from services.notifier.webhooks.sending.lanes import CONCURRENCY, IN_MEMORY, Key, Lane, Lanes, QueuedDelivery
+from services.notifier.webhooks.sending.lanes import CONCURRENCY, IN_MEMORY, Key, Lane, Lanes, Pool, QueuedDelivery
 from services.notifier.webhooks.sending.progress_relay import ProgressRelay, ProgressTarget
 from services.notifier.webhooks.sending.receiver import WebhookReceiver, WebhookReceivers
-from services.notifier.webhooks.sending.sender import Sender, SendResult
+from services.notifier.webhooks.sending.sender import SendResult
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class SendingEngine:
         *,
         endpoints: EndpointStore,
         recent_events: RecentEvents,
-        sender: Sender,
+        sender: AttemptSender,
         receivers: WebhookReceivers,
         disabler: EndpointDisabler,
         metrics: NotifierMetrics,
@@ -177,7 +178,9 @@ class SendingEngine:
             if ordered != lane.ordered:
                 lane.ordered = ordered
                 lane.clear()
-            lane.rate_per_s = endpoint.rate_per_s if endpoint else None
+            lane.email = endpoint is not None and endpoint.format == "email"
+            lane.rate.per_s = endpoint.rate_per_s if endpoint else None
+            lane.quiet_hours = endpoint.quiet_hours if endpoint else None
         return lane
 
     def _load(self, lane: Lane) -> None:
@@ -229,7 +232,7 @@ class SendingEngine:
             task.add_done_callback(self._attempts.discard)
         self._lanes.schedule(lane, now)
 
-    async def _attempt(self, lane: Lane, queued: QueuedDelivery, slow: bool) -> None:
+    async def _attempt(self, lane: Lane, queued: QueuedDelivery, pool: Pool) -> None:
         """Make one attempt and queue what follows from it."""
         latency_ms = None
         try:
@@ -242,7 +245,7 @@ class SendingEngine:
             self._pause(lane)
         finally:
             lane.finish(queued.key, latency_ms=latency_ms)
-            self._lanes.release(slow=slow)
+            self._lanes.release(pool)
             self._requeue(lane, queued)
 
     def _requeue(self, lane: Lane, queued: QueuedDelivery) -> None:
@@ -276,8 +279,8 @@ class SendingEngine:
         if receiver is None or body is None or f'"id":"{delivery.event_id}"'.encode() not in body:
             deliveries.cancel(*key)  # the receiver is no longer active, or the stream no longer has the event
             return None
+        request = await self._receivers.delivery_request(receiver, delivery, body, delivery.attempts + 1)
         started = loop.time()
-        request = self._receivers.delivery_request(receiver, delivery, body, delivery.attempts + 1)
         result = await self._sender.send(request)
         latency_ms = (loop.time() - started) * 1000
         self._update_breaker(lane, result)
@@ -290,7 +293,7 @@ class SendingEngine:
 
     def _update_breaker(self, lane: Lane, result: SendResult) -> None:
         now = self._now_s()
-        if is_responsive(result.status):
+        if is_responsive(result.status, result.error):
             lane.breaker.succeeded()
         else:
             lane.breaker.failed(now)
@@ -300,7 +303,8 @@ class SendingEngine:
     async def _record(self, receiver: WebhookReceiver, delivery: TrackedDelivery, result: SendResult) -> None:
         """Store the record of an attempt, however long that takes, and wait until it is projected."""
         chance = random.random()  # noqa: S311 - spreads retries, not a secret
-        record = attempt_record(delivery, receiver.url, result, self._now(), chance)
+        epoch = self._projector.file.events_epoch
+        record = attempt_record(delivery, receiver.url, result, self._now(), chance, epoch=epoch)
         await self._projector.wait_for_record(await self._store(record))
         if result.error is not None and receiver.endpoint is not None:
             await self._disabler.check(receiver.endpoint.tenant, receiver.endpoint.id)
@@ -314,13 +318,16 @@ class SendingEngine:
                 await asyncio.sleep(_RETRY_S)
 
     async def _send_progress(self, target: ProgressTarget, body: bytes) -> None:
-        """Send progress once, unless its receiver is slow or failing."""
-        lane = self._lanes.get(target.lane)
-        if not self._active or (lane is not None and lane.slow):
+        """Send progress once, unless its receiver is slow or failing, or its endpoint's rate or quiet hours forbid."""
+        of_endpoint = target.lane.startswith("whk_")
+        lane = self._lane(target.lane) if of_endpoint else self._lanes.get(target.lane)
+        if not self._active or (lane is not None and not lane.admits(self._now_s())):
             return
+        if of_endpoint:
+            self._wake(target.lane)  # a lane without deliveries is dropped again
         try:
             if receiver := await self._receivers.find(target.tenant, target.receiver_id):
-                await self._sender.send(self._receivers.signed_request(receiver, decode(body).id, body))
+                await self._sender.send(await self._receivers.request_of(receiver, decode(body).id, body))
         except (SaccadeError, ValueError) as error:
             log.warning("progress is not sent: %s", error)
 
@@ -334,7 +341,7 @@ class SendingEngine:
         while True:
             await asyncio.sleep(_POSITION_S)
             self._metrics.webhooks_waiting.set(self._projector.deliveries.count_pending())
-            if not self._active:
+            if not self._active or self._projector.file.held():
                 continue
             reached.append((loop.time(), self._projector.deliveries.complete_to()))
             position = -1

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from contracts.events.base import Envelope
 from contracts.ids import new_id
 from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
+from services.notifier.webhooks.messages.formats import MessageText
+from services.notifier.webhooks.messages.sentence import EXAMPLE_TYPE
+from services.notifier.webhooks.sending.attempt_sender import AttemptSender
 from services.notifier.webhooks.sending.receiver import WebhookReceivers
-from services.notifier.webhooks.sending.sender import Sender, SendResult
+from services.notifier.webhooks.sending.sender import SendResult
+
+
+@dataclass(frozen=True)
+class ExampleResult:
+    """Result of an example, and the message that was sent; None where the endpoint gets the event itself."""
+
+    result: SendResult
+    message: MessageText | None
 
 
 class ExampleSender:
@@ -19,7 +31,7 @@ class ExampleSender:
         self,
         endpoints: EndpointStore,
         receivers: WebhookReceivers,
-        sender: Sender,
+        sender: AttemptSender,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Send by ``sender``."""
@@ -28,7 +40,7 @@ class ExampleSender:
         self._sender = sender
         self._now = now
 
-    async def send(self, tenant: str, endpoint_id: str) -> SendResult:
+    async def send(self, tenant: str, endpoint_id: str) -> ExampleResult:
         """Send an example to an endpoint, once and now, enabled or not.
 
         Raises:
@@ -38,12 +50,14 @@ class ExampleSender:
         example = Envelope(
             id=new_id("evt"),
             source="/notifier",
-            type="webhook.test",
+            type=EXAMPLE_TYPE,
             subject=endpoint.id,
             time=self._now(),
             tenant=tenant,
             data={"message": "This is a test. A receiver that checks signatures should accept this one."},
         )
         body = example.model_dump_json(exclude_none=True).encode()
-        request = self._receivers.signed_request(self._receivers.of_endpoint(endpoint), example.id, body)
-        return await self._sender.send(request)
+        receiver = self._receivers.of_endpoint(endpoint)
+        message = await self._receivers.message_of(endpoint, example) if endpoint.format != "cloudevents" else None
+        request = await self._receivers.request_of(receiver, example.id, body)
+        return ExampleResult(await self._sender.send(request), message)

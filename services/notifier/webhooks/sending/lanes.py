@@ -1,8 +1,8 @@
 """Send queue: one lane per receiver, with its own concurrency, rate and breaker. Pure; the time is an argument.
 
-A lane holds only the deliveries that are due first; the rest of a long queue stays in the projection. Two pools bound
-the attempts of all lanes together: receivers that are slow or fail share a pool of their own, so that they cannot use
-up the attempts of those that answer quickly.
+A lane holds only the deliveries that are due first; the rest of a long queue stays in the projection. Pools bound the
+attempts of all lanes together: receivers that are slow or fail share a pool of their own, so that they cannot use up
+the attempts of those that answer quickly; and so do e-mails, which all go to one mail server.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from services.notifier.webhooks.deliveries.delivery import TrackedDelivery
+from services.notifier.webhooks.endpoints.quiet_hours import QuietHours
 from services.notifier.webhooks.sending.circuit_breaker import CircuitBreaker
+from services.notifier.webhooks.sending.rate_limit import RateLimit
 
 #: Maximum concurrent attempts per receiver.
 CONCURRENCY: Final = 4
@@ -24,11 +26,14 @@ CONCURRENCY: Final = 4
 IN_MEMORY: Final = 1000
 #: A receiver whose average latency is higher counts as slow.
 SLOW_MS: Final = 1000.0
-#: Maximum concurrent attempts of all fast receivers, and of all slow or failing ones.
+#: Maximum concurrent attempts of all fast receivers, of all slow or failing ones, and of all e-mails.
 FAST_POOL: Final = 256
 SLOW_POOL: Final = 128
+EMAIL_POOL: Final = 4
 
 Key = tuple[str, int]
+#: Attempts that are bounded together.
+Pool = Literal["fast", "slow", "email"]
 
 
 @dataclass(frozen=True, order=True)
@@ -59,13 +64,14 @@ class Lane:
         self.name = name
         self.breaker = CircuitBreaker()
         self.ordered = False
-        self.rate_per_s: float | None = None
+        self.email = False
+        self.rate = RateLimit()
+        self.quiet_hours: QuietHours | None = None
         #: The projection may hold more than memory.
         self.more = True
         self.in_flight: dict[Key, str] = {}
         self._queued: list[QueuedDelivery] = []
         self._by_key: dict[Key, QueuedDelivery] = {}
-        self._rate_allows_at = -math.inf
         self._latency_ms = 0.0
 
     @property
@@ -78,9 +84,16 @@ class Lane:
         """Whether the receiver is slow or failing."""
         return self._latency_ms > SLOW_MS or not self.breaker.closed
 
+    @property
+    def pool(self) -> Pool:
+        """Pool of its attempts."""
+        if self.email:
+            return "email"
+        return "slow" if self.slow else "fast"
+
     def idle(self, now: float) -> bool:
         """Return whether the lane has nothing to send and no state to keep."""
-        return not (self.more or self._queued or self.in_flight or self.slow) and self.allowed_at() <= now
+        return not (self.more or self._queued or self.in_flight or self.slow) and self.allowed_at(now) <= now
 
     def offer(self, delivery: TrackedDelivery) -> None:
         """Queue a pending delivery by its due time."""
@@ -108,16 +121,18 @@ class Lane:
 
     def reset(self) -> None:
         """Drop the receiver's state: its endpoint was changed."""
-        self.breaker, self._latency_ms, self._rate_allows_at = CircuitBreaker(), 0.0, -math.inf
+        self.breaker, self._latency_ms = CircuitBreaker(), 0.0
+        self.rate.reset()
         self.clear()
 
-    def allowed_at(self) -> float:
-        """Return the time from which breaker and rate allow an attempt; infinite while a probe is in flight."""
-        return max(self.breaker.allowed_at(), self._rate_allows_at)
+    def allowed_at(self, now: float) -> float:
+        """Return the time from which breaker, rate and quiet hours allow an attempt; infinite during a probe."""
+        quiet = -math.inf if self.quiet_hours is None else self.quiet_hours.over_at_s(now)
+        return max(self.breaker.allowed_at(), self.rate.allows_at(), quiet)
 
     def take(self, now: float) -> QueuedDelivery | None:
         """Remove and return the delivery to attempt now; None when there is none."""
-        if len(self.in_flight) >= CONCURRENCY or now < self.allowed_at():
+        if len(self.in_flight) >= CONCURRENCY or now < self.allowed_at(now):
             return None
         busy = set(self.in_flight.values()) if self.ordered else ()
         for index, queued in enumerate(self._queued):
@@ -129,6 +144,13 @@ class Lane:
                 return queued
         return None
 
+    def admits(self, now: float) -> bool:
+        """Count a request beside the queue in the rate; False if it may not be sent now."""
+        if self.slow or now < self.allowed_at(now):
+            return False
+        self.rate.count(now)
+        return True
+
     def wake_at(self, now: float) -> float:
         """Return the earliest time of the next attempt; infinite while it depends on one in flight."""
         if len(self.in_flight) >= CONCURRENCY:
@@ -137,7 +159,7 @@ class Lane:
             return now if self.more else math.inf
         busy = set(self.in_flight.values()) if self.ordered else ()
         first = next((queued for queued in self._queued if queued.subject not in busy), None)
-        return math.inf if first is None else max(first.due_s, self.allowed_at())
+        return math.inf if first is None else max(first.due_s, self.allowed_at(now))
 
     def finish(self, key: Key, *, latency_ms: float | None) -> None:
         """Remove an attempt from those in flight; without a latency, nothing was sent."""
@@ -150,9 +172,7 @@ class Lane:
     def _start(self, queued: QueuedDelivery, now: float) -> None:
         self.in_flight[queued.key] = queued.subject
         self.breaker.started()
-        if self.rate_per_s:
-            # After a pause, one second's worth may be sent at once.
-            self._rate_allows_at = max(self._rate_allows_at, now - 1 + 1 / self.rate_per_s) + 1 / self.rate_per_s
+        self.rate.count(now)
 
     def _remove(self, key: Key) -> None:
         if queued := self._by_key.pop(key, None):
@@ -162,13 +182,13 @@ class Lane:
 class Lanes:
     """All lanes, and the time at which each has to be checked."""
 
-    def __init__(self, fast: int = FAST_POOL, slow: int = SLOW_POOL) -> None:
-        """Start without lanes; ``fast`` and ``slow`` are the sizes of the pools of attempts."""
+    def __init__(self, fast: int = FAST_POOL, slow: int = SLOW_POOL, email: int = EMAIL_POOL) -> None:
+        """Start without lanes; ``fast``, ``slow`` and ``email`` are the sizes of the pools of attempts."""
         self._lanes: dict[str, Lane] = {}
-        self._free = {False: fast, True: slow}
+        self._free: dict[Pool, int] = {"fast": fast, "slow": slow, "email": email}
         self._checks: list[tuple[float, str]] = []
         self._check_at: dict[str, float] = {}
-        self._waiting_for_slot: dict[bool, deque[str]] = {False: deque(), True: deque()}
+        self._waiting_for_slot: dict[Pool, deque[str]] = {pool: deque() for pool in self._free}
 
     def get(self, name: str) -> Lane | None:
         """Return a lane; None when it has no deliveries and no state."""
@@ -203,26 +223,26 @@ class Lanes:
                 return self.lane(name)
         return None
 
-    def take(self, lane: Lane, now: float, load: Callable[[Lane], None]) -> tuple[QueuedDelivery, bool] | None:
-        """Take the next delivery of a lane and a slot of a pool; return it and whether that is the slow pool.
+    def take(self, lane: Lane, now: float, load: Callable[[Lane], None]) -> tuple[QueuedDelivery, Pool] | None:
+        """Take the next delivery of a lane and a slot of its pool; return both.
 
         A lane that finds its pool full is woken when a slot is free; ``load`` fills a lane from the projection.
         """
         if not lane.size and lane.more:
             load(lane)
-        slow = lane.slow
-        if not self._free[slow]:
-            if lane.wake_at(now) <= now and lane.name not in self._waiting_for_slot[slow]:
-                self._waiting_for_slot[slow].append(lane.name)
+        pool = lane.pool
+        if not self._free[pool]:
+            if lane.wake_at(now) <= now and lane.name not in self._waiting_for_slot[pool]:
+                self._waiting_for_slot[pool].append(lane.name)
             return None
         if (queued := lane.take(now)) is None:
             return None
-        self._free[slow] -= 1
-        return queued, slow
+        self._free[pool] -= 1
+        return queued, pool
 
-    def release(self, *, slow: bool) -> None:
+    def release(self, pool: Pool) -> None:
         """Return a slot to its pool."""
-        self._free[slow] += 1
+        self._free[pool] += 1
 
     def schedule(self, lane: Lane, now: float) -> None:
         """Schedule the next check of a lane, and of the lanes that have waited longest for a free slot."""
@@ -230,6 +250,6 @@ class Lanes:
             self.wake(lane.name, at)
         elif lane.idle(now):
             self._lanes.pop(lane.name, None)
-        for slow, waiting in self._waiting_for_slot.items():
-            if waiting and self._free[slow]:
+        for pool, waiting in self._waiting_for_slot.items():
+            if waiting and self._free[pool]:
                 self.wake(waiting.popleft(), now)

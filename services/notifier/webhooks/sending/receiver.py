@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from contracts.errors import SaccadeError
+from contracts.events.base import DURABLE, Envelope, decode, decode_at, subject_of
+from contracts.events.job import JobSubmitted
+from contracts.workload import Workload
+from kit.bus.event_store import EventStore
+from modal_workers.catalog import workload
 from services.notifier.webhooks.deliveries.delivery import PlannedDelivery
 from services.notifier.webhooks.deliveries.planner import lane_of_url, origin_of
 from services.notifier.webhooks.deliveries.receiver_tables import ReceiverTables
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
 from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
 from services.notifier.webhooks.endpoints.secret_encryption import DecryptionError
+from services.notifier.webhooks.messages.email_message import EmailContent
+from services.notifier.webhooks.messages.formats import MessageText, message_body
+from services.notifier.webhooks.messages.values import MessageEndpoint, compose_message
+from services.notifier.webhooks.sending.attempt_sender import AttemptRequest
 from services.notifier.webhooks.sending.sender import WebhookRequest
+from services.notifier.webhooks.sending.smtp_sender import EmailRequest
 from services.notifier.webhooks.signing import Signer, Signing
 
 
@@ -37,10 +48,13 @@ class WebhookReceivers:
         receivers: ReceiverTables,
         endpoints: EndpointStore,
         signer: Signer,
+        *,
+        events: EventStore,
         epoch: str,
         now: Callable[[], datetime],
     ) -> None:
-        """Sign with ``signer``; ``epoch`` is that of the cursors in requests."""
+        """Sign with ``signer``; ``epoch`` is that of the cursors in requests, ``events`` holds what messages name."""
+        self._events = events
         self._receivers = receivers
         self._endpoints = endpoints
         self._signer = signer
@@ -70,15 +84,58 @@ class WebhookReceivers:
             endpoint.id, endpoint.id, endpoint.url, endpoint.secrets, endpoint.signing, endpoint.headers, endpoint
         )
 
-    def signed_request(self, receiver: WebhookReceiver, event_id: str, body: bytes) -> WebhookRequest:
-        """Return a request with the event's own bytes, signed for the current second."""
-        signed = self._signer.headers(event_id, body, receiver.secrets, receiver.signing, self._now())
-        return WebhookRequest(receiver.url, {**receiver.headers, **signed}, body)
+    async def request_of(self, receiver: WebhookReceiver, event_id: str, event: bytes) -> AttemptRequest:
+        """Return a request: with the event's own bytes, or a message about it; by HTTP signed for the current second.
 
-    def delivery_request(
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+            ValueError: the event cannot be decoded.
+        """
+        body, content_type, endpoint = event, "application/json", receiver.endpoint
+        if endpoint is not None and endpoint.format != "cloudevents":
+            message = await self.message_of(endpoint, decode(event))
+            if endpoint.format == "email":
+                content = EmailContent(message, event_id, endpoint.id, endpoint.description)
+                return EmailRequest(receiver.url, content)
+            body, content_type = message_body(endpoint.format, message.text)
+        signed = self._signer.headers(event_id, body, receiver.secrets, receiver.signing, self._now())
+        return WebhookRequest(receiver.url, {**receiver.headers, **signed}, body, content_type=content_type)
+
+    async def message_of(self, endpoint: Endpoint, event: Envelope) -> MessageText:
+        """Return the message of an endpoint about an event.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        job = await self._submission_of(event)
+        template = MessageEndpoint(endpoint.id, endpoint.description, endpoint.template, endpoint.subject)
+        return compose_message(event, template, _workload_of(job), job)
+
+    async def _submission_of(self, event: Envelope) -> JobSubmitted | None:
+        """Return the submission of an event's job, which names its workload and files."""
+        if not event.type.startswith("job."):
+            return None
+        submitted = subject_of(DURABLE, event.tenant, "job", event.subject, "submitted")
+        stored = await self._events.load(submitted)
+        try:
+            data = decode_at(submitted, stored[0].body).parsed()
+        except (IndexError, ValueError):  # past retention, or of another version
+            return None
+        return data if isinstance(data, JobSubmitted) else None
+
+    async def delivery_request(
         self, receiver: WebhookReceiver, delivery: PlannedDelivery, body: bytes, attempt: int
-    ) -> WebhookRequest:
-        """Return the signed request of one attempt, with the event's cursor and the attempt's number."""
-        request = self.signed_request(receiver, delivery.event_id, body)
+    ) -> AttemptRequest:
+        """Return the request of one attempt; by HTTP with the event's cursor and the attempt's number."""
+        request = await self.request_of(receiver, delivery.event_id, body)
+        if isinstance(request, EmailRequest):
+            return request
         position = {"saccade-cursor": f"{self._epoch}.{delivery.sequence}", "saccade-attempt": str(attempt)}
-        return WebhookRequest(request.url, {**request.headers, **position}, body)
+        return replace(request, headers={**request.headers, **position})
+
+
+def _workload_of(job: JobSubmitted | None) -> Workload | None:
+    try:
+        return workload(job.workload) if job else None
+    except SaccadeError:  # of another version
+        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from contracts.errors import ErrorCode, SaccadeError
 from kit.auth.principal import Writer
@@ -25,6 +25,13 @@ async def _service(request: Request) -> ExampleSender:
     return service
 
 
+class TestMessage(BaseModel):
+    """Message that was sent."""
+
+    subject: str = Field(description="Of an e-mail.")
+    text: str
+
+
 class TestAnswer(BaseModel):
     """Answer of an endpoint to an example."""
 
@@ -33,6 +40,9 @@ class TestAnswer(BaseModel):
     error: str | None
     latency_ms: float
     response_excerpt: str
+    message: TestMessage | None = Field(
+        description="The message that was sent, with example values in its template; null for `cloudevents`."
+    )
 
 
 @router.post(
@@ -42,11 +52,13 @@ async def test_webhook(
     caller: Writer, service: Annotated[ExampleSender, Depends(_service)], webhook_id: WebhookId
 ) -> TestAnswer:
     """Send an example to the endpoint now, once, and return its answer."""
-    result = await service.send(caller.tenant, webhook_id)
+    sent = await service.send(caller.tenant, webhook_id)
+    result, message = sent.result, sent.message
     return TestAnswer(
         delivered=result.error is None,
         status=result.status,
         error=result.error,
         latency_ms=result.latency_ms,
         response_excerpt=result.excerpt,
+        message=TestMessage(subject=message.subject, text=message.text) if message else None,
     )

@@ -24,13 +24,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from contracts.events.delivery import AttemptError
 from contracts.limits import KIB
 from kit.network.address_guard import AddressGuard, AddressRefusedError
-from kit.network.metered_socket import (
-    MeteredResponse,
-    ReceivedTooMuchError,
-    guarded_socket_factory,
-)
-from kit.network.name_lookup import GuardedResolver, Lookup, SystemLookup
-from kit.network.response_protocol import HeaderFirstConnector
+from kit.network.guarded_session import guarded_session
+from kit.network.metered_socket import ReceivedTooMuchError
+from kit.network.name_lookup import Lookup, SystemLookup
 from kit.network.urls import parse_url
 from services.notifier.webhooks.endpoints.headers import FRAMING_HEADERS
 
@@ -128,7 +124,8 @@ class Sender:
         """Send to addresses that ``guard`` allows; by default names and certificates are the system's."""
         self._https_only = https_only
         self._lookup = lookup or SystemLookup()
-        self._tls = tls or ssl.create_default_context()
+        # By default aiohttp's own context: a further one reads all certificates again, 45 ms.
+        self._tls = tls or True
         self._now = now
         self._session = self._open(guard)
         self._retired: set[_GuardedSession] = set()
@@ -175,24 +172,18 @@ class Sender:
             await session.http.close()
 
     def _open(self, guard: AddressGuard) -> _GuardedSession:
-        connector = HeaderFirstConnector(
-            resolver=GuardedResolver(self._lookup, guard),
-            socket_factory=guarded_socket_factory(guard),
-            ssl=self._tls,
-            ttl_dns_cache=_DNS_CACHE_S,
-            keepalive_timeout=_IDLE_S,
-            limit=0,  # a common limit would let slow receivers delay the others
-        )
         tracing = aiohttp.TraceConfig()
         tracing.on_connection_create_end.append(_note_connected)
         tracing.on_connection_reuseconn.append(_note_reused)
-        http = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None),
-            response_class=MeteredResponse,
-            auto_decompress=False,
-            trust_env=False,
+        http = guarded_session(
+            guard,
+            self._lookup,
+            self._tls,
+            connector={
+                "ttl_dns_cache": _DNS_CACHE_S,
+                "keepalive_timeout": _IDLE_S,
+                "limit": 0,  # a common limit would let slow receivers delay the others
+            },
             trace_configs=[tracing],
         )
         return _GuardedSession(guard, http)

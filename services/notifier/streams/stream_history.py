@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -14,12 +14,14 @@ from contracts.events.base import Cursor, decode
 from kit.bus.connection import request
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.tail import EventTail
+from kit.history.history import History
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.streams.aggregate_history import AggregateHistory
+from services.notifier.streams.archived_events import ArchivedEvents
 from services.notifier.streams.gap import GapDetector
 from services.notifier.streams.hub import Hub
 from services.notifier.streams.snapshot import fold_partial_job, fold_partial_session
-from services.notifier.streams.sse import Selection, StreamEvent
+from services.notifier.streams.sse import BEGINS, Selection, StreamEvent
 from services.notifier.streams.subscriber import StreamClosed, Subscriber
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,8 @@ class StreamStart:
     over: bool = False
     #: The run whose newest progress is sent first.
     run_id: str | None = None
+    #: The first events are in the archive only.
+    archived: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,17 +58,30 @@ class _Batch:
     floor: int
 
 
-class Replay:
+class StreamHistory:
     """Reads history for new streams; equal concurrent reads are shared."""
 
-    def __init__(self, tail: EventTail, progress: EventStore, hub: Hub, metrics: NotifierMetrics) -> None:
-        """Read the stream that ``tail`` follows, up to the events in ``hub``, and progress from its own stream."""
+    def __init__(
+        self,
+        tail: EventTail,
+        progress: EventStore,
+        hub: Hub,
+        metrics: NotifierMetrics,
+        *,
+        history: History,
+        rest: Callable[[float], Awaitable[None]],
+    ) -> None:
+        """Read the stream that ``tail`` follows, up to the events in ``hub``, and progress from its own stream.
+
+        What the stream does not have any more is read from ``history``, with a ``rest`` after each piece of work.
+        """
         self._tail = tail
         self._events = tail.store
         self._progress = progress
         self._hub = hub
         self._metrics = metrics
         self._gaps = GapDetector(tail.store, hub, metrics)
+        self._archive = ArchivedEvents(history, lambda: hub.epoch, rest)
         self._reads: dict[tuple[int, str], asyncio.Task[_Batch]] = {}
 
     async def plan(self, selection: Selection, cursor: Cursor | None, since: Cursor | datetime | None) -> StreamStart:
@@ -75,23 +92,37 @@ class Replay:
         """
         if cursor is None and isinstance(since, Cursor):
             cursor = since
-        if cursor and cursor.epoch == self._hub.epoch and cursor.sequence > self._hub.head:
+        position = self._hub.lineage.position_of(cursor) if cursor is not None else None
+        if position is not None and position > self._hub.head:
             # The client got the cursor, for example from its POST, before this process got the event.
-            await self._tail.wait_for(cursor.sequence, 1.0)
+            await self._tail.wait_for(position, 1.0)
         history = await self._history(selection) if selection.ends else None
         run_id = history.run_id if history is not None else None
-        if cursor is not None and (position := await self._gaps.resume_position(cursor, history)) is not None:
-            return StreamStart(position, await self._gaps.frames(str(cursor), history), run_id=run_id)
+        if cursor is not None and (parted := await self._gaps.resume_position(cursor, history)) is not None:
+            if parted == position and await self._archive.reaches(parted):
+                return StreamStart(parted, over=_is_over(history, parted), run_id=run_id, archived=True)
+            return StreamStart(parted, await self._gaps.frames(str(cursor), history, parted), run_id=run_id)
         if cursor is not None:
-            ended_at = history.ended_at if history is not None else None
-            over = ended_at is not None and cursor.sequence >= ended_at
-            return StreamStart(cursor.sequence, over=over, run_id=run_id)
+            return StreamStart(cursor.sequence, over=_is_over(history, cursor.sequence), run_id=run_id)
         if history is not None:
-            preface = [] if history.complete else await self._gaps.frames(None, history)
-            return StreamStart(0, preface, run_id=run_id)
+            return await self._start_of(history, run_id)
         if isinstance(since, datetime):
+            if (before := await self._archive.sequence_before(since)) is not None:
+                return StreamStart(before, archived=True)
             return StreamStart(await self.sequence_before(since, selection))
         return StreamStart(self._hub.head)
+
+    async def _start_of(self, history: AggregateHistory, run_id: str | None) -> StreamStart:
+        """Start the stream of one job or session with its first event, or with a gap if that is stored nowhere.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        if history.complete:
+            return StreamStart(0, run_id=run_id)
+        if history.begin is not None and await self._archive.reaches(history.begin):
+            return StreamStart(history.begin, run_id=run_id, archived=True)
+        return StreamStart(0, await self._gaps.frames(None, history), run_id=run_id)
 
     async def join(self, subscriber: Subscriber, start: StreamStart) -> None:
         """Write a stream's history and make it live, without a gap or a repeat.
@@ -105,6 +136,8 @@ class Replay:
             await subscriber.write_bytes(frame)
         progress = await self._newest_progress(selection, start.run_id) if start.run_id else []
         subscriber.position = start.position
+        if start.archived:
+            await self._write_archived(subscriber)
         while True:
             if subscriber.position < hub.floor:
                 batch = await self._read(subscriber.position, selection.subjects)
@@ -131,6 +164,20 @@ class Replay:
         for event in progress:
             subscriber.offer_progress(event)
 
+    async def _write_archived(self, subscriber: Subscriber) -> None:
+        """Write what only the archive has, with a gap for each part of it that is lost.
+
+        Raises:
+            StreamClosed: the client disconnected or is too slow.
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+        """
+        while hole := await self._archive.write(subscriber, subscriber.position):
+            first = int(hole.extra.get("first", 0)) or await self._gaps.first_in_stream()
+            first = max(first, subscriber.position + 2)  # each gap goes on behind the last one
+            after = Cursor(self._hub.epoch, subscriber.position)
+            await subscriber.write_bytes(self._gaps.frame(str(after), first))
+            subscriber.position = first - 1
+
     async def sequence_before(self, moment: datetime, selection: Selection) -> int:
         """Return the last sequence before the events of a time and later.
 
@@ -151,11 +198,16 @@ class Replay:
         newest = events[-1].sequence if events else 0
         # The replica that answers may lag behind this process.
         events += [event for event in self._hub.since(newest, selection) if event.sequence > newest]
+        archived = False
+        if not events or events[0].type not in BEGINS:
+            whole = await self._archive.newest_of(selection, newest or self._hub.head)
+            archived = len(whole) > len(events)
+            events = whole if archived else events
         if not events:
             code = ErrorCode.JOB_NOT_FOUND if selection.noun == "job" else ErrorCode.SESSION_NOT_FOUND
             raise SaccadeError(code, f"There is no {selection.noun} {selection.subject_id}.")
         fold = fold_partial_job if selection.noun == "job" else fold_partial_session
-        return AggregateHistory(events, fold(events))
+        return AggregateHistory(events, fold(events), archived)
 
     async def _read(self, after: int, subjects: str) -> _Batch:
         """Return the batch of history after a sequence, read once for all streams that need it now."""
@@ -198,3 +250,9 @@ class Replay:
             for event in self._readable(stored)
             if decode(event.body).data.get("run_id") == run_id
         ]
+
+
+def _is_over(history: AggregateHistory | None, position: int) -> bool:
+    """Return whether the job or session of a stream has ended, and its client has all events."""
+    ended_at = history.ended_at if history is not None else None
+    return ended_at is not None and position >= ended_at

@@ -1,0 +1,69 @@
+"""HTTP application of the notifier: routes, middleware, health and metrics."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Final
+
+from fastapi import Depends, FastAPI, Request, Response
+
+from kit.auth.api_keys import Authenticator, AuthSettings
+from kit.auth.tickets import Tickets
+from kit.http.head_requests import HeadRequests
+from kit.http.health import Health, HealthReport
+from kit.http.openapi import openapi_of
+from kit.http.problems import install_problems
+from services.notifier.replays import routes as replay_routes
+from services.notifier.streams import routes as event_routes
+from services.notifier.streams import ticket_routes
+from services.notifier.streams.routes import StreamService
+from services.notifier.webhooks.deliveries import routes as delivery_routes
+from services.notifier.webhooks.endpoints import routes as endpoint_routes
+from services.notifier.webhooks.sending import routes as example_routes
+
+_TAGS: Final = [
+    {"name": "events", "description": "Server-Sent Events of jobs, sessions and the whole tenant"},
+    {"name": "webhooks", "description": "Events sent to your server, signed and retried"},
+    {"name": "replays", "description": "Events of the past, sent again to one target at a pace"},
+]
+
+
+def make_app(streams: StreamService, health: Health, auth: AuthSettings, tickets: Tickets) -> FastAPI:
+    """Return the HTTP application; until ``add_webhooks`` its routes of webhooks answer WEBHOOKS_NOT_CONFIGURED."""
+    app = FastAPI(title="Saccade events", version="1", docs_url=None, redoc_url=None, openapi_tags=_TAGS)
+    app.add_middleware(HeadRequests)
+    install_problems(app)
+    app.state.streams, app.state.tickets = streams, tickets
+    app.state.authenticator = Authenticator(auth)
+    app.include_router(event_routes.router)
+    app.include_router(ticket_routes.router)
+    app.include_router(replay_routes.router)
+    app.state.endpoints = app.state.endpoint_service = app.state.delivery_service = app.state.example_sender = None
+
+    # The one origin routes this path to the notifier; its /openapi.json is the gateway's.
+    @app.get("/v1/webhooks/openapi.json", include_in_schema=False)
+    async def get_openapi() -> dict[str, Any]:
+        return app.openapi()
+
+    async def endpoints_read(request: Request) -> None:
+        if (endpoints := request.app.state.endpoints) is not None:
+            await endpoints.wait_until_read()
+
+    for router in (endpoint_routes.router, example_routes.router, delivery_routes.router):
+        app.include_router(router, dependencies=[Depends(endpoints_read)])
+
+    @app.get("/health", tags=["service"])
+    async def get_health() -> HealthReport:
+        """Return the health report."""
+        return await health.report()
+
+    text: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+    @app.get("/metrics", tags=["service"], response_class=Response, responses=text)
+    async def get_metrics() -> Response:
+        """Return the metrics for Prometheus."""
+        body, content_type = streams.metrics.expose()
+        return Response(body, media_type=content_type)
+
+    app.openapi = partial(openapi_of, app, authenticated=auth.authenticated)  # type: ignore[method-assign]
+    return app

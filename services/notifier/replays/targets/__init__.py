@@ -1,0 +1,1 @@
+"""Targets that the server sends replays to: webhook endpoints and sandboxes."""

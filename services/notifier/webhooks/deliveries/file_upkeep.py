@@ -1,0 +1,54 @@
+"""Upkeep of the projection's file: commits a few times a second, and removes what is past retention."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from nats.aio.client import Client
+
+from contracts.errors import SaccadeError
+from contracts.streams import DELIVERIES, EVENTS
+from kit.bus.connection import request
+from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile
+from services.notifier.webhooks.deliveries.delivery_tables import DeliveryTables
+from services.notifier.webhooks.deliveries.receiver_tables import PAUSE, ReceiverTables
+
+_COMMIT_S: Final = 0.25
+_PRUNE_S: Final = 10.0
+#: Time for which a failing receiver is remembered after its last failure.
+_FAILURES_KEPT: Final = 2 * PAUSE + timedelta(days=30)
+
+
+async def keep_up(file: DeliveryFile, client: Client, now: Callable[[], datetime]) -> None:
+    """Commit and prune until cancelled.
+
+    Raises:
+        sqlite3.Error: the disk does not accept a write.
+    """
+    deliveries, receivers = DeliveryTables(file), ReceiverTables(file)
+    loop = asyncio.get_running_loop()
+    prune_at = loop.time()
+    while True:
+        await asyncio.sleep(_COMMIT_S)
+        file.commit()
+        if loop.time() >= prune_at:
+            prune_at = loop.time() + _PRUNE_S
+            try:
+                events, records = await stream_state(client, EVENTS.name), await stream_state(client, DELIVERIES.name)
+            except SaccadeError:
+                continue  # pruned next time
+            deliveries.prune(events["first_seq"], records["first_seq"])
+            receivers.prune(events["first_seq"], now() - _FAILURES_KEPT)
+
+
+async def stream_state(client: Client, stream: str) -> dict[str, Any]:
+    """Return the first and last sequence and the number of messages of a stream; zeros if it is missing.
+
+    Raises:
+        SaccadeError: BUS_UNAVAILABLE.
+    """
+    info = await request(client, f"STREAM.INFO.{stream}", {})
+    return dict(info.get("state", {"first_seq": 0, "last_seq": 0, "messages": 0}))
