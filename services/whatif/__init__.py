@@ -1,0 +1,1 @@
+"""Replay of recorded events through the dispatcher's decisions of today, on a virtual clock."""
