@@ -35,23 +35,59 @@ _COMMANDS: Final = {
     "up": _Entry("embedded.up", "Run Saccade on this machine until Ctrl-C."),
     "demo": _Entry("demo.laps", "Compare two rendered laps."),
     "submit": _Entry("jobs.submit", "Upload files and submit a job."),
+    "upload": _Entry("uploads.upload", "Upload files, or have URLs fetched."),
+    "rules": _Entry("rules.rules", "Start jobs by uploads."),
+    "watch": _Entry("uploads.watch", "Upload what appears in a folder."),
     "jobs": _Entry("jobs.jobs", "List your jobs, newest first."),
     "job": _Entry("jobs.jobs", "Show one job."),
     "open": _Entry("jobs.open", "Open a job's report in a browser.", "open_report"),
     "cancel": _Entry("jobs.cancel", "Cancel a job."),
     "retry": _Entry("jobs.retry", "Run a failed or cancelled job again."),
     "events": _Entry("jobs.events", "Show past events and follow new ones."),
+    "replay": _Entry("replays.replay", "Send events of the past again."),
+    "whatif": _Entry("whatif.whatif", "Compare past decisions with those of today's dispatcher."),
     "sessions": _Entry("sessions.sessions", "List or control live sessions."),
     "calibrate": _Entry("calibrate.calibrate", "Calibrate the camera on a gripper."),
     "artifacts": _Entry("jobs.artifacts", "List or download a job's files."),
     "webhooks": _Entry("operators.webhooks", "Send signed events to your own server."),
+    "budget": _Entry("operators.budget", "Show, set or remove your budget."),
     "workloads": _Entry("jobs.workloads", "List the server's workloads."),
     "key": _Entry("operators.key", "Create an API key."),
+    "status": _Entry("operators.dispatch", "Show what is held back, what runs and what waits."),
+    "drain": _Entry("operators.dispatch", "Launch nothing new; running jobs go on."),
+    "pause": _Entry("operators.dispatch", "Keep a workload's jobs queued; running ones go on."),
+    "resume": _Entry("operators.dispatch", "Launch jobs again after drain or pause."),
+    "refold": _Entry("operators.dispatch", "Fold a job from its history again."),
+    "lease": _Entry("operators.dispatch", "Hand over to another dispatcher."),
+    "deadletters": _Entry("operators.deadletters", "List what was given up: events, deliveries, jobs."),
+    "audit": _Entry("operators.audit", "Show who had what done, and why."),
+    "erase": _Entry("operators.erase", "Erase a tenant's data, a job or an upload."),
+    "backup": _Entry("backups.backup", "Copy streams and bucket into a new folder."),
+    "restore": _Entry("backups.restore", "Make a new system of a backup."),
     "modal": _Entry("operators.modal", "Deploy workers on Modal."),
 }
 
+#: Commands that are found and not listed: events' letters by NATS, when no gateway answers.
+_UNLISTED: Final = {"dead-letters": _Entry("operators.dead_letters", "List events' letters by NATS.", "dead_letters")}
 #: Commands that call no server.
-_WITHOUT_SERVER: Final = frozenset({"up", "key", "modal"})
+_WITHOUT_SERVER: Final = frozenset(
+    {
+        "up",
+        "key",
+        "modal",
+        "status",
+        "drain",
+        "pause",
+        "resume",
+        "refold",
+        "lease",
+        "dead-letters",
+        "audit",
+        "backup",
+        "restore",
+        "whatif",
+    }
+)
 _SYSTEM_HINT: Final = "Check the path, its permissions and the free space on its disk."
 
 
@@ -64,9 +100,9 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Load a command."""
-        if cmd_name not in _COMMANDS:
+        entry = _COMMANDS.get(cmd_name) or _UNLISTED.get(cmd_name)
+        if entry is None:
             return None
-        entry = _COMMANDS[cmd_name]
         module = importlib.import_module(f"cli.{entry.module}")
         command: click.Command = getattr(module, entry.function or cmd_name)
         return command

@@ -48,6 +48,9 @@ _HINTS: Final = {
     "unsupported_media_type": "Name a video or a picture, with the usual ending of its name.",
     "media_no_video": "Name a file with a video track.",
     "job_not_retryable": "`saccade sessions open WORKLOAD` opens a new session.",
+    "rule_not_found": "`saccade rules list` lists your rules.",
+    "too_many_rules": "Delete one with: saccade rules delete RULE",
+    "rule_limit_reached": "Raise it with: saccade rules update {rule} --jobs-per-day N",
     "job_not_found": "`saccade jobs` lists your jobs.",
     "job_already_ended": "`saccade retry {job_id}` runs a failed or cancelled job again.",
     "artifact_not_found": "`saccade artifacts {job_id}` lists the job's artifacts.",
@@ -56,13 +59,20 @@ _HINTS: Final = {
     "session_ended": "Open a new one with: saccade sessions open {workload}",
     "capture_refused": "`-p ignore_verdict=true` continues anyway.",
     "cost_cap_reached": "Submit it again with a higher --max-cost-usd.",
+    "budget_exceeded": "`saccade budget` shows what is left; `saccade budget set --daily USD` raises it.",
+    "budget_not_found": "Set one with: saccade budget set --daily USD",
     "webhook_not_found": "`saccade webhooks list` lists your endpoints.",
     "webhook_disabled": "Enable it with: saccade webhooks enable {webhook_id}",
+    "dead_letter_settled": "`saccade deadletters show LETTER` says by whom.",
+    "dead_letter_plan_not_found": "Plan again: saccade deadletters redrive, with filters in place of a letter.",
+    "replay_not_found": "`saccade replay ls` lists those of the last 90 days.",
+    "replay_count_differs": "`saccade replay show ID` shows the plan; start it with its count, or plan anew.",
+    "replay_state_conflict": "`saccade replay show ID` shows its state.",
     "delivery_not_found": "`saccade webhooks deliveries {webhook_id}` lists them.",
 }
 #: Codes whose command is named beside a hint that is true for every caller.
 _ADDED: Final = frozenset({"artifacts_not_ready", "job_already_ended"})
-_UNNAMED: Final = {"workload": "WORKLOAD", "job_id": "ID", "session_id": "ID", "webhook_id": "ID"}
+_UNNAMED: Final = {"workload": "WORKLOAD", "rule": "RULE", "job_id": "ID", "session_id": "ID", "webhook_id": "ID"}
 
 
 def command_hint(code: str, hint: str, names: Mapping[str, Any] | None = None) -> str:

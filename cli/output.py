@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from cli.failure import Failure
 
+#: Control characters but tab and newline: texts of models, cameras and other clients must not command the terminal.
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
 
 def print_line(text: str = "") -> None:
     """Print a line on standard output; a closed pipe is ignored."""
     with contextlib.suppress(BrokenPipeError):
-        click.echo(text)
+        click.echo(_CONTROLS.sub("\ufffd", text))
 
 
 def print_note(text: str) -> None:
     """Print a line on standard error."""
     with contextlib.suppress(BrokenPipeError):
-        click.echo(text, err=True)
+        click.echo(_CONTROLS.sub("\ufffd", text), err=True)
 
 
 def print_json(value: Any) -> None:

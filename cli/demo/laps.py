@@ -23,7 +23,7 @@ from cli.settings import CommandSettings
 
 _WORKLOAD: Final = "lap_compare"
 #: Each demo is a module of this package with a command of its name.
-_OTHERS: Final = ("badminton", "live", "nerf")
+_OTHERS: Final = ("badminton", "live", "nerf", "watch")
 
 
 class _Stopwatch:

@@ -35,11 +35,15 @@ class Secrets:
     sender_password: str
     #: Of NATS' system account, in which the supervisor asks for the server's health.
     nats_system_password: str
+    #: Of the user of NATS that sends commands.
+    operator_password: str
+    #: Of the user of NATS that stores replayed events in sandboxes.
+    replayer_password: str
 
     @classmethod
     def generate(cls) -> Self:
         """Return new random secrets."""
-        values = (secrets.token_hex(24), secrets.token_hex(10), *(secrets.token_hex(24) for _ in range(5)))
+        values = (secrets.token_hex(24), secrets.token_hex(10), *(secrets.token_hex(24) for _ in range(7)))
         return cls("saccade", *values)
 
 
@@ -57,6 +61,36 @@ def running_url(path: Path) -> str | None:
     finally:
         os.close(lock)
     return None
+
+
+def read_running(path: Path) -> tuple[Secrets, int]:
+    """Return the secrets of the system that runs on a data folder, and the port of its NATS.
+
+    Raises:
+        Failure: none runs there, or the folder cannot be read.
+    """
+    if running_url(path) is None:
+        raise Failure(
+            f"No Saccade runs on {path}.",
+            code="not_running",
+            hint="Start it with `saccade up`, or name its folder with --data. For NATS elsewhere: --users or --seed.",
+        )
+    secrets, ports = read_servers(path)
+    return secrets, ports["nats-server"]
+
+
+def read_servers(path: Path) -> tuple[Secrets, dict[str, int]]:
+    """Return the secrets of a data folder, and the ports of its servers by name.
+
+    Raises:
+        Failure: the folder cannot be read.
+    """
+    try:
+        secrets = Secrets(**json.loads((path / "secrets.json").read_text()))
+        ports = {str(name): int(port) for name, port in json.loads((path / "ports.json").read_text()).items()}
+        return secrets, {"nats-server": ports["nats-server"], "rclone": ports["rclone"]} | ports
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise Failure(f"{path} cannot be read.", code="folder_unknown") from error
 
 
 def _announced(lock: int) -> dict[str, Any]:

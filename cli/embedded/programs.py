@@ -7,20 +7,23 @@ import json
 import shutil
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from cli.embedded.data_folder import DataFolder
-from cli.embedded.nats_health import nats_write_error
+from cli.embedded.data_folder import DataFolder, Secrets
+from cli.embedded.nats_system import nats_write_error, reload_configuration
 from cli.embedded.ports import LOOPBACK
 from cli.embedded.processes import Program
 from cli.failure import Failure
+from cli.nats_users import DENIED_TO_SERVICES, services_of, written
+from contracts.commands import OPERATOR_INBOX, OPERATOR_SUBJECTS
 from contracts.limits import EVENT_BYTES, GIB
+from contracts.sandbox import WRITER, WRITER_INBOX, WRITER_SUBJECTS
+from modal_workers.backends import Backends
 from modal_workers.catalog import workloads
 from services.dispatcher.executors.installed_backends import installed_backends
 from services.dispatcher.settings import DispatcherSettings
-from services.gateway.backends.backends import Backends
 
 SERVICES: Final = ("gateway", "dispatcher", "notifier")
 SERVERS: Final = ("nats-server", "rclone")
@@ -30,8 +33,16 @@ BUCKET: Final = "saccade"
 #: The clone of the repository, if this runs from one.
 _SOURCE: Final = Path(__file__).resolve().parents[2]
 
+#: User of NATS that sends commands.
+OPERATOR: Final = "operator"
 _SENDER: Final = "sender"
 _SENDER_INBOX: Final = "_INBOX_sender"
+#: What robots and cameras of live sessions may publish; they receive only replies.
+_SENDER_SUBJECTS: Final = (
+    "saccade.tele.local.session.*.joints",
+    "saccade.tele.local.session.*.frames",
+    "saccade.clock.local.session.*",
+)
 _SYSTEM: Final = "system"
 _NATS: Final = """\
 # Written by saccade at every start: changes here are lost.
@@ -43,20 +54,7 @@ write_deadline: "10s"
 ping_interval: "20s"
 lame_duck_duration: "30s"
 authorization {{
-  users: [
-    {{ user: {user}, password: {password} }}
-    # Robots and cameras of live sessions: they publish telemetry and receive only replies.
-    {{
-      user: {sender}
-      password: {sender_password}
-      permissions: {{
-        publish: [
-          "saccade.tele.local.session.*.joints", "saccade.tele.local.session.*.frames", "saccade.clock.local.session.*"
-        ]
-        subscribe: ["{sender_inbox}.>"]
-      }}
-    }}
-  ]
+  include {users}
 }}
 accounts {{
   # The supervisor asks for the server's health, which tells that a stream could not be written.
@@ -64,8 +62,8 @@ accounts {{
 }}
 jetstream {{
   store_dir: {store}
-  # An acknowledged event is on disk and survives a power loss.
-  sync_interval: always
+  # always: an acknowledged event is on disk and survives a power loss.
+  sync_interval: {sync}
   max_memory_store: 67108864
   # An upper bound of the streams' limits; by default the server takes a share of the free space and refuses
   # streams on a small disk.
@@ -92,22 +90,50 @@ def _program_path(name: str, package: str) -> str:
     return found
 
 
-def nats_server(folder: DataFolder, port: int) -> Program:
-    """Write the configuration of nats-server and return its program."""
+def users_file(data: Path) -> Path:
+    """Return the file of NATS's users in a data folder; those of users' own services stay over a restart."""
+    return data / "nats" / "users.conf"
+
+
+def _users(secrets: Secrets) -> Iterator[str]:
+    # Services and local workers: all but commands, which are the operator's, and copies in sandboxes.
+    rights: dict[str, Any] = {"publish": {"deny": DENIED_TO_SERVICES}}
+    yield json.dumps({"user": secrets.nats_user, "password": secrets.nats_password, "permissions": rights})
+    # The user of this machine, by `saccade drain` and the like.
+    rights = {"publish": OPERATOR_SUBJECTS, "subscribe": [f"{OPERATOR_INBOX}.>"]}
+    yield json.dumps({"user": OPERATOR, "password": secrets.operator_password, "permissions": rights})
+    rights = {"publish": WRITER_SUBJECTS, "subscribe": [f"{WRITER_INBOX}.>"]}
+    yield json.dumps({"user": WRITER, "password": secrets.replayer_password, "permissions": rights})
+    rights = {"publish": _SENDER_SUBJECTS, "subscribe": [f"{_SENDER_INBOX}.>"]}
+    yield json.dumps({"user": _SENDER, "password": secrets.sender_password, "permissions": rights})
+
+
+def reload_nats(secrets: Secrets, port: int) -> Awaitable[None]:
+    """Reload the configuration of a running system's NATS."""
+    return reload_configuration(LOOPBACK, port, _SYSTEM, secrets.nats_system_password)
+
+
+def nats_server(folder: DataFolder, port: int, *, sync: str = "always") -> Program:
+    """Write the configuration of nats-server and return its program.
+
+    ``sync``: time after which stored events are on disk. ``always`` makes a restore fifty times slower; who restores a
+    whole folder, and deletes it if that fails, syncs it at the end.
+    """
     secrets = folder.secrets
+    users = users_file(folder.path)
+    kept = services_of(users.read_text()) if users.exists() else {}
+    users.touch(mode=0o600)
+    users.write_text(written(_users(secrets), kept))
     text = _NATS.format(
         host=LOOPBACK,
         port=port,
-        user=json.dumps(secrets.nats_user),
-        password=json.dumps(secrets.nats_password),
-        sender=json.dumps(_SENDER),
-        sender_password=json.dumps(secrets.sender_password),
-        sender_inbox=_SENDER_INBOX,
+        users=users.name,
         system=json.dumps(_SYSTEM),
         system_password=json.dumps(secrets.nats_system_password),
         store=json.dumps(str(folder.path / "nats" / "jetstream")),
         max_payload=EVENT_BYTES,
         max_file=64 * GIB,
+        sync=sync,
     )
     config = folder.path / "nats" / "nats.conf"
     config.touch(mode=0o600)
@@ -173,6 +199,8 @@ def service_environment(folder: DataFolder, ports: dict[str, int], host: str, *,
         "S3_SECRET_ACCESS_KEY": secrets.s3_secret_access_key,
         "NOTIFIER_TICKET_KEY": secrets.ticket_key,
         "NOTIFIER_SECRET_KEY": secrets.webhook_key,
+        "NOTIFIER_SANDBOX_NATS_USER": WRITER,
+        "NOTIFIER_SANDBOX_NATS_PASSWORD": secrets.replayer_password,
         "NOTIFIER_DATA_DIR": str(folder.path / "notifier"),
         "GATEWAY_DATA_DIR": str(folder.path / "gateway"),
         "GATEWAY_DISK": str(folder.path),

@@ -11,6 +11,7 @@ from typing import Final, get_args
 
 from cli.embedded import leftover_processes, ports, programs
 from cli.embedded.data_folder import DataFolder
+from cli.embedded.imported_window import ImportedWindow
 from cli.embedded.origin import Origin
 from cli.embedded.supervisor import Supervisor
 from cli.embedded.workers_on_modal import WorkersOnModal
@@ -59,6 +60,8 @@ class EmbeddedSystem:
             address = f"[{host}]" if ":" in host else host
             self.url = f"http://{address}:{self._listener.getsockname()[1]}"
             self._folder.announce(self.url, attached=attached)
+            #: The events are a window of another system; None: they are this one's own.
+            self.window = ImportedWindow.of(self._folder.path)
             leftover_processes.end_leftovers(self._folder.path, report)
         except BaseException:
             self._listener.close()
@@ -104,10 +107,16 @@ class EmbeddedSystem:
         environment = programs.service_environment(self._folder, chosen, self._host, embedded=embedded)
         if self._modal:
             environment |= self._modal.environment(self.data, self.url, settings.allowed_hosts)
+        if self.window:
+            environment |= {"SACCADE_READ_ONLY": "true", "SACCADE_LOCAL_TENANT": self.window.tenant}
         routed = {name: partial(self._origin.connect, name) for name in get_args(RoutedService)}
         await self._supervisor.start(
-            [programs.service(name, chosen[name], environment, routed.get(name)) for name in programs.SERVICES]
+            [programs.service(name, chosen[name], environment, routed.get(name)) for name in self._services()]
         )
+
+    def _services(self) -> tuple[str, ...]:
+        """Return the services; without a dispatcher, nothing is launched for the jobs of an imported window."""
+        return tuple(name for name in programs.SERVICES if self.window is None or name != "dispatcher")
 
     async def stop(self) -> None:
         """Stop everything, the servers last; running jobs resume at the next start."""

@@ -6,7 +6,11 @@ import asyncio
 import os
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -78,12 +82,17 @@ async def _run(system: EmbeddedSystem, *, as_json: bool, attached: bool) -> None
         if await start_unless(stop, system):
             unavailable = [] if system.on_modal else unavailable_workloads()
             if as_json:
-                ready = {"event": "ready", "url": system.url, "data": str(system.data)}
+                ready: dict[str, Any] = {"event": "ready", "url": system.url, "data": str(system.data)}
+                ready |= {"window": system.window.model_dump(mode="json")} if system.window else {}
                 print_json(ready | {"processes": system.process_ids(), "unavailable": unavailable})
             else:
                 print_line(f"Saccade is ready at {system.url} (API reference: {system.url}/docs)")
-                print_line(f"Data is in {display_path(system.data)}. Press Ctrl-C to stop.")
-                if unavailable:
+                if window := system.window:
+                    of = f"{window.events} events of {window.file}, as tenant {window.tenant}"
+                    print_line(f"It shows {of}; nothing is worked on, sent or changed. Press Ctrl-C to stop.")
+                else:
+                    print_line(f"Data is in {display_path(system.data)}. Press Ctrl-C to stop.")
+                if unavailable and not system.window:
                     print_line(f"Not installed: {', '.join(unavailable)}. {install_hint().replace('{extra}', 'all')}")
                 if system.on_modal:
                     print_line(
@@ -95,7 +104,7 @@ async def _run(system: EmbeddedSystem, *, as_json: bool, attached: bool) -> None
     if as_json:
         print_json({"event": "stopped"})
     else:
-        print_line("Stopped. The data is kept.")
+        print_line("Stopped." if system.window else "Stopped. The data is kept.")
 
 
 @click.command()
@@ -115,10 +124,29 @@ async def _run(system: EmbeddedSystem, *, as_json: bool, attached: bool) -> None
     show_default=True,
     help="Where workers run; for modal see docs/modal.md.",
 )
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Show the events of a file of `saccade events export`; nothing is worked on, sent or changed.",
+)
+@click.option("--tenant", help="With --from: tenant whose jobs are shown. [default: the one with most events]")
 @click.option("--attached", is_flag=True, hidden=True, help="Stop when standard input ends.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON value per line.")
-def up(*, port: int, host: str, data: Path | None, executor: str, attached: bool, as_json: bool) -> None:
+def up(
+    *,
+    port: int,
+    host: str,
+    data: Path | None,
+    executor: str,
+    source: Path | None,
+    tenant: str | None,
+    attached: bool,
+    as_json: bool,
+) -> None:
     """Run Saccade on this machine until Ctrl-C."""
+    if tenant and not source:
+        raise click.UsageError("--tenant chooses among those of a file: it needs --from.")
 
     def report(text: str) -> None:
         if as_json:
@@ -127,5 +155,25 @@ def up(*, port: int, host: str, data: Path | None, executor: str, attached: bool
             print_note(text)
 
     modal = WorkersOnModal.from_environment(CommandSettings(), ModalClientSettings()) if executor == "modal" else None
-    system = EmbeddedSystem(data or CommandSettings().data, host, port, report, modal, attached=attached)
-    asyncio.run(_run(system, as_json=as_json, attached=attached))
+    with _imported(source, data, tenant) if source else nullcontext(data or CommandSettings().data) as folder:
+        system = EmbeddedSystem(folder, host, port, report, modal, attached=attached)
+        asyncio.run(_run(system, as_json=as_json, attached=attached))
+
+
+@contextmanager
+def _imported(source: Path, data: Path | None, tenant: str | None) -> Iterator[Path]:
+    """Import a file into a new folder and yield that; a temporary one without ``data``.
+
+    Raises:
+        Failure: the file is damaged, or the folder is not new.
+    """
+    from cli.history.import_window import import_file  # noqa: PLC0415 - few start from a file
+
+    with (
+        tempfile.TemporaryDirectory(prefix="saccade-", ignore_cleanup_errors=True)
+        if data is None
+        else nullcontext() as temporary
+    ):
+        folder = data or Path(str(temporary)) / "window"
+        import_file(source, folder, tenant)
+        yield folder

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
@@ -25,19 +26,46 @@ def parse_since(text: str) -> str:
     return str(int(match[1]) * _SECONDS[match[2] or "s"]) if match else text
 
 
-@click.command()
+class _Events(click.Group):
+    """Group that imports the commands for files of events when one of them is called."""
+
+    _MODULES: ClassVar = {"export": "export", "import": "import_window", "verify": "verify"}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names of the commands."""
+        return list(self._MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Load a command."""
+        if (module := self._MODULES.get(cmd_name)) is None:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"cli.history.{module}"), module)
+        return command
+
+
+@click.group(cls=_Events, invoke_without_command=True)
 @click.option("--job", "job_id", help="Only events of this job, from its first.")
 @click.option("--since", help="Events since 90s, 15m, 2h or 7d ago, a time (RFC 3339), or a cursor.")
 @click.option("--type", "types", multiple=True, help="Only events of this type, for example job.failed or job.*.")
 @click.option("--follow", "-f", is_flag=True, help="Also show new events until Ctrl-C.")
 @server_options
+@click.pass_context
 def events(
-    *, job_id: str | None, since: str | None, types: tuple[str, ...], follow: bool, url: str | None, as_json: bool
+    context: click.Context,
+    *,
+    job_id: str | None,
+    since: str | None,
+    types: tuple[str, ...],
+    follow: bool,
+    url: str | None,
+    as_json: bool,
 ) -> None:
     """Show past events and follow new ones.
 
     Without options: the events of the last hour.
     """
+    if context.invoked_subcommand is not None:
+        return
     check_types(types)
     since = parse_since(since) if since else None
     if job_id is None and since is None and not follow:

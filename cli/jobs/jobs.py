@@ -8,6 +8,8 @@ import click
 from saccade_client import JobView
 
 from cli.connection import open_client, server_options
+from cli.jobs.changes import POINT_HELP, diff
+from cli.jobs.events import parse_since
 from cli.jobs.follow import hint_of, warnings_of
 from cli.jobs.latest import find_job
 from cli.jobs.result import inputs_text, outcome_text, result_lines
@@ -19,11 +21,15 @@ from contracts.job import State
 @click.option("--state", type=click.Choice([state.value for state in State]), help="Only jobs in this state.")
 @click.option("--workload", help="Only jobs of this workload.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
+@click.option("--at", metavar="POINT", help=f"The list as it was: {POINT_HELP}.")
 @server_options
-def jobs(state: str | None, workload: str | None, limit: int, url: str | None, as_json: bool) -> None:
+def jobs(
+    *, state: str | None, workload: str | None, limit: int, at: str | None, url: str | None, as_json: bool
+) -> None:
     """List your jobs, newest first."""
     with open_client(url) as client:
-        found = client.jobs(state=state, workload=workload, page_size=min(limit, 200))
+        point = parse_since(at) if at else None
+        found = client.jobs(state=state, workload=workload, at=point, page_size=min(limit, 200))
         listed = list(itertools.islice(found, limit))
     if as_json:
         for job in listed:
@@ -45,18 +51,63 @@ def jobs(state: str | None, workload: str | None, limit: int, url: str | None, a
         print_line("No jobs.")
 
 
-@click.command()
+class _JobCommands(click.Group):
+    """Group whose first argument is a subcommand, or else the id of the job to show."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a subcommand; the name of none is the id of a job to show."""
+        return super().get_command(ctx, cmd_name) or show
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the subcommand; without one, the command that shows a job, with all arguments."""
+        if args and args[0] in self.commands:
+            return super().resolve_command(ctx, args)
+        return show.name, show, args
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Leave options to the command that shows a job, unless they ask for help."""
+        if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
+            args = [show.name or "", *args]
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options of the command that shows a job, then the subcommands."""
+        show.format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the usage of the most frequent call."""
+        formatter.write_usage(ctx.command_path, "ID [OPTIONS] | COMMAND [ARGS]...")
+
+
+@click.group(cls=_JobCommands)
+def job() -> None:
+    """Show one job.
+
+    `saccade job ID` shows it, also as it was: `saccade job ID --at POINT`. ID may be `latest`: the newest of your jobs.
+    """
+
+
+@job.command()
 @click.argument("job_id", metavar="ID")
+@click.option("--at", metavar="POINT", help=f"The job as it was: {POINT_HELP}.")
 @server_options
-def job(job_id: str, url: str | None, as_json: bool) -> None:
+def show(job_id: str, at: str | None, url: str | None, as_json: bool) -> None:
     """Show one job.
 
     ID may be `latest`: the newest of your jobs.
     """
     with open_client(url) as client:
         found = find_job(client, job_id)
+        if at:
+            found = client.job(found.id, at=parse_since(at))
         server = client.url
     _show(found, server, as_json=as_json)
+
+
+job.add_command(diff)
 
 
 def _show(found: JobView, server: str, *, as_json: bool) -> None:
@@ -69,6 +120,7 @@ def _show(found: JobView, server: str, *, as_json: bool) -> None:
         "state": found.state,
         "done": f"{100 * found.progress:.0f} %  {found.stage or ''} {found.message or ''}".rstrip(),
         "attempt": str(found.attempt),
+        "as of": f"{format_time(found.as_of.time)} {found.as_of.cursor}".strip() if found.as_of else "",
         "created": format_time(found.created_at),
         "started": format_time(found.started_at),
         "finished": format_time(found.finished_at),

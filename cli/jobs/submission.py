@@ -177,8 +177,10 @@ def _is_url(name: str) -> bool:
     return name.lower().startswith(("http://", "https://"))
 
 
-def upload_file(client: Client, name: str, *, silent: bool = False) -> str:
+def upload_file(client: Client, name: str, *, silent: bool = False, **origin: Any) -> str:
     """Upload a file, or have a URL fetched, with a progress bar; return the upload's id, or the one that is given.
+
+    ``origin`` is what is said about the file: ``metadata``, ``from_job``.
 
     Raises:
         ClientError: the server refused the file.
@@ -196,9 +198,9 @@ def upload_file(client: Client, name: str, *, silent: bool = False) -> str:
 
         try:
             if _is_url(name):
-                upload = client.upload_url(name, on_progress)
+                upload = client.upload_url(name, on_progress, **origin)
             else:
-                upload = client.upload(path, on_progress, state_dir=CommandSettings().uploads_dir)
+                upload = client.upload(path, on_progress, state_dir=CommandSettings().uploads_dir, **origin)
         except ClientError as error:
             # Name the file: there may be several.
             error.message = f"{path.name}: {error.message}"

@@ -1,4 +1,4 @@
-"""``saccade key``: create an API key; only its hash is stored."""
+"""``saccade key``: create an API key; only its hash is stored. ``saccade key service`` is in service_key.py."""
 
 from __future__ import annotations
 
@@ -12,35 +12,59 @@ from typing import Any
 import click
 
 from cli.failure import USAGE, Failure
+from cli.operators.sandbox_key import sandbox
+from cli.operators.service_key import service
 from cli.output import print_json, print_line, print_note
+from contracts.audit import SYSTEM
 from contracts.ids import TENANT_PATTERN
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option(
-    "--tenant", default="local", show_default=True, help="Tenant whose jobs and files the key gives access to."
+    "--tenant",
+    default="local",
+    show_default=True,
+    help="Tenant whose jobs and files the key gives access to; _system for an operator of all tenants.",
 )
 @click.option(
     "--scope",
     "scopes",
-    type=click.Choice(["read", "write"]),
+    type=click.Choice(["read", "write", "operate"]),
     multiple=True,
-    default=("read", "write"),
-    help="What the key permits; may be repeated. [default: both]",
+    help="What the key permits; may be repeated. [default: read and write; operate for _system]",
 )
 @click.option("--id", "key_id", help="Id of the key. [default: random]")
 @click.option("--file", "keys_file", type=click.Path(path_type=Path), help="Add the key's entry to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON value per line.")
-def key(tenant: str, scopes: tuple[str, ...], key_id: str | None, keys_file: Path | None, as_json: bool) -> None:
+@click.pass_context
+def key(
+    context: click.Context,
+    *,
+    tenant: str,
+    scopes: tuple[str, ...],
+    key_id: str | None,
+    keys_file: Path | None,
+    as_json: bool,
+) -> None:
     """Create an API key. The key is shown once; the server stores its hash (SACCADE_API_KEYS_FILE)."""
-    if not re.match(TENANT_PATTERN, tenant):
+    if context.invoked_subcommand:
+        return
+    if tenant == SYSTEM and set(scopes) - {"operate"}:
+        raise Failure(
+            f"A key of the tenant {SYSTEM} has the scope operate alone.",
+            code="usage",
+            exit_code=USAGE,
+            hint="Create another key for the tenant whose jobs it reads and writes.",
+        )
+    if tenant != SYSTEM and not re.match(TENANT_PATTERN, tenant):
         raise Failure(f"--tenant {tenant}: use lower-case letters, digits, - and _.", code="usage", exit_code=USAGE)
+    permitted = set(scopes) or ({"operate"} if tenant == SYSTEM else {"read", "write"})
     key_id = key_id or f"key-{secrets.token_hex(4)}"
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", key_id):
         raise Failure(f"--id {key_id}: use letters, digits, - and _.", code="usage", exit_code=USAGE)
     secret = secrets.token_urlsafe(32)
     digest = hashlib.sha256(secret.encode()).hexdigest()
-    entry = {"id": key_id, "sha256": digest, "tenant": tenant, "scopes": sorted(set(scopes))}
+    entry = {"id": key_id, "sha256": digest, "tenant": tenant, "scopes": sorted(permitted)}
     if keys_file:
         add_key(keys_file, entry)
     if as_json:
@@ -53,6 +77,10 @@ def key(tenant: str, scopes: tuple[str, ...], key_id: str | None, keys_file: Pat
     else:
         print_note("Add this entry to the list in the keys file (SACCADE_API_KEYS_FILE):")
         print_note(json.dumps(entry))
+
+
+key.add_command(service)
+key.add_command(sandbox)
 
 
 def add_key(keys_file: Path, entry: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import click
-from saccade_client import DeliveryView, WebhookView
+from saccade_client import DeliveryView, WebhookTest, WebhookView
 
 from cli.connection import open_client, server_options
 from cli.failure import USAGE, Failure
@@ -48,7 +48,7 @@ def list_all(url: str | None, as_json: bool) -> None:
 )
 @click.option("--description", default="", help="A note for yourself.")
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="Add this header to each request.")
-@click.option("--rate", "rate_per_s", type=click.FloatRange(0.01, 1000), help="Limit of requests per second.")
+@click.option("--rate", "rate_per_s", type=click.FloatRange(0.00001, 1000), help="Limit of requests per second.")
 @click.option("--ordered", is_flag=True, help="Deliver the events of a job strictly in order.")
 @click.option(
     "--signing",
@@ -57,6 +57,18 @@ def list_all(url: str | None, as_json: bool) -> None:
     show_default=True,
     help="v1: HMAC with a secret; v1a: Ed25519 with a public key.",
 )
+@click.option(
+    "--format",
+    "body_format",
+    type=click.Choice(["cloudevents", "poke", "slack", "text", "email"]),
+    default="cloudevents",
+    show_default=True,
+    help="The event itself, or a message about it: for Poke, Slack and the like, as plain text, or by e-mail to "
+    "mailto:ADDRESS.",
+)
+@click.option("--template", help="Text of its messages with values: '{{job.title}} failed: {{error.message}}'.")
+@click.option("--subject", help="Subject of its e-mails, with the same values.")
+@click.option("--quiet", metavar="START-END[@ZONE]", help="Send nothing then: 22:00-07:00@Europe/Berlin.")
 @server_options
 def create(
     *,
@@ -67,10 +79,17 @@ def create(
     rate_per_s: float | None,
     ordered: bool,
     signing: str,
+    body_format: str,
+    template: str | None,
+    subject: str | None,
+    quiet: str | None,
     url: str | None,
     as_json: bool,
 ) -> None:
-    """Send new events to the URL ENDPOINT. The secret that signs them is shown once."""
+    """Send new events to the URL ENDPOINT.
+
+    The secret that signs them is shown once. docs/messages.md lists the values of templates.
+    """
     with open_client(url) as client:
         made = client.webhooks.create(
             endpoint_url,
@@ -80,6 +99,10 @@ def create(
             rate_per_s=rate_per_s,
             ordered=ordered,
             signing=signing,
+            format=body_format,
+            quiet_hours=None if quiet is None else _parse_quiet(quiet),
+            template=template,
+            subject=subject,
         )
     _show_secret(made, as_json=as_json)
 
@@ -132,12 +155,14 @@ def test(webhook_id: str, url: str | None, as_json: bool) -> None:
         print_json(answer.model_dump(mode="json"))
     elif answer.delivered:
         print_line(f"The endpoint answered {answer.status} after {answer.latency_ms:.0f} ms.")
+        if answer.message:
+            print_line(f"{answer.message['subject']}\n{answer.message['text']}")
     if not answer.delivered:
         outcome = f"it answered {answer.status}" if answer.status else (answer.error or "no answer").replace("_", " ")
         message = f"The test event was not delivered: {outcome} after {answer.latency_ms:.0f} ms."
         if excerpt := answer.response_excerpt.strip():
             message += f" Its answer begins with: {excerpt[:200]!r}"
-        raise Failure(message, code=answer.error or "not_delivered", hint=_test_hint(answer.status))
+        raise Failure(message, code=answer.error or "not_delivered", hint=_test_hint(answer))
 
 
 @webhooks.command()
@@ -222,10 +247,21 @@ def delete(webhook_id: str, url: str | None, as_json: bool) -> None:
         print_line(f"Deleted {webhook_id}.")
 
 
-def _test_hint(status: int | None) -> str:
-    if status is None:
+def _test_hint(answer: WebhookTest) -> str:
+    if (answer.error or "").startswith(("smtp_", "email_")):
+        return "docs/messages.md says what each failure of the mail server means."
+    if answer.status is None:
         return "Check that the endpoint runs, and that its address is right."
     return "Check the log of the endpoint: it must answer 200 to 299."
+
+
+def _parse_quiet(text: str) -> dict[str, str]:
+    """Return the quiet hours of ``22:00-07:00@Europe/Berlin``; the server checks the clock times and the zone."""
+    hours, _, zone = text.partition("@")
+    start, separator, end = hours.partition("-")
+    if not separator:
+        raise click.BadParameter("write START-END, such as 22:00-07:00@Europe/Berlin", param_hint="--quiet")
+    return {"start": start.strip(), "end": end.strip(), "time_zone": zone.strip() or "UTC"}
 
 
 def _parse_header(text: str) -> tuple[str, str]:
@@ -247,6 +283,9 @@ def _show_secret(made: WebhookView, *, as_json: bool) -> None:
         print_json(made.model_dump(mode="json"))
         return
     print_line(f"{made.id}  {made.url}")
+    if made.format == "email":
+        print_note(f"\nTry it: saccade webhooks test {made.id}")
+        return
     print_line(f"secret: {made.secret}")
     if made.signing != "v1" and made.public_keys:
         print_line(f"public key: {made.public_keys[0]['whpk']}")

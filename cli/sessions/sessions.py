@@ -1,4 +1,4 @@
-"""``saccade sessions``: list, open, stop, reset, replay and export live sessions."""
+"""``saccade sessions``: list, open, ask, stop, reset, replay and export live sessions."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from saccade_client import SessionView
 from cli.command_hints import command_hint
 from cli.connection import open_client, server_options
 from cli.failure import INTERRUPTED
+from cli.jobs.changes import POINT_HELP, print_changes
+from cli.jobs.events import parse_since
 from cli.jobs.submission import check_opened, find_workload, parse_params, read_params
 from cli.output import format_time, print_json, print_line, print_note, print_table
 from cli.progress_bar import format_size, progress_bar
 from cli.sessions.replay import ComparedValue, compare, follow_replay, open_replay, require_identical, warn_of_failure
+from cli.sessions.words import ask, texts
 
 _STATES: Final = ("opening", "ready", "running", "stopping", "stopped", "failed")
 _STOP_S: Final = 60
@@ -26,22 +29,25 @@ _STOP_S: Final = 60
 @click.group(invoke_without_command=True)
 @click.option("--state", type=click.Choice(_STATES), help="Only sessions in this state.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
+@click.option("--at", metavar="POINT", help=f"The list as it was: {POINT_HELP}.")
 @server_options
 @click.pass_context
-def sessions(context: click.Context, *, state: str | None, limit: int, url: str | None, as_json: bool) -> None:
+def sessions(
+    context: click.Context, *, state: str | None, limit: int, at: str | None, url: str | None, as_json: bool
+) -> None:
     """List or control live sessions.
 
     Without a subcommand: list your sessions, newest first.
     """
     if context.invoked_subcommand is not None:
-        for name in ("state", "limit"):
+        for name in ("state", "limit", "at"):
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 raise click.UsageError(f"--{name} applies to the list, not to {context.invoked_subcommand}.")
         # Options before the subcommand are its defaults.
         context.default_map = {context.invoked_subcommand: {"url": url, "as_json": as_json}}
         return
     with open_client(url) as client:
-        found = client.sessions.all(state=state, page_size=min(limit, 200))
+        found = client.sessions.all(state=state, at=parse_since(at) if at else None, page_size=min(limit, 200))
         listed = list(itertools.islice(found, limit))
     if as_json:
         for session in listed:
@@ -53,18 +59,38 @@ def sessions(context: click.Context, *, state: str | None, limit: int, url: str 
         print_line("No sessions.")
 
 
+sessions.add_command(ask)
+sessions.add_command(texts)
+
+
 @sessions.command()
 @click.argument("session_id", metavar="ID")
+@click.option("--at", metavar="POINT", help=f"The session as it was: {POINT_HELP}.")
 @server_options
-def show(session_id: str, url: str | None, as_json: bool) -> None:
+def show(session_id: str, at: str | None, url: str | None, as_json: bool) -> None:
     """Show one session."""
     with open_client(url) as client:
-        found = client.sessions.get(session_id)
+        found = client.sessions.get(session_id, at=parse_since(at) if at else None)
         server = client.url
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:
         _describe(found, server)
+
+
+@sessions.command()
+@click.argument("session_id", metavar="ID")
+@click.argument("since", metavar="A")
+@click.argument("until", metavar="[B]", required=False)
+@server_options
+def diff(*, session_id: str, since: str, until: str | None, url: str | None, as_json: bool) -> None:
+    """Compare a session at two points.
+
+    A and B are cursors, times (RFC 3339), or 90s, 15m, 2h or 7d ago; B is now by default.
+    """
+    with open_client(url) as client:
+        found = client.sessions.changes(session_id, parse_since(since), parse_since(until) if until else None)
+    print_changes(found, as_json=as_json)
 
 
 @sessions.command("open")
@@ -265,8 +291,11 @@ def _describe(session: SessionView, server: str) -> None:
         "frames": _frames(session),
         "refused": ", ".join(f"{count} {reason}" for reason, count in session.frames.reasons.items()),
         "why": _why(session),
+        "text": session.text.text if session.text else "",
+        "alert": f"{session.alert.rule}: {session.alert.condition}" if session.alert else "",
         "splats": _splats(session).strip("-"),
         "psnr": _psnr(session).strip("-"),
+        "as of": f"{format_time(session.as_of.time)} {session.as_of.cursor}".strip() if session.as_of else "",
         "opened": format_time(session.created_at),
         "started": format_time(session.started_at),
         "finished": format_time(session.finished_at),

@@ -23,6 +23,28 @@ export interface SaccadeErrorDetails {
   cause?: unknown;
 }
 
+/** Use of the budget in the present day or month (UTC); the amounts that depend on a limit are null without one. */
+export interface BudgetPeriod {
+  readonly limit_usd: number | null;
+  readonly spent_usd: number;
+  readonly reserved_usd: number;
+  readonly remaining_usd: number | null;
+  readonly began_at: string;
+  readonly ends_at: string;
+}
+
+export interface Budget {
+  readonly daily_usd: number | null;
+  readonly monthly_usd: number | null;
+  readonly warn_share: number;
+  readonly set_at: string | null;
+  readonly made_by: string | null;
+  /** Limits of every tenant. */
+  readonly operator: { readonly daily_usd: number | null; readonly monthly_usd: number | null };
+  readonly day: BudgetPeriod;
+  readonly month: BudgetPeriod;
+}
+
 export interface ClientOptions {
   url: string | URL;
   /** `<id>.<secret>`; not needed by an embedded server, and never put into a public page. */
@@ -43,6 +65,10 @@ export interface UploadOptions {
   onCreated?: (upload: Upload) => void;
   /** Id of an interrupted upload in parts of the same file. */
   resume?: string;
+  /** Rules match on it. */
+  metadata?: Record<string, string>;
+  /** Id of the job whose result the file is: no rule that had a part in this job applies to it. */
+  fromJob?: string;
   signal?: AbortSignal;
 }
 
@@ -53,6 +79,8 @@ export interface Upload {
   readonly content_type: string;
   readonly size_bytes: number;
   readonly sha256: string | null;
+  readonly metadata: Record<string, string>;
+  readonly from_job: string | null;
   readonly [field: string]: unknown;
 }
 
@@ -84,17 +112,114 @@ export type JobState =
   | "failed"
   | "cancelled";
 
+/** Uploads that a rule applies to: all given parts must hold. Texts are shell patterns without regard to case. */
+export interface RuleMatch {
+  media?: "video" | "image" | "archive" | null;
+  filename?: string | null;
+  metadata?: Record<string, string>;
+  minimum_bytes?: number | null;
+  maximum_bytes?: number | null;
+}
+
+/** Several uploads for one job: when `needs` have come, or when none came for `quiet_s`. */
+export interface RuleGroup {
+  /** `metadata.lap`: uploads with the same value belong together. */
+  by?: string | null;
+  needs?: number | null;
+  quiet_s?: number | null;
+  minimum?: number;
+  /** `completed_at`, `filename` or `metadata.…`. */
+  order?: string;
+}
+
+export interface NewRule {
+  name: string;
+  workload: string;
+  enabled?: boolean;
+  match?: RuleMatch;
+  group?: RuleGroup | null;
+  inputs?: string[];
+  params?: Record<string, unknown>;
+  priority?: number;
+  max_cost_usd?: number | null;
+  gpu?: string | null;
+  metadata?: Record<string, string>;
+  webhook_url?: string | null;
+  jobs_per_day?: number;
+}
+
+export interface Rule extends Required<NewRule> {
+  readonly id: string;
+  readonly created_at: string;
+  readonly updated_at: string;
+  readonly made_by: string | null;
+  readonly jobs_today: number;
+  readonly last_job: string | null;
+  readonly last_skipped: {
+    at: string;
+    upload_ids: string[];
+    group_id: string | null;
+    error: { code: string; message: string; hint: string };
+  } | null;
+}
+
+/** What a rule would have done with past uploads. */
+export interface RuleTrial {
+  readonly considered: number;
+  readonly matched: number;
+  readonly jobs: {
+    outcome: "submitted" | "waiting" | "skipped";
+    group: string | null;
+    inputs: Record<string, { upload_id: string; filename: string; completed_at: string }[]>;
+    error: { code: string; message: string; hint: string } | null;
+  }[];
+  readonly estimate: Record<string, unknown>;
+  readonly estimated_usd: number;
+  readonly [field: string]: unknown;
+}
+
 export interface Reading {
   /** The server answers when the job has ended or after so many seconds. */
   waitS?: number;
+  /** A point of the history: a cursor, a time or seconds ago; the answer is as of then. */
+  at?: Point;
   signal?: AbortSignal;
+}
+
+/** A point of the history: a cursor, an RFC 3339 time, or seconds before now as text. */
+export type Point = string | Date;
+
+/** Point of the history that an answer describes. */
+export interface AsOf {
+  readonly cursor: string;
+  readonly time: string | null;
+  /** The files that it had then were deleted since. */
+  readonly files_removed: boolean;
+}
+
+/** Changes of a job between two points of the history. */
+export interface Changes {
+  readonly id: string;
+  readonly since: AsOf;
+  readonly until: AsOf;
+  /** Whether it existed at `since` already. */
+  readonly existed: boolean;
+  /** Fields with another value, by JSON pointer: `/cost/actual_usd`. */
+  readonly changed: readonly { readonly pointer: string; readonly before: unknown; readonly after: unknown }[];
+  readonly cost_usd: number;
+  readonly events: readonly { readonly cursor: string; readonly event: Record<string, any> }[];
+  readonly events_left_out: number;
 }
 
 export interface JobSearch {
   state?: JobState | JobState[];
   workload?: string;
+  /** Id of the rule that submitted them. */
+  rule?: string;
   since?: string | Date;
   until?: string | Date;
+  /** The list as it was then. */
+  at?: Point;
   pageSize?: number;
   signal?: AbortSignal;
 }
@@ -120,10 +245,14 @@ export class Job {
   readonly report: string | null;
   readonly error: { code: string; message: string; hint: string } | null;
   readonly cost: { estimated_usd: number; actual_usd: number; [field: string]: unknown };
+  /** The rule that submitted it, and the uploads that it did so for; null for a job that a client submitted. */
+  readonly rule: { rule_id: string; upload_ids: string[]; group_id: string | null } | null;
   readonly gpu: string | null;
   readonly metadata: Record<string, string>;
   readonly links: { self: string; events: string; artifacts: string };
   readonly cursor: string;
+  /** Null but in answers as of a point of the history. */
+  readonly as_of: AsOf | null;
   get ended(): boolean;
   /** Follow the job from its first event (or after `cursor`) to its last. */
   events(options?: { types?: string[]; cursor?: string; signal?: AbortSignal }): EventFeed;
@@ -166,6 +295,31 @@ export interface SaccadeEvent {
   readonly envelope: Record<string, any>;
 }
 
+/** A text, an alert or a question of a session. */
+export interface SessionWord {
+  readonly type: "session.text" | "session.alert" | "session.prompt_requested";
+  readonly time: string;
+  readonly data: Record<string, any>;
+}
+
+/** A question about the live video of a session, and its answer once there is one. */
+export interface Prompt {
+  readonly prompt_id: string;
+  readonly session_id: string;
+  readonly text: string;
+  readonly state: "waiting" | "answered";
+  readonly answer: Record<string, any> | null;
+}
+
+export interface PromptOptions {
+  /** JSON Schema of an object, which the answer satisfies. */
+  answerSchema?: Record<string, unknown>;
+  /** Wait for the answer, at most 60 seconds. */
+  waitS?: number;
+  idempotencyKey?: string;
+  signal?: AbortSignal;
+}
+
 export interface EventSelection {
   jobId?: string;
   sessionId?: string;
@@ -193,13 +347,32 @@ export class Client {
   close(): void;
   health(): Promise<Record<string, unknown>>;
   workloads(): Promise<Record<string, any>[]>;
+  budget(): Promise<Budget>;
+  setBudget(limits: { daily_usd?: number; monthly_usd?: number; warn_share?: number }): Promise<Budget>;
+  removeBudget(): Promise<void>;
   /** In Node `file` may also be a path or a file URL, whose file is streamed. */
   upload(file: Blob | ArrayBuffer | ArrayBufferView | string | URL, options?: UploadOptions): Promise<Upload>;
   submit(wanted: NewJob): Promise<Job>;
   job(jobId: string, options?: Reading): Promise<Job>;
+  jobChanges(jobId: string, since: Point, options?: { until?: Point; signal?: AbortSignal }): Promise<Changes>;
   jobs(search?: JobSearch): AsyncGenerator<Job, void, undefined>;
   cancel(jobId: string): Promise<Job>;
   retry(jobId: string): Promise<Job>;
+  createRule(rule: NewRule, options?: { idempotencyKey?: string; signal?: AbortSignal }): Promise<Rule>;
+  tryRule(
+    rule: NewRule,
+    options?: { since?: string | Date; limit?: number; signal?: AbortSignal },
+  ): Promise<RuleTrial>;
+  rule(ruleId: string, options?: { signal?: AbortSignal }): Promise<Rule>;
+  rules(options?: { pageSize?: number; signal?: AbortSignal }): AsyncGenerator<Rule, void, undefined>;
+  changeRule(ruleId: string, changes: Partial<NewRule>, options?: { signal?: AbortSignal }): Promise<Rule>;
+  deleteRule(ruleId: string, options?: { signal?: AbortSignal }): Promise<void>;
+  prompt(sessionId: string, text: string, options?: PromptOptions): Promise<Prompt>;
+  cancelText(sessionId: string): Promise<Record<string, any>>;
+  texts(
+    sessionId: string,
+    options?: { pageSize?: number; signal?: AbortSignal },
+  ): AsyncGenerator<SessionWord, void, undefined>;
   artifacts(jobId: string): Promise<Artifacts>;
   artifact(jobId: string, name: string, options?: { signal?: AbortSignal }): Promise<Response>;
   ticket(resource?: string): Promise<{ ticket: string; resource: string; url: string; expires_at: string }>;

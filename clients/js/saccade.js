@@ -33,6 +33,7 @@ const MAX_RETRY_MS = 60_000;
 const MAX_EVENT_CHARS = 16 * MIB;
 
 const EVENTS = "/v1/events";
+const RULES = "/v1/rules";
 const ENDS = new Set(["job.succeeded", "job.failed", "job.cancelled", "session.stopped", "session.failed"]);
 const REOPENS = new Set(["job.retrying"]);
 
@@ -105,6 +106,28 @@ export class Client {
     return (await this.#http.call("GET", "/v1/workloads")).data;
   }
 
+  /** Read the budget: its limits, and what is spent, reserved and left in the present day and month (UTC). */
+  async budget() {
+    return this.#http.call("GET", "/v1/budgets");
+  }
+
+  /**
+   * Replace the whole budget.
+   *
+   * @param {object} limits
+   * @param {number} [limits.daily_usd] most that workers may cost in a day (UTC)
+   * @param {number} [limits.monthly_usd]
+   * @param {number} [limits.warn_share]
+   */
+  async setBudget(limits) {
+    return this.#http.call("PUT", "/v1/budgets", { body: limits });
+  }
+
+  /** Remove the budget; the operator's limits still hold. */
+  async removeBudget() {
+    await this.#http.call("DELETE", "/v1/budgets");
+  }
+
   /**
    * Upload a file: with one PUT, or in parts if the file is large or `multipart` is set.
    *
@@ -116,6 +139,8 @@ export class Client {
    * @param {boolean} [options.multipart]
    * @param {(upload: object) => void} [options.onCreated] called with the new upload; its id can resume it
    * @param {string} [options.resume] id of an interrupted upload in parts of the same file
+   * @param {Record<string, string>} [options.metadata] rules match on it
+   * @param {string} [options.fromJob] id of the job whose result the file is
    * @param {AbortSignal} [options.signal]
    */
   async upload(file, options = {}) {
@@ -157,16 +182,27 @@ export class Client {
     return new Job(this, fields, { cursor: fields.cursor, at: Date.now() });
   }
 
-  /** Read a job; with `waitS` the server answers when it has ended or after so many seconds. */
-  async job(jobId, { waitS = 0, signal } = {}) {
+  /**
+   * Read a job; with `waitS` the server answers when it has ended or after so many seconds, with `at` (a cursor, a time
+   * or seconds ago) the job as it was then.
+   */
+  async job(jobId, { waitS = 0, at, signal } = {}) {
     const headers = waitS ? { Prefer: `wait=${waitS}` } : {};
     const timeoutMs = REQUEST_MS + waitS * 1000;
-    return new Job(this, await this.#http.call("GET", jobPath(jobId), { headers, timeoutMs, signal }));
+    const query = { at: timeText(at) };
+    return new Job(this, await this.#http.call("GET", jobPath(jobId), { query, headers, timeoutMs, signal }));
+  }
+
+  /** Return what changed of a job between two points of the history, with the events and the cost in between. */
+  async jobChanges(jobId, since, { until, signal } = {}) {
+    const query = { since: timeText(since), until: timeText(until) };
+    return this.#http.call("GET", `${jobPath(jobId)}/changes`, { query, signal });
   }
 
   /** Iterate over jobs, newest first, page by page. */
-  async *jobs({ state, workload, since, until, pageSize, signal } = {}) {
-    const query = { state, workload, since: timeText(since), until: timeText(until), limit: pageSize };
+  async *jobs({ state, workload, rule, since, until, at, pageSize, signal } = {}) {
+    const times = { since: timeText(since), until: timeText(until), at: timeText(at) };
+    const query = { state, workload, rule, ...times, limit: pageSize };
     do {
       const page = await this.#http.call("GET", "/v1/jobs", { query, signal });
       for (const fields of page.data) yield new Job(this, fields);
@@ -182,6 +218,77 @@ export class Client {
   /** Start another attempt of a failed or cancelled job. */
   async retry(jobId) {
     return new Job(this, await this.#http.call("POST", `${jobPath(jobId)}/retry`));
+  }
+
+  /**
+   * Create a rule: each upload that is completed from now on and matches starts a job, or joins a group that does.
+   *
+   * @param {object} rule as POST /v1/rules takes it: `name`, `workload`, `match`, `group`, `params`, …
+   * @param {object} [options]
+   * @param {string} [options.idempotencyKey] the same key and rule are one rule
+   * @param {AbortSignal} [options.signal]
+   */
+  async createRule(rule, { idempotencyKey, signal } = {}) {
+    return this.#http.call("POST", RULES, { body: rule, idempotencyKey, signal });
+  }
+
+  /** Show what a rule would have done with past uploads (of those since a time, the newest); nothing is stored. */
+  async tryRule(rule, { since, limit, signal } = {}) {
+    const query = { dry_run: true, since: timeText(since), limit };
+    return this.#http.call("POST", RULES, { body: rule, query, signal });
+  }
+
+  /** Read a rule. */
+  async rule(ruleId, { signal } = {}) {
+    return this.#http.call("GET", rulePath(ruleId), { signal });
+  }
+
+  /** Iterate over rules, newest first, page by page. */
+  async *rules({ pageSize, signal } = {}) {
+    const query = { limit: pageSize };
+    do {
+      const page = await this.#http.call("GET", RULES, { query, signal });
+      yield* page.data;
+      query.cursor = page.next_cursor;
+    } while (query.cursor);
+  }
+
+  /** Replace fields of a rule: `{ enabled: false }` switches it off. */
+  async changeRule(ruleId, changes, { signal } = {}) {
+    return this.#http.call("PATCH", rulePath(ruleId), { body: changes, signal });
+  }
+
+  /** Delete a rule; its jobs stay. */
+  async deleteRule(ruleId, { signal } = {}) {
+    await this.#http.call("DELETE", rulePath(ruleId), { signal });
+  }
+
+  /**
+   * Ask about the live video of a session; it is stored once, however often the request was sent.
+   *
+   * With `waitS` (60 at most) wait for the answer, which otherwise comes as the `session.text` with its `prompt_id`.
+   */
+  async prompt(sessionId, text, { answerSchema, waitS = 0, idempotencyKey, signal } = {}) {
+    const body = defined({ text, answer_schema: answerSchema });
+    const headers = waitS ? { Prefer: `wait=${waitS}` } : {};
+    const timeoutMs = REQUEST_MS + waitS * 1000;
+    const options = { body, headers, timeoutMs, idempotencyKey, signal };
+    return this.#http.call("POST", `${sessionPath(sessionId)}/prompt`, options);
+  }
+
+  /** Request the end of the text that a session generates; it goes on with its next chunk. */
+  async cancelText(sessionId) {
+    return this.#http.call("POST", `${sessionPath(sessionId)}/cancel`);
+  }
+
+  /** Iterate over the texts, alerts and questions of a session so far, oldest first, page by page. */
+  async *texts(sessionId, { pageSize, signal } = {}) {
+    const query = { limit: pageSize };
+    do {
+      const page = await this.#http.call("GET", `${sessionPath(sessionId)}/texts`, { query, signal });
+      yield* page.data;
+      query.cursor = page.next_cursor;
+    } while (query.cursor);
   }
 
   /** List a job's artifacts: its manifest when `complete`, else the files written so far. */
@@ -225,7 +332,7 @@ export class Client {
       if (jobId && this.#multiplexer) return this.#multiplexer.job(jobId, { cursor, submitted, signal: inner });
       if (jobId || sessionId) {
         // Types are filtered here, not by the server: the event that ends the stream must be seen.
-        const path = jobId ? `${jobPath(jobId)}/events` : `/v1/sessions/${encodeURIComponent(sessionId)}/events`;
+        const path = jobId ? `${jobPath(jobId)}/events` : `${sessionPath(sessionId)}/events`;
         return this.#stream(path, { cursor, signal: inner });
       }
       const now = !subject && (since ?? null) === null && !cursor;
@@ -1067,6 +1174,8 @@ class FileUpload {
       size_bytes: source.size,
       sha256: await source.sha256(),
       multipart: multipart || undefined,
+      metadata: this.#options.metadata,
+      from_job: this.#options.fromJob,
     });
     const upload = await this.#http.call("POST", "/v1/uploads", { body, signal: this.#options.signal });
     this.#options.onCreated?.(upload);
@@ -1357,6 +1466,14 @@ function importNode(name) {
 
 function jobPath(jobId) {
   return `/v1/jobs/${encodeURIComponent(jobId)}`;
+}
+
+function rulePath(ruleId) {
+  return `${RULES}/${encodeURIComponent(ruleId)}`;
+}
+
+function sessionPath(sessionId) {
+  return `/v1/sessions/${encodeURIComponent(sessionId)}`;
 }
 
 function timeText(time) {

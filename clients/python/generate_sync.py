@@ -16,7 +16,12 @@ from typing import Final
 PACKAGE: Final = Path(__file__).parent / "saccade_client"
 #: Source and generated module.
 MODULES: Final = {
+    "async_budgets.py": "budgets.py",
+    "async_erasures.py": "erasures.py",
     "async_client.py": "client.py",
+    "async_dead_letters.py": "dead_letters.py",
+    "async_replays.py": "replays.py",
+    "async_rules.py": "rules.py",
     "async_sessions.py": "sessions.py",
     "async_webhooks.py": "webhooks.py",
 }
@@ -85,6 +90,9 @@ def generate(source: str) -> str:
         text = text[:begin] + replacement + text[end:]
     for pattern, replacement in (*((re.escape(old), new) for old, new in _TEXTS), *_NAMES):
         text = re.sub(pattern, replacement, text)
+    if "run_blocking" in text and not re.search(r"import .*\brun_blocking\b", text):
+        first = "from saccade_client."
+        text = text.replace(first, f"from saccade_client.transport import run_blocking\n{first}", 1)
     text = _HEADER.format(source=source) + text
     text = _ruff(text, MODULES[source], "check", "--fix", "--exit-zero", "--select", "F401,I001")
     return _ruff(text, MODULES[source], "format")

@@ -15,7 +15,18 @@ from pydantic import BaseModel
 
 from saccade_client.errors import UNAVAILABLE, ClientError, JobFailedError, WaitTimeoutError, refusal, unreachable
 from saccade_client.event_stream import EventStream
-from saccade_client.request_parts import LONGEST_WAIT_S, Since, format_moment, path_segment, wait_options, without_none
+from saccade_client.history_views import ChangesView
+from saccade_client.replay_stream import ReplayStream
+from saccade_client.request_parts import (
+    LONGEST_WAIT_S,
+    Since,
+    format_moment,
+    path_segment,
+    point_options,
+    replay_path,
+    wait_options,
+    without_none,
+)
 from saccade_client.retries import COMES_BACK_S, Retries, retry_after_s
 from saccade_client.session_record import RecordStream
 from saccade_client.transport import Transport
@@ -106,9 +117,9 @@ class Api:
         """Create a resource or run an action; ``key`` and ``json`` as in ``call``."""
         return model.model_validate(await self.call("POST", path, **options))
 
-    async def patch(self, model: type[Model], path: str, changes: Mapping[str, Any]) -> Model:
+    async def patch(self, model: type[Model], path: str, changes: Mapping[str, Any], **options: Any) -> Model:
         """Change one resource."""
-        return model.model_validate(await self.call("PATCH", path, json=dict(changes)))
+        return model.model_validate(await self.call("PATCH", path, json=dict(changes), **options))
 
     async def listed(self, model: type[Model], path: str) -> list[Model]:
         """Read a list of one page."""
@@ -124,11 +135,22 @@ class Api:
         return await self.post(model, "/v1/jobs", json=body, key=key)
 
     async def job(
-        self, model: type[JobModel], job_id: str, wait_s: float | None, *, patience_s: float = COMES_BACK_S
+        self,
+        model: type[JobModel],
+        job_id: str,
+        wait_s: float | None,
+        *,
+        at: Since | None = None,
+        patience_s: float = COMES_BACK_S,
     ) -> JobModel:
-        """Read a job when it has ended, or after ``wait_s``."""
+        """Read a job when it has ended, or after ``wait_s``; or as it was ``at`` a point of the history."""
         path = f"/v1/jobs/{path_segment(job_id)}"
-        return await self.get(model, path, patience_s=patience_s, **wait_options(wait_s))
+        return await self.get(model, path, patience_s=patience_s, **wait_options(wait_s), **point_options(at))
+
+    async def changes(self, path: str, since: Since, until: Since | None) -> ChangesView:
+        """Read what changed of the job or session at ``path`` between two points of the history."""
+        window = without_none({"since": format_moment(since), "until": format_moment(until)})
+        return await self.get(ChangesView, f"{path}/changes", params=window)
 
     async def wait(self, model: type[JobModel], job_id: str, timeout_s: float | None) -> JobModel:
         """Wait until a job ends, over restarts of the server.
@@ -202,6 +224,11 @@ class Api:
             silence_s=self._silence_s,
             reached=self._reached,
         )
+
+    def replay_stream(self, replay_id: str, last_id: str | None) -> ReplayStream:
+        """Return the stream of a replay's events after ``last_id``."""
+        path = replay_path(replay_id, "stream")
+        return ReplayStream(self.transport, path, last_id=last_id, silence_s=self._silence_s, reached=self._reached)
 
     def record(self, session_id: str) -> RecordStream:
         """Return the stream of a session's recorded telemetry."""

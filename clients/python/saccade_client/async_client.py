@@ -10,12 +10,18 @@ from typing import Any
 from pydantic import PrivateAttr
 
 from saccade_client.api import Api, failure_of
+from saccade_client.async_budgets import AsyncBudgetsClient
+from saccade_client.async_dead_letters import AsyncDeadLettersClient
+from saccade_client.async_erasures import AsyncErasuresClient
+from saccade_client.async_replays import AsyncReplaysClient
+from saccade_client.async_rules import AsyncRulesClient
 from saccade_client.async_sessions import AsyncSessionsClient
 from saccade_client.async_webhooks import AsyncWebhooksClient
 from saccade_client.download import ArtifactDownload
 from saccade_client.event_stream import SILENCE_S, EventStream
 from saccade_client.events import Event
-from saccade_client.request_parts import Inputs, Since, format_moment, job_body
+from saccade_client.history_views import ChangesView
+from saccade_client.request_parts import Inputs, Since, format_moment, job_body, job_path
 from saccade_client.transport import AsyncTransport, iterate_async
 from saccade_client.upload import FileUpload, OnProgress
 from saccade_client.url_upload import fetch_url
@@ -43,6 +49,15 @@ class AsyncClient:
         self._api = Api(self._transport, silence_s)
         #: Webhook endpoints and their deliveries.
         self.webhooks = AsyncWebhooksClient(self._api)
+        #: Upload rules.
+        self.rules = AsyncRulesClient(self._api)
+        #: What workers may cost.
+        self.budgets = AsyncBudgetsClient(self._api)
+        #: What was given up, for operators.
+        self.dead_letters = AsyncDeadLettersClient(self._api)
+        self.erasures = AsyncErasuresClient(self._api)
+        #: Events of the past, sent again.
+        self.replays = AsyncReplaysClient(self._api)
         #: Live sessions.
         self.sessions = AsyncSessionsClient(self._api)
 
@@ -79,25 +94,44 @@ class AsyncClient:
         content_type: str | None = None,
         state_dir: Path | None = None,
         multipart: bool | None = None,
+        metadata: Mapping[str, str] | None = None,
+        from_job: str | None = None,
+        idempotency_key: str | None = None,
     ) -> UploadView:
         """Upload a file: with one PUT, or in parts if the file is large or ``multipart`` is set.
 
         ``on_progress`` is called with the bytes done and the bytes in total. With ``state_dir`` an interrupted
-        multipart upload resumes when the same file (path, size, modification time) is uploaded again.
+        multipart upload resumes when the same file (path, size, modification time) is uploaded again. Rules match on
+        ``metadata``; ``from_job`` is the job whose result the file is. The same ``idempotency_key`` and file give the
+        same upload.
         """
         upload = FileUpload(
-            self._api, Path(path), on_progress, content_type=content_type, state_dir=state_dir, multipart=multipart
+            self._api,
+            Path(path),
+            on_progress,
+            content_type=content_type,
+            state_dir=state_dir,
+            multipart=multipart,
+            metadata=metadata,
+            from_job=from_job,
+            key=idempotency_key,
         )
         return await upload.run()
 
     async def upload_url(
-        self, url: str, on_progress: OnProgress | None = None, *, filename: str | None = None
+        self,
+        url: str,
+        on_progress: OnProgress | None = None,
+        *,
+        filename: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        from_job: str | None = None,
     ) -> UploadView:
         """Create an upload that the server fetches from a URL, if it allows that, and wait until it is checked.
 
         ``on_progress`` is called with the bytes done and the bytes in total, 0 if they are not known.
         """
-        return await fetch_url(self._api, url, on_progress, filename=filename)
+        return await fetch_url(self._api, url, on_progress, filename=filename, metadata=metadata, from_job=from_job)
 
     async def submit(
         self,
@@ -145,22 +179,37 @@ class AsyncClient:
             JobCheckView, "/v1/jobs", json=body, params={"dry_run": "true"}, key=idempotency_key
         )
 
-    async def job(self, job_id: str, *, wait_s: float | None = None) -> AsyncJob:
-        """Read a job; with ``wait_s`` the server answers when it has ended or after so many seconds (60 at most)."""
-        return (await self._api.job(AsyncJob, job_id, wait_s)).bound_to(self)
+    async def job(self, job_id: str, *, wait_s: float | None = None, at: Since | None = None) -> AsyncJob:
+        """Read a job; with ``wait_s`` the server answers when it has ended or after so many seconds (60 at most).
+
+        With ``at``, a cursor, a time or seconds ago, the job as it was then.
+        """
+        return (await self._api.job(AsyncJob, job_id, wait_s, at=at)).bound_to(self)
+
+    async def job_changes(self, job_id: str, since: Since, until: Since | None = None) -> ChangesView:
+        """Return what changed of a job between two points of the history, with the events and the cost in between.
+
+        A point is a cursor, a time or seconds ago; without ``until`` it is now.
+        """
+        return await self._api.changes(job_path(job_id), since, until)
 
     def jobs(
         self,
         *,
         state: str | Sequence[str] | None = None,
         workload: str | None = None,
+        rule: str | None = None,
         since: str | datetime | None = None,
         until: str | datetime | None = None,
+        at: Since | None = None,
         page_size: int | None = None,
     ) -> AsyncIterator[AsyncJob]:
-        """Iterate over jobs, newest first, page by page."""
-        period = {"since": format_moment(since), "until": format_moment(until)}
-        found = self._api.jobs(AsyncJob, state=state, workload=workload, limit=page_size, **period)
+        """Iterate over jobs, newest first, page by page; ``rule`` is the id of the rule that submitted them.
+
+        With ``at``, a cursor, a time or seconds ago, the list as it was then.
+        """
+        period = {"since": format_moment(since), "until": format_moment(until), "at": format_moment(at)}
+        found = self._api.jobs(AsyncJob, state=state, workload=workload, rule=rule, limit=page_size, **period)
         return (job.bound_to(self) async for job in iterate_async(found))
 
     async def wait(self, job_id: str, *, timeout_s: float | None = None) -> AsyncJob:

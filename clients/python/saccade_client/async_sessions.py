@@ -7,9 +7,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 from saccade_client.api import Api, PageIterator
+from saccade_client.history_views import ChangesView
 from saccade_client.request_parts import (
     SESSIONS_PATH,
+    Since,
+    format_moment,
     frame_fields,
+    point_options,
     session_body,
     session_path,
     wait_options,
@@ -28,7 +32,7 @@ from saccade_client.session_inputs import (
 from saccade_client.session_record import RecordedMessage, RecordSize, RecordStream
 from saccade_client.session_stream import SessionStream
 from saccade_client.transport import AsyncTransport, iterate_async
-from saccade_client.views import SessionView
+from saccade_client.views import PromptView, SessionView, SessionWord
 
 
 class AsyncSessionsClient:
@@ -65,15 +69,26 @@ class AsyncSessionsClient:
         )
         return await self._api.post(SessionView, SESSIONS_PATH, json=body, key=idempotency_key)
 
-    async def get(self, session_id: str, *, wait_s: float | None = None) -> SessionView:
-        """Read a session; with ``wait_s`` the server answers at its end or after so many seconds (60 at most)."""
-        return await self._api.get(SessionView, session_path(session_id), **wait_options(wait_s))
+    async def get(self, session_id: str, *, wait_s: float | None = None, at: Since | None = None) -> SessionView:
+        """Read a session; with ``wait_s`` the server answers at its end or after so many seconds (60 at most).
+
+        With ``at``, a cursor, a time or seconds ago, the session as it was then.
+        """
+        options = wait_options(wait_s) | point_options(at)
+        return await self._api.get(SessionView, session_path(session_id), **options)
+
+    async def changes(self, session_id: str, since: Since, until: Since | None = None) -> ChangesView:
+        """Return what changed of a session between two points of the history, with the events and the cost in between.
+
+        A point is a cursor, a time or seconds ago; without ``until`` it is now.
+        """
+        return await self._api.changes(session_path(session_id), since, until)
 
     def all(
-        self, *, state: str | Sequence[str] | None = None, page_size: int | None = None
+        self, *, state: str | Sequence[str] | None = None, at: Since | None = None, page_size: int | None = None
     ) -> AsyncIterator[SessionView]:
-        """Iterate over sessions, newest first."""
-        search = {"state": state, "limit": page_size}
+        """Iterate over sessions, newest first; with ``at``, over the list as it was then."""
+        search = {"state": state, "at": format_moment(at), "limit": page_size}
         return iterate_async(PageIterator(self._api, SessionView, SESSIONS_PATH, search))
 
     async def stop(self, session_id: str, *, wait_s: float | None = None) -> SessionView:
@@ -83,6 +98,34 @@ class AsyncSessionsClient:
     async def reset(self, session_id: str) -> SessionView:
         """Request that a session discards its model and starts again."""
         return await self._api.post(SessionView, session_path(session_id, "reset"))
+
+    async def prompt(
+        self,
+        session_id: str,
+        text: str,
+        *,
+        answer_schema: Mapping[str, Any] | None = None,
+        wait_s: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> PromptView:
+        """Send a question about the live video; with ``answer_schema``, a JSON Schema, the answer satisfies it.
+
+        The question is stored when this returns. With ``wait_s`` (60 at most) wait for its answer, which otherwise
+        comes as the ``session.text`` with its ``prompt_id``.
+        """
+        body = {"text": text} | without_none({"answer_schema": answer_schema and dict(answer_schema)})
+        path = session_path(session_id, "prompt")
+        return await self._api.post(PromptView, path, json=body, key=idempotency_key, **wait_options(wait_s))
+
+    async def cancel(self, session_id: str) -> SessionView:
+        """Request the end of the text that is being generated; the session goes on with its next chunk."""
+        return await self._api.post(SessionView, session_path(session_id, "cancel"))
+
+    def texts(self, session_id: str, *, page_size: int | None = None) -> AsyncIterator[SessionWord]:
+        """Iterate over the texts, alerts and questions of a session so far, oldest first."""
+        return iterate_async(
+            PageIterator(self._api, SessionWord, session_path(session_id, "texts"), {"limit": page_size})
+        )
 
     async def send_frame(
         self,
@@ -139,16 +182,18 @@ class AsyncSessionsClient:
         return await fetch_ply(self._api, path, max_splats=max_splats, etag=etag)
 
     def stream(  # asyncio only
-        self, session_id: str, *, joints: bool = False, after: str | None = None
+        self, session_id: str, *, joints: bool = False, acks: bool = False, after: str | None = None
     ) -> SessionStream:
         """Open a WebSocket in both directions: ``async with client.sessions.stream(id) as stream``.
 
-        ``joints`` also delivers the joints that others send; ``after`` is the cursor of a stream that broke. Needs the
-        package websockets.
+        ``joints`` also delivers the joints that others send; ``acks`` acknowledges each frame when it is received;
+        ``after`` is the cursor of a stream that broke. Needs the package websockets.
         """
         transport = self._api.transport
         assert isinstance(transport, AsyncTransport)
-        query = urlencode(without_none({"joints": "1" if joints else None, "after": after}))
+        query = urlencode(
+            without_none({"joints": "1" if joints else None, "acks": "1" if acks else None, "after": after})
+        )
         url = f"ws{transport.url.removeprefix('http')}{session_path(session_id, 'stream')}{'?' * bool(query)}{query}"
         return SessionStream(url, transport.headers)
 

@@ -11,10 +11,16 @@ from typing import Any
 from pydantic import PrivateAttr
 
 from saccade_client.api import Api, failure_of
+from saccade_client.budgets import BudgetsClient
+from saccade_client.dead_letters import DeadLettersClient
 from saccade_client.download import ArtifactDownload
+from saccade_client.erasures import ErasuresClient
 from saccade_client.event_stream import SILENCE_S, EventStream
 from saccade_client.events import Event
-from saccade_client.request_parts import Inputs, Since, format_moment, job_body
+from saccade_client.history_views import ChangesView
+from saccade_client.replays import ReplaysClient
+from saccade_client.request_parts import Inputs, Since, format_moment, job_body, job_path
+from saccade_client.rules import RulesClient
 from saccade_client.sessions import SessionsClient
 from saccade_client.transport import BlockingTransport, iterate, run_blocking
 from saccade_client.upload import FileUpload, OnProgress
@@ -44,6 +50,15 @@ class Client:
         self._api = Api(self._transport, silence_s)
         #: Webhook endpoints and their deliveries.
         self.webhooks = WebhooksClient(self._api)
+        #: Upload rules.
+        self.rules = RulesClient(self._api)
+        #: What workers may cost.
+        self.budgets = BudgetsClient(self._api)
+        #: What was given up, for operators.
+        self.dead_letters = DeadLettersClient(self._api)
+        self.erasures = ErasuresClient(self._api)
+        #: Events of the past, sent again.
+        self.replays = ReplaysClient(self._api)
         #: Live sessions.
         self.sessions = SessionsClient(self._api)
 
@@ -80,23 +95,46 @@ class Client:
         content_type: str | None = None,
         state_dir: Path | None = None,
         multipart: bool | None = None,
+        metadata: Mapping[str, str] | None = None,
+        from_job: str | None = None,
+        idempotency_key: str | None = None,
     ) -> UploadView:
         """Upload a file: with one PUT, or in parts if the file is large or ``multipart`` is set.
 
         ``on_progress`` is called with the bytes done and the bytes in total. With ``state_dir`` an interrupted
-        multipart upload resumes when the same file (path, size, modification time) is uploaded again.
+        multipart upload resumes when the same file (path, size, modification time) is uploaded again. Rules match on
+        ``metadata``; ``from_job`` is the job whose result the file is. The same ``idempotency_key`` and file give the
+        same upload.
         """
         upload = FileUpload(
-            self._api, Path(path), on_progress, content_type=content_type, state_dir=state_dir, multipart=multipart
+            self._api,
+            Path(path),
+            on_progress,
+            content_type=content_type,
+            state_dir=state_dir,
+            multipart=multipart,
+            metadata=metadata,
+            from_job=from_job,
+            key=idempotency_key,
         )
         return run_blocking(upload.run())
 
-    def upload_url(self, url: str, on_progress: OnProgress | None = None, *, filename: str | None = None) -> UploadView:
+    def upload_url(
+        self,
+        url: str,
+        on_progress: OnProgress | None = None,
+        *,
+        filename: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        from_job: str | None = None,
+    ) -> UploadView:
         """Create an upload that the server fetches from a URL, if it allows that, and wait until it is checked.
 
         ``on_progress`` is called with the bytes done and the bytes in total, 0 if they are not known.
         """
-        return run_blocking(fetch_url(self._api, url, on_progress, filename=filename))
+        return run_blocking(
+            fetch_url(self._api, url, on_progress, filename=filename, metadata=metadata, from_job=from_job)
+        )
 
     def submit(
         self,
@@ -144,22 +182,37 @@ class Client:
             self._api.post(JobCheckView, "/v1/jobs", json=body, params={"dry_run": "true"}, key=idempotency_key)
         )
 
-    def job(self, job_id: str, *, wait_s: float | None = None) -> Job:
-        """Read a job; with ``wait_s`` the server answers when it has ended or after so many seconds (60 at most)."""
-        return run_blocking(self._api.job(Job, job_id, wait_s)).bound_to(self)
+    def job(self, job_id: str, *, wait_s: float | None = None, at: Since | None = None) -> Job:
+        """Read a job; with ``wait_s`` the server answers when it has ended or after so many seconds (60 at most).
+
+        With ``at``, a cursor, a time or seconds ago, the job as it was then.
+        """
+        return run_blocking(self._api.job(Job, job_id, wait_s, at=at)).bound_to(self)
+
+    def job_changes(self, job_id: str, since: Since, until: Since | None = None) -> ChangesView:
+        """Return what changed of a job between two points of the history, with the events and the cost in between.
+
+        A point is a cursor, a time or seconds ago; without ``until`` it is now.
+        """
+        return run_blocking(self._api.changes(job_path(job_id), since, until))
 
     def jobs(
         self,
         *,
         state: str | Sequence[str] | None = None,
         workload: str | None = None,
+        rule: str | None = None,
         since: str | datetime | None = None,
         until: str | datetime | None = None,
+        at: Since | None = None,
         page_size: int | None = None,
     ) -> Iterator[Job]:
-        """Iterate over jobs, newest first, page by page."""
-        period = {"since": format_moment(since), "until": format_moment(until)}
-        found = self._api.jobs(Job, state=state, workload=workload, limit=page_size, **period)
+        """Iterate over jobs, newest first, page by page; ``rule`` is the id of the rule that submitted them.
+
+        With ``at``, a cursor, a time or seconds ago, the list as it was then.
+        """
+        period = {"since": format_moment(since), "until": format_moment(until), "at": format_moment(at)}
+        found = self._api.jobs(Job, state=state, workload=workload, rule=rule, limit=page_size, **period)
         return (job.bound_to(self) for job in iterate(found))
 
     def wait(self, job_id: str, *, timeout_s: float | None = None) -> Job:

@@ -263,4 +263,8 @@ def _starts_at(response: httpx.Response) -> int:
 
 
 def _failed(name: str, error: Exception) -> TransferError:
-    return TransferError("download_failed", f"{name}: {error or type(error).__name__}", "Try it again.", retryable=True)
+    """Return the error of a transfer; bytes that are wrong in the bucket stay so."""
+    damaged = isinstance(error, _DamagedError)
+    hint = "The file is not the one that the job made; run the job again." if damaged else "Try it again."
+    message = f"{name}: {error or type(error).__name__}"
+    return TransferError("download_failed", message, hint, retryable=not damaged)

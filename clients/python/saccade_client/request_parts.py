@@ -13,9 +13,15 @@ from saccade_client.views import UploadView
 #: An input of a job: an upload or its id, or several where the input takes several.
 InputFile = UploadView | str
 Inputs = Mapping[str, InputFile | Sequence[InputFile]]
-#: A moment: a cursor (in event streams), an RFC 3339 time, or seconds before now.
+#: A moment: a cursor (in event streams and of the history), an RFC 3339 time, or seconds before now.
 Since = str | int | datetime
 
+BUDGETS_PATH: Final = "/v1/budgets"
+DEAD_LETTER_PLANS_PATH: Final = "/v1/dead-letter-plans"
+DEAD_LETTERS_PATH: Final = "/v1/dead-letters"
+ERASURES_PATH: Final = "/v1/erasures"
+REPLAYS_PATH: Final = "/v1/replays"
+RULES_PATH: Final = "/v1/rules"
 SESSIONS_PATH: Final = "/v1/sessions"
 WEBHOOKS_PATH: Final = "/v1/webhooks"
 DEFAULT_WEBHOOK_PATH: Final = "/v1/webhooks/default"
@@ -32,6 +38,11 @@ def path_segment(text: str) -> str:
 def session_path(session_id: str, *more: str) -> str:
     """Return the path of a session, or of something below it."""
     return "/".join([SESSIONS_PATH, path_segment(session_id), *more])
+
+
+def replay_path(replay_id: str, *more: str) -> str:
+    """Return the path of a replay, or of something below it."""
+    return "/".join([REPLAYS_PATH, path_segment(replay_id), *more])
 
 
 def webhook_path(webhook_id: str, *more: str) -> str:
@@ -55,6 +66,16 @@ def wait_options(wait_s: float | None) -> dict[str, Any]:
     """Return the request options of a read that waits up to ``wait_s`` (RFC 7240, ``Prefer: wait``)."""
     whole_s = min(LONGEST_WAIT_S, math.ceil(wait_s or 0))
     return {"headers": {"Prefer": f"wait={whole_s}"}, "timeout": _REQUEST_S + whole_s} if whole_s else {}
+
+
+def point_options(at: Since | None) -> dict[str, Any]:
+    """Return the request options of a read as of a point of the history."""
+    return {} if at is None else {"params": {"at": format_moment(at)}}
+
+
+def job_path(job_id: str) -> str:
+    """Return the path of a job."""
+    return f"/v1/jobs/{path_segment(job_id)}"
 
 
 def job_body(workload: str, inputs: Inputs, params: Mapping[str, Any] | None, **options: Any) -> dict[str, Any]:
@@ -81,6 +102,11 @@ def frame_fields(
 ) -> dict[str, Any]:
     """Return what is known of a frame, by the names of its headers."""
     return {"Seq": seq, "Captured-At": captured_at_s, "Clock-Offset": clock_offset_s, "Source": source}
+
+
+def origin_fields(metadata: Mapping[str, str] | None, from_job: str | None) -> dict[str, Any]:
+    """Return what a client says about a file, as fields of the body that creates an upload."""
+    return ({"metadata": dict(metadata)} if metadata else {}) | without_none({"from_job": from_job})
 
 
 def webhook_body(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,7 +31,8 @@ class SessionStream:
 
     One task may send while another reads, from ``acks`` or from the stream itself, which yields every message.
     Messages are dictionaries with a ``type``: the events of the session (CloudEvents), ``joints``, ``clock_pong``,
-    ``warning``, ``gap``, and ``error`` about something that was sent.
+    ``warning``, ``gap``, ``prompt_accepted``, ``going_away``, and ``error`` about something that was sent; with
+    ``acks`` also one ``ack`` for each frame, in order, and ``resume``.
     """
 
     def __init__(self, url: str, headers: dict[str, str]) -> None:
@@ -132,6 +133,15 @@ class SessionStream:
     async def ask_time(self) -> None:
         """Request the server's time; it comes as ``clock_pong`` with ``sent_at_s`` and ``time_s``."""
         await self._send(json.dumps({"type": "clock_ping", "sent_at_s": time.time()}))
+
+    async def prompt(self, text: str, *, answer_schema: Mapping[str, Any] | None = None) -> None:
+        """Send a question about the live video; ``prompt_accepted`` has its id, a ``session.text`` the answer."""
+        more = without_none({"answer_schema": answer_schema and dict(answer_schema)})
+        await self._send(json.dumps({"type": "prompt", "text": text} | more))
+
+    async def cancel(self) -> None:
+        """Request the end of the text that is being generated."""
+        await self._send(json.dumps({"type": "cancel"}))
 
     async def stop(self) -> None:
         """Request the end of the session."""

@@ -7,12 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from saccade_client.api import Api, PageIterator
+from saccade_client.history_views import ChangesView
 from saccade_client.request_parts import (
     SESSIONS_PATH,
+    Since,
+    format_moment,
     frame_fields,
+    point_options,
     session_body,
     session_path,
     wait_options,
+    without_none,
 )
 from saccade_client.session_inputs import (
     FrameAnswer,
@@ -26,7 +31,7 @@ from saccade_client.session_inputs import (
 )
 from saccade_client.session_record import RecordedMessage, RecordSize, RecordStream
 from saccade_client.transport import iterate, run_blocking
-from saccade_client.views import SessionView
+from saccade_client.views import PromptView, SessionView, SessionWord
 
 
 class SessionsClient:
@@ -63,13 +68,26 @@ class SessionsClient:
         )
         return run_blocking(self._api.post(SessionView, SESSIONS_PATH, json=body, key=idempotency_key))
 
-    def get(self, session_id: str, *, wait_s: float | None = None) -> SessionView:
-        """Read a session; with ``wait_s`` the server answers at its end or after so many seconds (60 at most)."""
-        return run_blocking(self._api.get(SessionView, session_path(session_id), **wait_options(wait_s)))
+    def get(self, session_id: str, *, wait_s: float | None = None, at: Since | None = None) -> SessionView:
+        """Read a session; with ``wait_s`` the server answers at its end or after so many seconds (60 at most).
 
-    def all(self, *, state: str | Sequence[str] | None = None, page_size: int | None = None) -> Iterator[SessionView]:
-        """Iterate over sessions, newest first."""
-        search = {"state": state, "limit": page_size}
+        With ``at``, a cursor, a time or seconds ago, the session as it was then.
+        """
+        options = wait_options(wait_s) | point_options(at)
+        return run_blocking(self._api.get(SessionView, session_path(session_id), **options))
+
+    def changes(self, session_id: str, since: Since, until: Since | None = None) -> ChangesView:
+        """Return what changed of a session between two points of the history, with the events and the cost in between.
+
+        A point is a cursor, a time or seconds ago; without ``until`` it is now.
+        """
+        return run_blocking(self._api.changes(session_path(session_id), since, until))
+
+    def all(
+        self, *, state: str | Sequence[str] | None = None, at: Since | None = None, page_size: int | None = None
+    ) -> Iterator[SessionView]:
+        """Iterate over sessions, newest first; with ``at``, over the list as it was then."""
+        search = {"state": state, "at": format_moment(at), "limit": page_size}
         return iterate(PageIterator(self._api, SessionView, SESSIONS_PATH, search))
 
     def stop(self, session_id: str, *, wait_s: float | None = None) -> SessionView:
@@ -79,6 +97,32 @@ class SessionsClient:
     def reset(self, session_id: str) -> SessionView:
         """Request that a session discards its model and starts again."""
         return run_blocking(self._api.post(SessionView, session_path(session_id, "reset")))
+
+    def prompt(
+        self,
+        session_id: str,
+        text: str,
+        *,
+        answer_schema: Mapping[str, Any] | None = None,
+        wait_s: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> PromptView:
+        """Send a question about the live video; with ``answer_schema``, a JSON Schema, the answer satisfies it.
+
+        The question is stored when this returns. With ``wait_s`` (60 at most) wait for its answer, which otherwise
+        comes as the ``session.text`` with its ``prompt_id``.
+        """
+        body = {"text": text} | without_none({"answer_schema": answer_schema and dict(answer_schema)})
+        path = session_path(session_id, "prompt")
+        return run_blocking(self._api.post(PromptView, path, json=body, key=idempotency_key, **wait_options(wait_s)))
+
+    def cancel(self, session_id: str) -> SessionView:
+        """Request the end of the text that is being generated; the session goes on with its next chunk."""
+        return run_blocking(self._api.post(SessionView, session_path(session_id, "cancel")))
+
+    def texts(self, session_id: str, *, page_size: int | None = None) -> Iterator[SessionWord]:
+        """Iterate over the texts, alerts and questions of a session so far, oldest first."""
+        return iterate(PageIterator(self._api, SessionWord, session_path(session_id, "texts"), {"limit": page_size}))
 
     def send_frame(
         self,

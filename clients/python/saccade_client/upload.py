@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import mimetypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ import httpx
 
 from saccade_client.api import Api
 from saccade_client.errors import ClientError, TransferError
-from saccade_client.request_parts import path_segment
+from saccade_client.request_parts import origin_fields, path_segment
 from saccade_client.retries import Retries
 from saccade_client.views import UploadView
 
@@ -63,6 +63,9 @@ class FileUpload:
         content_type: str | None,
         state_dir: Path | None,
         multipart: bool | None,
+        metadata: Mapping[str, str] | None = None,
+        from_job: str | None = None,
+        key: str | None = None,
     ) -> None:
         """Prepare; nothing is sent yet.
 
@@ -77,6 +80,8 @@ class FileUpload:
         self._state_file = _state_path(api.transport.url, path, state_dir) if state_dir else None
         in_parts = self._size > _MULTIPART_FROM_BYTES if multipart is None else multipart
         self._in_parts = in_parts or self._size > _SINGLE_PUT_BYTES
+        self._origin = origin_fields(metadata, from_job)
+        self._key = key
 
     async def run(self) -> UploadView:
         """Send the bytes and complete the upload.
@@ -85,6 +90,8 @@ class FileUpload:
             ClientError: the server refused the file or is unavailable, or the bucket refused it.
         """
         upload = await (self._resume_or_create() if self._in_parts else self._create(multipart=False))
+        if upload.get("state") == "completed":  # an earlier request with this key was carried out to its end
+            return UploadView.model_validate(upload)
         path = f"/v1/uploads/{path_segment(upload['id'])}/complete"
         try:
             await (self._send_parts(upload) if self._in_parts else self._send_whole(upload))
@@ -115,12 +122,14 @@ class FileUpload:
             "content_type": self._content_type,
             "size_bytes": self._size,
             "sha256": await self._api.transport.work(sha256_of, self._path),
-        }
+        } | self._origin
         if multipart:
             body["multipart"] = True
-        return await self._api.call("POST", "/v1/uploads", json=body)
+        return await self._api.call("POST", "/v1/uploads", json=body, key=self._key)
 
     async def _send_whole(self, upload: dict[str, Any]) -> None:
+        if "url" not in upload:  # it has failed; only its completion says why
+            return
         await self._put(upload["url"], 0, self._size, dict(upload.get("headers") or {}), 0)
 
     async def _resume_or_create(self) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from saccade_client.api import Api
 from saccade_client.errors import TransferError
-from saccade_client.request_parts import path_segment
+from saccade_client.request_parts import origin_fields, path_segment
 from saccade_client.upload import OnProgress
 from saccade_client.views import UploadView
 
@@ -15,13 +16,21 @@ _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 1.0
 
 
-async def fetch_url(api: Api, url: str, on_progress: OnProgress | None, *, filename: str | None) -> UploadView:
+async def fetch_url(
+    api: Api,
+    url: str,
+    on_progress: OnProgress | None,
+    *,
+    filename: str | None,
+    metadata: Mapping[str, str] | None = None,
+    from_job: str | None = None,
+) -> UploadView:
     """Create an upload that the server fetches, and wait until it is checked.
 
     Raises:
         ClientError: the server refuses the URL, or cannot use its file.
     """
-    body = {"url": url} | ({"filename": filename} if filename else {})
+    body = {"url": url} | ({"filename": filename} if filename else {}) | origin_fields(metadata, from_job)
     upload, pause_s = await api.post(UploadView, "/v1/uploads", json=body), _FIRST_PAUSE_S
     while upload.state == "created":
         progress = upload.source or {}

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from saccade_client.history_views import PointView, Shown
 
 
-class _Shown(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-
-class Artifact(_Shown):
+class Artifact(Shown):
     """One output file of a job."""
 
     name: str
@@ -23,7 +21,7 @@ class Artifact(_Shown):
     units: dict[str, str] = Field(default_factory=dict)
 
 
-class ArtifactsView(_Shown):
+class ArtifactsView(Shown):
     """Artifacts of a job: its manifest when ``complete``, else the files written so far."""
 
     job_id: str
@@ -32,14 +30,14 @@ class ArtifactsView(_Shown):
     artifacts: list[Artifact]
 
 
-class CostView(_Shown):
+class CostView(Shown):
     """Estimated and actual cost of a job."""
 
     estimated_usd: float | None = None
     actual_usd: float | None = None
 
 
-class JobError(_Shown):
+class JobError(Shown):
     """Error of a failed job or session: code, message and hint."""
 
     code: str
@@ -47,7 +45,7 @@ class JobError(_Shown):
     hint: str = ""
 
 
-class JobView(_Shown):
+class JobView(Shown):
     """A job."""
 
     id: str
@@ -69,11 +67,15 @@ class JobView(_Shown):
     report: str | None = None
     error: JobError | None = None
     cost: CostView | None = None
+    #: The rule that submitted it for its uploads: ``rule_id``, ``upload_ids``, ``group_id``.
+    rule: dict[str, Any] | None = None
     gpu: str | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
     links: dict[str, str] = Field(default_factory=dict)
     #: Cursor of this state: follow the events from here.
     cursor: str | None = None
+    #: Set when the job was read as of a point of the history.
+    as_of: PointView | None = None
 
     @property
     def ended(self) -> bool:
@@ -81,7 +83,7 @@ class JobView(_Shown):
         return self.state in {"succeeded", "failed", "cancelled"}
 
 
-class JobCheckView(_Shown):
+class JobCheckView(Shown):
     """A request for a job that the server would accept: parameters with defaults, and the estimated cost."""
 
     workload: str
@@ -89,7 +91,7 @@ class JobCheckView(_Shown):
     estimate: dict[str, Any] = Field(default_factory=dict)
 
 
-class RejectedFrame(_Shown):
+class RejectedFrame(Shown):
     """A rejected frame: unusable by itself."""
 
     source: str
@@ -99,7 +101,7 @@ class RejectedFrame(_Shown):
     detail: str | None = None
 
 
-class FrameCounts(_Shown):
+class FrameCounts(Shown):
     """Frames of a session, by verdict."""
 
     sent: int = 0
@@ -113,14 +115,77 @@ class FrameCounts(_Shown):
     last_rejection: RejectedFrame | None = None
 
 
-class SessionCost(_Shown):
+class SessionCost(Shown):
     """Cost of a session so far, and its limit."""
 
     actual_usd: float = 0.0
     max_usd: float | None = None
 
 
-class SessionView(_Shown):
+class TextView(Shown):
+    """A text of a session: what a model says about a chunk of the video, or its answer to a question."""
+
+    chunk: int
+    text: str
+    first_seq: int | None = None
+    last_seq: int | None = None
+    source: str | None = None
+    #: Limits of the chunk, seconds since the session's first frame.
+    start_s: float | None = None
+    end_s: float | None = None
+    #: ``complete``, ``length``, ``cancelled`` or ``error``; ``error`` says why there is no text.
+    finish_reason: str = "complete"
+    error: JobError | None = None
+    #: Frames since the chunk before that the model was not shown.
+    dropped: int = 0
+    latency: dict[str, float] | None = None
+    #: The question that it answers, and the structured answer where a schema was given.
+    prompt_id: str | None = None
+    answer: Any = None
+
+
+class AlertView(Shown):
+    """A rule of a session that has become true."""
+
+    alert: int
+    rule: str
+    condition: str
+    chunk: int
+    confidence: float
+    text: str
+
+
+class SessionWord(Shown):
+    """A text, an alert or a question of a session; ``data`` has its fields, and two properties read them."""
+
+    #: ``session.text``, ``session.alert`` or ``session.prompt_requested``.
+    type: str
+    time: str
+    data: dict[str, Any]
+
+    @property
+    def text(self) -> TextView | None:
+        """The text; None for an alert or a question."""
+        return TextView.model_validate(self.data) if self.type == "session.text" else None
+
+    @property
+    def alert(self) -> AlertView | None:
+        """The alert; None for a text or a question."""
+        return AlertView.model_validate(self.data) if self.type == "session.alert" else None
+
+
+class PromptView(Shown):
+    """A question about the live video, and its answer once there is one."""
+
+    prompt_id: str
+    session_id: str
+    text: str
+    #: ``waiting`` or ``answered``.
+    state: str
+    answer: TextView | None = None
+
+
+class SessionView(Shown):
     """A live session."""
 
     id: str
@@ -136,6 +201,10 @@ class SessionView(_Shown):
     frames: FrameCounts = Field(default_factory=FrameCounts)
     #: Metrics of the workload, last reported by its worker.
     figures: dict[str, Any] = Field(default_factory=dict)
+    #: The newest text and alert of a workload that describes video, and the questions that wait for their answer.
+    text: TextView | None = None
+    alert: AlertView | None = None
+    prompts: list[dict[str, str]] = Field(default_factory=list)
     reason: str | None = None
     result: dict[str, Any] | None = None
     #: The job that runs its worker: id, state, attempt.
@@ -148,6 +217,8 @@ class SessionView(_Shown):
     #: Addresses to stream to; credentials only in the answer that opened the session.
     ingest: dict[str, Any] = Field(default_factory=dict, repr=False)
     cursor: str | None = None
+    #: Set when the session was read as of a point of the history.
+    as_of: PointView | None = None
 
     @property
     def ended(self) -> bool:
@@ -155,7 +226,87 @@ class SessionView(_Shown):
         return self.state in {"stopped", "failed"}
 
 
-class UploadView(_Shown):
+class RuleView(Shown):
+    """A rule: which uploads start which jobs."""
+
+    id: str
+    name: str
+    enabled: bool = True
+    match: dict[str, Any] = Field(default_factory=dict)
+    group: dict[str, Any] | None = None
+    workload: str
+    inputs: list[str] = Field(default_factory=list)
+    params: dict[str, Any] = Field(default_factory=dict)
+    priority: int = 0
+    max_cost_usd: float | None = None
+    gpu: str | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    webhook_url: str | None = None
+    jobs_per_day: int | None = None
+    created_at: str
+    updated_at: str
+    made_by: str | None = None
+    #: Jobs that it has submitted since 00:00 UTC, and the newest of all.
+    jobs_today: int = 0
+    last_job: str | None = None
+    #: The newest uploads that matched and were no job: ``at``, ``upload_ids``, ``group_id``, ``error``.
+    last_skipped: dict[str, Any] | None = None
+    links: dict[str, str] = Field(default_factory=dict)
+
+
+class BudgetPeriod(Shown):
+    """Use of the budget in the present day or month (UTC); ``remaining_usd`` is None without a limit."""
+
+    limit_usd: float | None = None
+    spent_usd: float = 0.0
+    reserved_usd: float = 0.0
+    remaining_usd: float | None = None
+    began_at: str
+    ends_at: str
+
+
+class BudgetView(Shown):
+    """The tenant's budget and its use; limits are None where none is set."""
+
+    daily_usd: float | None = None
+    monthly_usd: float | None = None
+    warn_share: float = 0.8
+    set_at: str | None = None
+    made_by: str | None = None
+    #: Limits of every tenant: ``daily_usd``, ``monthly_usd``.
+    operator: dict[str, float | None] = Field(default_factory=dict)
+    day: BudgetPeriod
+    month: BudgetPeriod
+
+
+class TriedJob(Shown):
+    """Uploads that a rule would have submitted as a job (``submitted``), or not (``waiting``, ``skipped``)."""
+
+    outcome: str
+    group: str | None = None
+    inputs: dict[str, list[dict[str, Any]]] = Field(default_factory=dict)
+    #: Why they were skipped.
+    error: JobError | None = None
+
+
+class RuleTrialView(Shown):
+    """Answer of a dry run: what a rule would have done with past uploads."""
+
+    workload: str
+    match: dict[str, Any] = Field(default_factory=dict)
+    group: dict[str, Any] | None = None
+    inputs: list[str] = Field(default_factory=list)
+    params: dict[str, Any] = Field(default_factory=dict)
+    #: Completed uploads that were looked at, and how many of them matched.
+    considered: int = 0
+    matched: int = 0
+    jobs: list[TriedJob] = Field(default_factory=list)
+    #: Of one job, and of all that would have been submitted.
+    estimate: dict[str, Any] = Field(default_factory=dict)
+    estimated_usd: float = 0.0
+
+
+class UploadView(Shown):
     """An upload."""
 
     id: str
@@ -169,9 +320,12 @@ class UploadView(_Shown):
     error: JobError | None = None
     #: Of a file that the server fetches: its URL without the query, and the progress.
     source: dict[str, Any] | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    #: The job whose result the file is.
+    from_job: str | None = None
 
 
-class Ticket(_Shown):
+class Ticket(Shown):
     """Permission to open one event stream without an API key; ``url`` is a path that contains the ticket."""
 
     ticket: str
@@ -180,7 +334,7 @@ class Ticket(_Shown):
     expires_at: str
 
 
-class WebhookView(_Shown):
+class WebhookView(Shown):
     """A webhook endpoint; ``secret`` is only in the answer that created it."""
 
     id: str
@@ -191,6 +345,10 @@ class WebhookView(_Shown):
     rate_per_s: float | None = None
     ordered: bool = False
     signing: str = "v1"
+    format: str = "cloudevents"
+    quiet_hours: dict[str, str] | None = None
+    template: str | None = None
+    subject: str | None = None
     enabled: bool = True
     disabled_reason: str | None = None
     previous_secrets_expire_at: list[str] = Field(default_factory=list)
@@ -201,7 +359,7 @@ class WebhookView(_Shown):
     secret: str | None = Field(default=None, repr=False)
 
 
-class WebhookTest(_Shown):
+class WebhookTest(Shown):
     """Answer of an endpoint to a test event."""
 
     delivered: bool
@@ -209,9 +367,11 @@ class WebhookTest(_Shown):
     error: str | None = None
     latency_ms: float
     response_excerpt: str = ""
+    #: ``subject`` and ``text`` of the message that was sent; None where the endpoint gets the event itself.
+    message: dict[str, str] | None = None
 
 
-class DeliveryView(_Shown):
+class DeliveryView(Shown):
     """Delivery of one event to one endpoint; ``id`` is the event's cursor."""
 
     id: str
@@ -227,7 +387,7 @@ class DeliveryView(_Shown):
     updated_at: str
 
 
-class AttemptView(_Shown):
+class AttemptView(Shown):
     """Outcome of one delivery attempt."""
 
     attempt: int

@@ -40,12 +40,21 @@ class WebhooksClient:
         rate_per_s: float | None = None,
         ordered: bool = False,
         signing: str = "v1",
+        format: str = "cloudevents",  # noqa: A002 - the name of the field
+        quiet_hours: Mapping[str, str] | None = None,
+        template: str | None = None,
+        subject: str | None = None,
     ) -> WebhookView:
         """Create an endpoint for new events of these types (``job.succeeded``, ``job.*``; none: all).
 
-        Its ``secret`` is in this answer and never shown again.
+        Its ``secret`` is in this answer and never shown again. ``format`` ``poke``, ``slack``, ``text`` or ``email``
+        (to a ``mailto:`` URL) sends a message about each event instead of the event: a sentence, or a ``template`` such
+        as ``{{job.title}} failed: {{error.message}}``, for e-mail with a ``subject``. ``quiet_hours`` are ``start``,
+        ``end`` and ``time_zone``.
         """
-        body = webhook_body(url, types, description, headers, rate_per_s=rate_per_s, ordered=ordered, signing=signing)
+        options = {"signing": signing, "format": format, "quiet_hours": quiet_hours}
+        options |= without_none({"template": template, "subject": subject})
+        body = webhook_body(url, types, description, headers, rate_per_s=rate_per_s, ordered=ordered, **options)
         return run_blocking(self._api.post(WebhookView, WEBHOOKS_PATH, json=body))
 
     def all(self) -> list[WebhookView]:

@@ -1,0 +1,1 @@
+"""Files of events, and what they are made of: export, import, verification, redaction."""

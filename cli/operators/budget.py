@@ -1,0 +1,94 @@
+"""``saccade budget``: what workers may cost in a day and in a month."""
+
+from __future__ import annotations
+
+import click
+from saccade_client import BudgetPeriod, BudgetView
+
+from cli.connection import open_client, server_options
+from cli.failure import USAGE, Failure
+from cli.output import format_time, print_json, print_line, print_table
+
+
+@click.group(invoke_without_command=True)
+@server_options
+@click.pass_context
+def budget(context: click.Context, url: str | None, as_json: bool) -> None:
+    """Show, set or remove your budget.
+
+    It limits what your workers may cost in a day and in a month (UTC): docs/budgets.md.
+    """
+    if context.invoked_subcommand is None:
+        _show_current(url, as_json=as_json)
+
+
+@budget.command()
+@server_options
+def show(url: str | None, as_json: bool) -> None:
+    """Show the limits and their use."""
+    _show_current(url, as_json=as_json)
+
+
+@budget.command("set")
+@click.option("--daily", "daily_usd", type=click.FloatRange(min=0), metavar="USD", help="Most in a day (UTC).")
+@click.option("--monthly", "monthly_usd", type=click.FloatRange(min=0), metavar="USD", help="Most in a month (UTC).")
+@click.option(
+    "--warn",
+    "warn_percent",
+    type=click.FloatRange(min=0, max=100, min_open=True),
+    metavar="PERCENT",
+    help="Warn when so much of a limit is spent. [default: 80]",
+)
+@server_options
+def set_limits(
+    *, daily_usd: float | None, monthly_usd: float | None, warn_percent: float | None, url: str | None, as_json: bool
+) -> None:
+    """Replace the budget. A limit that you leave out does not hold any more."""
+    if daily_usd is None and monthly_usd is None:
+        hint = "--daily or --monthly; `saccade budget remove` removes the budget."
+        raise Failure("A budget needs a limit.", code="usage", hint=hint, exit_code=USAGE)
+    share = None if warn_percent is None else warn_percent / 100
+    with open_client(url) as client:
+        found = client.budgets.set(daily_usd=daily_usd, monthly_usd=monthly_usd, warn_share=share)
+    _show(found, as_json=as_json)
+
+
+@budget.command()
+@server_options
+def remove(url: str | None, as_json: bool) -> None:
+    """Remove your budget. The operator's limits still hold."""
+    with open_client(url) as client:
+        client.budgets.remove()
+    if as_json:
+        print_json({"removed": True})
+    else:
+        print_line("Removed the budget.")
+
+
+def _show_current(url: str | None, *, as_json: bool) -> None:
+    with open_client(url) as client:
+        found = client.budgets.get()
+    _show(found, as_json=as_json)
+
+
+def _show(found: BudgetView, *, as_json: bool) -> None:
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    rows = [_row("day", found.day), _row("month", found.month)]
+    print_table(("PERIOD", "LIMIT", "SPENT", "RESERVED", "LEFT", "ENDS"), rows)
+
+
+def _row(name: str, period: BudgetPeriod) -> tuple[str, ...]:
+    return (
+        name,
+        _usd(period.limit_usd),
+        _usd(period.spent_usd),
+        _usd(period.reserved_usd),
+        _usd(period.remaining_usd),
+        format_time(period.ends_at),
+    )
+
+
+def _usd(amount: float | None) -> str:
+    return "-" if amount is None else f"${amount:.2f}"

@@ -1,0 +1,1 @@
+"""Replay of a window of events: the decisions of another dispatcher."""

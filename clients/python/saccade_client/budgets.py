@@ -1,0 +1,32 @@
+# Generated from async_budgets.py by clients/python/generate_sync.py; do not edit.
+"""Budget for blocking programs: what workers may cost in a day and in a month."""
+
+from __future__ import annotations
+
+from saccade_client.api import Api
+from saccade_client.request_parts import BUDGETS_PATH, without_none
+from saccade_client.transport import run_blocking
+from saccade_client.views import BudgetView
+
+
+class BudgetsClient:
+    """The tenant's budget: ``client.budgets``."""
+
+    def __init__(self, api: Api) -> None:
+        """Send requests with ``api``."""
+        self._api = api
+
+    def get(self) -> BudgetView:
+        """Read the limits and what is spent, reserved and left in the present day and month (UTC)."""
+        return run_blocking(self._api.get(BudgetView, BUDGETS_PATH))
+
+    def set(
+        self, *, daily_usd: float | None = None, monthly_usd: float | None = None, warn_share: float | None = None
+    ) -> BudgetView:
+        """Replace the whole budget; a limit that is left out does not hold any more."""
+        body = without_none({"daily_usd": daily_usd, "monthly_usd": monthly_usd, "warn_share": warn_share})
+        return BudgetView.model_validate(run_blocking(self._api.call("PUT", BUDGETS_PATH, json=body)))
+
+    def remove(self) -> None:
+        """Remove the budget; the operator's limits still hold."""
+        run_blocking(self._api.call("DELETE", BUDGETS_PATH))
