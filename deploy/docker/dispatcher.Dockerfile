@@ -20,9 +20,10 @@ RUN pip install --no-cache-dir -c constraints.txt ".[$WORKLOADS]"
 COPY contracts contracts
 COPY services/__init__.py services/__init__.py
 COPY kit kit
+COPY clients/events/saccade_events saccade_events
 COPY services/dispatcher services/dispatcher
 COPY modal_workers modal_workers
-RUN python -m compileall -q contracts kit services modal_workers
+RUN python -m compileall -q contracts saccade_events kit services modal_workers
 
 ENV DISPATCHER_HOST=0.0.0.0 DISPATCHER_PORT=8083 DISPATCHER_DATA_DIR=/data
 USER saccade

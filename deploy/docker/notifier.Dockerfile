@@ -1,4 +1,5 @@
-# Notifier: events to clients, as server-sent events and webhooks.
+# Notifier: events to clients, as server-sent events, webhooks and messages. Holds the workers' declarations (spec.py),
+# whose titles messages name.
 FROM python:3.11-slim-bookworm
 
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_ROOT_USER_ACTION=ignore
@@ -16,7 +17,8 @@ COPY contracts contracts
 COPY services/__init__.py services/__init__.py
 COPY kit kit
 COPY services/notifier services/notifier
-RUN python -m compileall -q contracts kit services
+COPY modal_workers modal_workers
+RUN python -m compileall -q contracts kit services modal_workers
 
 ENV NOTIFIER_HOST=0.0.0.0 NOTIFIER_PORT=8082 NOTIFIER_DATA_DIR=/data
 USER saccade
