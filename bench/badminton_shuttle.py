@@ -1,9 +1,10 @@
 """Measures shuttle, hits and rallies against the simulator's truth, on seeds that were not used for tuning.
 
-    python bench/badminton_shuttle.py [--seeds 5] [--first 900] [--seconds 60] [--rendered 25]
+    python bench/badminton_shuttle.py [--seeds 5] [--first 900] [--seconds 60] [--rendered 25] [--network FILE]
 
 For each of the four cameras: with a track of a learned detector's quality (95 % recall, 1.5 px noise; from the truth,
-without pictures), and with the classical detector on rendered pictures. Seeds below 900 were used for tuning.
+without pictures), with the classical detector on rendered pictures, and on the same pictures with a TrackNet in an ONNX
+file (badminton_shuttle_network.py trains a small one). Seeds below 900 were used for tuning.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from modal_workers.badminton.rallies.rally import Hit, Rally
 from modal_workers.badminton.rallies.segmentation import find_rallies
 from modal_workers.badminton.shuttle.classical import ClassicalShuttleBackend
 from modal_workers.badminton.shuttle.linking import link_shuttle
-from modal_workers.badminton.shuttle.shuttle_track import CandidateLog, ShuttleCandidates
+from modal_workers.badminton.shuttle.onnx_backend import OnnxShuttleBackend, ShuttleNetwork
+from modal_workers.badminton.shuttle.shuttle_track import CandidateLog, ShuttleBackend, ShuttleCandidates
 from simulators.badminton.match_options import CAMERA_NAMES, CameraName, MatchOptions
 from simulators.badminton.match_renderer import MatchRenderer
 from simulators.badminton.match_truth import MatchTruth
@@ -80,11 +82,10 @@ class Totals:
         return " | ".join(parts)
 
 
-def rendered_log(options: MatchOptions, totals: Totals) -> tuple[MatchTruth, CandidateLog]:
-    """Return the truth and what the classical detector finds in the rendered pictures."""
+def rendered_log(options: MatchOptions, backend: ShuttleBackend, totals: Totals) -> tuple[MatchTruth, CandidateLog]:
+    """Return the truth and what a detector finds in the rendered pictures."""
     renderer = MatchRenderer(make_match(options))
     truth = renderer.match.truth
-    backend = ClassicalShuttleBackend(options.rate_hz)
     found: list[ShuttleCandidates] = []
     cpu_s = 0.0
     for index in range(len(truth.time_s)):
@@ -160,11 +161,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first", type=int, default=900)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--network", type=Path, help="a TrackNet as an ONNX file")
     parser.add_argument("--rendered", type=float, default=25.0, help="seconds of each rendered match; 0: none")
     arguments = parser.parse_args()
-    everything = {"learned": Totals(), "classical": Totals()}
+    kinds = ("learned", "classical", *(["network"] if arguments.network else []))
+    everything = {kind: Totals() for kind in kinds}
     for camera in CAMERA_NAMES:
-        for kind in ("learned", "classical"):
+        for kind in kinds:
             totals = Totals()
             _measure_camera(kind, camera, arguments, totals)
             if totals.counts:
@@ -177,9 +180,9 @@ def main() -> None:
             for low, (count, right) in zip((0.0, 0.2, 0.4, 0.6, 0.8), totals.reliability, strict=True):
                 if count:
                     print(f"  confidence {low:.1f} to {low + 0.2:.1f}: {count:.0f} points, {right / count:.2f} right")
-    detector = everything["classical"]
-    if detector.counts:
-        print(f"classical detector: {1000 * detector.share('detector_cpu_s', 'frames'):.1f} ms CPU a frame")
+    for kind, detector in everything.items():
+        if "detector_cpu_s" in detector.counts:
+            print(f"{kind} detector: {1000 * detector.share('detector_cpu_s', 'frames'):.1f} ms CPU a frame")
 
 
 def _measure_camera(kind: str, camera: CameraName, arguments: argparse.Namespace, totals: Totals) -> None:
@@ -192,7 +195,10 @@ def _measure_camera(kind: str, camera: CameraName, arguments: argparse.Namespace
             truth = match_truth(options)
             measure(truth, candidate_log(truth), totals)
         else:
-            truth, log = rendered_log(options, totals)
+            backend: ShuttleBackend = ClassicalShuttleBackend(options.rate_hz)
+            if kind == "network":
+                backend = OnnxShuttleBackend(ShuttleNetwork(arguments.network), options.rate_hz)
+            truth, log = rendered_log(options, backend, totals)
             measure(truth, log, totals)
 
 

@@ -70,7 +70,7 @@ def servers(folder: Path) -> Iterator[tuple[str, EmbeddedNats, dict[str, int]]]:
         command = [sys.executable, "-m", "services.gateway"]
         gateway = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
         try:
-            wait_for_port(port, gateway)
+            wait_for_port(port, gateway, 60)
             assert nats._process is not None  # noqa: SLF001 - its process id is asked for nowhere else
             yield f"http://{HOST}:{port}", nats, {"gateway": gateway.pid, "nats-server": nats._process.pid}  # noqa: SLF001
         finally:
