@@ -40,7 +40,7 @@ RESULT_FILES = {"badminton": MatchResults}
 _TEXT = {"description", "title", "default", "examples"}
 _NARROWING = {"type", "const", "enum", "pattern", "format", "$ref", "anyOf", "additionalProperties"}
 #: Modules that decide state changes.
-_DECIDING = ("contracts.job", "contracts.session")
+_DECIDING = ("contracts.budget", "contracts.job", "contracts.session")
 #: Subjects of the live copies of all events of a kind, by the name of the constant; and literal subjects.
 _LIVE = {"LIVE_EVENTS": LIVE_EVENTS, "LIVE_PROGRESS": LIVE_PROGRESS, "LIVE_DELIVERIES": LIVE_DELIVERIES}
 _PATTERN = re.compile(r"(?:live\.)?saccade\.(?:evt|prog|dlv)\.(?:>|(?:[\w*]+\.){3}[\w*]+)")
@@ -56,9 +56,11 @@ class Flow:
 
 
 def source_files() -> Iterator[tuple[str, ast.Module]]:
-    """Yield every source file: its path from the root and its syntax tree."""
-    for folder in ("contracts", "services", "modal_workers"):
+    """Yield every source file that may make or read an event: its path from the root and its syntax tree."""
+    for folder in ("services", "modal_workers"):
         for path in sorted((ROOT / folder).rglob("*.py")):
+            if path.is_relative_to(ROOT / "services" / "whatif"):
+                continue  # its events are simulated, and reach no bus
             yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(), str(path))
 
 
@@ -69,9 +71,9 @@ def event_flow() -> dict[str, Flow]:
     deciders = _deciders(by_class)
     for path, tree in source_files():
         calls = {_called(node) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-        if not path.startswith("contracts/"):
-            for called in calls & by_class.keys():
-                flows[by_class[called]].made.add(path)
+        for called in calls & by_class.keys():
+            flows[by_class[called]].made.add(path)
+        if calls & deciders.keys():
             for called in calls & deciders.keys() & _imported_deciders(tree, deciders):
                 flows[deciders[called]].made.add(path)
         if path.startswith("services/") and path.count("/") > 1:
