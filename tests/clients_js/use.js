@@ -25,6 +25,51 @@ export function uses({ Client, SaccadeError, BlockParser }) {
       return { upload, told };
     },
 
+    async words(url, sessionId) {
+      const client = new Client({ url });
+      const asked = await client.prompt(sessionId, "What is red?", { answerSchema: { type: "object" } });
+      const refused = await refusal(client.prompt(sessionId, ""));
+      const session = await client.cancelText(sessionId);
+      const words = [];
+      for await (const word of client.texts(sessionId, { pageSize: 1 })) words.push(word);
+      return { asked, refused, words, session };
+    },
+
+    async rules(url, wanted) {
+      const client = new Client({ url });
+      const made = await client.createRule(wanted, { idempotencyKey: wanted.name });
+      const again = await client.createRule(wanted, { idempotencyKey: wanted.name });
+      const tried = await client.tryRule(wanted, { since: new Date(0), limit: 5 });
+      const listed = [];
+      for await (const rule of client.rules({ pageSize: 1 })) listed.push(rule.id);
+      const changed = await client.changeRule(made.id, { enabled: false });
+      const read = await client.rule(made.id);
+      const jobs = [];
+      for await (const job of client.jobs({ rule: made.id })) jobs.push(job.id);
+      await client.deleteRule(made.id);
+      return { made, again, tried, listed, changed, read, jobs, gone: await refusal(client.rule(made.id)) };
+    },
+
+    async past(url, jobId) {
+      const client = new Client({ url });
+      const submitted = await client.job(jobId);
+      await client.cancel(jobId);
+      const then = await client.job(jobId, { at: submitted.cursor });
+      const listed = {};
+      for await (const job of client.jobs({ at: submitted.cursor, pageSize: 1 })) listed[job.id] = job.message;
+      const changes = await client.jobChanges(jobId, submitted.cursor, { until: "0" });
+      const early = await refusal(client.job(jobId, { at: new Date(0) }));
+      return { submitted, then, listed, changes, early };
+    },
+
+    async budget(url, limits) {
+      const client = new Client({ url });
+      const made = await client.setBudget(limits);
+      const read = await client.budget();
+      await client.removeBudget();
+      return { made, read, gone: await refusal(client.removeBudget()) };
+    },
+
     async interruptedUpload(url, file, afterBytes) {
       const client = new Client({ url });
       const given = file.startsWith("http") ? await picked(file, "lap.mp4") : file;

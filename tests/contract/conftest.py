@@ -20,6 +20,7 @@ from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, NatsServer,
 from tests.harness.servers.gateway import RunningGateway, running_gateway, video
 from tests.harness.servers.proxied_bucket import proxied
 from tests.harness.servers.running_services import RunningServices, running_services
+from tests.harness.servers.session_sockets import Served, serving
 from tests.harness.sessions.scripted_session_worker import streamed_catalog
 
 #: Skipped by tests/conftest.py where no engine answers, before anything is started.
@@ -78,6 +79,13 @@ async def session_gateway(
     """Run a gateway on them."""
     async with running_gateway(*session_servers, tmp_path) as running:
         yield running
+
+
+@pytest.fixture
+async def served(session_servers: tuple[NatsSettings, S3Settings], tmp_path: Path) -> AsyncIterator[Served]:
+    """Serve a gateway on them, for clients that speak over a session's socket."""
+    async with serving(session_servers, tmp_path) as found:
+        yield found
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from contracts.events.job import Cost
 from contracts.job import UNCOUNTED_FAILURES
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.jobs.on_job import JobProjector
+from services.whatif.virtual_time import run
 from tests.harness.dispatch.gpu_market import LATER_S
 from tests.harness.dispatch.gpu_market_run import (
     CLIMB_S,
@@ -30,7 +31,6 @@ from tests.harness.dispatch.gpu_market_run import (
     run_market,
     workload_of,
 )
-from tests.harness.dispatch.virtual_time import run
 
 JOBS = 1000
 #: The bus takes its time: what is decided at one moment is stored at another.

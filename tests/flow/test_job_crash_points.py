@@ -75,7 +75,9 @@ async def play(harness: DispatcherHarness, scripts: list[Script], expected: Stat
     """Run a job under a dispatcher that may die, then under the next one; gives what happened to the job."""
     executor = ScriptedExecutor(harness.store, harness.bucket, *scripts)
     one = workload(max_attempts=6)
-    first = harness.dispatcher(CrashingExecutor(executor, trigger), one, store=CrashingStore(harness, trigger), **QUICK)
+    first = harness.dispatcher(
+        CrashingExecutor(executor, trigger), one, store=CrashingStore(harness.client, trigger), **QUICK
+    )
     job_id = await harness.submit()
     running = asyncio.create_task(first.run(asyncio.Event()))
     cancelling = asyncio.create_task(_cancel_when_running(harness, job_id)) if expected is State.CANCELLED else None

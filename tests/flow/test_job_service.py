@@ -44,7 +44,7 @@ class Service:
         return [json.loads(line)["message"] if line.startswith("{") else line for line in lines]
 
     def get(self, path: str) -> bytes:
-        with urllib.request.urlopen(f"http://{HOST}:{self.port}{path}", timeout=2) as answer:
+        with urllib.request.urlopen(f"http://{HOST}:{self.port}{path}", timeout=10) as answer:
             body: bytes = answer.read()
             return body
 
@@ -74,7 +74,7 @@ async def test_it_serves_health_and_ends_when_told(
         await service.until("leading")
         health = json.loads(await asyncio.to_thread(service.get, "/health"))
         assert health["status"] == "ok"
-        assert set(health["checks"]) == {"nats", "bucket", "lease"}
+        assert set(health["checks"]) == {"nats", "bucket", "lease", "launches"}
         assert b"saccade_dispatcher_leading 1.0" in await asyncio.to_thread(service.get, "/metrics")
         service.process.send_signal(number)
         assert await service.ended(STOP_S) == 0, service.said

@@ -84,9 +84,10 @@ def both_sides(*places: str) -> frozenset[CrashPoint]:
     return frozenset(side for place in places for side in (CrashPoint("before", place), CrashPoint("after", place)))
 
 
-START = "advance _step _wait_or_start _start"
-INTENT, ACK = f"{START} publish publish _publish", f"{START} _record_call publish publish _publish"
-ALWAYS = both_sides(INTENT, f"{START} launch", "FunctionGet", "FunctionMap", ACK)
+START = "advance _step _wait_or_start start"
+INTENT, LAUNCH = f"{START} _begin publish publish _publish", f"{START} launch launch"
+ACK = f"{START} launch record_call publish publish _publish"
+ALWAYS = both_sides(INTENT, LAUNCH, "FunctionGet", "FunctionMap", ACK)
 SCENARIOS = {
     "a worker that begins at once": Scenario("at once", ALWAYS),
     "a worker whose run was given up": Scenario("late", ALWAYS),
@@ -95,7 +96,7 @@ SCENARIOS = {
     ),
     "a worker on a GPU": Scenario("at once", ALWAYS | both_sides("FunctionBindParams"), gpu="T4"),
     "an assignment that goes by the bucket": Scenario(
-        "late", ALWAYS | both_sides(f"{START} launch put _call"), is_large=True
+        "late", ALWAYS | both_sides(f"{LAUNCH} put _call"), is_large=True
     ),
 }
 

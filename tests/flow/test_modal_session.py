@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from contracts.session import job_id_of_session, telemetry_subject
 from contracts.streams import TELEMETRY
 from contracts.telemetry import FrameAck
 from kit.bus.event_store import EventStore
+from services.dispatcher.app import Dispatcher
 from services.dispatcher.executors.modal_executor import ModalExecutor, open_modal_executor
 from services.dispatcher.executors.run_access import RunAccess
 from tests.harness.dispatch.dispatcher import DispatcherHarness, open_dispatcher_harness
@@ -50,6 +52,7 @@ class Rented:
     gateway: RunningGateway
     executor: ModalExecutor
     loopback: Loopback
+    dispatcher: Dispatcher
 
     async def open(self, **params: Any) -> Streaming:
         body = {"workload": "watching", "params": {"chunk_frames": CHUNK} | params, "idle_timeout_s": 60}
@@ -107,7 +110,9 @@ async def rented(servers: ExecutorServers, tmp_path: Path) -> AsyncIterator[Rent
 
 
 @asynccontextmanager
-async def rent(servers: ExecutorServers, folder: Path, access: RunAccess, **gateway: Any) -> AsyncIterator[Rented]:
+async def rent(
+    servers: ExecutorServers, folder: Path, access: RunAccess, *, accounts: bool = True, **gateway: Any
+) -> AsyncIterator[Rented]:
     async with AsyncExitStack() as stack:
         stack.enter_context(streamed_catalog())
         harness = await stack.enter_async_context(open_dispatcher_harness(servers.nats, servers.s3))
@@ -118,8 +123,10 @@ async def rent(servers: ExecutorServers, folder: Path, access: RunAccess, **gate
         executor = await stack.enter_async_context(
             open_modal_executor(servers.modal_settings(), harness.bucket, access)
         )  # fmt: skip
-        await stack.enter_async_context(harness.dispatching(harness.dispatcher(executor, WORKLOAD, **QUICK)))
-        yield Rented(harness, running, executor, servers.loopback)
+        opens = partial(open_modal_executor, servers.modal_settings(), harness.bucket, access) if accounts else None
+        dispatcher = harness.dispatcher(executor, WORKLOAD, opens_account=opens, **QUICK)
+        await stack.enter_async_context(harness.dispatching(dispatcher))
+        yield Rented(harness, running, executor, servers.loopback, dispatcher)
 
 
 async def test_a_session_lives_on_modal_loses_its_container_and_goes_on(rented: Rented) -> None:

@@ -76,7 +76,7 @@ async def play(harness: DispatcherHarness, trigger: CrashTrigger) -> None:
         harness, {("shape", 1): [is_refused, leaves_a_file], ("shape", 2): [half_done_until_stopped, leaves_a_file]}
     )
     crashing = CrashingExecutor(executor, trigger)
-    first = harness.dispatcher(crashing, *relay(), store=PipelineStore(harness, trigger), **QUICK)
+    first = harness.dispatcher(crashing, *relay(), store=PipelineStore(harness.client, trigger), **QUICK)
     job_id = await harness.submit(workload="relay")
     running = asyncio.create_task(first.run(asyncio.Event()))
     ended = asyncio.create_task(_live_through(harness, job_id))

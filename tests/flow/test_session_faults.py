@@ -32,6 +32,7 @@ from tests.harness.runtime.job_driver import TENANT
 from tests.harness.runtime.session_driver import SessionDriver
 from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
 from tests.harness.servers.gateway import keys_file
+from tests.harness.servers.loopback_tls import ONE_AUTHORITY
 from tests.harness.sessions.skewed_senders import Sending, sending
 from tests.session_workers.watching.spec import WORKLOAD
 
@@ -58,6 +59,7 @@ def gateway(folder: Path, nats: EmbeddedNats, s3: EmbeddedS3) -> Iterator[int]:
         "GATEWAY_DATA_DIR": str(folder / "gateway"),
         "SACCADE_API_KEYS_FILE": str(keys_file(folder, TENANT)),
         "WORKER_CATALOG": "tests.workers,tests.session_workers",
+        **ONE_AUTHORITY,
     }
     process = subprocess.Popen([sys.executable, "-m", "services.gateway"], env=environment, stderr=subprocess.DEVNULL)
     try:

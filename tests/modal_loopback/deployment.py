@@ -118,6 +118,13 @@ class Deployment:
         below = [line for base in image.base_images for line in self._image_lines(base.image_id)]
         return below + list(image.dockerfile_commands)
 
+    def _build_secrets(self, image_id: str) -> list[str]:
+        image = self._images.get(image_id)
+        if image is None:
+            return []
+        below = [secret for base in image.base_images for secret in self._build_secrets(base.image_id)]
+        return below + list(image.secret_ids)
+
     def _volume_name(self, volume_id: str) -> str:
         made = self.volumes.metadata(volume_id)
         assert made
@@ -193,8 +200,10 @@ class Deployment:
             single_use=first.single_use_containers,
             concurrency=max(1, first.max_concurrent_inputs),
             max_containers=first.concurrency_limit or first.autoscaler_settings.max_containers,
+            warm_containers=first.autoscaler_settings.min_containers,
             scaledown_s=first.task_idle_timeout_secs or first.autoscaler_settings.scaledown_window,
             image_lines=tuple(self._image_lines(first.image_id)),
+            build_secrets=dict(self._secrets[secret][:2] for secret in self._build_secrets(first.image_id)),
             files=tuple(sorted(file.filename.removeprefix(_SOURCES) for file in self._files_of(first))),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,12 +26,14 @@ class Request:
         rpc: Name of the remote procedure.
         message: What was sent.
         idempotency_key: The same over all attempts of one request; empty if none came.
+        token_id: Id of the token that came with it.
     """
 
     who: str
     rpc: str
     message: Message
     idempotency_key: str = ""
+    token_id: str = ""
 
 
 @dataclass
@@ -75,14 +77,14 @@ class Exchange:
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     def service(
-        self, who: str, handlers: Mapping[str, Handler], token: tuple[str, str] | None = None
+        self, who: str, handlers: Mapping[str, Handler], tokens: Collection[tuple[str, str]] = ()
     ) -> api_grpc.ModalClientBase:
         """Return a gRPC service of handlers; every other procedure fails with UNIMPLEMENTED and is recorded.
 
         Args:
             who: Who dials it.
             handlers: By the procedure's name.
-            token: Id and secret that each request must carry; None where the socket itself tells who it is.
+            tokens: Ids and secrets of which each request must carry one; none where the socket itself tells who it is.
         """
 
         def method(rpc: str) -> Callable[[Any, Any], Awaitable[None]]:
@@ -90,8 +92,9 @@ class Exchange:
                 message = await stream.recv_message()
                 metadata = stream.metadata or {}
                 key = str(metadata.get("x-idempotency-key", ""))
-                self.requests.append(Request(who, rpc, message, key))
-                if token and (metadata.get("x-modal-token-id"), metadata.get("x-modal-token-secret")) != token:
+                token = str(metadata.get("x-modal-token-id")), str(metadata.get("x-modal-token-secret"))
+                self.requests.append(Request(who, rpc, message, key, token[0]))
+                if tokens and token not in tokens:
                     raise GRPCError(Status.UNAUTHENTICATED, "Token missing or invalid")
                 if rpc not in handlers:
                     self.missing(rpc if who == "client" else f"container/{rpc}")

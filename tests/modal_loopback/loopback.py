@@ -68,6 +68,8 @@ class Loopback:
         self._scheduling = Scheduling(site, self.capacity)
         self._listener: Listener | None = None
         self._token = ("ak-loopback", "as-loopback")
+        #: Tokens that are accepted, id and secret; each request tells whose it is.
+        self.tokens = {self._token}
         self.secrets = self._deployment.secret_values
         self.environment = {
             "MODAL_TOKEN_ID": self._token[0],
@@ -202,7 +204,7 @@ class Loopback:
         await self._blobs.start()
         parts = (self._deployment, self._scheduling, self._blobs, self._volumes, self._workspace)
         handlers = {rpc: handler for part in parts for rpc, handler in answers(part).items()}
-        service = self._exchange.service("client", handlers, self._token)
+        service = self._exchange.service("client", handlers, self.tokens)
         self._listener = Listener(service)
         self.environment["MODAL_SERVER_URL"] = f"http://127.0.0.1:{await self._listener.listen()}"
 

@@ -29,8 +29,10 @@ class AskedFunction:
         single_use: Whether each input gets a container of its own.
         concurrency: Inputs that a container runs at once.
         max_containers: Limit of its containers; 0: none.
+        warm_containers: Containers that are kept started.
         scaledown_s: How long a container without work stays; 0: Modal's default.
         image_lines: Dockerfile lines of its image, those of its base first.
+        build_secrets: Required keys of each secret of its image's build, by the secret's name.
         files: Path of each file that was uploaded for it, from the folder of sources (at Modal the container's home).
     """
 
@@ -49,8 +51,10 @@ class AskedFunction:
     single_use: bool
     concurrency: int
     max_containers: int
+    warm_containers: int
     scaledown_s: int
     image_lines: tuple[str, ...]
+    build_secrets: dict[str, tuple[str, ...]]
     files: tuple[str, ...]
 
 

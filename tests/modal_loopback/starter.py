@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.harness.servers.loopback_tls import ONE_AUTHORITY
+
 _FIRST_PROCESS = Path(__file__).with_name("first_process.py")
 _LINE_BYTES = 1 << 24
 _END_S = 10.0
@@ -116,6 +118,7 @@ def common_variables(python: Path) -> Mapping[str, str]:
         "LANG": "C.UTF-8",
         "PATH": f"{python.parent}{os.pathsep}{path}",
         "PYTHONUNBUFFERED": "1",
+        **ONE_AUTHORITY,
         "MODAL_IS_REMOTE": "1",
         "MODAL_CLOUD_PROVIDER": "CLOUD_PROVIDER_LOOPBACK",
         "MODAL_REGION": "loopback",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from kit.auth.api_keys import Authenticator, AuthSettings
 from kit.http.protocol import NOT_HTTP
 from kit.settings import NatsSettings, invalid_settings
 from modal_workers.catalog import workloads
-from tests.rules.tree import ROOT
+from tests.rules.tree import ROOT, files, nodes, python_files
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 DEPLOY = ROOT / "deploy"
@@ -68,6 +69,47 @@ def test_an_image_installs_its_own_extra_by_the_constraints_and_runs_as_nobody(s
     assert "HEALTHCHECK" in text
     others = [other for other in SERVICES if other != service]
     assert not any(f"services/{other} " in text for other in others)
+
+
+def _imported_files(path: str) -> set[str]:
+    """Return the files of this repository that a Python file imports."""
+    names: set[str] = set()
+    for node in nodes(path):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    stems = [name.replace(".", "/") for name in names]
+    return {file for stem in stems for file in (f"{stem}.py", f"{stem}/__init__.py") if file in files()}
+
+
+@pytest.mark.parametrize("service", [*SERVICES, "bucket_proxy"])
+def test_an_image_holds_every_file_that_its_service_imports(service: str) -> None:
+    text = (DEPLOY / "docker" / f"{service}.Dockerfile").read_text()
+    copied = tuple(
+        path if path.endswith(".py") else f"{path}/" for path in re.findall(r"^COPY (\S+) \1$", text, re.MULTILINE)
+    )
+    waiting = {path for path in python_files("services") if path.startswith(f"services/{service}/")}
+    reached: set[str] = set()
+    while waiting:
+        path = waiting.pop()
+        reached.add(path)
+        waiting |= _imported_files(path) - reached
+    assert sorted(path for path in reached if not path.startswith(copied)) == []
+
+
+def test_what_an_image_copies_is_in_the_build_context() -> None:
+    """.dockerignore leaves out everything, then names what stays."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    kept = tuple(line.removeprefix("!") for line in lines if line.startswith("!"))
+    copied = {
+        source
+        for path in (DEPLOY / "docker").glob("*.Dockerfile")
+        for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", path.read_text(), re.MULTILINE)
+        for source in sources.split()
+    }
+    assert copied
+    assert {source for source in copied if not any(f"{source}/".startswith(f"{one}/") for one in kept)} == set()
 
 
 def test_extras_are_spelled_as_every_pip_finds_them() -> None:
@@ -247,3 +289,19 @@ def test_ci_runs_the_same_tests_as_everyone() -> None:
     assert ".ci/run" in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     assert re.search(r"^test:", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111, ".ci/run can be executed"
+
+
+def test_alerts_ask_for_metrics_that_exist() -> None:
+    """Each name is a literal of some service; a renamed metric would make an alert silent for ever."""
+    literals = {
+        node.value
+        for path in python_files("services")
+        for node in nodes(path)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    groups = yaml.safe_load((DEPLOY / "alerts.yml").read_text())["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    asked = {name for rule in rules for name in re.findall(r"\bsaccade_[a-z_]+", rule["expr"])}
+    assert "saccade_dead_letters" in asked
+    assert asked <= literals
+    assert all(rule["annotations"]["summary"] and rule["labels"]["severity"] for rule in rules)

@@ -11,7 +11,7 @@ from tests.rules.tree import CODE, ROOT, parsed, python_files
 
 LARGE = {"cv2", "torch", "torchvision", "pycolmap"}
 #: Folders that are import roots themselves (pyproject.toml, pythonpath).
-_ROOTS = ("clients/python/", "clients/lerobot/robot_client/")
+_ROOTS = ("clients/python/", "clients/events/", "clients/lerobot/robot_client/")
 
 
 def _module(path: str) -> str:

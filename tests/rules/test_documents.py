@@ -15,9 +15,10 @@ from cli.__main__ import saccade
 from contracts.asyncapi import asyncapi_document
 from kit.auth.api_keys import AuthSettings
 from modal_workers import catalog
-from services.gateway.app import _http_application
+from services.gateway.http_application import http_application
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.uploads.disk import Disk
+from services.notifier.replays import routes as replay_routes
 from services.notifier.streams import routes as event_routes
 from services.notifier.streams import ticket_routes
 from services.notifier.webhooks.deliveries import routes as delivery_routes
@@ -33,7 +34,7 @@ LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]*)#([^)\s]+)\)")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "WS")
 #: Pages, and what the composition root adds beside the routers.
 PAGE_ROUTES = {"get /docs", "get /sessions/{}", "get /openapi.json", "get /v1/webhooks/openapi.json"} | {
-    "get /health", "get /metrics", "get /asyncapi.json"
+    "get /health", "get /metrics", "get /asyncapi.json", "get /asyncapi"
 }  # fmt: skip
 ROUTE = re.compile(rf"({'|'.join(METHODS)}) ((?:/|…/)[\w./{{}}…-]*)(?:\?\S*)?(?: (\{{.*\}}))?")
 FIELD = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
@@ -137,9 +138,9 @@ def test_every_anchor_is_a_heading() -> None:
 def documents() -> list[dict[str, Any]]:
     """Return the OpenAPI documents of both services."""
     notifier = FastAPI()
-    for routes in (event_routes, ticket_routes, endpoint_routes, example_routes, delivery_routes):
+    for routes in (event_routes, ticket_routes, replay_routes, endpoint_routes, example_routes, delivery_routes):
         notifier.include_router(routes.router)
-    return [_http_application(AuthSettings(), GatewayMetrics(), Disk(None)).openapi(), notifier.openapi()]
+    return [http_application(AuthSettings(), GatewayMetrics(), Disk(None)).openapi(), notifier.openapi()]
 
 
 def _shape(path: str) -> str:

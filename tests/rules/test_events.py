@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import subprocess
 import sys
@@ -16,10 +17,14 @@ from contracts.asyncapi import PUBLISHERS, SUBSCRIPTIONS, asyncapi_document, dat
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events import encode, subject_of
 from contracts.events.job import JobFailed, JobProgressed, JobQueued
-from docs.generate import breaks, event_flow, handlers, incompatible, subscriptions
+from docs.generate import Flow, breaks, event_flow, handlers, incompatible, subscriptions
 from tests.rules.tree import ROOT, parsed, python_files
 
-FLOW = event_flow()
+
+@functools.cache
+def flow() -> dict[str, Flow]:
+    """Read the code once, in the process that runs these tests: every process imports this file."""
+    return event_flow()
 
 
 def test_pages_and_schemas_are_fresh() -> None:
@@ -30,13 +35,13 @@ def test_pages_and_schemas_are_fresh() -> None:
 
 @pytest.mark.parametrize("name", list(event_types()))
 def test_an_event_is_made_by_whom_the_document_says(name: str) -> None:
-    makers = {"worker" if path.startswith("modal_workers/") else path.split("/")[1] for path in FLOW[name].made}
+    makers = {"worker" if path.startswith("modal_workers/") else path.split("/")[1] for path in flow()[name].made}
     assert makers == set(PUBLISHERS[name])
 
 
 @pytest.mark.parametrize("name", list(event_types()))
 def test_an_event_is_heard(name: str) -> None:
-    assert FLOW[name].handled or FLOW[name].listened
+    assert flow()[name].handled or flow()[name].listened
 
 
 def test_no_handler_waits_for_an_event_that_does_not_exist() -> None:

@@ -26,7 +26,7 @@ IDIOMS = re.compile(
     re.IGNORECASE,
 )
 #: One concept seen from two processes: the server's object and the same thing in a client's API.
-SEEN_FROM_BOTH_SIDES = {"Artifact", "Job", "Session", "SessionCost", "Ticket", "Upload"}
+SEEN_FROM_BOTH_SIDES = {"Artifact", "Event", "Job", "Session", "SessionCost", "Ticket", "Upload"}
 WORDS = (*CODE, "tests")
 
 

@@ -13,6 +13,8 @@ from tests.rules.tree import ROOT, files
 
 OURS = {
     "pyproject.toml": "saccade-server",
+    "contracts/pyproject.toml": "saccade-contracts",
+    "clients/events/pyproject.toml": "saccade-events",
     "clients/python/pyproject.toml": "saccade-client",
     "clients/lerobot/robot_client/pyproject.toml": "saccade-robot",
     # LeRobot finds a plugin by this prefix.
@@ -42,7 +44,7 @@ def test_a_distribution_names_only_ours_and_its_extras_exist() -> None:
         lines = [*project.get("dependencies", []), *(line for group in extras.values() for line in group)]
         for line in lines:
             if "saccade" in line:
-                name, _, wanted = line.partition("[")
+                name, _, wanted = line.partition("==")[0].partition("[")
                 assert name in OURS.values(), f"{path}: {line}"
                 assert set(filter(None, wanted.rstrip("]").split(","))) <= extras.keys(), f"{path}: {line}"
 

@@ -117,7 +117,7 @@ def test_jobs_read_like_a_table_of_contents() -> None:
 
 
 #: Imported where it is found, or for a parameter's value that the declaration names.
-OPTIONAL = {"gsplat", "torchvision", "ultralytics"}
+OPTIONAL = {"gsplat", "torchvision", "ultralytics", "vllm"}
 #: Imported by a child process, of which the import graph knows nothing.
 BY_A_CHILD_PROCESS = {"nerf_poses": {"pycolmap"}}
 #: ``flow: raft`` and ``pose: ultralytics``, options, are all that use it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import httpx
 from tests.harness.servers.embedded import HOST, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
+_OWN_SERVICE = ROOT / "docs" / "own-service.md"
 BUILD_S, UP_S, READY_S = 900, 300, 120
 
 
@@ -38,16 +40,36 @@ class ComposedSystem:
         command = compose_command()
         assert command, "docker-compose is not installed"
         self.project = f"saccade-test-{secrets.token_hex(4)}"
-        self._command = [*command, "-f", str(ROOT / "docker-compose.yml"), "-p", self.project]
-        port, s3_port = free_port(), free_port()
+        override = folder / "docker-compose.override.yml"
+        self._command = [*command, "-f", str(ROOT / "docker-compose.yml"), "-f", str(override), "-p", self.project]
+        port, s3_port, nats_port = free_port(), free_port(), free_port()
+        # As docs/own-service.md says.
+        (published,) = re.findall(r"^```yaml\n(.*?)^```$", _OWN_SERVICE.read_text(), re.MULTILINE | re.DOTALL)
+        assert "127.0.0.1:4222:4222" in published
+        override.write_text('version: "3.8"\n' + published.replace("127.0.0.1:4222:", f"{HOST}:{nats_port}:"))
+        self.nats_users = folder / "nats_users.conf"
+        shutil.copy(ROOT / "deploy" / "nats_users.conf", self.nats_users)
         self.url = f"http://{HOST}:{port}"
         self.bucket_url = f"http://{HOST}:{s3_port}"
         keys = folder / "keys.json"
         self.api_key = new_key(keys, "blue")
         self.other_key = new_key(keys, "green")
+        self.operator_key = new_key(keys, "blue", "--scope", "write", "--scope", "operate")
         self.secrets = {
             name: f"s{secrets.token_hex(16)}"
-            for name in ("NATS_PASSWORD", "S3_SECRET_ACCESS_KEY", "NOTIFIER_SECRET_KEY", "NOTIFIER_TICKET_KEY")
+            for name in (
+                "NATS_PASSWORD",
+                "NATS_REPLAYER_PASSWORD",
+                "S3_SECRET_ACCESS_KEY",
+                "NOTIFIER_SECRET_KEY",
+                "NOTIFIER_TICKET_KEY",
+            )
+        }
+        #: Of an operator's command.
+        self.nats = {
+            "NATS_URL": f"nats://{HOST}:{nats_port}",
+            "NATS_USER": "saccade",
+            "NATS_PASSWORD": self.secrets["NATS_PASSWORD"],
         }
         self._environment = {
             **os.environ,  # noqa: TID251 - PATH and where the engine is
@@ -56,6 +78,7 @@ class ComposedSystem:
             "S3_PORT": str(s3_port),
             "S3_PUBLIC_ENDPOINT_URL": self.bucket_url,
             "SACCADE_API_KEYS": str(keys),
+            "SACCADE_NATS_USERS": str(self.nats_users),
         }
 
     def compose(self, *arguments: str, timeout_s: float = UP_S) -> str:
@@ -137,8 +160,8 @@ class ComposedSystem:
         self.compose("down", "--volumes", "--remove-orphans", "--timeout", "5")
 
 
-def new_key(keys: Path, tenant: str) -> str:
+def new_key(keys: Path, tenant: str, *options: str) -> str:
     """Make an API key by the command that users have for it."""
-    command = [sys.executable, "-m", "cli", "key", "--file", str(keys), "--tenant", tenant]
+    command = [sys.executable, "-m", "cli", "key", "--file", str(keys), "--tenant", tenant, *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
     return done.stdout.strip()

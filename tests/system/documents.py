@@ -23,6 +23,8 @@ from tests.harness.servers.loopback_tls import NO_CERTIFICATES
 from tests.rules.tree import files
 
 _BLOCK = re.compile(r"^( *)(?:<!-- not run: ([^\n]*) -->\n\1)?```sh\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+#: File of ``.venv`` whose time tells make what has been installed.
+_SENTINEL = re.compile(r"^\$\(VENV\)/(\.[a-z]+):", re.MULTILINE)
 #: The system that a reader has started in another shell: these lines have been run already.
 _STARTED = re.compile(r"^(?:make up|(?:\.venv/bin/)?saccade up)(?:\s+#.*)?$", re.MULTILINE)
 #: What a reader replaces with the id that was printed.
@@ -114,8 +116,8 @@ def check_out(folder: Path) -> None:
     for name in ("bin", "lib", "include", "pyvenv.cfg"):
         (venv / name).symlink_to(Path(sys.prefix) / name)
     # For make: everything is installed.
-    for extra in (".made", ".embedded", ".splat", ".nerf", ".dev"):
-        (venv / extra).touch()
+    for name in _SENTINEL.findall((ROOT / "Makefile").read_text()):
+        (venv / name).touch()
 
 
 @contextmanager

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from cli.embedded.leftover_processes import end_workers
 from cli.embedded.processes import children_of
@@ -44,6 +46,24 @@ def run(*words: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]
         capture_output=True,
         timeout=TIMEOUT_S,
     )
+
+
+def run_demo(name: str, *words: str, cwd: Path, needed: Sequence[str], timeout_s: float, **more: str) -> dict[str, Any]:
+    """Run a demo as a user does and return what it shows; skip the test where a package is missing."""
+    if missing := [package for package in needed if importlib.util.find_spec(package) is None]:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    done = subprocess.run(
+        command("demo", name, *words, "--json", "--no-open", "--data", str(cwd / "data")),
+        cwd=cwd,
+        env=environment(**more),
+        text=True,
+        capture_output=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    shown: dict[str, Any] = json.loads(done.stdout)
+    return shown
 
 
 class SystemProcess:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.harness.servers.own_service import PATHS, OwnService
 from tests.system.compose import ROOT, ComposedSystem, compose_command
 from tests.system.documents import Checkout, blocks_of, check_out
 
@@ -105,6 +107,30 @@ def test_a_lap_comparison_from_upload_to_report(
     assert sum(event["type"] == "job.succeeded" for event in told) == 1
 
 
+def test_a_service_of_the_users_own_bills_the_jobs(system: ComposedSystem, tmp_path: Path) -> None:
+    """The service and the commands of docs/own-service.md; the job of the test before waits for it."""
+    command = [sys.executable, "-m", "cli", "key", "service", "billing", "--events", "job.succeeded"]
+    done = subprocess.run(
+        [*command, "--users", str(system.nats_users), "--json"],
+        cwd=tmp_path,
+        env=system.nats | {"PYTHONPATH": PATHS},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    system.compose("kill", "-s", "HUP", "nats")
+    service = OwnService(tmp_path, system.nats["NATS_URL"], tmp_path / "billing.creds")
+    service.start()
+    service.wait_for_bills(1)
+    assert service.end(signal.SIGTERM) == 0
+    with system.client(system.api_key) as client:
+        jobs = client.get("/v1/jobs", params={"state": "succeeded"}).json()["data"]
+    assert [job for job, _ in service.bills()] == [job["id"] for job in jobs]
+    system.healthy("nats")
+
+
 def test_the_readmes_commands_do_the_same_here(system: ComposedSystem, laps: tuple[Path, Path], tmp_path: Path) -> None:
     """With the address and the key in the environment; its curl example is for a system without keys."""
     check_out(tmp_path)
@@ -164,6 +190,14 @@ def test_webhooks_and_event_streams_go_through_the_one_origin(system: ComposedSy
             time.sleep(0.2)
         (seen,) = answer.json()["data"]
         assert seen["id"] == made.json()["id"]
+
+
+def test_replays_store_copies_in_sandboxes_as_a_user_of_their_own(system: ComposedSystem) -> None:
+    """The plan connects as that user: NATS has it from the same file and environment."""
+    with system.client(system.operator_key) as client:
+        planned = client.post("/v1/replays", json={"into": "sandbox:probe", "since": "60", "why": "test"})
+        assert planned.status_code == 201, planned.text
+        assert any("saccade key sandbox probe" in warning for warning in planned.json()["plan"]["warnings"])
 
 
 def test_what_is_known_survives_a_restart_of_everything(system: ComposedSystem) -> None:

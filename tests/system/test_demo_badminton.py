@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.system.embedded import command, environment
+from tests.system.embedded import run_demo
 
 NEEDED = ("av", "cv2", "matplotlib", "PIL")
 #: Upper limit; a loaded machine may need that long.
@@ -18,19 +16,15 @@ PATIENCE_S = 600.0
 
 @pytest.mark.timeout(PATIENCE_S + 60)
 def test_a_rendered_rally_is_analysed_and_is_near_its_truth(tmp_path: Path) -> None:
-    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        pytest.skip(f"not installed: {', '.join(missing)}")
-    done = subprocess.run(
-        command("demo", "badminton", "--seconds", "10", "--json", "--no-open", "--data", str(tmp_path / "data")),
+    shown = run_demo(
+        "badminton",
+        "--seconds",
+        "10",
         cwd=tmp_path,
-        env=environment(BADMINTON_WEIGHTS_FOLDER=str(tmp_path / "none")),
-        text=True,
-        capture_output=True,
-        timeout=PATIENCE_S,
-        check=False,
+        needed=NEEDED,
+        timeout_s=PATIENCE_S,
+        BADMINTON_WEIGHTS_FOLDER=str(tmp_path / "none"),
     )
-    assert done.returncode == 0, done.stderr
-    shown = json.loads(done.stdout)
     result, truth, folder = shown["result"], shown["truth"], Path(shown["folder"])
     assert shown["headline"]
     assert result["court"]["time_share"] > 0.95

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.embedded import command, environment
+from tests.system.embedded import environment, run_demo
 
 NEEDED = ("torch", "pycolmap", "av", "PIL")
 #: Upper limit; a loaded machine may need that long.
@@ -21,20 +20,7 @@ PATIENCE_S = 1200.0
 
 def demo(tmp_path: Path, *words: str) -> dict[str, Any]:
     """Run it as a user does; gives what it shows."""
-    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        pytest.skip(f"not installed: {', '.join(missing)}")
-    done = subprocess.run(
-        command("demo", "nerf", *words, "--no-open", "--json", "--data", str(tmp_path / "data")),
-        cwd=tmp_path,
-        env=environment(),
-        text=True,
-        capture_output=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    shown: dict[str, Any] = json.loads(done.stdout)
-    return shown
+    return run_demo("nerf", *words, cwd=tmp_path, needed=NEEDED, timeout_s=PATIENCE_S)
 
 
 @pytest.mark.soak

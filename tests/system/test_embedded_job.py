@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ from contracts.ids import new_id
 from kit.process_tree import marked_processes
 from tests.harness.servers.embedded import ROOT
 from tests.harness.servers.gateway import video
+from tests.harness.servers.own_service import PATHS, OwnService
 from tests.harness.servers.process_output import read_line
 from tests.lacking_workers.lacking.spec import ABSENT
-from tests.system.embedded import SystemProcess, command, environment, run, up, wait_until
+from tests.system.embedded import TIMEOUT_S, SystemProcess, command, environment, run, up, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +126,92 @@ def test_a_comparison_shows_its_headline_and_its_report_opens(
     printed = run("open", job_id, "--url", url, cwd=tmp_path, BROWSER="", DISPLAY="", WAYLAND_DISPLAY="")
     assert printed.stdout.strip() == report
     assert "No browser" in printed.stderr
+
+
+def test_a_service_of_the_users_own_bills_the_jobs(system: SystemProcess, url: str, tmp_path: Path) -> None:
+    """The service and the commands of docs/own-service.md; jobs that ended before it began are billed too."""
+    say(url, tmp_path, "submit", "scripted", "--param", script("work 0.1"), "--watch")
+    done = run(
+        *("key", "service", "billing", "--events", "job.succeeded", "--data", str(system.data), "--json"),
+        cwd=tmp_path,
+        PYTHONPATH=PATHS,
+    )
+    assert done.returncode == 0, done.stderr
+    with Client(url) as client:
+        jobs = {job.id for job in client.jobs(state="succeeded")}
+    service = OwnService(tmp_path, json.loads(done.stdout)["url"], tmp_path / "billing.creds")
+    service.start()
+    service.wait_for_bills(len(jobs))
+    assert service.end(signal.SIGTERM) == 0
+    assert {job for job, _ in service.bills()} == jobs
+    with Client(url) as client:
+        assert client.job(min(jobs)).state == "succeeded", "the system goes on with its new users"
+
+
+@contextmanager
+def watching(url: str, cwd: Path) -> Iterator[subprocess.Popen[str]]:
+    """Watch the folder ``laps``, as docs/rules.md says."""
+    words = ("watch", "laps/", "--path", "{lap}_{side}.mp4", "--results", "results/", "--url", url, "--json")
+    more = environment(SACCADE_UPLOADS_DIR=str(cwd / "uploads"))
+    with subprocess.Popen(command(*words), cwd=cwd, env=more, text=True, stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def read_lines(process: subprocess.Popen[str], key: str) -> dict[str, Any]:
+    """Read what a command prints as JSON until a line has a field."""
+    assert process.stdout
+    while line := read_line(process.stdout, TIMEOUT_S):
+        found: dict[str, Any] = json.loads(line)
+        if key in found:
+            return found
+    raise AssertionError("the command has ended")
+
+
+def test_laps_that_are_dropped_into_a_folder_become_a_report_once(
+    demonstrated: dict[str, Any], url: str, tmp_path: Path
+) -> None:
+    """Type the lines of docs/rules.md, copy two laps, and kill the command in between."""
+    rendered = Path(demonstrated["report"]).parents[1] / "laps-1"
+    laps, results = tmp_path / "laps", tmp_path / "results"
+    laps.mkdir()
+    made = ("rules", "create", "lap_compare", "--group-by", "lap", "--needs", "2", "--order", "filename")
+    (rule,) = say(url, tmp_path, *made)
+    with watching(url, tmp_path) as process:
+        # The other lap comes first: the order is that of the names.
+        shutil.copy(rendered / "lap_b.mp4", laps / "7_b.mp4")
+        assert read_lines(process, "upload_id")["metadata"] == {"lap": "7", "side": "b"}
+        process.kill()
+    shutil.copy(rendered / "lap_a.mp4", laps / "7_a.mp4")
+    with watching(url, tmp_path) as process:
+        assert read_lines(process, "upload_id")["file"] == "7_a.mp4", "the other one is not uploaded again"
+        ended = read_lines(process, "job")
+        assert (ended["state"], ended["error"]) == ("succeeded", None)
+    (folder,) = (path for path in results.iterdir() if path.is_dir())
+    assert folder.name.startswith("7_a_")
+    assert (folder / "report.html").stat().st_size > 10_000
+    with Client(url) as client:
+        (job,) = client.jobs(rule=rule["id"])
+        assert job.id == ended["job"]
+        names = {name: [file["filename"] for file in files] for name, files in job.inputs.items()}
+        assert names == {"reference": ["7_a.mp4"], "other": ["7_b.mp4"]}
+        assert job.rule
+        assert sorted(job.rule["upload_ids"]) == sorted(file["upload_id"] for (file,) in job.inputs.values())
+        shown = client.rules.get(rule["id"])
+        assert (shown.jobs_today, shown.last_job, shown.last_skipped) == (1, job.id, None)
+        # A result that comes back as an upload starts nothing.
+        client.upload(folder / "overlay.mp4", metadata={"lap": "7"})
+        wait_until(lambda: client.rules.get(rule["id"]).last_skipped, "the rule to skip its own result")
+        skipped = client.rules.get(rule["id"]).last_skipped or {}
+        assert skipped["error"]["code"] == "rule_loop"
+    table = run("rules", "list", "--url", url, cwd=tmp_path).stdout
+    assert "2 uploads, by lap" in table
+    tried = run("rules", "try", rule["id"], "--url", url, cwd=tmp_path).stdout
+    assert "7_a.mp4, 7_b.mp4" in tried
+    assert "rule_loop" in tried
+    assert say(url, tmp_path, "rules", "delete", rule["name"]) == [{"id": rule["id"], "deleted": True}]
 
 
 def test_a_job_is_watched_shown_listed_and_its_files_fetched(url: str, tmp_path: Path) -> None:

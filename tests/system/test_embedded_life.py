@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -38,6 +39,11 @@ def test_it_starts_answers_stops_and_finds_its_data_again(tmp_path: Path) -> Non
         sent = httpx.put(upload["url"], content=content, headers=upload["headers"])
         assert sent.is_success, sent.text
         with Client(ready["url"]) as client:
+            paused = run("pause", "hasty", "--why", "no GPUs today", "--data", str(system.data), cwd=tmp_path)
+            assert (paused.returncode, paused.stderr) == (0, "")
+            held = client.submit("hasty", {}, {"script": ["stage first"]})
+            expected = "Waiting: the operator has paused hasty (no GPUs today)."
+            wait_until(lambda: client.job(held.id).message == expected, "the job says why it waits")
             job = client.submit("scripted", {}, {"script": ["stage first", "work 1"]})
             wait_until(lambda: client.job(job.id).state == "running", "the job runs")
         assert system.stop() == 0
@@ -53,6 +59,10 @@ def test_it_starts_answers_stops_and_finds_its_data_again(tmp_path: Path) -> Non
         assert content in [file.read_bytes() for file in (system.data / "bucket").rglob("*") if file.is_file()]
         with Client(url) as client:
             wait_until(lambda: client.job(job.id).state == "succeeded", "the job that was stopped goes on and ends")
+            assert (client.job(held.id).state, client.job(held.id).message) == ("queued", expected)
+            resumed = run("resume", "hasty", "--why", "GPUs", "--data", str(system.data), "--json", cwd=tmp_path)
+            assert json.loads(resumed.stdout)["waiting"] == 1, resumed.stderr
+            wait_until(lambda: client.job(held.id).state == "succeeded", "the job that was held back ends")
         system.signal(signal.SIGINT)
         system.signal(signal.SIGINT)
         assert system.process.wait(30) in (0, 130)

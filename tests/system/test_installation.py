@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.harness.clients.node import find_node
+from tests.harness.servers.loopback_tls import environment_with_authorities
 from tests.rules.tree import ROOT, files
 
 UV = Path(sys.executable).with_name("uv")
 LINE = re.compile(r"\b(pip|npm) install ([^\n`]+)")
 #: A folder of the repository, with extras.
-FOLDER = re.compile(r"(?:\.|(?:\./)?clients/[\w/]+)(?:\[[\w,-]+\])?")
+FOLDER = re.compile(r"(?:\.|(?:\./)?(?:contracts|clients/[\w/]+))(?:\[[\w,-]+\])?")
 FOUND = {
     (tool, word.strip("'\""))
     for path in files()
@@ -31,6 +32,8 @@ FOUND = {
 PYTHON = sorted(target for tool, target in FOUND if tool == "pip")
 #: What a folder installs, and the module that is imported.
 MODULES = {
+    "contracts": ("saccade-contracts", "contracts"),
+    "clients/events": ("saccade-events", "saccade_events"),
     "clients/python": ("saccade-client", "saccade_client"),
     "clients/lerobot/robot_client": ("saccade-robot", "saccade_robot"),
     "clients/lerobot/plugin": ("lerobot_robot_saccade", "lerobot_robot_saccade"),
@@ -44,7 +47,8 @@ def folder_of(target: str) -> str:
 
 def uv(*arguments: str) -> str:
     command = [str(UV), "--quiet", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    environment = environment_with_authorities()
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, f"{arguments}: {done.stderr}"
     return done.stdout + done.stderr
 
@@ -98,6 +102,24 @@ def test_the_installed_client_runs_with_its_dependencies(clean: Path) -> None:
         timeout=60,
     )
     assert saccade.returncode == 0, saccade.stderr
+
+
+def test_reactions_run_on_the_installed_contracts_alone(clean: Path) -> None:
+    """What they depend on is taken from this environment, and nothing of the servers is loaded."""
+    environment = {"PYTHONPATH": sysconfig.get_path("purelib"), "PATH": os.defpath}
+    code = (
+        "import contracts.events, saccade_events, saccade_events.metrics, saccade_events.traces, sys; "
+        "from contracts.events.job import JobSucceeded; "
+        "reactions = saccade_events.Reactions('billing'); "
+        "exec('async def handler(event): pass'); reactions.on(JobSucceeded)(handler); reactions.router(); "
+        "assert not {'kit', 'services', 'cli', 'modal_workers'} & set(sys.modules); "
+        "print(contracts.events.__file__, saccade_events.__file__)"
+    )
+    done = subprocess.run(
+        [clean, "-c", code], cwd="/", env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(Path(path).is_relative_to(clean.parents[1]) for path in done.stdout.split())
 
 
 def test_node_finds_the_package_by_its_documented_name(tmp_path: Path) -> None:

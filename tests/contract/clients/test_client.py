@@ -8,7 +8,7 @@ import json
 import random
 import struct
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +76,10 @@ async def test_a_file_is_uploaded_in_one_piece_over_a_line_that_breaks(
     told: list[tuple[int, int]] = []
     path = film(tmp_path / "lap.mp4", 3 * MIB)
     pipe.cut_up.append(2 * MIB)
-    upload = await client.upload(path, lambda done, total: told.append((done, total)))
-    assert upload.state == "completed"
+    said: dict[str, Any] = {"metadata": {"lap": "7"}, "idempotency_key": tmp_path.name}
+    upload = await client.upload(path, lambda done, total: told.append((done, total)), **said)
+    assert (upload.state, upload.metadata) == ("completed", {"lap": "7"})
+    assert (await client.upload(path, **said)).id == upload.id, "the same key is the same upload"
     size = path.stat().st_size
     assert told[-1] == (size, size)
     assert not pipe.cut_up, "the line broke"
@@ -99,6 +101,25 @@ async def test_a_url_is_fetched_by_the_server_and_its_failure_is_raised(client: 
         with pytest.raises(ClientError) as failed:
             await client.upload_url(server.url("/watch"))
     assert (failed.value.code, bool(failed.value.hint)) == ("url_not_media", True)
+
+
+async def test_rules_are_made_tried_and_changed(client: AsyncClient, inputs: dict[str, str]) -> None:
+    assert inputs, "uploads to try it on"
+    group = {"needs": 2, "order": "filename"}
+    made = await client.rules.create("Laps", "lap_compare", group=group, params={"sectors": 4}, jobs_per_day=7)
+    assert (made.name, made.group and made.group["needs"], made.params["sectors"]) == ("Laps", 2, 4)
+    assert (made.jobs_per_day, made.jobs_today) == (7, 0)
+    assert await client.rules.get(made.id) == made
+    assert made.id in [rule.id async for rule in client.rules.all(page_size=1)]
+    changed = await client.rules.change(made.id, enabled=False, max_cost_usd=1.5)
+    assert (changed.enabled, changed.max_cost_usd, changed.params) == (False, 1.5, made.params)
+    tried = await client.rules.check("Laps", "lap_compare", group=group, since="2020-01-01T00:00:00Z", limit=2)
+    assert (tried.considered, tried.matched, [job.outcome for job in tried.jobs]) == (2, 2, ["submitted"])
+    assert (await client.rules.check_change(made.id, match={"filename": "nothing"})).matched == 0
+    assert [job.id async for job in client.jobs(rule=made.id)] == []
+    await client.rules.delete(made.id)
+    with pytest.raises(NotFoundError):
+        await client.rules.get(made.id)
 
 
 async def test_an_upload_in_parts_goes_on_where_it_stopped(
@@ -176,6 +197,21 @@ async def test_jobs_are_listed_page_by_page_and_cancelled(client: AsyncClient, i
     assert newer == whole, "the cursor of the answer is from before the job"
     assert {job.id for job in jobs} <= {subject for _, subject in submitted}
     assert {kind for kind, _ in submitted} == {"job.submitted"}
+
+
+async def test_a_job_is_read_as_it_was(client: AsyncClient, inputs: dict[str, str]) -> None:
+    job = await client.submit("lap_compare", inputs)
+    submitted = await client.job(job.id)
+    cancelling = await job.cancel()
+    then = await client.job(job.id, at=submitted.cursor)
+    assert then.as_of
+    assert (then.as_of.cursor, then.message, cancelling.message) == (submitted.cursor, "", "Cancelling.")
+    assert [one.message async for one in client.jobs(at=submitted.cursor) if one.id == job.id] == [""]
+    changes = await client.job_changes(job.id, submitted.cursor or "", cancelling.cursor)
+    assert [field.pointer for field in changes.changed] == ["/message"]
+    assert [between.event["type"] for between in changes.events] == ["job.cancel_requested"]
+    whole = await client.job_changes(job.id, datetime.now(UTC) - timedelta(hours=1))
+    assert (whole.existed, len(whole.events)) == (False, 2)
 
 
 async def test_a_job_that_is_submitted_twice_by_one_key_is_one(client: AsyncClient, inputs: dict[str, str]) -> None:
@@ -284,6 +320,15 @@ async def test_a_ticket_opens_a_stream(services: RunningServices, client: AsyncC
         http.stream("GET", ticket.url) as response,
     ):
         assert response.status_code == 200
+
+
+async def test_budget(client: AsyncClient) -> None:
+    made = await client.budgets.set(daily_usd=5, warn_share=0.5)
+    assert (made.daily_usd, made.monthly_usd, made.warn_share, made.day.limit_usd) == (5.0, None, 0.5, 5.0)
+    assert (await client.budgets.get()) == made
+    await client.budgets.remove()
+    with pytest.raises(ClientError, match="No budget is set"):
+        await client.budgets.remove()
 
 
 async def test_webhooks(client: AsyncClient, inputs: dict[str, str]) -> None:

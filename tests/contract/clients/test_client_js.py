@@ -43,7 +43,8 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 async def check_uploads(run: Run, url: str, film: Path, place: str) -> None:
     size = film.stat().st_size
-    whole = await run("upload", url, place, {"multipart": False})
+    whole = await run("upload", url, place, {"multipart": False, "metadata": {"lap": "7"}})
+    assert whole["upload"]["metadata"] == {"lap": "7"}
     assert whole["upload"]["state"] == "completed"
     assert whole["upload"]["sha256"] == hashlib.sha256(film.read_bytes()).hexdigest()
     assert whole["told"][-1] == [size, size]
@@ -68,6 +69,37 @@ async def test_files_are_uploaded_from_chromium(services: RunningServices, film:
         BreakingProxy(services.port_of) as proxy,
     ):
         await check_uploads(run, proxy.url, film, f"{services.pages_origin}/films/{film.name}")
+
+
+async def test_rules_are_made_tried_and_changed(front: BreakingProxy) -> None:
+    find_node()
+    wanted = {"name": "js", "workload": "lap_compare", "group": {"by": "metadata.lap", "needs": 2}}
+    found = await use("rules", front.url, wanted)
+    assert found["again"] == found["made"]
+    assert (found["made"]["name"], found["made"]["inputs"]) == ("js", ["reference", "other"])
+    assert found["tried"]["considered"] <= 5
+    assert found["made"]["id"] in found["listed"]
+    assert (found["changed"]["enabled"], found["read"]) == (False, found["changed"])
+    assert found["jobs"] == []
+    assert found["gone"]["code"] == "rule_not_found"
+
+
+async def test_a_budget_is_set_read_and_removed(front: BreakingProxy) -> None:
+    find_node()
+    found = await use("budget", front.url, {"monthly_usd": 3, "warn_share": 0.5})
+    assert found["made"] == found["read"]
+    assert (found["read"]["monthly_usd"], found["read"]["day"]["limit_usd"]) == (3.0, None)
+    assert found["gone"]["code"] == "budget_not_found"
+
+
+async def test_a_job_is_read_as_it_was(services: RunningServices, front: BreakingProxy) -> None:
+    find_node()
+    job_id = services.submit({name: services.upload(video()) for name in ("reference", "other")})
+    found = await use("past", front.url, job_id)
+    assert found["then"]["as_of"]["cursor"] == found["submitted"]["cursor"] == found["changes"]["since"]["cursor"]
+    assert (found["then"]["message"], found["listed"][job_id]) == ("", "")
+    assert [field["pointer"] for field in found["changes"]["changed"]] == ["/message"]
+    assert found["early"]["code"] == "not_created_yet"
 
 
 async def test_refusals_are_typed(front: BreakingProxy) -> None:

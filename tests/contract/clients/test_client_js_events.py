@@ -216,10 +216,10 @@ async def test_what_retention_took_while_a_page_was_away_is_told(
     async with publisher(services.nats.settings) as jobs:
         using = asyncio.ensure_future(use("after", front.url, job_id, None, True))
         async with asyncio.timeout(30):
-            while not front.asked:
+            while not front.open:
                 assert not using.done(), using.result()
                 await asyncio.sleep(0.02)
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1.0)
             await asyncio.to_thread(services.notifier.stop)
             lost = await jobs.say(job_id, stage_completed(1))
             kept = await jobs.say(job_id, stage_completed(2))

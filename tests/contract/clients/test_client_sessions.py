@@ -207,7 +207,8 @@ async def test_one_socket_takes_frames_and_gives_their_verdicts(served: tuple[Ru
 async def test_the_readmes_examples_lose_no_frame_one_after_the_other(served: tuple[RunningGateway, str]):
     running, url = served
     section = (ROOT / "clients/python/README.md").read_text().partition("## Live sessions\n")[2].partition("\n## ")[0]
-    by_http, by_socket, model = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    # The example after these asks about a described video: test_client_words.py calls what it shows.
+    by_http, by_socket, model, _ = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {"time": time, "calibration": {}, "positions_rad": [0.1] * 6, "jpeg": jpeg()}
 
     def run(example: str, client: Any) -> Any:

@@ -57,10 +57,11 @@ async def test_the_readmes_example_runs(services: RunningServices, front: Breaki
 
 
 class Command:
-    """``saccade webhooks`` as a person types it."""
+    """``saccade webhooks``, or another command, as a person types it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, name: str = "webhooks") -> None:
         self._url = url
+        self._name = name
 
     async def __call__(self, *words: str) -> Any:
         """Run it with ``--json`` and give what it says."""
@@ -69,12 +70,70 @@ class Command:
         return [json.loads(line) for line in result.stdout.splitlines()]
 
     async def plainly(self, *words: str) -> Result:
-        return await asyncio.to_thread(CliRunner().invoke, saccade, ["webhooks", *words, "--url", self._url])
+        return await asyncio.to_thread(CliRunner().invoke, saccade, [self._name, *words, "--url", self._url])
 
     async def refused(self, *words: str) -> Failure:
         result = await self.plainly(*words)
         assert isinstance(result.exception, Failure), result.output
         return result.exception
+
+
+async def test_the_past_on_the_command_line(services: RunningServices, front: BreakingProxy) -> None:
+    job_id = services.submit({name: services.upload(video()) for name in ("reference", "other")})
+    job, jobs = Command(front.url, "job"), Command(front.url, "jobs")
+    (submitted,) = await job(job_id)
+    await succeed(services, job_id, b"film")
+    (found,) = await job(job_id, "--at", submitted["cursor"])
+    assert (found["state"], found["as_of"]["cursor"]) == ("submitted", submitted["cursor"])
+    assert (await job("latest"))[0]["state"] == "succeeded"
+    listed = {each["id"]: each["state"] for each in await jobs("--at", submitted["cursor"])}
+    assert listed[job_id] == "submitted"
+    shown = (await job.plainly(job_id, "--at", submitted["cursor"])).stdout
+    assert f"as of     {found['as_of']['time'][:10]}" in shown
+    assert (await job.refused(job_id, "--at", "7d")).code == "not_created_yet"
+    (changes,) = await job("diff", job_id, submitted["cursor"])
+    assert [each["event"]["type"] for each in changes["events"]] == [
+        *("job.queued", "job.starting", "job.started", "job.succeeded")
+    ]
+    told = (await job.plainly("diff", "latest", submitted["cursor"], "0")).stdout
+    assert "state: submitted -> succeeded" in told
+    sessions = Command(front.url, "sessions")
+    assert (await sessions.refused("diff", "ses_none", "1h")).code == "session_not_found"
+    assert (await sessions.refused("show", "ses_none", "--at", "1h")).code == "session_not_found"
+    assert await sessions("--at", "1h") == []
+
+
+async def test_the_budget_on_the_command_line(front: BreakingProxy) -> None:
+    budget = Command(front.url, "budget")
+    (made,) = await budget("set", "--daily", "5", "--warn", "50")
+    assert (made["daily_usd"], made["monthly_usd"], made["warn_share"]) == (5.0, None, 0.5)
+    assert await budget() == [made] == await budget("show")
+    lines = (await budget.plainly()).stdout.splitlines()
+    assert [line.split()[:5] for line in lines[1:]] == [
+        ["day", "$5.00", "$0.00", "$0.00", "$5.00"],
+        ["month", "-", "$0.00", "$0.00", "-"],
+    ]
+    assert (await budget.refused("set")).code == "usage"
+    assert (await budget.plainly("remove")).stdout == "Removed the budget.\n"
+    missing = await budget.refused("remove")
+    assert (missing.code, missing.hint) == ("budget_not_found", "Set one with: saccade budget set --daily USD")
+
+
+async def test_messages_on_the_command_line(front: BreakingProxy) -> None:
+    webhooks = Command(front.url)
+    async with listening() as chat:
+        words = ["--format", "text", "--template", "{{job.title}} failed: {{error.code}}", "--quiet", "22:00-22:00"]
+        (made,) = await webhooks("create", chat.url, *words)
+        assert made["template"] == words[3]
+        shown = (await webhooks.plainly("test", made["id"])).stdout
+        assert "Test, with example values: Lap comparison failed: clip_too_short" in shown
+        assert chat.got[0].body.decode() in shown
+        await webhooks("delete", made["id"])
+        unknown = await webhooks.refused("create", chat.url, "--format", "text", "--template", "{{job.owner}}")
+        assert unknown.code == "invalid_parameter"
+        assert "job.title" in unknown.message
+    mail = await webhooks.refused("create", "mailto:ops@example.com", "--format", "email", "--subject", "{{job.title}}")
+    assert mail.code == "email_not_configured"
 
 
 async def test_webhooks_on_the_command_line(services: RunningServices, front: BreakingProxy) -> None:

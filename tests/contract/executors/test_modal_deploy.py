@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import cache_from_source
 from pathlib import Path
@@ -20,80 +17,29 @@ from modal.exception import RemoteError
 
 from contracts.gpu_ladder import gpu_ladder
 from contracts.limits import SESSION_LENGTH_S
-from kit.settings import inherited_environment
 from modal_workers.catalog import workloads
 from modal_workers.deployment import SECRET, SECRET_KEYS, app_name, requirements
 from modal_workers.live_splat.spec import WORKLOAD as LIVE_SPLAT
+from tests.harness.dispatch.modal_command import BUCKET, Command
 from tests.modal_loopback import Loopback, dialled, running
 from tests.modal_loopback.interpreter import make_interpreter
 from tests.rules.tree import ROOT, files
 
-BUCKET = {
-    "S3_ENDPOINT_URL": "https://s3.example",
-    "S3_BUCKET": "pictures",
-    "S3_ACCESS_KEY_ID": "key-id-7",
-    "S3_SECRET_ACCESS_KEY": "a secret that is shown to nobody",
-}
+#: Secret with the token of the Hugging Face hub.
+HUB = "huggingface-secret"
 #: Declarations of workers that are deployed.
 _SPECS = r"(?:modal_workers|tests/workers)/[a-z_]+(?:/[a-z_]+)?/spec\.py"
 _APPS = _SPECS.replace("spec", "app")
-SPEC = """
-from contracts.workload import Compute, Params, Result, Workload
-WORKLOAD = Workload(
-    name="{name}", title="", description="", version="1", params=Params, result=Result, inputs=(), stages=(),
-    job="tests.workers.scripted.job:run", compute=Compute(gpus={gpus}),
-)
-"""
-
-
-@dataclass
-class Command:
-    """``saccade modal`` in a separate process, connected to one loopback."""
-
-    loopback: Loopback
-    home: Path
-
-    def __call__(
-        self, *words: str, catalog: str = "tests.workers", **variables: str
-    ) -> subprocess.CompletedProcess[str]:
-        own = {"HOME": str(self.home), "WORKER_CATALOG": catalog, "PYTHONPATH": f"{ROOT}{os.pathsep}{self.home}"}
-        return subprocess.run(
-            [sys.executable, "-m", "cli", "modal", *words],
-            env=inherited_environment(("PATH", "LANG")) | own | self.loopback.environment | variables,
-            cwd=self.home,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-
-    def worker(self, package: str, name: str, *, gpus: tuple[str, ...] = (), app: str | None = None) -> None:
-        """Write a user's own worker."""
-        (folder := self.home / package / name).mkdir(parents=True)
-        (folder.parent / "__init__.py").touch()
-        (folder / "__init__.py").touch()
-        (folder / "spec.py").write_text(SPEC.format(name=name, gpus=repr(gpus)))
-        if app is not None:
-            (folder / "app.py").write_text(app)
 
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
     """Deploy every worker once, ours and those of the tests, for production."""
     with running(tmp_path_factory.mktemp("loopback"), environment="trial") as loopback:
-        loopback.secrets[SECRET] = dict(BUCKET)
+        loopback.secrets |= {SECRET: dict(BUCKET), HUB: {"HF_TOKEN": "a token that no container gets"}}
         done = Command(loopback, tmp_path_factory.mktemp("home"))("deploy", "--env", "prod")
         assert done.returncode == 0, done.stdout + done.stderr
         yield loopback
-        assert loopback.unimplemented == set()
-
-
-@pytest.fixture
-def command(tmp_path: Path) -> Iterator[Command]:
-    home = tmp_path / "home"
-    home.mkdir()
-    with running(tmp_path) as loopback:
-        yield Command(loopback, home)
         assert loopback.unimplemented == set()
 
 
@@ -365,7 +311,7 @@ def test_names_are_checked_before_any_request(command: Command) -> None:
 
 
 def test_a_rejected_worker_does_not_stop_the_others(command: Command) -> None:
-    command.loopback.secrets[SECRET] = dict(BUCKET)
+    command.loopback.secrets |= {SECRET: dict(BUCKET), HUB: {"HF_TOKEN": "t"}}
     command.worker("mine", "broken", app="raise ValueError('does not import')")
     command.worker("mine", "ending", app="import os\nprint('ends the process', flush=True)\nos._exit(0)")
     command.worker("mine", "leaving", app="raise SystemExit('leaves')")

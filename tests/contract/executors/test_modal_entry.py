@@ -29,6 +29,7 @@ from services.dispatcher.executors.run_access import RunAccess
 from tests.harness.runtime.executor_environment import processes_of_run
 from tests.harness.runtime.job_driver import WAIT_S, JobDriver, open_job_driver
 from tests.harness.servers.embedded import ROOT, EmbeddedS3, OperatorNats
+from tests.harness.servers.loopback_tls import ONE_AUTHORITY
 from tests.modal_loopback.interpreter import make_interpreter
 
 pytestmark = pytest.mark.anyio
@@ -75,7 +76,7 @@ class Container:
         self.folder.mkdir(exist_ok=True)
         environment = inherited_environment(("PATH", "LANG")) | as_environment(None, self.s3.settings)
         environment |= {"TMPDIR": str(self.folder), "HOME": str(self.folder), "WORKER_CATALOG": "tests.workers"}
-        environment |= {"MODAL_TASK_ID": "ta-1", "SOMEBODY_S_SECRET": "7"}
+        environment |= {"MODAL_TASK_ID": "ta-1", "SOMEBODY_S_SECRET": "7"} | ONE_AUTHORITY
         self.made.append(
             subprocess.Popen(
                 [self.python, "-c", (IGNORE_INTERRUPTS if ignores_interrupts else "") + BODY],

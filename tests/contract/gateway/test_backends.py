@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from kit.bus.connection import connect
 from kit.bus.lease import Lease
 from kit.settings import NatsSettings, S3Settings
 from services.dispatcher.app import LEASE_NAME
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, code_of, running_gateway
 
 pytestmark = pytest.mark.anyio
@@ -27,12 +26,6 @@ Servers = tuple[NatsSettings, S3Settings]
 REPORTED = ["PIL", "av", "cv2", "matplotlib", "numpy"]
 HINT = "start it with: make up-all"
 PHOTO = {"filename": "a.jpg", "content_type": "image/jpeg", "size_bytes": 10}
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
-        yield nats.settings, s3.settings
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from services.dispatcher.app import LEASE_NAME
 from services.gateway.compat.badminton import application
 from tests.harness import badminton_job
 from tests.harness.clients.convex_page import ConvexError, ConvexPage, convex_page
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, free_port, wait_for_port
+from tests.harness.servers.embedded import free_port, wait_for_port
 from tests.harness.servers.gateway import RunningGateway, keys_file, video
 from tests.harness.servers.gateway_process import environment, process
 from tests.harness.servers.served_gateway import served_gateway
@@ -31,12 +31,6 @@ pytestmark = pytest.mark.anyio
 Servers = tuple[NatsSettings, S3Settings]
 WORKERS = frozenset(WORKLOAD.requires)
 CORNERS = {"top_left": [10, 10], "top_right": [50, 10], "bottom_right": [60, 40], "bottom_left": [5, 40.5]}
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
-        yield nats.settings, s3.settings
 
 
 @pytest.fixture

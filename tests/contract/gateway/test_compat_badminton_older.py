@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,12 @@ from contracts.events.job import JobFailed
 from kit.settings import NatsSettings, S3Settings
 from modal_workers.badminton.spec import WORKLOAD
 from tests.harness import badminton_job
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, video
 from tests.harness.servers.served_gateway import served_gateway
 
 pytestmark = pytest.mark.anyio
 
 Servers = tuple[NatsSettings, S3Settings]
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
-        yield nats.settings, s3.settings
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from contracts.events.job import JobProgressed
 from kit.settings import NatsSettings, S3Settings
 from modal_workers.badminton.spec import CORNER_NAMES, WORKLOAD
 from services.gateway.compat.badminton.sync import sync_socket
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, video
 from tests.harness.servers.served_gateway import served_gateway
 
@@ -26,12 +25,6 @@ pytestmark = pytest.mark.anyio
 Servers = tuple[NatsSettings, S3Settings]
 WORKERS = frozenset(WORKLOAD.requires)
 CONNECT = {"type": "Connect", "sessionId": "s", "connectionCount": 0, "lastCloseReason": None, "clientTs": 1}
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
-        yield nats.settings, s3.settings
 
 
 @pytest.fixture

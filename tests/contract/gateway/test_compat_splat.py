@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from kit.auth.api_keys import AuthSettings
 from kit.bus.lease import Lease
 from kit.settings import NatsSettings, S3Settings
 from services.dispatcher.app import LEASE_NAME
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
+from tests.harness.servers.embedded import NatsServer, S3Server
 from tests.harness.servers.gateway import RunningGateway, code_of, keys_file, running_gateway
 from tests.harness.sessions.scripted_session_worker import ScriptedSessionWorker, jpeg, run_scripted_worker
 
@@ -30,9 +29,8 @@ ANGLES = [0.1, -0.2, 0.3, -0.4, 0.5, 0.6]
 
 
 @pytest.fixture
-def servers(tmp_path: Path) -> Iterator[Servers]:
-    with EmbeddedNats(tmp_path) as nats, EmbeddedS3(tmp_path) as s3:
-        yield nats.settings, s3.settings
+def servers(nats_server: NatsServer, s3_server: S3Server) -> Servers:
+    return nats_server.settings, s3_server.settings
 
 
 @pytest.fixture

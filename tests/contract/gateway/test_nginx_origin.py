@@ -78,11 +78,13 @@ async def test_a_key_in_a_path_is_not_logged_and_a_video_may_be_large(tmp_path: 
         assert (facts["service"], facts["raw_path"], facts["query"]) == ("gateway", path, "token=t")
         assert dict(facts["headers"])["x-forwarded-proto"] == "https"
         await running.exchange(head("POST /badminton-endpoint/k/one.secret/process"))
+        await running.exchange(head("GET /compat/vision/k/one.secret/vision/stream?magic_word=secret"))
         (facts,) = shown(await running.exchange(head("GET /badminton/health")))
         assert dict(facts["headers"])["x-forwarded-proto"] == "http"
     log = (tmp_path / "access.log").read_text()
     assert "POST /badminton/k/-/api/storage/upload 200" in log
     assert "POST /badminton-endpoint/k/-/process 200" in log
+    assert "GET /compat/vision/k/-/vision/stream 200" in log
     assert "GET /badminton/health 200" in log
     assert "secret" not in log + (tmp_path / "error.log").read_text()
 

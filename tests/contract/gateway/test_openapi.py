@@ -16,18 +16,12 @@ from tests.harness.openapi.generated import run_schemathesis
 from tests.harness.openapi.hooks import PARAMETERS
 from tests.harness.openapi.hostile import hostile_requests, requests_of, send
 from tests.harness.openapi.methods import check_methods
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, free_port, wait_for_port
+from tests.harness.servers.embedded import free_port, wait_for_port
 from tests.harness.servers.gateway import code_of, keys_file, running_gateway, video
 from tests.harness.servers.gateway_process import Servers, environment, process
 
 #: They answer when the worker has ended the session, and no worker runs here.
 WAITING = ("/stop-training", "/reset")
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
-        yield nats.settings, s3.settings
 
 
 @dataclass
@@ -56,10 +50,12 @@ def gateway(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Itera
         inputs = {"reference": upload["id"], "other": upload["id"]}
         job = client.post("/v1/jobs", json={"workload": "lap_compare", "inputs": inputs}).json()
         session = client.post("/v1/sessions", json={"workload": "live_splat"}).json()
+        rule = client.post("/v1/rules", json={"name": "Matches", "workload": "badminton"}).json()
         document = client.get("/openapi.json").json()
         for path in WAITING:
             del document["paths"][path]
         known = {"upload_id": upload["id"], "job_id": job["id"], "session_id": session["id"], "name": "a.json"}
+        known["rule_id"] = rule["id"]
         yield Gateway(url, document, known)
 
 

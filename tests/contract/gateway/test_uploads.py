@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,20 +12,13 @@ import httpx
 import pytest
 
 from contracts.events.job import JobCancelled
-from contracts.limits import MIB, PART_BYTES, UPLOAD_BYTES
+from contracts.limits import METADATA_BYTES, MIB, PART_BYTES, UPLOAD_BYTES
 from kit.bucket import ObjectMissing
 from kit.settings import NatsSettings, S3Settings
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, code_of, picture, running_gateway, sound, video
 
 pytestmark = pytest.mark.anyio
 Servers = tuple[NatsSettings, S3Settings]
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
-        yield nats.settings, s3.settings
 
 
 @pytest.fixture
@@ -69,6 +61,38 @@ async def test_a_file_goes_up_by_one_put_and_is_looked_into(running: RunningGate
     assert done["media"]["duration_s"] == pytest.approx(0.6, abs=0.01)
     assert (await running.http.post(path)).json() == done
     assert (await running.http.get(f"/v1/uploads/{created['id']}")).json() == done
+
+
+async def test_what_the_client_says_of_a_file_is_kept_and_returned(running: RunningGateway):
+    clip_id = await running.uploaded()
+    assert (await running.http.get(f"/v1/uploads/{clip_id}")).json()["metadata"] == {}
+    job = await running.submitted(clip_id)
+    said = {"metadata": {"lap": "7", "Fahrer": "Jürgen"}, "from_job": job["id"]}
+    for more in ({}, {"multipart": True}):
+        wanted = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": 9} | said | more
+        created = (await running.http.post("/v1/uploads", json=wanted)).json()
+        assert {name: created[name] for name in said} == said
+        read = (await running.http.get(f"/v1/uploads/{created['id']}")).json()
+        assert {name: read[name] for name in said} == said
+        upload = running.view.upload(created["id"])
+        assert upload
+        assert (upload.created.metadata, upload.created.from_job) == (said["metadata"], said["from_job"])
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "pointer"),
+    [
+        ({"metadata": {"lap": 7}}, "invalid_parameter", "#/metadata/lap"),
+        ({"metadata": {"lap": "x" * METADATA_BYTES}}, "invalid_parameter", "#/metadata"),
+        ({"from_job": "job_1"}, "invalid_parameter", "#/from_job"),
+        ({"from_job": "job_0198c0de-0000-7000-8000-000000000001"}, "job_not_found", "#/from_job"),
+    ],
+)
+async def test_what_cannot_be_said_of_a_file_is_refused(running: RunningGateway, said, code: str, pointer: str):
+    wanted = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": 9} | said
+    answer = await running.http.post("/v1/uploads", json=wanted)
+    assert code_of(answer) == code
+    assert answer.json()["errors"][0]["pointer"] == pointer
 
 
 async def test_a_picture_is_taken(running: RunningGateway):

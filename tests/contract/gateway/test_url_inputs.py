@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from contracts.limits import MIB
 from kit.bucket import ObjectMissing
 from kit.settings import NatsSettings, S3Settings
 from tests.harness.network.file_servers import Talk, answer, file_server, sending
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, code_of, picture, running_gateway
 from tests.harness.servers.url_inputs import (
     CLIP,
@@ -30,12 +29,6 @@ from tests.harness.servers.url_inputs import (
 
 pytestmark = pytest.mark.anyio
 Servers = tuple[NatsSettings, S3Settings]
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
-        yield nats.settings, s3.settings
 
 
 @pytest.fixture
@@ -53,13 +46,15 @@ async def fetch(running: RunningGateway, url: str, **more: Any) -> dict[str, Any
 
 async def test_a_fetched_file_becomes_an_upload_with_its_events(running: RunningGateway) -> None:
     async with file_server(sending(answer(CLIP, "Content-Type: video/mp4"))) as server:
-        created = (await running.http.post("/v1/uploads", json={"url": server.url(SECRET)})).json()
+        wanted = {"url": server.url(SECRET), "metadata": {"lap": "7"}}
+        created = (await running.http.post("/v1/uploads", json=wanted)).json()
         assert (created["state"], created["size_bytes"], created["url"]) == ("created", None, None)
         path = f"/v1/uploads/{created['id']}"
         assert code_of(await running.http.post(f"{path}/complete")) in ("upload_not_completed", "upload_already_ended")
         done = await ended(running, created["id"])
     shown = server.url("/clips/lap%20a.mp4")
     assert done["source"] == {"url": shown, "job_id": None, "received_bytes": None, "total_bytes": None}
+    assert done["metadata"] == {"lap": "7"}
     assert (done["state"], done["filename"], done["content_type"]) == ("completed", "lap a.mp4", "video/mp4")
     assert (done["size_bytes"], done["sha256"]) == (len(CLIP), hashlib.sha256(CLIP).hexdigest())
     assert (done["media"]["codec"], done["media"]["width_px"]) == ("mpeg4", 64)

@@ -22,8 +22,10 @@ from contracts.limits import MIB, PART_BYTES
 from kit.bucket import Bucket, ObjectMissing, open_bucket
 from kit.settings import S3Settings
 from modal_workers.runtime.retry import while_unavailable
+from tests.harness.network.file_servers import answer, file_server, sending
 from tests.harness.servers.embedded import ROOT, S3Server, free_port
 from tests.harness.servers.loopback_tls import NO_CERTIFICATES
+from tests.harness.webhooks.receivers import Authority
 
 pytestmark = pytest.mark.anyio
 
@@ -190,6 +192,19 @@ async def test_a_wrong_secret_and_an_unavailable_server_are_reported(any_s3_serv
                 await bucket.check()
             assert raised.value.code is ErrorCode.STORAGE_UNAVAILABLE
             assert "not-the-secret" not in str(raised.value)
+
+
+async def test_a_server_with_a_certificate_of_an_unknown_authority_gets_no_request(tmp_path: Path) -> None:
+    served = Authority(tmp_path).serving("127.0.0.1")
+    async with file_server(sending(answer(b"")), tls=served) as server:
+        for scheme in ("https", "HTTPS"):
+            url = server.url("").replace("https", scheme)
+            settings = S3Settings(endpoint_url=url, access_key_id="id", secret_access_key=SecretStr("secret"))
+            async with open_bucket(settings) as bucket:
+                with pytest.raises(SaccadeError) as raised:
+                    await bucket.check()
+            assert raised.value.code is ErrorCode.STORAGE_UNAVAILABLE
+    assert server.heads == []
 
 
 _OPEN_TWICE = """

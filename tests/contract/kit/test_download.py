@@ -196,13 +196,15 @@ class TestNames:
 async def test_a_certificate_must_be_of_the_name(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     async with (
-        naming(clip=[["127.0.0.1"]], other=[["127.0.0.1"]]) as names,
+        naming(clip=[["127.0.0.1"]] * 2, other=[["127.0.0.1"]]) as names,
         file_server(sending(answer(BODY)), tls=authority.serving("clip.example.com")) as server,
     ):
         told = {"tls": authority.trusting(), "lookup": names.lookup}
         assert await fetched(f"https://clip.example.com:{server.port}/", **told) == BODY
         refused = await refusal(f"https://other.example.com:{server.port}/", **told)
+        unknown = await refusal(f"https://clip.example.com:{server.port}/", lookup=names.lookup)
     assert (refused.code, "certificate" in refused.message) == (_E.URL_UNREACHABLE, True)
+    assert (unknown.code, "certificate" in unknown.message) == (_E.URL_UNREACHABLE, True)
 
 
 async def test_a_port_that_nobody_listens_on_is_unreachable() -> None:

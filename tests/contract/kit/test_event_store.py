@@ -14,7 +14,7 @@ from contracts.events.job import JobCancelRequested, JobQueued
 from contracts.ids import new_id
 from contracts.streams import EVENTS, Stream, aggregate
 from kit.bus.connection import connect, declare, epoch_of, request
-from kit.bus.event_store import Conflict, EventStore
+from kit.bus.event_store import Conflict, EventStore, TooManyResults
 from tests.harness.servers.embedded import NatsServer
 
 pytestmark = pytest.mark.anyio
@@ -165,3 +165,24 @@ async def test_a_publish_that_was_not_stored_is_a_failed_check_until_the_next_th
             small.check_writes()
         await small.publish(Message(subject="small", id="2", body=bytes(20)))
         small.check_writes()
+
+
+async def test_more_subjects_than_one_request_may_name_are_all_loaded(nats_server: NatsServer) -> None:
+    async with opened(nats_server) as store:
+        jobs = [new_id("job") for _ in range(1_100)]
+        stored = await asyncio.gather(*(store.publish(queued(job_id), deadline_s=30) for job_id in jobs))
+        newer = await asyncio.gather(*(store.publish(queued(job_id, 2), deadline_s=30) for job_id in jobs[:5]))
+        found = await store.load(aggregate(TENANT, "job", "*"), with_headers=True)
+        assert [event.sequence for event in found] == sorted([*stored[5:], *newer])
+        assert all(event.headers["Nats-Time-Stamp"] for event in found)
+        before = await store.load(aggregate(TENANT, "job", "*"), up_to=max(stored))
+        assert [event.sequence for event in before] == sorted(stored)
+
+
+async def test_too_many_results_are_an_answer_that_is_not_asked_for_again(nats_server: NatsServer) -> None:
+    async with opened(nats_server) as store:
+        await asyncio.gather(*(store.publish(queued(new_id("job")), deadline_s=30) for _ in range(1_025)))
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(TooManyResults):
+            await store._get({"multi_last": ["saccade.evt.>"]}, deadline_s=5.0)
+        assert asyncio.get_running_loop().time() - began < 1.0

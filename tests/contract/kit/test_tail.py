@@ -15,6 +15,7 @@ from nats.aio.msg import Msg
 from contracts.events import Message, encode
 from contracts.events.job import JobQueued, JobStageCompleted
 from contracts.ids import new_id
+from contracts.limits import EVENT_BYTES
 from contracts.streams import LIVE_EVENTS
 from kit.bus.connection import connect, declare, epoch_of, request
 from kit.bus.event_store import EventStore, StoredEvent
@@ -210,6 +211,28 @@ async def test_a_rejected_event_becomes_a_dead_letter_and_the_tail_continues(
         headers = await _headers(store, letter.sequence)
         assert f"Saccade-Sequence: {broken}" in headers
         assert "Saccade-Error: ValueError: thirteen is too many" in headers
+
+
+async def test_the_dead_letter_of_an_event_of_the_largest_size_breaks_no_connection(
+    any_nats_server: NatsServer,
+) -> None:
+    """With its headers it would be too large: the server closes a connection on which such a message is published."""
+    async with opened(any_nats_server) as store:
+        _, before = await epoch_of(store.client, "EVENTS")
+
+        def handle(stored: StoredEvent) -> None:
+            if len(stored.body) == EVENT_BYTES:
+                raise ValueError("not an event")
+
+        name = new_id("run")
+        tail = EventTail(store, handle, live=LIVE_EVENTS, name=name)
+        async with following(tail, before):
+            await store.client.jetstream().publish(queued(0).subject, b"x" * EVENT_BYTES)
+            assert await tail.wait_for(await publish(store, 1), 30)
+            [letter] = await _eventually(lambda: EventStore(store.client, "DEADLETTERS").load(f"saccade.dlq.*.{name}"))
+        assert letter.body == b""
+        assert f"Saccade-Sequence: {before + 1}" in await _headers(store, letter.sequence)
+        assert store.client.stats["reconnects"] == 0
 
 
 async def _headers(store: EventStore, sequence: int) -> str:

@@ -182,13 +182,13 @@ def test_what_a_busy_gateway_does_not_take_is_sent_again_and_a_refusal_is_counte
 
 def test_closing_ends_though_the_server_hangs() -> None:
     with RobotIngestServer() as door:
-        door.pause_s = 1.5
+        door.pause_s = 5.0
         streamer = Streamer(target_of(door.view(), door.url), names=NAMES)
         streamer.offer(pose(0))
         until(lambda: streamer.stats().waiting == 0)
         began_s = time.monotonic()
         stats = streamer.close(timeout_s=0.5)
-        assert time.monotonic() - began_s < 1.4
+        assert time.monotonic() - began_s < 4.0
         # It was on its way, and nobody knows.
         assert (stats.offered, stats.sent, stats.unconfirmed) == (1, 0, 1)
         streamer.offer(pose(1))  # after the end: nothing happens

@@ -15,6 +15,7 @@ from saccade_robot import RobotClientError, Streamer, describe, find_session, op
 from tests.contract.lerobot.test_streaming import DEGREES, JPEG, Arm
 from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
 from tests.harness.servers.gateway import picture
+from tests.harness.servers.loopback_tls import ONE_AUTHORITY
 from tests.harness.sessions.robot_server import NAMES, pose
 from tests.harness.sessions.telemetry_listener import TelemetryListener, until
 
@@ -35,6 +36,7 @@ def gateway(folder: Path, *, by_nats: bool) -> Iterator[tuple[str, EmbeddedNats]
             # No worker starts here, and a live splat is taken where workers have it.
             "GATEWAY_BACKENDS": "torch",
             "GATEWAY_DATA_DIR": str(folder / "gateway"),
+            **ONE_AUTHORITY,
         } | ({"GATEWAY_CLIENT_NATS_URL": nats.url} if by_nats else {})
         process = subprocess.Popen(
             [sys.executable, "-m", "services.gateway"], env=environment, stderr=subprocess.DEVNULL

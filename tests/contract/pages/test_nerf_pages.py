@@ -123,12 +123,14 @@ async def test_what_is_clear_shows_the_background_that_is_chosen(pages: Path, tm
         pictures = {}
         for back in ("white", "black"):
             await tab.evaluate(f"document.querySelector('[data-back={back}]').click()")
-            await asyncio.sleep(0.4)
-            box = await tab.evaluate(
-                "(({x, y, width, height}) => [x, y, width, height])(canvas.getBoundingClientRect())"
-            )
-            x, y, width, height = (round(value) for value in box)
-            pictures[back] = (await pixels(tab))[y : y + height, x : x + width]
+            async with asyncio.timeout(20):
+                while back not in pictures or abs(pictures[back][8:20, 8:20].mean() - 255 * (back == "white")) > 5:
+                    await asyncio.sleep(0.2)
+                    box = await tab.evaluate(
+                        "(({x, y, width, height}) => [x, y, width, height])(canvas.getBoundingClientRect())"
+                    )
+                    x, y, width, height = (round(value) for value in box)
+                    pictures[back] = (await pixels(tab))[y : y + height, x : x + width]
         corner = (slice(8, 20), slice(8, 20))
         assert pictures["white"][corner].mean() > 250
         assert pictures["black"][corner].mean() < 5
@@ -160,13 +162,14 @@ async def test_a_finger_that_lets_go_in_motion_leaves_it_turning(pages: Path, tm
 async def test_the_model_is_drawn_from_its_own_page(pages: Path, tmp_path: Path) -> None:
     async with opened(pages / "splat.html", tmp_path) as (tab, _):
         await until(tab, "canvas.dataset.splats === '300' && Number(canvas.dataset.drawn) > 2")
-        await asyncio.sleep(1.0)
-        box = await tab.evaluate(
-            "(({x, y, width, height}) => [x + width / 2, y + height / 2])(canvas.getBoundingClientRect())"
-        )
-        red, green, _ = (await pixels(tab))[round(box[1]), round(box[0])]
-        assert red > 150
-        assert green < 90
+        red = green = 0
+        async with asyncio.timeout(20):  # the screen shows it some time after it is drawn
+            while not (red > 150 and green < 90):
+                await asyncio.sleep(0.2)
+                box = await tab.evaluate(
+                    "(({x, y, width, height}) => [x + width / 2, y + height / 2])(canvas.getBoundingClientRect())"
+                )
+                red, green, _ = (await pixels(tab))[round(box[1]), round(box[0])]
         drawn = (await shown(tab))["drawn"]
         await tab.evaluate("document.querySelectorAll('[data-back]')[2].click()")
         await until(tab, f"Number(canvas.dataset.drawn) > {drawn}")

@@ -312,10 +312,18 @@ async def test_the_webcam_is_a_source_of_frames(tmp_path: Path) -> None:
         await page.until("document.getElementById('webcam').disabled", False)
         rate = "document.getElementById('webcam-rate')"
         await page.tab.evaluate(f"{rate}.value = '5'; {rate}.dispatchEvent(new Event('change'))")
-        await page.click("#webcam")
+        await page.tab.evaluate(
+            "(() => { const devices = navigator.mediaDevices, open = devices.getUserMedia.bind(devices);"
+            " window.opened = []; devices.getUserMedia = async (asked) => {"
+            " const stream = await open(asked); window.opened.push(stream); return stream; }; })()"
+        )
+        button = "document.getElementById('webcam')"
+        await page.tab.evaluate(f"{button}.click(); {button}.click()")  # impatient, while the browser asks
         await until(lambda: len(session.pictures) >= 4)
         await page.click("#webcam")
         await page.until_text("webcam", "Use the webcam")
+        tracks = "window.opened.flatMap((stream) => stream.getTracks()).map((track) => track.readyState).join()"
+        assert await page.tab.evaluate(tracks) == "ended", "one camera was opened, and it is off"
         headers, pictures = zip(*session.pictures, strict=True)
         assert len(headers) >= 4
         for header, picture in zip(headers, pictures, strict=True):

@@ -34,6 +34,7 @@ from kit.auth.bus_token import BusTokenIssuer
 from kit.bus.connection import connect, declare, request
 from kit.bus.event_store import EventStore
 from kit.tasks import end
+from modal_workers.runtime.sessions.telemetry_tail import TelemetryMessage
 from services.gateway.telemetry.consumer_requests import TelemetryConsumerRequests
 from tests.harness.runtime.session_run import TENANT, Run, opened, sent
 from tests.harness.servers.embedded import OperatorNats
@@ -85,9 +86,7 @@ async def test_its_own_session_works(services: Client, recorded: Run) -> None:
             await worker.live(services)
         assert {one.body for one in worker.heard if one.name == "frames"} == {b"then", b"own"}
         newest = (await EventStore(services).load(aggregate(TENANT, "session", SESSION)))[-1]
-        session = await worker.session.load()
-        assert session is not None
-        assert session.sequence == newest.sequence
+        assert worker.states[-1].sequence == newest.sequence
         assert worker.refused == []
 
 
@@ -139,20 +138,33 @@ async def test_it_answers_a_robot_and_says_nothing_else_by_that(server: Operator
 
 
 async def test_it_hears_of_its_session_as_it_is_stored(server: OperatorNats, services: Client) -> None:
-    run, other, store = Run(server), new_id("ses"), EventStore(services)
+    run, store = Run(server), EventStore(services)
     heard: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
 
-    async def on_event(msg: Msg) -> None:
-        await heard.put((msg.reply, msg.data))
+    def on_event(message: TelemetryMessage) -> None:
+        heard.put_nowait((message.name, message.body))
 
-    async with run.thief() as thief:
-        await thief.client.subscribe(f"live.{aggregate(TENANT, 'session', run.session_id)}", cb=on_event)
-        await thief.client.flush()
-        await store.publish(opened(other))
-        own = opened(run.session_id)
-        await store.publish(own)
-        async with asyncio.timeout(5):
-            assert await heard.get() == ("", own.body), "and there is nobody to answer"
+    first, second = opened(run.session_id), opened(run.session_id)
+    await store.publish(first)
+    async with run.working() as worker:
+        following = asyncio.ensure_future(worker.session.follow_events(on_event))
+        try:
+            async with asyncio.timeout(5):
+                assert await heard.get() == ("opened", first.body)
+                await store.publish(opened(new_id("ses")))
+                await store.publish(second)
+                assert await heard.get() == ("opened", second.body), "and of no other"
+            # What is stored is read while it goes on to hear what is new, without a pause.
+            read: list[bytes] = []
+            await worker.session.read_events(lambda message: read.append(message.body))
+            assert read == [first.body, second.body]
+            third = opened(run.session_id)
+            async with asyncio.timeout(2):
+                await store.publish(third)
+                assert await heard.get() == ("opened", third.body)
+        finally:
+            await end(following)
+        assert worker.refused == []
 
 
 async def test_it_says_nothing_of_anything_else(server: OperatorNats, services: Client) -> None:
@@ -174,6 +186,8 @@ async def test_it_says_nothing_of_anything_else(server: OperatorNats, services: 
         f"saccade.prog.{TENANT}.session.{own}.ready",
         f"saccade.evt.{TENANT}.job.{run.job_id}.submitted",
         f"live.saccade.evt.{TENANT}.session.{own}.stop_requested",
+        f"$JS.API.DIRECT.GET.EVENTS.{aggregate(TENANT, 'session', own)}",
+        f"$JS.API.CONSUMER.CREATE.EVENTS.x.{aggregate(TENANT, 'session', own)}",
         clock_subject(TENANT, own),
         telemetry_request_subject(TENANT, run.run_id, other),
         telemetry_request_subject(TENANT, new_id("run"), own),
@@ -205,6 +219,7 @@ async def test_it_hears_of_nothing_else(server: OperatorNats, services: Client) 
             "saccade.>",
             "live.>",
             f"live.saccade.evt.{TENANT}.session.*.*",
+            f"live.saccade.evt.{TENANT}.session.{own}.*",
             f"live.saccade.evt.{TENANT}.session.{other}.*",
             f"live.saccade.evt.rival.session.{own}.*",
             f"live.saccade.evt.{TENANT}.job.{run.job_id}.*",
@@ -267,6 +282,7 @@ async def test_what_it_asks_for_is_its_own_session_on_its_own_subjects_whatever_
             {"name": "x", "after": -1},
             {"name": "x", "after": 1 << 63},
             {"name": "x", "after": "many"},
+            {"name": "x", "after": 0, "stream": "EVENTS"},
         ):
             raw = body if isinstance(body, bytes) else json.dumps(body).encode()
             assert json.loads((await thief.client.request(asks, raw, timeout=5)).data) == {

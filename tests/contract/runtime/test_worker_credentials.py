@@ -152,6 +152,8 @@ async def test_it_publishes_nowhere_else(server: OperatorNats, services: Client)
             f"live.{thief.own('started')}",
             "saccade.lease.dispatcher",
             "saccade.dlq.EVENTS.gateway",
+            "saccade.cmd.dispatcher.drain",
+            "saccade.ops._system.dispatcher.dispatcher.drained",
             f"saccade.idem.{TENANT}.x",
             f"saccade.fetch.{TENANT}.upload.{new_id('upl')}",
             "$SYS.REQ.SERVER.PING",

@@ -7,16 +7,21 @@ import pytest
 from contracts.events.base import Message
 from contracts.events.session import (
     FrameTotals,
+    SessionAlert,
     SessionFrameAcked,
     SessionOpened,
     SessionProgressed,
+    SessionPromptRequested,
     SessionReady,
     SessionStarted,
     SessionStopped,
+    SessionText,
+    SessionTextDelta,
 )
 from contracts.ids import new_id
 from services.notifier.streams.sse import StreamEvent
 from services.notifier.streams.subscriber import StreamBacklog
+from services.notifier.webhooks.endpoints.schemas import subscribable
 from tests.harness.servers.embedded import NatsServer
 from tests.harness.streams.notifier import RUN_ID, Publisher, notifier, publisher
 
@@ -76,6 +81,34 @@ async def test_figures_of_an_attempt_that_is_over_are_not_shown(nats_server: Nat
             await sessions.say(session_id, progressed(9.0))
             (live,) = await stream.take(1)
             assert live.json["data"]["figures"] == {"psnr_db": 9.0}
+
+
+async def test_the_words_of_a_session_are_told(nats_server: NatsServer) -> None:
+    """Texts and alerts are in the history; of the text that is being generated the newest part comes live."""
+    async with publisher(nats_server.settings) as sessions, notifier(nats_server.settings) as reader:
+        session_id = await begin(sessions)
+        await sessions.say(session_id, SessionText(run_id=RUN_ID, chunk=1, text="The cube falls."))
+        async with reader.open(f"/v1/sessions/{session_id}/events") as stream:
+            *_, text = await stream.take(4)
+            assert (text.event, text.json["data"]["text"]) == ("session.text", "The cube falls.")
+            assert text.id is not None
+            await sessions.say(session_id, SessionTextDelta(run_id=RUN_ID, chunk=2, n=1, delta="The", text="The"))
+            (delta,) = await stream.take(1)
+            assert (delta.event, delta.id, delta.json["data"]["text"]) == ("session.text_delta", None, "The")
+            alert = SessionAlert(
+                run_id=RUN_ID, alert=1, rule="dropped", condition="it falls", chunk=1, confidence=0.9, text="It."
+            )
+            await sessions.say(session_id, alert)
+            asked = SessionPromptRequested(prompt_id=new_id("prm"), text="What?", by="tenant:local")
+            await sessions.say(session_id, asked)
+            told = await stream.take(2)
+            assert [one.event for one in told] == ["session.alert", "session.prompt_requested"]
+            assert all(one.id for one in told)
+
+
+def test_webhooks_get_texts_and_alerts_but_no_deltas() -> None:
+    assert {"session.text", "session.alert"} <= set(subscribable())
+    assert "session.text_delta" not in subscribable()
 
 
 async def test_after_a_gap_the_sessions_state_is_told(nats_server: NatsServer) -> None:

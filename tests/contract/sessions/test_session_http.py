@@ -281,6 +281,16 @@ async def test_another_tenants_session_is_not_there(session_servers: Servers, tm
         assert code_of(answer) == "forbidden"
 
 
+async def test_a_workload_that_cannot_repeat_itself_is_not_replayed(running: RunningGateway):
+    opening = await running.http.post("/v1/sessions", json={"workload": "describing"})
+    assert opening.status_code == 201, opening.text
+    replay = {"workload": "describing", "replay_of": opening.json()["id"]}
+    answer = await running.http.post("/v1/sessions", json=replay)
+    assert (answer.status_code, code_of(answer)) == (422, "invalid_parameter")
+    assert "describing cannot be replayed" in answer.json()["detail"]
+    assert answer.json()["errors"][0]["pointer"] == "#/replay_of"
+
+
 async def test_only_a_whole_record_is_replayed(running: RunningGateway):
     found = await opened(running)
     replay = {"workload": "streamed", "replay_of": found["id"]}

@@ -217,12 +217,12 @@ class TestTls:
     def authority(self, tmp_path: Path) -> Authority:
         return Authority(tmp_path)
 
-    async def _error(self, authority: Authority, served: ssl.SSLContext | None, name: str) -> str | None:
+    async def _error(self, authority: Authority | None, served: ssl.SSLContext | None, name: str) -> str | None:
         async def lookup(_host: str) -> list[str]:
             return ["127.0.0.1"]
 
         async with (
-            Sender(LOOPBACK, lookup=lookup, tls=authority.trusting()) as sender,
+            Sender(LOOPBACK, lookup=lookup, tls=authority.trusting() if authority else None) as sender,
             receiving(answering(ok()), tls=served) as receiver,
         ):
             answer = await sender.send(WebhookRequest(f"https://{name}:{receiver.port}/", {}, b"{}", 20.0))
@@ -243,6 +243,9 @@ class TestTls:
         (tmp_path / "another").mkdir()
         served = Authority(tmp_path / "another").serving("hooks.example.com")
         assert await self._error(authority, served, "hooks.example.com") == "tls_failed"
+        assert await self._error(None, served, "hooks.example.com") == "tls_failed", (
+            "the system does not know it either"
+        )
 
     async def test_a_server_without_tls_is_refused(self, authority: Authority) -> None:
         async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import SecretStr
 
+from contracts.errors import SaccadeError
 from contracts.events.base import Message
 from contracts.ids import new_id
 from contracts.streams import WEBHOOKS
@@ -187,3 +188,17 @@ async def test_a_default_secret_encrypted_with_another_key_is_empty_until_rotate
         assert (await one.default_secrets("acme")) == mine, "it was not replaced unasked"
         await stranger.put_default("acme", (EndpointSecret(SecretStr("whsec_bmV3")),), unreadable.sequence)
         assert (await stranger.default_secrets("acme")).secrets[0].secret.get_secret_value() == "whsec_bmV3"
+
+
+async def test_nothing_is_said_of_endpoints_before_they_are_read(nats_server: EmbeddedNats):
+    async with registry(nats_server) as one:
+        await one.put(made(), 0)
+        late = EndpointStore(one.store, SecretEncryption(KEY))
+        with pytest.raises(SaccadeError, match="not read yet"):
+            await late.wait_until_read(0.05)
+        following = asyncio.ensure_future(late.run())
+        try:
+            await late.wait_until_read()
+            assert late.get("acme", "whk_1") == made()
+        finally:
+            await end(following)

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 from saccade_client import AsyncClient, Client
+from saccade_client.budgets import BudgetsClient
+from saccade_client.rules import RulesClient
 from saccade_client.webhooks import WebhooksClient
 
 CLIENT_KINDS: Final = ("blocking", "asyncio")
@@ -40,13 +42,13 @@ class InThread:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._thing, name)
-        if isinstance(found, WebhooksClient):
+        if isinstance(found, BudgetsClient | RulesClient | WebhooksClient):
             return InThread(found)
         if not inspect.ismethod(found):
             return found
         if name == "raise_for_failure":
             return lambda: _wrapped(found())
-        if name in ("events", "jobs", "deliveries"):
+        if name in ("events", "jobs", "deliveries") or (name == "all" and isinstance(self._thing, RulesClient)):
             return lambda *given, **options: Iteration(found(*given, **options))
 
         async def call(*given: Any, **options: Any) -> Any:

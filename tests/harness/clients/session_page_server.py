@@ -22,6 +22,7 @@ from contracts.session import job_id_of_session
 from kit.auth.api_keys import AuthSettings
 from kit.auth.host_guard import HostGuard
 from kit.http.problems import install_problems
+from services.gateway.aggregates.view import GatewayView
 from services.gateway.sessions.page.routes import router
 from tests.harness.servers.embedded import HOST, free_port
 
@@ -213,6 +214,7 @@ def _problem(status: int, code: str, detail: str, hint: str) -> web.Response:
 def page_app() -> FastAPI:
     """Return an application with the page's real routes and the gateway's middleware."""
     app = FastAPI()
+    app.state.view = GatewayView(None)
     app.include_router(router)
     install_problems(app)
     app.add_middleware(HostGuard, settings=AuthSettings())

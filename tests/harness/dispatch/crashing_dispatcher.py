@@ -6,12 +6,13 @@ import asyncio
 import functools
 from typing import Any
 
+from nats.aio.client import Client
+
 from contracts.assignment import Assignment
 from contracts.events.base import Message
 from contracts.workload import Compute
 from kit.bus.event_store import EventStore, StoredEvent
 from services.dispatcher.executors.executor import CallBacklog, CallStatus
-from tests.harness.dispatch.dispatcher import DispatcherHarness
 from tests.harness.dispatch.scripted_executor import ScriptedExecutor
 
 
@@ -47,8 +48,8 @@ class CrashTrigger:
 class CrashingStore(EventStore):
     """The event store of a process that may die at each call."""
 
-    def __init__(self, harness: DispatcherHarness, trigger: CrashTrigger) -> None:
-        super().__init__(harness.client)
+    def __init__(self, client: Client, trigger: CrashTrigger, stream: str = "EVENTS") -> None:
+        super().__init__(client, stream)
         self._trigger = trigger
 
     async def publish(self, message: Message, **condition: Any) -> int:
@@ -56,9 +57,9 @@ class CrashingStore(EventStore):
         act = functools.partial(super().publish, message, **condition)
         return int(await self._trigger.run(f"publish {verb}", act))
 
-    async def load(self, subjects: str, deadline_s: float = 5.0) -> list[StoredEvent]:
+    async def load(self, subjects: str, deadline_s: float = 5.0, **form: Any) -> list[StoredEvent]:
         found: list[StoredEvent] = await self._trigger.run(
-            "load", functools.partial(super().load, subjects, deadline_s)
+            "load", functools.partial(super().load, subjects, deadline_s, **form)
         )
         return found
 

@@ -16,15 +16,16 @@ from contracts.events.base import EventData, decode, encode
 from contracts.events.job import JobSubmitted
 from contracts.ids import new_id
 from contracts.job import Job, State, request_cancel, retry
-from contracts.streams import aggregate
+from contracts.streams import OPS, aggregate
 from contracts.workload import Compute, Params, Result, Stage, Workload
 from kit.bucket import Bucket, open_bucket
 from kit.bus.connection import connect, declare, request
 from kit.bus.event_store import Conflict, EventStore
 from services.dispatcher.app import Dispatcher
+from services.dispatcher.executors.caller_accounts import OpensAccount
 from services.dispatcher.executors.executor import Executor
 from services.dispatcher.jobs.unfinished_jobs import fold_all
-from services.dispatcher.settings import DispatcherSettings, QueueSettings
+from services.dispatcher.settings import BudgetSettings, DispatcherSettings, QueueSettings
 from tests.harness.runtime.job_changes import job_changes
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, NatsServer, S3Server
 
@@ -152,12 +153,23 @@ class DispatcherHarness:
         await request(self.client, "STREAM.PURGE.EVENTS", {})
         await self.forget_lease()
 
+    async def forget_operations(self) -> None:
+        """Make the audit log anew, which nobody can purge: what operators ordered in other tests is gone."""
+        await request(self.client, f"STREAM.DELETE.{OPS.name}", {})
+        await declare(self.client, streams=[OPS])
+
     async def forget_lease(self) -> None:
         """Remove the lease of a dead dispatcher, as its expiry does."""
         await request(self.client, "STREAM.PURGE.LEASES", {})
 
     def dispatcher(
-        self, executor: Executor, *workloads: Workload, store: EventStore | None = None, **changes: Any
+        self,
+        executor: Executor,
+        *workloads: Workload,
+        store: EventStore | None = None,
+        opens_account: OpensAccount | None = None,
+        budget: BudgetSettings | None = None,
+        **changes: Any,
     ) -> Dispatcher:
         known = {one.name: one for one in workloads or (workload(),)}
         return Dispatcher(
@@ -167,6 +179,8 @@ class DispatcherHarness:
             executor=executor,
             workloads=known,
             settings=settings(**changes),
+            opens_account=opens_account,
+            budget=budget,
         )
 
     @contextlib.asynccontextmanager

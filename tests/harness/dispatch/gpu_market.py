@@ -16,16 +16,24 @@ from typing import Any, Final, Literal
 from contracts.assignment import Assignment
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import EventData, encode
-from contracts.events.job import Cost, JobInterrupted, JobStarted, JobSucceeded
+from contracts.events.job import (
+    Cost,
+    JobArtifactReady,
+    JobInterrupted,
+    JobStageCompleted,
+    JobStarted,
+    JobSucceeded,
+)
 from contracts.gpu_ladder import gpu_ladder
 from contracts.job import State
+from contracts.manifest import Artifact, Manifest
 from contracts.streams import aggregate
 from contracts.workload import Compute
 from kit.bus.event_store import Conflict
 from services.dispatcher.executors.executor import CallBacklog, CallState, CallStatus, LaunchFailed, Throttled
 from services.dispatcher.jobs.unfinished_jobs import fold_all
-from tests.harness.dispatch.memory_store import MemoryStore
-from tests.harness.dispatch.virtual_time import now
+from services.whatif.memory_store import MemoryStore
+from services.whatif.virtual_time import now
 
 MEMORY_GIB: Final = {
     "cpu": 64, "T4": 16, "L4": 24, "A10": 24, "L40S": 48, "A100-40GB": 40, "A100-80GB": 80, "H100": 80,
@@ -115,6 +123,13 @@ class GpuMarket:
         self.launched: list[Assignment] = []
         self.preempted = 0
         self.numbers: dict[str, int] = {}
+        #: Share of launches that are refused, and of the workers which die that have left their result before.
+        self.refused_share = 0.01
+        self.launches_per_s = _LAUNCHES
+        self.leaves_result_share = 0.0
+        self.manifests: dict[str, Manifest] = {}
+        #: Workers tell of a stage and a file.
+        self.tells_more = False
         self.pools: dict[str, Pool] = {}
         self.billed: dict[str, float] = {}
         self.hear = hear
@@ -137,9 +152,9 @@ class GpuMarket:
         await asyncio.sleep(self._chance.uniform(0.01, 0.2))
         second = int(asyncio.get_running_loop().time())
         self._second = (second, self._second[1] + 1 if self._second[0] == second else 1)
-        if self._second[1] > _LAUNCHES:
+        if self._second[1] > self.launches_per_s:
             raise Throttled("No more calls for now.", LATER_S)
-        if self._chance.random() < 0.01:
+        if self._chance.random() < self.refused_share:
             raise LaunchFailed("The call was refused.")
         self.launched.append(assignment)
         call = Call(assignment)
@@ -188,13 +203,17 @@ class GpuMarket:
             self.preempted += 1
             self._chance.choice(held).stop.set()
 
+    def number(self, job_id: str) -> int:
+        """Return the number from which the fate of a job is drawn; those of pipelines' stages get one as they come."""
+        return self.numbers.setdefault(job_id, len(self.numbers))
+
     def at_work(self) -> int:
         return sum(not call.task.done() for call in self._calls.values() if call.task)
 
     async def _contain(self, call: Call) -> None:
         one = call.assignment
         loop = asyncio.get_running_loop()
-        fate = random.Random(f"{self.seed} {self.numbers[one.job_id]} {one.attempt}")
+        fate = random.Random(f"{self.seed} {self.number(one.job_id)} {one.attempt}")
         pool = self.pools[one.device]
         bill: Bill | None = None
         try:
@@ -204,7 +223,7 @@ class GpuMarket:
             self.bills[one.run_id] = bill
             # Most begin quickly; some images take their time.
             startup_s = fate.uniform(1, 8) if fate.random() < 0.93 else fate.uniform(30, 150)
-            if await _unless_stopped(asyncio.sleep(startup_s), call.stop):
+            if not await _stopped_within(call.stop, startup_s):
                 await self._work(call, bill, fate)
         finally:
             if bill is not None and bill.until_s is None:
@@ -229,11 +248,13 @@ class GpuMarket:
             return
         bill.claimed, bill.startup_s = True, claimed_s - bill.since_s
         self.hear(one.job_id, one.run_id)
+        if self.tells_more:
+            await self._tell_more(one)
         seconds, end = self._fate(bill, one, fate)
         bill.end = end
         until_s = claimed_s + seconds
         while (left_s := until_s - loop.time()) > 0:
-            if await _unless_stopped(asyncio.sleep(min(_BEAT_S, left_s)), call.stop):
+            if not await _stopped_within(call.stop, min(_BEAT_S, left_s)):
                 self.hear(one.job_id, one.run_id)
                 continue
             bill.end = end = "stopped"
@@ -243,10 +264,33 @@ class GpuMarket:
             await asyncio.sleep(1e6)
         if end != "dies":
             await self._last_words(one, bill, end)
+        elif fate.random() < self.leaves_result_share:
+            self.manifests[one.job_id] = Manifest(
+                job_id=one.job_id,
+                tenant=one.tenant,
+                workload=one.workload,
+                workload_version="1",
+                attempt=one.attempt,
+                run_id=one.run_id,
+                created_at=now(),
+                duration_s=loop.time() - claimed_s,
+                device=one.device,
+                result={},
+                artifacts=[],
+            )
+
+    async def _tell_more(self, one: Assignment) -> None:
+        artifact = Artifact(
+            name=f"{one.workload}.txt", key=f"results/{one.output_job_id}/a", bytes=3, sha256="a" * 64,
+            media_type="text/plain",
+        )  # fmt: skip
+        run: dict[str, Any] = {"attempt": one.attempt, "run_id": one.run_id}
+        await self._say(one, JobStageCompleted(**run, stage="work", duration_s=1.0), State.RUNNING)
+        await self._say(one, JobArtifactReady(**run, artifact=artifact), State.RUNNING)
 
     def _fate(self, bill: Bill, one: Assignment, fate: random.Random) -> tuple[float, End]:
         """Draw how the run ends and after how long, and how much memory the job needs: the same for all its runs."""
-        job = random.Random(f"{self.seed} {self.numbers[one.job_id]}")
+        job = random.Random(f"{self.seed} {self.number(one.job_id)}")
         needed_gib = job.choice([4, 8, 12, 12, 20, 20, 30, 60])
         work_s = job.uniform(30, 400)
         ends: list[tuple[float, End]] = [(work_s, "user" if job.random() < 0.03 else "succeeds")]
@@ -302,6 +346,16 @@ class GpuMarket:
             except Conflict:
                 continue
             return True
+
+
+async def _stopped_within(stop: asyncio.Event, seconds: float) -> bool:
+    """Wait for a stop; tells whether it came in time. Without tasks: there are tens of thousands of beats."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return stop.is_set()
+    return True
 
 
 async def _unless_stopped(work: Any, stop: asyncio.Event) -> bool:

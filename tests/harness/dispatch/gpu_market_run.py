@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import uuid
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
+from contracts.budget import BudgetLimits
 from contracts.events.base import decode, encode
 from contracts.events.job import JobSubmitted
 from contracts.ids import new_id
@@ -16,19 +19,24 @@ from contracts.job import request_cancel
 from contracts.prices import price_usd_per_s
 from contracts.streams import aggregate
 from contracts.workload import Workload
+from kit.bucket import Bucket
 from kit.bus.event_store import Conflict, StoredEvent
+from kit.tasks import first_of
 from services.dispatcher.attempts.liveness import Timeouts
-from services.dispatcher.attempts.retry import RetryPolicy
+from services.dispatcher.attempts.retry import AttemptPolicy
+from services.dispatcher.budgets.budget_notices import BudgetNotices
+from services.dispatcher.budgets.on_budget import on_stored as on_budget_stored
+from services.dispatcher.budgets.tenant_budgets import TenantBudgets
 from services.dispatcher.jobs.job_repository import JobRepository
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs, fold_all
 from services.dispatcher.lifecycle.lifecycle import STOP_S, Lifecycle, LifecycleRules
 from services.dispatcher.scheduling.fair_queue import Limits
 from services.dispatcher.scheduling.on_job import on_stored
 from services.dispatcher.scheduling.reconciler import Reconciler
+from services.whatif.memory_store import EmptyBucket, MemoryStore
+from services.whatif.virtual_time import BEGIN, now
 from tests.harness.dispatch.dispatcher import workload
 from tests.harness.dispatch.gpu_market import GpuMarket, Pool
-from tests.harness.dispatch.memory_store import EmptyBucket, MemoryStore
-from tests.harness.dispatch.virtual_time import BEGIN, now
 
 POLL_S: Final = 5.0
 NOTICE_S: Final = 15.0
@@ -48,7 +56,7 @@ RULES: Final = LifecycleRules(
     timeouts=Timeouts(
         find_s=5.0, silent_s=30.0, reaction_s=STOP_S + POLL_S, gpu_notice_s=NOTICE_S, next_gpu_after_s=CLIMB_S
     ),
-    retry_policy=RetryPolicy(1.0, 60.0, 20.0),
+    retry_policy=AttemptPolicy(1.0, 60.0, 20.0),
     poll_s=POLL_S,
 )
 
@@ -86,9 +94,22 @@ class MarketRun:
 class DispatcherSeries:
     """Dispatchers one after the other on one store; each rebuilds its state from the events."""
 
-    def __init__(self, seed: int, store: MemoryStore) -> None:
+    def __init__(
+        self,
+        seed: int,
+        store: MemoryStore,
+        limits: BudgetLimits,
+        *,
+        workloads: Mapping[str, Workload] = WORKLOADS,
+        rules: LifecycleRules = RULES,
+        slots: Limits = LIMITS,
+    ) -> None:
+        self.workloads, self.rules, self.slots = workloads, rules, slots
+        self.bucket: Bucket = EmptyBucket()
         self.seed = seed
         self.store = store
+        self.limits = limits
+        self.notices: BudgetNotices | None = None
         self.reconciler: Reconciler | None = None
         self.lifecycle: Lifecycle | None = None
         self.market = GpuMarket(seed, store, self.hear)
@@ -101,25 +122,37 @@ class DispatcherSeries:
 
     def begin(self) -> None:
         self._lives += 1
+        chance = random.Random(f"{self.seed} {self._lives}")
         jobs = UnfinishedJobs()
+        self.notices = notices = BudgetNotices(self.store, TenantBudgets(self.limits, now), lambda: True)
         lifecycle = Lifecycle(
             repository=JobRepository(self.store, jobs, lambda: True, clock=now),
-            bucket=EmptyBucket(),
+            bucket=self.bucket,
             executor=self.market,
-            workloads=WORKLOADS,
+            workloads=self.workloads,
             jobs=jobs,
-            rules=RULES,
+            rules=self.rules,
+            notices=notices,
             waiting_jobs_of=lambda tenant: reconciler.queue.waiting_of(tenant),  # noqa: PLW0108 - it is made below
+            run_id_for=lambda _: f"run_{uuid.UUID(int=chance.getrandbits(128), version=4)}",
         )
         lifecycle.prices.update(self.market.billed)
-        lifecycle._random = random.Random(f"{self.seed} {self._lives}")
-        reconciler = Reconciler(jobs, LIMITS, lifecycle, self.market, is_connected=lambda: True)
+        pipelines = frozenset(name for name, one in self.workloads.items() if one.kind == "pipeline")
+        reconciler = Reconciler(
+            jobs, self.slots, lifecycle, self.market, is_connected=lambda: True, pipelines=pipelines
+        )  # fmt: skip
         while not self.store.heard.empty():
             self.store.heard.get_nowait()
-        for stored in self.store.log:
-            on_stored(reconciler, stored)
         self.reconciler, self.lifecycle = reconciler, lifecycle
-        self._leading = asyncio.create_task(reconciler.lead())
+        for stored in self.store.log:
+            self._fold(stored)
+        self._leading = asyncio.create_task(first_of(reconciler.lead(), notices.run()))
+
+    def _fold(self, stored: StoredEvent) -> None:
+        assert self.reconciler
+        assert self.notices
+        job_event = on_stored(self.reconciler, stored)
+        on_budget_stored(self.notices.budgets, stored, job_event)
 
     async def kill(self) -> None:
         assert self._leading
@@ -138,7 +171,7 @@ class DispatcherSeries:
             self._count(stored, holding, market_run)
             for _ in range(2 if chance.random() < 0.1 else 1):
                 if self.reconciler:
-                    on_stored(self.reconciler, stored)
+                    self._fold(stored)
 
     @staticmethod
     def _count(stored: StoredEvent, holding: dict[str, str], market_run: MarketRun) -> None:
@@ -151,10 +184,10 @@ class DispatcherSeries:
             holding.pop(job_id, None)
 
 
-async def run_market(seed: int, count: int) -> MarketRun:
-    """Simulate until every job has ended."""
+async def run_market(seed: int, count: int, limits: BudgetLimits | None = None) -> MarketRun:
+    """Simulate until every job has ended; ``limits`` are those of every tenant."""
     store = MemoryStore(random.Random(f"{seed} store"))
-    dispatching = DispatcherSeries(seed, store)
+    dispatching = DispatcherSeries(seed, store, limits or BudgetLimits())
     market_run = MarketRun(seed, store, dispatching.market)
     dispatching.market.pools |= {device: Pool(capacity) for device, capacity in CAPACITY.items()}
     dispatching.begin()
@@ -204,6 +237,7 @@ async def _submit(seed: int, count: int, market_run: MarketRun) -> None:
             params={},
             gpu=chance.choice(gpus) if gpus and chance.random() < 0.15 else None,
             max_cost_usd=chance.choice(caps),
+            estimated_usd=60 * first,
             deadline=now() + timedelta(seconds=DEADLINE_S),
         )
         job_id = new_id("job")
@@ -271,6 +305,8 @@ def _unfinished(market_run: MarketRun) -> list[str]:
 def _read(market_run: MarketRun) -> None:
     for stored in market_run.store.log:
         envelope = decode(stored.body)
+        if not envelope.type.startswith("job."):
+            continue
         verb = envelope.type.partition(".")[2]
         told = RecordedEvent(
             stored.sequence, (envelope.time - BEGIN).total_seconds(), verb, envelope.data, envelope.source

@@ -24,11 +24,26 @@ IN_WORDS: Final = (
     r"\w+ runs on a CPU and does not use a GPU",
     # GET /v1/workloads has their schemas; another document is made of these.
     r"params[/:]",
+    # By the inputs of the workload.
+    r"match: minimum_bytes is larger than maximum_bytes",
+    r"group/(needs|minimum): the inputs of",
+    r".* cannot fill the inputs of",
     # By the state of the upload.
     r"The upload is sent by one PUT",
     r"The upload has \d+ parts",
     # By the stream that the cursor is of.
     r"The cursor (is invalid|belongs to a stream that no longer exists)",
+    r"What the cursor stands after is no longer stored",
+    # Between two points of the history, by what is stored.
+    r"since is the later point",
+    # Between the target of a replay, its start and what belongs to them.
+    r"body: as_new is for webhooks",
+    r"body: start needs expected_count",
+    # Between the format of an endpoint and what only some formats have.
+    r"template: only messages have one",
+    r"subject: only e-mails have one",
+    r"headers: e-mails have none",
+    r"types: progress is not sent by e-mail",
     # By what is a public host in its usual form, and the operator's settings; what begins so is about the pattern.
     r"url: (?!The URL )",
 )
@@ -39,6 +54,8 @@ OF_PARAMETERS: Final = (
     r"params: elevation_min_deg is above elevation_max_deg",
     r"params/sectors: sector boundaries must rise",
     r"params/gripper_from_camera: the (upper left|last row)",
+    r"params/rules: the rules' names must differ",
+    r"params/answer_schema: ",
 )
 
 

@@ -26,6 +26,7 @@ from kit.bus.event_store import EventStore
 from kit.tasks import end
 from modal_workers.runtime.bus.nats_bus import CredentialNatsBus
 from modal_workers.runtime.sessions.session_bus import SessionBus
+from modal_workers.runtime.sessions.session_history import SessionHistory
 from modal_workers.runtime.sessions.telemetry_tail import TelemetryMessage
 from tests.harness.servers.embedded import OperatorNats
 
@@ -149,7 +150,14 @@ class Worker:
         if self.run.replay_of:
             await self.session.read_recorded(self.run.replay_of, self.heard.append)
         await self.session.serve_clock()
-        ways = (self.session.follow(self.heard.append, 0), self.session.watch(self.states.append))
+        history = SessionHistory(self.session.subjects)
+
+        def on_event(message: TelemetryMessage) -> None:
+            history.add(message)
+            if history.session is not None:
+                self.states.append(history.session)
+
+        ways = (self.session.follow(self.heard.append, 0), self.session.follow_events(on_event))
         following = [asyncio.ensure_future(way) for way in ways]
         try:
             while not any(one.body == b"own" for one in self.heard) or not self.states:

@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import SecretStr
 from testcontainers.core.container import DockerContainer
 
+from contracts.limits import GIB
 from kit.settings import NatsSettings, S3Settings
 from tests.harness.servers.embedded import ACCESS_KEY_ID, HOST, SECRET_ACCESS_KEY, free_port
 
@@ -75,7 +76,7 @@ class ContainerNats(_Container):
         """Keep the signature of the embedded maker; the data stay in the container."""
         del folder
         sync = "sync_interval: always" if sync_always else ""
-        config = f'listen: "0.0.0.0:4222"\njetstream {{ store_dir: "/data" {sync} }}\n'
+        config = f'listen: "0.0.0.0:4222"\njetstream {{ store_dir: "/data", max_file_store: {64 * GIB}, {sync} }}\n'
         super().__init__(NATS_IMAGE, 4222, ["-c", "/nats.conf"], {"/nats.conf": config.encode()})
 
     @property

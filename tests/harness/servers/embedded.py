@@ -21,6 +21,7 @@ from typing import Protocol, Self
 
 from pydantic import SecretStr
 
+from contracts.limits import GIB
 from kit.auth.bus_token import BusToken, BusTokenIssuer
 from kit.settings import NatsSettings, S3Settings
 
@@ -55,7 +56,7 @@ def binary(name: str) -> str:
     return found
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes] | None = None, timeout_s: float = 15.0) -> None:
+def wait_for_port(port: int, process: subprocess.Popen[bytes] | None = None, timeout_s: float = 60.0) -> None:
     """Wait until something listens."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
@@ -112,9 +113,9 @@ class EmbeddedNats:
     def start(self) -> None:
         config = self._folder / "nats.conf"
         sync = ", sync_interval: always" if self._sync_always else ""
-        config.write_text(
-            f'jetstream {{ store_dir: "{self._folder / "jetstream"}" {sync} }}\n' + self._more_configuration()
-        )
+        # By default the server takes a share of the free space, and refuses the streams on a disk that is nearly full.
+        store = f'store_dir: "{self._folder / "jetstream"}", max_file_store: {64 * GIB}{sync}'
+        config.write_text(f"jetstream {{ {store} }}\n" + self._more_configuration())
         command = [binary("nats-server"), "-c", str(config), "-a", HOST, "-p", str(self._port)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for_port(self._port, self._process)

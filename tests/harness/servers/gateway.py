@@ -28,7 +28,8 @@ from kit.bucket import Bucket, open_bucket
 from kit.bus.connection import connect, declare
 from kit.bus.event_store import EventStore
 from kit.bus.tail import EventTail
-from kit.settings import NatsSettings, S3Settings
+from kit.history.archive_access import open_archive
+from kit.settings import ArchiveSettings, NatsSettings, S3Settings
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.app import GatewayLoop, build_gateway
 from services.gateway.settings import GatewaySettings, UrlInputSettings
@@ -141,10 +142,10 @@ class RunningGateway:
         found: dict[str, Any] = answer.json()
         return found
 
-    async def job(self, job_id: str, tenant: str = "local") -> Job:
+    async def job(self, job_id: str, tenant: str | None = None) -> Job:
         """Fold a job from its events."""
         job: Job | None = None
-        for stored in await self.store.load(aggregate(tenant, "job", job_id)):
+        for stored in await self.store.load(aggregate(tenant or self.tenant, "job", job_id)):
             job = fold(job, decode(stored.body), stored.sequence)
         assert job
         return job
@@ -232,6 +233,7 @@ async def running_gateway(
             bucket,
             view,
             url_settings=url_inputs or UrlInputSettings(inputs="off"),
+            archive=await stack.enter_async_context(open_archive(s3, ArchiveSettings())),
         )
         transport = httpx.ASGITransport(app)
         async with anyio.create_task_group() as tasks:

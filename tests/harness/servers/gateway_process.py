@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kit.settings import NatsSettings, S3Settings
 from tests.harness.servers.embedded import ACCESS_KEY_ID, SECRET_ACCESS_KEY
+from tests.harness.servers.loopback_tls import ONE_AUTHORITY
 
 Servers = tuple[NatsSettings, S3Settings]
 ROOT = Path(__file__).parents[3]
@@ -29,6 +30,7 @@ def environment(servers: Servers, folder: Path, port: int, **more: str) -> dict[
         "B2_PREFIX": "/team/",
         "GATEWAY_PORT": str(port),
         "GATEWAY_DATA_DIR": str(folder / "data"),
+        **ONE_AUTHORITY,
     } | more
 
 

@@ -13,6 +13,7 @@ from cli.embedded.ports import listen
 from kit.settings import S3Settings
 from services.bucket_proxy.proxy import BucketProxy
 from tests.harness.servers.embedded import HOST, S3Server, free_port, wait_for_port
+from tests.harness.servers.loopback_tls import ONE_AUTHORITY
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ def proxied(server: S3Server) -> Iterator[ProxiedS3]:
     """Run the proxy in a process of its own in front of a server that runs."""
     port = free_port()
     environment = {"BUCKET_PROXY_PORT": str(port), "BUCKET_PROXY_UPSTREAM_URL": server.settings.endpoint_url}
+    environment |= ONE_AUTHORITY
     process = subprocess.Popen([sys.executable, "-m", "services.bucket_proxy"], env=environment)
     try:
         wait_for_port(port, process)

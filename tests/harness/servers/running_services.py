@@ -14,7 +14,7 @@ import httpx
 
 from contracts.http_routes import service_of
 from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
-from tests.harness.servers.loopback_tls import NO_CERTIFICATES
+from tests.harness.servers.loopback_tls import NO_CERTIFICATES, ONE_AUTHORITY
 from tests.harness.streams.notifier import NotifierProcess
 
 #: Webhooks go to this machine.
@@ -97,6 +97,7 @@ def running_services(
             "GATEWAY_PORT": str(port),
             "GATEWAY_DATA_DIR": str(folder / "gateway"),
             "GATEWAY_URL_ALLOWED_NETWORKS": HOST,
+            **ONE_AUTHORITY,
             **told,
         }
         gateway = subprocess.Popen(

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from nats.aio.msg import Msg
 
-from contracts.errors import SaccadeError
+from contracts.errors import ErrorCode, SaccadeError
 from contracts.events import EventData, encode
 from contracts.events.base import Message
 from contracts.events.job import Cost, JobStarted, JobStarting, JobSucceeded
@@ -90,12 +90,13 @@ class ScriptedSessionWorker:
         await self.judging.wait()
         headers = msg.headers or {}
         refused = headers.get(FRAME_REFUSED) or (self.wrong.code if self.wrong else None)
-        status: Any = "rejected" if refused else "accepted"
+        status: Any = "accepted" if not refused else "dropped" if refused == ErrorCode.RATE_LIMITED else "rejected"
         source, seq = headers[FRAME_SOURCE], int(headers[FRAME_SEQ])
         detail = self.wrong.message if self.wrong else None
         update = {"sent": self.totals.sent + 1, status: getattr(self.totals, status) + 1}
         if refused:
-            update["reasons"] = {refused: self.totals.rejected + 1}
+            update["reasons"] = self.totals.reasons | {refused: self.totals.reasons.get(refused, 0) + 1}
+        if status == "rejected":
             update["last_rejection"] = FrameRejection(source=source, seq=seq, reason=refused, detail=detail)
         self.totals = self.totals.model_copy(update=update)
         ack = FrameAck(

@@ -36,9 +36,9 @@ from kit.bus.connection import connect, declare
 from kit.bus.event_store import EventStore
 from kit.settings import NatsSettings
 from services.notifier.app import run
-from services.notifier.settings import NotifierSettings, WebhookSettings
+from services.notifier.settings import NotifierSettings, SandboxNatsSettings, SmtpSettings, WebhookSettings
 from tests.harness.servers.embedded import HOST, free_port, wait_for_port
-from tests.harness.servers.loopback_tls import NO_CERTIFICATES
+from tests.harness.servers.loopback_tls import NO_CERTIFICATES, ONE_AUTHORITY
 
 RUN_ID = "run_1"
 
@@ -132,7 +132,12 @@ class Reader:
 
 @contextlib.asynccontextmanager
 async def notifier(
-    settings: NatsSettings, auth: AuthSettings | None = None, webhooks: WebhookSettings | None = None, **options: Any
+    settings: NatsSettings,
+    auth: AuthSettings | None = None,
+    webhooks: WebhookSettings | None = None,
+    smtp: SmtpSettings | None = None,
+    sandbox: SandboxNatsSettings | None = None,
+    **options: Any,
 ) -> AsyncIterator[Reader]:
     """Run a notifier in this event loop."""
     port = free_port()
@@ -144,6 +149,8 @@ async def notifier(
             settings,
             auth or AuthSettings(),
             stop,
+            smtp=smtp or SmtpSettings(),
+            sandbox=sandbox or SandboxNatsSettings(),
         )
     )
     reader = Reader(f"http://{HOST}:{port}")
@@ -169,7 +176,12 @@ class NotifierProcess:
     def __init__(self, settings: NatsSettings, **environment: str) -> None:
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
-        self._environment = {"NATS_URL": settings.url, "NOTIFIER_PORT": str(self.port), **environment}
+        self._environment = {
+            "NATS_URL": settings.url,
+            "NOTIFIER_PORT": str(self.port),
+            **ONE_AUTHORITY,
+            **environment,
+        }
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> NotifierProcess:

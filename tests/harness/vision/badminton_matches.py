@@ -87,7 +87,7 @@ def known_match(
     tracks = PlayerTracks(
         position_m=measured.astype(np.float32),
         position_error_m=np.full(position_m.shape[:2], noise_m, np.float32),
-        velocity_m_s=np.gradient(measured, times_s, axis=1).astype(np.float32),
+        velocity_m_s=(velocity + _correlated(random, velocity.shape, rate_hz, noise_m / 2)).astype(np.float32),
         observed=random.random(position_m.shape[:2]) < 0.97,
         boxes_px=boxes_px,
         keypoints_px=keypoints_px if skeletons else np.full_like(keypoints_px, np.nan),

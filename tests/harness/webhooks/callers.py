@@ -14,7 +14,7 @@ import httpx
 from pydantic import SecretStr
 
 from kit.auth.api_keys import AuthSettings
-from services.notifier.settings import WebhookSettings
+from services.notifier.settings import SmtpSettings, WebhookSettings
 from tests.harness.servers.embedded import EmbeddedNats
 from tests.harness.servers.loopback_tls import NO_CERTIFICATES
 from tests.harness.streams.notifier import notifier
@@ -56,11 +56,14 @@ class Callers:
 
 @asynccontextmanager
 async def callers(
-    nats: EmbeddedNats, auth: AuthSettings, settings: WebhookSettings | None = None
+    nats: EmbeddedNats,
+    auth: AuthSettings,
+    settings: WebhookSettings | None = None,
+    smtp: SmtpSettings | None = None,
 ) -> AsyncIterator[Callers]:
     """Run a notifier and open the callers' clients."""
     async with AsyncExitStack() as stack:
-        reader = await stack.enter_async_context(notifier(nats.settings, auth, settings or webhook_settings()))
+        reader = await stack.enter_async_context(notifier(nats.settings, auth, settings or webhook_settings(), smtp))
         made = [
             await stack.enter_async_context(
                 httpx.AsyncClient(

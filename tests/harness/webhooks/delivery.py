@@ -28,7 +28,9 @@ from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
 from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
 from services.notifier.webhooks.endpoints.secret_encryption import SecretEncryption
+from services.notifier.webhooks.sending.attempt_sender import AttemptSender
 from services.notifier.webhooks.sending.sender import Sender
+from services.notifier.webhooks.sending.smtp_sender import SmtpSender
 from services.notifier.webhooks.signing import Signer
 from services.notifier.webhooks.webhook_delivery import WebhookDelivery
 from tests.harness.webhooks.listeners import ReceivedRequest
@@ -56,7 +58,7 @@ class EndpointEditor:
 
     async def make(self, url: str, **options: Any) -> Endpoint:
         """Make an endpoint as POST /v1/webhooks does."""
-        _, head = await epoch_of(self.endpoints.store.client, "EVENTS")
+        epoch, head = await epoch_of(self.endpoints.store.client, "EVENTS")
         head = options.pop("since", head)
         now = datetime.now(UTC)
         given = {"tenant": TENANT, "types": (), "secrets": (EndpointSecret.new(),)} | options
@@ -71,6 +73,7 @@ class EndpointEditor:
             enabled=True,
             disabled_reason=None,
             since_sequence=head,
+            since_epoch=given.pop("since_epoch", epoch),
             created_at=now,
             updated_at=now,
             deleted=False,
@@ -131,7 +134,11 @@ class RunningWebhooks(EndpointEditor):
 
 @contextlib.asynccontextmanager
 async def run_webhooks(
-    settings: NatsSettings, folder: Path | None = None, clock: Clock | None = None, endpoints_after_s: float = 0.0
+    settings: NatsSettings,
+    folder: Path | None = None,
+    clock: Clock | None = None,
+    endpoints_after_s: float = 0.0,
+    smtp: SmtpSender | None = None,
 ) -> AsyncIterator[RunningWebhooks]:
     """Run the webhooks of a notifier; its endpoints may be read late."""
     client = await connect(settings, "webhooks")
@@ -139,14 +146,14 @@ async def run_webhooks(
     store = EventStore(client)
     epoch, head = await epoch_of(client, "EVENTS")
     clock = clock or Clock()
-    async with Sender(AddressGuard.allowing(["127.0.0.0/8"]), https_only=False) as sender:
+    async with Sender(AddressGuard.allowing(["127.0.0.0/8"]), https_only=False) as http:
         endpoints = make_endpoints(EventStore(client, WEBHOOKS.name))
         signer = Signer.from_secret_key(SECRET_KEY)
         webhooks = WebhookDelivery(
             store,
             endpoints,
             DeliveryFile(folder),
-            sender,
+            AttemptSender(http, smtp),
             signer,
             epoch=epoch,
             head=head,

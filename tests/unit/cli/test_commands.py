@@ -54,7 +54,7 @@ def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
     names = saccade.list_commands(context)
     own = [(name, command.get_short_help_str(100)) for name in names if (command := saccade.get_command(context, name))]
     shown = CliRunner().invoke(saccade, ["--help"]).output.partition("Commands:\n")[2]
-    assert [(name, text) for name, text in re.findall(r"^  (\w+) +(\S.*)$", shown, re.MULTILINE)] == own
+    assert [(name, text) for name, text in re.findall(r"^  ([\w-]+) +(\S.*)$", shown, re.MULTILINE)] == own
 
 
 @pytest.mark.parametrize("name", ["up", "demo", "submit", "jobs", "job", "cancel", "retry", "events", "artifacts"])

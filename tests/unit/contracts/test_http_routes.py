@@ -17,6 +17,11 @@ PATHS = [
     ("/v1/webhooks", "notifier"),
     ("/v1/webhooks/whk_1/secret", "notifier"),
     ("/v1/webhookers", "gateway"),
+    ("/v1/replays", "notifier"),
+    ("/v1/replays/rpl_1/start", "notifier"),
+    ("/v1/replays/rpl_1/stream", "notifier"),
+    ("/v1/replays/rpl_1/events/", "notifier"),
+    ("/v1/replayed", "gateway"),
     (f"/v1/jobs/{JOB}/events", "notifier"),
     ("/v1/sessions/ses_x/events", "notifier"),
     (f"/v1/jobs/{JOB}", "gateway"),
@@ -42,7 +47,14 @@ def test_each_path_has_one_service(path: str, service: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("path", "expected"),
-    [("/v1/events", True), ("/v1/jobs/j/events/", True), ("/v1/tickets", False), ("/v1/webhooks/events", False)],
+    [
+        ("/v1/events", True),
+        ("/v1/replays/r/stream", True),
+        ("/v1/replays/r/start", False),
+        ("/v1/jobs/j/events/", True),
+        ("/v1/tickets", False),
+        ("/v1/webhooks/events", False),
+    ],
 )
 def test_event_streams_are_known_by_their_path(path: str, expected: bool) -> None:
     assert is_event_stream(path) is expected

@@ -12,7 +12,15 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import GIB, MIB
 from contracts.workload import Compute
 from modal_workers import deployment
-from modal_workers.deployment import Deployment, app_name, is_bytecode, requirements, uv_version
+from modal_workers.deployment import (
+    Deployment,
+    app_name,
+    function_name,
+    is_bytecode,
+    requirements,
+    uv_version,
+    warm_device,
+)
 from modal_workers.lap_compare.spec import WORKLOAD
 
 GPUS = replace(
@@ -60,6 +68,24 @@ def test_a_gpu_unknown_to_modal_is_rejected_before_the_deployment(gpu: str) -> N
 
 def test_apps_are_named_after_workers() -> None:
     assert app_name("lap_compare") == "saccade-lap-compare"
+
+
+def test_an_app_and_its_function_may_have_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODAL_APP_NAMES", "vision_stream=foresight-gemma3-vlm/Gemma3VLMSession, lap_compare=laps")
+    assert (app_name("vision_stream"), function_name("vision_stream")) == ("foresight-gemma3-vlm", "Gemma3VLMSession")
+    assert (app_name("lap_compare"), function_name("lap_compare")) == ("laps", "run")
+    assert (app_name("nerf_poses"), function_name("nerf_poses")) == ("saccade-nerf-poses", "run")
+    asked = Deployment.of(WORKLOAD, "production")
+    assert (asked.app_name, asked.options()["name"]) == ("laps", "run")
+
+
+def test_a_warm_container_is_on_the_first_rung_and_serves_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert warm_device(GPUS, "production") is None
+    assert Deployment.of(GPUS, "production").options()["min_containers"] is None
+    monkeypatch.setenv("MODAL_WARM_WORKLOADS", f"vision_stream,{GPUS.name}")
+    options = Deployment.of(GPUS, "production").options()
+    assert (options["min_containers"], options["gpu"], options["single_use_containers"]) == (1, ["A10"], True)
+    assert warm_device(GPUS, "production") == "A10"
 
 
 def _project(folder: Path, extras: str, pins: str) -> None:

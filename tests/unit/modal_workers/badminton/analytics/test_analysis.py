@@ -110,7 +110,7 @@ def test_figures_of_simulated_matches_are_near_the_truth() -> None:
         for player, position_m in enumerate(tracks.position_m):
             track = CourtTrack.of(
                 truth.time_s,
-                (position_m, tracks.position_error_m[player]),
+                (position_m, tracks.position_error_m[player], tracks.velocity_m_s[player]),
                 tracks.observed[player],
                 np.ones(count, np.bool_),
                 np.zeros(count, np.int32),

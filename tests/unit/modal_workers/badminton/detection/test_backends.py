@@ -19,7 +19,7 @@ from modal_workers.badminton.players import ultralytics_backend
 from modal_workers.badminton.settings import BadmintonSettings
 from modal_workers.badminton.spec import BadmintonParams
 from modal_workers.footage.video_reader import VideoFacts
-from tests.harness.vision.onnx_files import write_red_patch_network
+from tests.harness.vision.onnx_files import write_red_patch_network, write_white_network
 
 SIDE_PX = 160
 
@@ -124,3 +124,24 @@ def test_each_segment_gets_backends_that_have_seen_nothing(tmp_path: Path) -> No
         assert [len(persons) for persons in detectors.pose.detect([empty])] == [0]
     rallies = DetectionBackends(BadmintonParams(pose="motion", mode="rally_only"), settings(tmp_path))
     assert rallies.of_segment(segments[0], court, size).shuttle is None
+
+
+def test_the_shuttle_network_s_background_is_of_the_last_seconds_at_the_rate_of_the_video(tmp_path: Path) -> None:
+    """A lamp goes on: it is no background before it is in most of nine pictures, half a second apart."""
+    write_white_network(tmp_path / "net.onnx", pictures=3, background=True, maps=3)
+    rate_hz, count = 120, 360
+    view = CourtView(np.eye(3), 0.01, 1.0, 0.9, "lines", 1.0, 1.0)
+    segment = CameraSegmentResult(0, 2 * count - 1, 0, 1, "play", view, "")
+    dark = np.full((72, 128, 3), 40, np.uint8)
+    lit = dark.copy()
+    lit[20:24, 60:64] = 255
+    facts = VideoFacts("match.mp4", 128, 72, 0, 2 * count, 6.0, float(rate_hz), variable_rate=False)
+    times = FrameTimes(np.arange(2 * count) / rate_hz, np.arange(2 * count))
+    court = CourtStage(facts, times, (segment,), {0: (dark,) * 15}, ())
+    chosen = settings(tmp_path, shuttle_onnx=tmp_path / "net.onnx")
+    backends = DetectionBackends(BadmintonParams(pose="motion", shuttle="onnx"), chosen)
+    shuttle = backends.of_segment(segment, court, AnalysisSize.of(128, 72)).shuttle
+    assert shuttle is not None
+    found = [each for number in range(2 * count) for each in shuttle.detect([lit if number >= count else dark])]
+    lamp_s = sum(len(each.score) > 0 for each in [*found, *shuttle.flush()][count:]) / rate_hz
+    assert 1.5 < lamp_s < 2.9

@@ -159,3 +159,58 @@ def test_what_lies_below_the_feet_of_a_whole_person_is_no_part_of_the_person() -
     cv2.rectangle(picture, (left, bottom + 16), (right, bottom + 24), (20, 20, 20), -1)
     (persons,) = backend.detect([picture])
     _assert_found(persons, places)
+
+
+def test_the_hall_is_learnt_where_players_are_seen_most_of_the_time() -> None:
+    """From a low camera one player or the other is before the middle of the court in most pictures."""
+    random = np.random.default_rng(7)
+    hall = _hall(random)
+    samples = []
+    for number in range(20):
+        picture = np.clip(hall + random.normal(0, 3, hall.shape), 0, 255).astype(np.uint8)
+        if number % 10 >= 4:
+            picture[300:360, 600:640] = (20, 20, 30) if number % 2 else (40, 10, 10)
+        samples.append(picture)
+    (persons,) = MotionPoseBackend(samples, court=VIEW.court).detect([_picture(hall, random, [(5.0, 10.5)])])
+    _assert_found(persons, [(5.0, 10.5)])
+
+
+def test_legs_behind_the_net_are_those_of_the_trunk_above() -> None:
+    random = np.random.default_rng(8)
+    hall = _hall(random)
+    backend = _backend(hall, random)
+    picture = _picture(hall, random, [(3.0, 3.0)])
+    left, top, right, bottom = _box((3.0, 3.0)).round().astype(int).tolist()
+    tall = bottom - top
+    hidden = slice(top + 6 * tall // 10, bottom - tall // 10)  # all of the legs but the feet
+    picture[hidden, left - 5 : right + 5] = hall[hidden, left - 5 : right + 5]
+    (persons,) = backend.detect([picture])
+    _assert_found(persons, [(3.0, 3.0)])
+
+
+def test_a_racket_below_somebody_who_bends_down_is_no_foot() -> None:
+    random = np.random.default_rng(9)
+    hall = _hall(random)
+    backend = _backend(hall, random)
+    left, top, right, bottom = _box((3.0, 3.0)).round().astype(int).tolist()
+    tall = bottom - top
+    picture = _picture(hall, random, [])
+    cv2.rectangle(picture, (left - tall // 10, bottom - tall // 2), (right + tall // 10, bottom), (30, 40, 190), -1)
+    cv2.circle(picture, ((left + right) // 2, bottom + tall // 4), tall // 16, (20, 20, 20), -1)
+    (persons,) = backend.detect([picture])
+    assert len(persons) == 1
+    assert persons.boxes_px[0, 3] < bottom + 0.03 * tall
+
+
+def test_an_arm_with_a_racket_does_not_move_the_feet() -> None:
+    random = np.random.default_rng(10)
+    hall = _hall(random)
+    backend = _backend(hall, random)
+    picture = _picture(hall, random, [(3.0, 11.0)])
+    left, top, right, bottom = _box((3.0, 11.0)).round().astype(int).tolist()
+    tall = bottom - top
+    cv2.line(picture, (right - 3, top + tall // 4), (right + tall // 3, top + tall // 5), (120, 150, 200), tall // 14)
+    (persons,) = backend.detect([picture])
+    assert len(persons) == 1
+    middle = float(persons.boxes_px[0, ::2].mean())
+    assert abs(middle - (left + right) / 2) < 0.015 * tall

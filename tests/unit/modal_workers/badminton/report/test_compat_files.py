@@ -70,7 +70,7 @@ def _check_rows(rows: object, total_frames: int) -> None:
             for box in detections["players"]:
                 assert all(_number(box[name]) for name in ("x", "y", "width", "height", "confidence"))
         place = row["shuttle_position"]
-        assert place is None or (_number(place["x"]) and place["source"] in ("tracknet", "yolo"))
+        assert place is None or (_number(place["x"]) and place["source"] in ("tracknet", "classical"))
 
 
 def _check_results(results: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.badminton.shuttle.onnx_backend import OnnxShuttleBackend
+from modal_workers.badminton.shuttle.onnx_backend import OnnxShuttleBackend, ShuttleNetwork
 from modal_workers.badminton.shuttle.shuttle_track import Picture
 from tests.harness.vision.onnx_files import write_red_patch_network, write_white_network
 
@@ -33,7 +33,7 @@ def pictures(count: int, lamp: bool = False) -> list[Picture]:
 )
 def test_each_picture_gets_its_own_candidates(tmp_path: Path, frames: int, background: bool, maps: int) -> None:
     write_white_network(tmp_path / "net.onnx", pictures=frames, background=background, maps=maps)
-    backend = OnnxShuttleBackend(tmp_path / "net.onnx")
+    backend = OnnxShuttleBackend(ShuttleNetwork(tmp_path / "net.onnx"), 30.0)
     shown = pictures(23)
     for batch in (1, 8):
         backend.restart()
@@ -51,7 +51,7 @@ def test_the_background_takes_away_what_stands_still(tmp_path: Path) -> None:
     counts = []
     for background in (False, True):
         write_white_network(tmp_path / "net.onnx", pictures=3, background=background, maps=3)
-        backend = OnnxShuttleBackend(tmp_path / "net.onnx")
+        backend = OnnxShuttleBackend(ShuttleNetwork(tmp_path / "net.onnx"), 30.0)
         found = backend.detect(pictures(45, lamp=True)) + backend.flush()
         counts.append(len(found[40].score))
     assert counts == [2, 1]
@@ -59,7 +59,7 @@ def test_the_background_takes_away_what_stands_still(tmp_path: Path) -> None:
 
 def test_a_clip_shorter_than_a_run_gets_its_entries(tmp_path: Path) -> None:
     write_white_network(tmp_path / "net.onnx", pictures=8, background=True, maps=8)
-    backend = OnnxShuttleBackend(tmp_path / "net.onnx")
+    backend = OnnxShuttleBackend(ShuttleNetwork(tmp_path / "net.onnx"), 30.0)
     for count in (0, 1, 5):
         assert backend.detect(pictures(count)) == []
         assert len(backend.flush()) == count
@@ -72,7 +72,7 @@ def test_a_file_that_is_no_tracknet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.onnx").write_bytes(b"")
     for name in ("pose.onnx", "maps.onnx", "text.onnx", "empty.onnx", "missing.onnx"):
         with pytest.raises(SaccadeError) as caught:
-            OnnxShuttleBackend(tmp_path / name)
+            ShuttleNetwork(tmp_path / name)
         assert caught.value.code is ErrorCode.MODEL_FILE_INVALID
         assert name in caught.value.message
         assert "classical" in caught.value.hint

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.errors import ErrorCode
 from contracts.events.session import FrameTotals, SessionFrameAcked
 from contracts.telemetry import FrameAck
-from modal_workers.runtime.sessions.frame import SessionFrame
+from modal_workers.runtime.sessions.frame import SessionFrame, read_frame
 from modal_workers.runtime.sessions.frame_queue import FrameQueue
 from modal_workers.runtime.sessions.resume_position import RecordedSession
 
@@ -84,6 +86,113 @@ def test_every_frame_gets_one_acknowledgement_and_the_totals_add_up(actions: lis
     assert set(seqs.values()) <= {1}, "a second acknowledgement of a number is that of a repeat"
 
 
+CHUNK_ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.integers(0, 40), st.sampled_from(["left", "right"])),
+        st.tuples(st.just("flood"), st.integers(0, 30), st.sampled_from(["left", "right"])),
+        st.tuples(st.just("chunk"), st.integers(1, 5), st.just("")),
+        st.tuples(st.just("drop"), st.just(0), st.just("")),
+    ),
+    max_size=40,
+)
+
+
+@settings(deadline=None)
+@given(CHUNK_ACTIONS, st.data())
+def test_every_frame_of_chunks_gets_one_acknowledgement_and_the_totals_add_up(
+    actions: list[tuple[str, int, str]], data: st.DataObject
+) -> None:
+    queue = FrameQueue(lambda: 2.0, capacity=3, capacity_bytes=100)
+    sent: Counter[tuple[str, int]] = Counter()
+    verdicts: Counter[tuple[str, int]] = Counter()
+    newest = {"left": -1, "right": -1}
+    queue.take_chunk(4, 0.0, 0.0)
+    for action, value, source in actions:
+        if action == "chunk":
+            frames = queue.take_chunk(value, 0.0, 0.0)
+            assert len(frames) <= value
+            assert len({one.source for one in frames}) <= 1
+            assert [one.seq for one in frames] == sorted(one.seq for one in frames)
+            if frames:
+                assert frames[-1].seq == newest[frames[-1].source], "the newest frame is always shown"
+            for one in frames:
+                queue.accept(one) if data.draw(st.booleans()) else queue.reject(one, ErrorCode.FRAME_UNREADABLE)
+        elif action == "drop":
+            queue.drop_waiting("reset")
+        else:
+            seqs = [value] if action == "put" else range(newest[source] + 1, newest[source] + 1 + value)
+            for seq in seqs:
+                sent[source, seq] += 1
+                newest[source] = max(newest[source], seq)
+                number = sent.total()
+                queue.put(replace(frame(seq, number), source=source, captured_at_s=float(number), image=b"x" * 11))
+        acks, totals = queue.take_acks()
+        verdicts.update((ack.source, ack.seq) for ack in acks)
+        assert totals.sent == sent.total() == totals.accepted + totals.dropped + totals.rejected + totals.waiting
+        assert totals.waiting <= 9, "capacity in bytes"
+        assert verdicts <= sent
+    queue.drop_waiting("session_ended")
+    verdicts.update((ack.source, ack.seq) for ack in queue.take_acks()[0])
+    assert verdicts == sent, "each frame has one verdict"
+
+
+def test_a_chunk_begins_when_it_is_full_or_when_its_time_is_over() -> None:
+    queue = FrameQueue(lambda: 2.0)
+    assert queue.take_chunk(3, 0.0, 0.02) == []
+    queue.put(frame(0))
+    assert queue.take_chunk(3, 60.0, 0.02) == [], "more of them may come"
+    began_s = time.monotonic()
+    assert [one.seq for one in queue.take_chunk(3, 0.1, 5.0)] == [0]
+    assert time.monotonic() - began_s < 2.0
+    for seq in (1, 2, 3):
+        queue.put(frame(seq))
+    assert [one.seq for one in queue.take_chunk(3, 60.0, 5.0)] == [1, 2, 3], "it is full"
+
+
+def test_two_cameras_take_turns() -> None:
+    queue = FrameQueue(lambda: 2.0)
+    for seq in range(4):
+        queue.put(replace(frame(seq), source="left"))
+        queue.put(replace(frame(seq), source="right"))
+    chunks = [queue.take_chunk(2, 0.0, 0.0) for _ in range(3)]
+    assert [[(one.source, one.seq) for one in chunk] for chunk in chunks] == [
+        [("left", 0), ("left", 3)],
+        [("right", 0), ("right", 3)],
+        [],
+    ]
+
+
+def test_the_frames_of_a_chunk_that_an_earlier_run_began_are_one_chunk_again_and_counted_once() -> None:
+    queue = FrameQueue(lambda: 2.0, totals=FrameTotals(sent=9, accepted=7, dropped=2))
+    for seq in (4, 6):
+        recorded = FrameAck(source="camera", seq=seq, status="accepted", age_s=0.1, queue_depth=0)
+        queue.put(frame(seq, recorded_ack=recorded, is_counted=True))
+    queue.put(frame(8))
+    again = queue.take_chunk(6, 60.0, 0.0)
+    assert [one.seq for one in again] == [4, 6]
+    for one in (*again, *queue.take_chunk(6, 0.0, 0.0)):
+        queue.accept(one)
+    acks, totals = queue.take_acks()
+    assert [ack.seq for ack in acks] == [8]
+    assert (totals.sent, totals.accepted, totals.waiting) == (10, 8, 0)
+
+
+def test_chunks_of_two_cameras_that_an_earlier_run_began_stay_apart() -> None:
+    queue = FrameQueue(time.time)
+    for source, seq in (("left", 1), ("left", 2), ("right", 7), ("left", 3)):
+        ack = FrameAck(source=source, seq=seq, status="accepted", age_s=0.0, queue_depth=0)
+        queue.put(replace(frame(seq), source=source, recorded_ack=ack, is_counted=True))
+    chunks = [[one.key for one in queue.take_chunk(6, 1.0, 0.0)] for _ in range(3)]
+    assert chunks == [[("left", 1), ("left", 2)], [("right", 7)], [("left", 3)]]
+
+
+@pytest.mark.parametrize("seq", [-1, 1 << 53, 10**30])
+def test_a_number_out_of_range_is_not_readable(seq: int) -> None:
+    """A holder of the session's credentials may send anything; no index of frames has room for these."""
+    with pytest.raises(ValueError, match="number"):
+        read_frame({"Frame-Seq": str(seq)}, b"", sequence=1, arrived_at_s=1e9)
+
+
 def test_the_newest_ready_frame_is_taken_first() -> None:
     queue = FrameQueue(lambda: 2.0)
     for seq in range(5):
@@ -145,3 +254,12 @@ def test_a_recording_returns_accepted_frames_in_order_and_unacknowledged_frames(
     remaining = Counter(frame.seq for frame in recording.unacknowledged)
     reported = Counter(seq for seq, status in statuses if status == "repeated")
     assert remaining == Counter(set(first) - acknowledged - done) + (repeats - reported)
+
+
+def test_the_frames_of_hours_without_a_worker_do_not_fill_its_memory() -> None:
+    recording = RecordedSession()
+    for seq in range(3000):
+        recording.add_frame(frame(seq, seq + 1))
+    kept = [one.seq for one in recording.unacknowledged if one.image]
+    assert len(recording.unacknowledged) == 3000, "each of them gets its verdict"
+    assert kept == list(range(3000 - 1024, 3000))

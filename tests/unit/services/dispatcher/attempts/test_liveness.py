@@ -104,7 +104,14 @@ def test_check_liveness(
 
 
 def test_every_liveness_is_in_the_table() -> None:
-    assert {row[4] for row in TABLE} | {row[3] for row in QUEUE} == set(Liveness)
+    assert {row[4] for row in TABLE} | {row[3] for row in QUEUE} | {Liveness.OVER_BUDGET} == set(Liveness)
+
+
+def test_an_attempt_that_the_budget_does_not_pay_for_is_stopped_unless_its_worker_is_gone() -> None:
+    running = Observation(RUNNING, 0.0, over_budget=True)
+    assert check_liveness(job(State.RUNNING), COMPUTE, running, NOW, TIMEOUTS) is Liveness.OVER_BUDGET
+    ended = Observation(ENDED, 0.0, over_budget=True)
+    assert check_liveness(job(State.RUNNING), COMPUTE, ended, NOW, TIMEOUTS) is Liveness.ENDED
 
 
 def starting(since_s: float, device: str = "T4", reported_s: float | None = None) -> Job:

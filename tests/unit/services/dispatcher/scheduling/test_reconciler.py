@@ -12,15 +12,18 @@ from services.dispatcher.jobs.requeue_after import RequeueAfter
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
 from services.dispatcher.scheduling.fair_queue import Limits
 from services.dispatcher.scheduling.reconciler import Reconciler
-from tests.harness.dispatch.virtual_time import BEGIN, now, run
+from services.whatif.virtual_time import BEGIN, now, run
 
 
 class StaticLifecycle:
     """Lifecycle that changes no job and records which ones were granted a slot."""
 
-    def __init__(self) -> None:
+    def __init__(self, stored: UnfinishedJobs) -> None:
         self.listening_since_s = 0.0
         self.granted: list[str] = []
+        self.jobs = stored
+        #: Jobs that are not in memory.
+        self.stored: dict[str, Job] = {}
 
     def now(self) -> datetime:
         return now()
@@ -28,9 +31,14 @@ class StaticLifecycle:
     def forget(self, _: str) -> None:
         return None
 
+    async def load(self, job_id: str, _: str) -> None:
+        await asyncio.sleep(0.01)
+        self.jobs.put(self.stored[job_id])
+
     async def advance(self, job_id: str, _: str, *, granted: bool) -> RequeueAfter:
         if granted:
             self.granted.append(job_id)
+            await asyncio.sleep(60.0)  # it takes the slot
         return RequeueAfter(60.0)
 
 
@@ -47,9 +55,14 @@ class CachingExecutor:
         self.cancelled.append(call_id)
 
 
-def job(number: int, state: State) -> Job:
+def job(number: int, state: State, priority: int = 0) -> Job:
     submitted = JobSubmitted(
-        workload="echo", workload_version="1", inputs={}, params={}, deadline=BEGIN + timedelta(hours=1)
+        workload="echo",
+        workload_version="1",
+        inputs={},
+        params={},
+        priority=priority,
+        deadline=BEGIN + timedelta(hours=1),
     )
     return Job(
         id=f"job_{number}", tenant="acme", submitted=submitted, created_at=BEGIN, state=state, call_id=f"fc-{number}",
@@ -58,7 +71,8 @@ def job(number: int, state: State) -> Job:
 
 
 def reconciler(*jobs: Job, executor: CachingExecutor) -> tuple[Reconciler, StaticLifecycle]:
-    unfinished, lifecycle = UnfinishedJobs(), StaticLifecycle()
+    unfinished = UnfinishedJobs()
+    lifecycle = StaticLifecycle(unfinished)
     for each in jobs:
         unfinished.put(each)
     made = Reconciler(unfinished, Limits(2, 2, 2), lifecycle, executor, is_connected=lambda: True)  # type: ignore[arg-type]
@@ -78,6 +92,23 @@ def test_running_jobs_take_their_slots_before_a_waiting_job_gets_one() -> None:
     made, lifecycle = reconciler(*jobs, executor=CachingExecutor())
     run(lead_for(made, 10))
     assert lifecycle.granted == []
+
+
+def test_a_running_job_that_was_retried_after_its_end_has_its_slot_after_a_takeover() -> None:
+    """It is not in memory: its earlier end had removed it."""
+    made, lifecycle = reconciler(job(1, State.QUEUED), job(2, State.RUNNING), executor=CachingExecutor())
+    lifecycle.stored["job_3"] = job(3, State.RUNNING)
+    made.jobs.unloaded["job_3"] = "acme"
+    run(lead_for(made, 10))
+    assert lifecycle.granted == []
+
+
+def test_a_new_leader_gives_free_slots_by_priority() -> None:
+    """It knows all waiting jobs before it chooses, not only the first that it looks at."""
+    jobs = [job(1, State.QUEUED), job(2, State.QUEUED), job(3, State.QUEUED, 2), job(4, State.QUEUED, 1)]
+    made, lifecycle = reconciler(*jobs, executor=CachingExecutor())
+    run(lead_for(made, 1))
+    assert set(lifecycle.granted) == {"job_3", "job_4"}
 
 
 def test_a_worker_that_has_exited_is_not_cancelled_because_of_an_outdated_answer() -> None:

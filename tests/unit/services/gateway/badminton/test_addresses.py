@@ -1,4 +1,4 @@
-"""Addresses of the badminton tracker's routes: the key in the path, and the URL that the client was given."""
+"""Addresses of the badminton tracker's routes: the URL that the client was given, and origins of its pages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from kit.auth.api_keys import AuthSettings
 from kit.auth.host_guard import HostGuard
-from services.gateway.compat.badminton.addresses import KeyInPath, base_url, is_badminton
+from services.gateway.compat.badminton.addresses import base_url, is_badminton
 
 
 class Recorder:
@@ -32,29 +32,6 @@ class Recorder:
 def request(path: str, *headers: tuple[str, str], kind: str = "http", scheme: str = "http") -> dict[str, Any]:
     raw = [(name.encode(), value.encode()) for name, value in (("host", "h.example:81"), *headers)]
     return {"type": kind, "method": "GET", "scheme": scheme, "path": path, "raw_path": path.encode(), "headers": raw}
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize(
-    ("path", "rest"), [("/badminton/k/a.b/api/1.2/sync", "/api/1.2/sync"), ("/badminton/k/a.b", "/")]
-)
-async def test_the_key_leaves_the_path_before_anything_sees_it(path: str, rest: str) -> None:
-    app = Recorder()
-    await KeyInPath(app)(request(path, ("authorization", "Bearer other")), app.receive, app.send)  # type: ignore[arg-type]
-    assert app.scope
-    assert app.scope["path"] == f"/badminton{rest}"
-    assert b"a.b" not in app.scope["raw_path"]
-    assert [value for name, value in app.scope["headers"] if name == b"authorization"] == [b"Bearer a.b"]
-    assert base_url(app.scope) == "http://h.example:81/badminton/k/a.b"
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("path", ["/badminton/k", "/badminton/health", "/v1/jobs", "/x/badminton/k/a.b"])
-async def test_other_paths_stay_as_they_are(path: str) -> None:
-    app = Recorder()
-    scope = request(path)
-    await KeyInPath(app)(scope, app.receive, app.send)  # type: ignore[arg-type]
-    assert app.scope == scope
 
 
 @pytest.mark.parametrize(

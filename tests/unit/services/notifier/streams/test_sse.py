@@ -13,6 +13,7 @@ from saccade_client.sse import SseParser
 from contracts.errors import SaccadeError
 from contracts.events.base import Cursor, EventData, encode
 from contracts.events.job import JobQueued, JobStarted, JobStarting, JobSubmitted
+from contracts.events.rule import GroupUploadAdded, RuleDeleted
 from contracts.ids import new_id
 from services.notifier.streams.snapshot import fold_partial_job, snapshot_frame
 from services.notifier.streams.sse import (
@@ -124,6 +125,23 @@ def test_no_selection_matches_another_tenants_event(tenant: str, one_job: bool, 
     taken = selection.matches(event(JobQueued(position=0), tenant=tenant))
     assert taken == (tenant == "acme" and types != ("upload.*",))
     assert selection.subjects == f"saccade.evt.acme.{'job' if one_job else '*'}.{JOB if one_job else '*'}.*"
+
+
+@pytest.mark.parametrize(
+    ("subject_id", "noun", "data"),
+    [
+        ("rul_1", "rule", RuleDeleted()),
+        ("grp_1", "group", GroupUploadAdded(rule_id="rul_1", value="7", number=1, upload_id="upl_1", count=1)),
+    ],
+    ids=["rule", "group"],
+)
+def test_events_of_rules_and_groups_are_selected_by_type_and_by_id(subject_id: str, noun: str, data: EventData) -> None:
+    message = encode(data, tenant="acme", subject_id=subject_id, source="/test")
+    sent = StreamEvent.of(message.subject, message.body, "e1", 3)
+    assert Selection("acme", subject_id).subjects == f"saccade.evt.acme.{noun}.{subject_id}.*"
+    assert Selection("acme", subject_id).matches(sent)
+    assert Selection("acme", types=frozenset({f"{noun}.*"})).matches(sent)
+    assert not Selection("acme", types=frozenset({"job.*"})).matches(sent)
 
 
 def test_a_snapshot_is_the_fold_with_unknown_fields_null() -> None:

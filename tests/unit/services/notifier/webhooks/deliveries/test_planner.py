@@ -23,7 +23,7 @@ from services.notifier.webhooks.deliveries.planner import (
 )
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
 from services.notifier.webhooks.sending.progress_relay import INTERVAL_S, ProgressRelay, ProgressTarget
-from tests.harness.dispatch import virtual_time
+from services.whatif import virtual_time
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 JOB = "job_0198c0de-0000-7000-8000-000000000001"
@@ -126,6 +126,7 @@ def test_progress_is_only_sent_to_endpoints_that_name_it() -> None:
         ("https://EXAMPLE.org:8443/a", "https://example.org:8443"),
         ("http://[::1]:80/", "http://[::1]:80"),
         ("http://example.org:99999/", "http://example.org:0"),
+        ("mailto:ops@b.example,boss@A.example,a@b.example", "mailto:a.example,b.example"),
     ],
 )
 def test_an_origin_shows_no_path_and_no_password(url: str, origin: str) -> None:

@@ -60,6 +60,21 @@ def test_2xx_is_success_and_most_answers_are_responsive() -> None:
     assert [is_responsive(status) for status in (200, 301, 400, 410, 408, 429, 500, None)] == [True] * 4 + [False] * 4
 
 
+def test_a_mail_server_that_defers_is_asked_again_after_a_minute_and_one_that_refuses_is_not() -> None:
+    assert (wait_s(1, 450, error="smtp_deferred", chance=0.0) or 0) >= 60
+    assert wait_s(1, 550, error="smtp_refused") is None
+    assert wait_s(1, 535, error="smtp_auth_failed") == 5
+
+
+def test_codes_of_mail_servers_have_their_own_meaning() -> None:
+    """A refused message says nothing about the next one; a deferred one or a refused password does."""
+    assert is_responsive(550, "smtp_refused")
+    assert not is_responsive(450, "smtp_deferred")
+    assert not is_responsive(535, "smtp_auth_failed")
+    assert wait_s(1, 410, error="smtp_deferred") is not None
+    assert wait_s(1, 503, error="smtp_auth_failed") == 5
+
+
 def test_five_days_of_failures_disable_an_endpoint() -> None:
     long_ago = NOW - 100 * DAY
     assert disable_reason(FAILING, long_ago) == "failing"

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 from services.notifier.webhooks.deliveries.delivery import DeliveryState, TrackedDelivery
+from services.notifier.webhooks.endpoints.quiet_hours import QuietHours
 from services.notifier.webhooks.sending.circuit_breaker import FAILURES, PROBE_S
 from services.notifier.webhooks.sending.lanes import CONCURRENCY, IN_MEMORY, Lane, Lanes
 
@@ -87,7 +88,7 @@ def test_an_ordered_lane_sends_one_per_subject_at_a_time() -> None:
 
 def test_a_rate_spreads_attempts_after_a_burst_of_one_second() -> None:
     one = lane(*(delivery(number) for number in range(8)))
-    one.rate_per_s = 2
+    one.rate.per_s = 2
     times = []
     now = 100.0
     while one.wake_at(now) < math.inf:
@@ -106,12 +107,12 @@ def test_a_lane_holds_what_is_due_first_and_loads_the_rest_later() -> None:
     one = lanes.lane("whk_1")
     order, now = [], 10_000.0
     while got := lanes.take(one, now, queue.load):
-        waiting, slow = got
+        waiting, pool = got
         assert one.size <= IN_MEMORY + CONCURRENCY
         order.append(waiting.sequence)
         del queue.deliveries[waiting.sequence]
         one.finish(waiting.key, latency_ms=1)
-        lanes.release(slow=slow)
+        lanes.release(pool)
     assert order == list(range(5000))
     assert 5 <= queue.loads <= 6
 
@@ -136,6 +137,19 @@ def test_a_delivery_offered_again_moves_to_its_new_place() -> None:
     assert one.size == 0, "it is out already"
 
 
+def test_emails_have_slots_of_their_own_however_slow_they_are() -> None:
+    lanes = Lanes(fast=4, slow=4, email=2)
+    queues = {name: Queue([delivery(n, lane=name) for n in range(20)]) for name in ("mail", "post", "web")}
+    for name in ("mail", "post"):
+        lanes.lane(name).email = True
+    lanes.lane("post").finish(("post", -1), latency_ms=15_000)
+    taken_from = []
+    for name in ("mail", "post", "web"):
+        while got := lanes.take(lanes.lane(name), 0, queues[name].load):
+            taken_from.append((name, got[1]))
+    assert taken_from == [("mail", "email")] * 2 + [("web", "fast")] * 4
+
+
 def test_slow_receivers_cannot_use_the_slots_of_fast_ones() -> None:
     lanes = Lanes(fast=4, slow=2)
     queues = {name: Queue([delivery(n, lane=name) for n in range(20)]) for name in ("slow", "dead", "well")}
@@ -151,10 +165,10 @@ def test_slow_receivers_cannot_use_the_slots_of_fast_ones() -> None:
         while got := lanes.take(one, now, queues[name].load):
             out.append((name, got[1]))
         lanes.schedule(one, now)
-    assert out == [("slow", True)] * 2 + [("well", False)] * 4
+    assert out == [("slow", "slow")] * 2 + [("well", "fast")] * 4
     assert lanes.due(now) is None, "who waits for a place is not asked again and again"
     lanes.lane("slow").finish(("slow", 0), latency_ms=15_000)
-    lanes.release(slow=True)
+    lanes.release("slow")
     lanes.schedule(lanes.lane("slow"), now)
     first = lanes.due(now)
     assert first
@@ -200,3 +214,28 @@ def test_lanes_are_checked_once_when_due() -> None:
         while one := lanes.due(now):
             names.append((now, one.name))
     assert names == [(5, "b"), (10, "a")]
+
+
+def test_a_rate_below_one_a_second_is_kept_from_the_first_attempt_on() -> None:
+    one = lane(*(delivery(number) for number in range(5)))
+    one.rate.per_s = 0.01
+    sent = []
+    now = 1000.0
+    while one.size:
+        if one.take(now):
+            sent.append(now)
+            one.in_flight.clear()
+        now += 10
+    assert [later - earlier for earlier, later in pairwise(sent)] == [100.0] * 4
+
+
+def test_nothing_is_sent_in_quiet_hours_and_everything_afterwards() -> None:
+    one = lane(delivery(1), delivery(2))
+    one.quiet_hours = QuietHours(start="22:00", end="07:00")
+    late = datetime(2026, 1, 10, 23, tzinfo=UTC).timestamp()
+    morning = datetime(2026, 1, 11, 7, tzinfo=UTC).timestamp()
+    assert taken(one, late) == []
+    assert one.wake_at(late) == morning
+    assert not one.idle(late)
+    assert taken(one, morning - 1) == []
+    assert taken(one, morning) == [1, 2]

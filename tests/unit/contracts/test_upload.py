@@ -11,7 +11,7 @@ from contracts.events import EventData, decode, encode
 from contracts.events.upload import MediaFacts, UploadCompleted, UploadCreated, UploadFailed
 from contracts.ids import new_id
 from contracts.limits import PART_BYTES, SINGLE_PUT_BYTES, UPLOAD_BYTES
-from services.gateway.aggregates.upload_state import Upload, UploadState, fold
+from contracts.upload import Upload, UploadState, fold
 
 CREATED = UploadCreated(key="k", filename="a.mp4", content_type="video/mp4", size_bytes=2 * PART_BYTES + 1)
 MEDIA = MediaFacts(media="video", container="mov", codec="h264", width_px=2, height_px=2)

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from contracts.cost_estimate import RunHistory, estimate, initial_device
 from contracts.errors import SaccadeError
 from contracts.prices import price_usd_per_s
 from contracts.workload import Compute
-from services.gateway.jobs.cost_estimate import RunHistory, estimate, initial_device
 from tests.harness.dispatch.dispatcher import workload
 
 CPU_ONLY = workload()
@@ -50,3 +50,10 @@ def test_the_declaration_counts_until_there_is_a_history() -> None:
 
 def test_the_operators_own_machine_costs_nothing() -> None:
     assert estimate(ON_GPUS, "cpu", "local", RunHistory(7, 31.5)).usd == 0
+
+
+def test_a_container_that_is_kept_warm_has_its_price_in_the_estimate_and_none_on_the_operators_machine() -> None:
+    kept = estimate(ON_GPUS, "L40S", "modal", None, warm="L40S")
+    assert kept.warm_usd_per_hour == pytest.approx(3600 * price_usd_per_s("L40S"))
+    assert kept.usd == estimate(ON_GPUS, "L40S", "modal", None).usd, "it is paid for by nobody's job"
+    assert estimate(ON_GPUS, "cpu", "local", None, warm="L40S").warm_usd_per_hour == 0

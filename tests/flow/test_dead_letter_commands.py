@@ -1,0 +1,133 @@
+"""Dead letters are handled again as their consumers are, deleted only then, or set aside with a reason."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from contracts.commands import CommandSender, DiscardDeadLetter, RedriveDeadLetter
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.events.base import Message, encode
+from contracts.events.upload import MediaFacts, UploadCompleted
+from contracts.ids import new_id
+from contracts.job import State
+from kit.bus.dead_letters import DeadLetters
+from kit.bus.event_store import EventStore
+from services.dispatcher.rules.upload_rules import UploadRules
+from tests.harness.dispatch.dispatcher import Servers, shared_servers
+from tests.harness.dispatch.operators import Waiting, change, dead_letter_of, records, until, verbs, without_operations
+from tests.harness.dispatch.scripted_executor import ScriptedExecutor, works
+
+pytestmark = pytest.mark.anyio
+NOBODY = CommandSender()
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with shared_servers(tmp_path_factory.mktemp("letters")) as both:
+        yield both
+
+
+async def test_a_folds_dead_letter_is_folded_again_and_deleted_only_then(servers: Servers) -> None:
+    async with without_operations(servers) as harness:
+        executor = ScriptedExecutor(harness.store, harness.bucket, Waiting())
+        async with harness.dispatching(harness.dispatcher(executor)) as dispatcher:
+            job_id = await harness.submit()
+            job = await harness.reach(job_id, State.RUNNING)
+            await dispatcher.tail.wait_for(job.sequence, 5)
+            letters, commands = DeadLetters(EventStore(harness.client, "DEADLETTERS")), dispatcher.operations.commands
+            number = await dead_letter_of(harness, job_id)
+            looked = await commands.redrive_dead_letter(
+                RedriveDeadLetter(dead_letter=number, dry_run=True, request_id=new_id("req")), NOBODY
+            )
+            assert (looked.action, looked.handled, looked.record, looked.error) == (
+                "refold", False, None, "KeyError: 'x'",
+            )  # fmt: skip
+            assert await records(harness) == []
+            with pytest.raises(SaccadeError) as silent:
+                await commands.redrive_dead_letter(
+                    RedriveDeadLetter(dead_letter=number, request_id=new_id("req")), NOBODY
+                )
+            assert silent.value.code is ErrorCode.MALFORMED_REQUEST
+            done = await commands.redrive_dead_letter(
+                RedriveDeadLetter(**change(dead_letter=number)), CommandSender("ada")
+            )
+            assert (done.handled, done.record) == (True, 2)
+            assert (await letters.get(number)).number == number, "it is kept; the record is what hides it"
+            again = await commands.redrive_dead_letter(RedriveDeadLetter(**change(dead_letter=number)), NOBODY)
+            assert (again.handled, again.record) == (True, 2), "it is handled once"
+            outcome = (await records(harness))[-1]
+            assert (outcome.tenant, outcome.noun, outcome.subject_id) == ("acme", "dead_letter", str(number))
+            assert (outcome.data.by, outcome.data.by_verified) == ("ada", True)
+        await executor.end()
+
+
+async def test_what_cannot_be_handled_again_is_said_and_kept(servers: Servers) -> None:
+    async with without_operations(servers) as harness:
+        executor = ScriptedExecutor(harness.store, harness.bucket, works)
+        async with harness.dispatching(harness.dispatcher(executor)) as dispatcher:
+            await until(lambda: dispatcher.reconciler.leading)
+            letters, commands = DeadLetters(EventStore(harness.client, "DEADLETTERS")), dispatcher.operations.commands
+            known = {letter.number async for letter in letters.all()}
+            await harness.client.jetstream().publish(f"saccade.evt.acme.job.{new_id('job')}.submitted", b"no event")
+            await harness.store.publish(Message("saccade.dlq.EVENTS.billing-job-succeeded", new_id("evt"), b"{}"))
+            end = asyncio.get_running_loop().time() + 5
+            while len(found := [letter async for letter in letters.all() if letter.number not in known]) < 2:
+                assert asyncio.get_running_loop().time() < end
+                await asyncio.sleep(0.02)
+            for letter in found:
+                with pytest.raises(SaccadeError) as refused:
+                    await commands.redrive_dead_letter(RedriveDeadLetter(**change(dead_letter=letter.number)), NOBODY)
+                assert refused.value.code is ErrorCode.DEAD_LETTER_NOT_REDRIVABLE
+                assert refused.value.hint
+                await commands.discard_dead_letter(DiscardDeadLetter(**change(dead_letter=letter.number)), NOBODY)
+                assert (await letters.get(letter.number)).body == letter.body
+            assert [verb for verb in await verbs(harness) if "redrive" not in verb] == [
+                "dead_letter.discard_requested",
+                "dead_letter.discarded",
+            ] * 2
+
+
+async def test_a_reactions_dead_letter_is_handled_again_once_and_kept(servers: Servers) -> None:
+    """With the event's own sequence, from which on rules apply."""
+    async with without_operations(servers) as harness:
+        executor = ScriptedExecutor(harness.store, harness.bucket, works)
+        async with harness.dispatching(harness.dispatcher(executor)) as dispatcher:
+            await until(lambda: dispatcher.reconciler.leading)
+            commands, letters = dispatcher.operations.commands, DeadLetters(EventStore(harness.client, "DEADLETTERS"))
+            calls: list[tuple[str, int]] = []
+
+            class Noting(UploadRules):
+                async def apply(self, *event: Any) -> None:
+                    calls.append((event[1], event[2]))
+
+            dispatcher.upload_rules.__class__ = Noting
+            upload_id = new_id("upl")
+            facts = MediaFacts(media="image", container="png", codec="png", width_px=1, height_px=1)
+            data = UploadCompleted(size_bytes=1, sha256="a", media=facts)
+            event = encode(data, tenant="acme", subject_id=upload_id, source="/gateway")
+            sequence = await harness.store.publish(event)
+            assert await dispatcher.tail.wait_for(sequence, 5)
+            headers = {"Saccade-Subject": event.subject, "Saccade-Sequence": str(sequence), "Saccade-Deliveries": "8"}
+            consumer = "saccade.dlq.EVENTS.dispatcher-upload-completed"
+            bad, good = [
+                await harness.store.publish(Message(consumer, new_id("evt"), body), headers=headers)
+                for body in (b"no event", event.body)
+            ]
+            with pytest.raises(SaccadeError, match="failed again"):
+                await commands.redrive_dead_letter(RedriveDeadLetter(**change(dead_letter=bad)), NOBODY)
+            assert (await letters.get(bad)).deliveries == 8
+            done = await commands.redrive_dead_letter(RedriveDeadLetter(**change(dead_letter=good)), NOBODY)
+            assert (done.action, done.handled, done.subject) == ("handle", True, event.subject)
+            await until(lambda: calls == [(upload_id, sequence)] * 2)  # live, and by the command
+            assert [letter.number async for letter in letters.all() if letter.number in (bad, good)] == [bad, good]
+            assert await verbs(harness) == [
+                "dead_letter.redrive_requested",
+                "dead_letter.redrive_failed",
+                "dead_letter.redrive_requested",
+                "dead_letter.redriven",
+            ]
+            assert {record.tenant for record in await records(harness)} == {"acme"}

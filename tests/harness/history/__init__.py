@@ -1,0 +1,1 @@
+"""Events for tests of history: samples of every type."""

@@ -1,0 +1,1 @@
+"""Uploads, rules and dispatchers that apply them."""

@@ -1,0 +1,91 @@
+"""A dispatcher in a process of its own, whose jobs wait: ``python -m tests.harness.rules.dispatcher_process``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from contracts.workload import Workload
+from kit.bucket import open_bucket
+from kit.bus.connection import connect
+from kit.bus.event_store import EventStore
+from kit.settings import NatsSettings, S3Settings, as_environment
+from services.dispatcher.app import Dispatcher
+from tests.harness.dispatch.dispatcher import settings
+from tests.harness.dispatch.scripted_executor import ScriptedExecutor, Worker
+from tests.harness.rules.rule_nodes import WORKLOADS
+
+ROOT = Path(__file__).parents[3]
+
+
+class DispatcherProcess:
+    """Starts the process, kills it, and starts it again."""
+
+    def __init__(self, nats: NatsSettings, s3: S3Settings, log: Path) -> None:
+        self._log = log
+        self._environment = as_environment(nats, s3)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> DispatcherProcess:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    @property
+    def pid(self) -> int:
+        assert self.process
+        return self.process.pid
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", __name__]
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(command, env=self._environment, cwd=ROOT, stdout=log, stderr=log)
+
+    def ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
+    def kill(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(timeout=30)
+
+
+async def _waits(worker: Worker) -> None:
+    await worker.claim()
+    await worker.asked_to_stop.wait()
+
+
+async def dispatch(workloads: Iterable[Workload], stop: asyncio.Event) -> None:
+    """Dispatch until ``stop`` is set; the servers are those of the environment."""
+    client = await connect(NatsSettings(), "dispatcher")
+    async with open_bucket(S3Settings()) as bucket:
+        store = EventStore(client)
+        dispatcher = Dispatcher(
+            client=client,
+            store=store,
+            bucket=bucket,
+            executor=ScriptedExecutor(store, bucket, _waits),
+            workloads={one.name: one for one in workloads},
+            settings=settings(slots=1),
+        )
+        await dispatcher.run(stop)
+    await client.close()
+
+
+async def _main() -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await dispatch(WORKLOADS, stop)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())
+    sys.stdout.flush()
+    os._exit(0)  # nothing is left to do, and libraries' threads must not keep the process

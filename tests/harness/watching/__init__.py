@@ -1,0 +1,1 @@
+"""Models and frames for tests of the vision stream."""

@@ -1,0 +1,1 @@
+"""Live session whose worker is the test itself."""

@@ -1,0 +1,1 @@
+"""A vision stream with a model of a few lines: it names the colour of what it sees."""
