@@ -15,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE :=
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-badminton demo-live demo-nerf up up-all install test lint docs bench soak clean
+.PHONY: help demo demo-badminton demo-live demo-nerf demo-watch up up-all install test lint docs bench soak clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +31,9 @@ demo-live: $(VENV)/.splat ## Turn the camera frames of a virtual robot arm into 
 
 demo-nerf: $(VENV)/.nerf ## Turn rendered photos of a toy into a 3D model and transparent frames
 	@$(BIN)/saccade demo nerf $(ARGS)
+
+demo-watch: $(VENV)/.vision ## Have a small vision-language model say what a virtual arm does, and check its words
+	@$(BIN)/saccade demo watch $(ARGS)
 
 up: $(VENV)/.embedded ## Run the whole system on this machine until Ctrl-C, with the workloads that are installed
 	@$(BIN)/saccade up $(ARGS)
@@ -84,13 +87,17 @@ $(VENV)/.splat: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 	$(call install,embedded$(comma)splat)
 	@touch $(VENV)/.embedded
 
+$(VENV)/.vision: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
+	$(call install,embedded$(comma)vision-stream)
+	@touch $(VENV)/.embedded
+
 $(VENV)/.nerf: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 	$(call install,embedded$(comma)all)
-	@touch $(VENV)/.embedded $(VENV)/.splat
+	@touch $(VENV)/.embedded $(VENV)/.splat $(VENV)/.vision
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 	$(call install,dev)
-	@touch $(VENV)/.embedded $(VENV)/.splat $(VENV)/.nerf
+	@touch $(VENV)/.embedded $(VENV)/.splat $(VENV)/.vision $(VENV)/.nerf
 
 $(VENV)/.made:
 	@command -v $(PYTHON) > /dev/null || { \
