@@ -26,18 +26,29 @@ class DispatcherReport:
         self._read_at_s = float("-inf")
 
     async def known(self) -> Mapping[str, Any]:
-        """Return the details, at most a second old; empty while no dispatcher has reported."""
+        """Return the details, at most a second old; empty while no dispatcher has reported.
+
+        That none has reported is not kept: the first one that leads is heard of at once.
+        """
         now_s = asyncio.get_running_loop().time()
         if now_s - self._read_at_s >= _REFRESH_S:
             self._read_at_s = now_s
-            self._known = await self._read() or self._known
+            try:
+                reported = await self._read()
+            except (SaccadeError, ValueError):
+                return self._known
+            if not (reported or self._known):
+                self._read_at_s = float("-inf")
+            self._known = reported or self._known
         return self._known
 
-    async def _read(self) -> Mapping[str, Any] | None:
-        """Return what the lease says; None if no dispatcher leads."""
-        try:
-            stored = await self._leases.load(DISPATCHER_LEASE, deadline_s=_DEADLINE_S)
-            details = json.loads(stored[-1].body) if stored else None
-        except (SaccadeError, ValueError):
-            return None
-        return details if isinstance(details, dict) else None
+    async def _read(self) -> Mapping[str, Any]:
+        """Return what the lease says; empty if no dispatcher leads.
+
+        Raises:
+            SaccadeError: the bus does not answer.
+            ValueError: the lease is no JSON.
+        """
+        stored = await self._leases.load(DISPATCHER_LEASE, deadline_s=_DEADLINE_S)
+        details = json.loads(stored[-1].body) if stored else None
+        return details if isinstance(details, dict) else {}
