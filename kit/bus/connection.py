@@ -30,15 +30,24 @@ _REFUSALS: Final = (
 
 
 class _Client(Client):
-    """nats-py's client, with the socket of a failed attempt closed: nats-py leaves it open (seen in 2.16.0).
+    """nats-py's client, with two defects of 2.16.0 repaired.
 
-    A proxy or a container engine accepts connections before the server behind it listens, and closes them.
+    It leaves the socket of a failed attempt open: a proxy or a container engine accepts connections before the server
+    behind it listens, and closes them. And closing it while the server is away raises ConnectionResetError, with
+    subscriptions and socket left open, if something waited to be sent.
     """
 
     async def _connect_to_server(self, s: Srv) -> None:
         if isinstance(self._transport, TcpTransport):
             self._transport.close()  # type: ignore[no-untyped-call]
         await super()._connect_to_server(s)
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        try:
+            await super()._close(status, do_cbs)
+        except OSError:  # what waited is gone with the server; the second call closes what the first did not reach
+            self._status = Client.DISCONNECTED
+            await super()._close(status, do_cbs)
 
 
 async def connect(settings: NatsSettings, name: str, on_refused: Callable[[str], None] | None = None) -> Client:

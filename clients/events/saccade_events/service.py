@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import ssl
@@ -80,7 +81,8 @@ async def serve(
         stopping.cancel()
         running.cancel()
         await asyncio.wait([running, stopping])
-        await client.close()
+        with contextlib.suppress(OSError):  # nats-py raises it when the server is away
+            await client.close()
     if not running.cancelled():
         running.result()
 

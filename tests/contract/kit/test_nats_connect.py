@@ -40,3 +40,17 @@ async def test_a_listener_that_closes_connections_leaves_no_open_socket(tmp_path
         finally:
             await client.close()
     gc.collect()  # pytest turns a socket that was left to the collector into an error
+
+
+async def test_it_closes_while_the_server_is_away_and_something_waits_to_be_sent(tmp_path: Path) -> None:
+    with EmbeddedNats(tmp_path) as server:
+        client = await connect(server.settings, "test")
+        await client.flush(5)
+        server.kill()
+        async with asyncio.timeout(20):
+            while client.is_connected:
+                await asyncio.sleep(0.01)
+        await client.publish("somewhere", b"a message")
+        await client.close()
+        assert client.is_closed
+    gc.collect()

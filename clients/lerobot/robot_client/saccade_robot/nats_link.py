@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import ssl
@@ -153,7 +154,8 @@ class NatsLink:
         if self._ping is not None:
             self._ping.cancel()
         if not self._client.is_closed:
-            await self._client.close()
+            with contextlib.suppress(OSError):  # nats-py raises it when the server is away
+                await self._client.close()
 
     async def _connect(self) -> None:
         options: dict[str, Any] = {}
