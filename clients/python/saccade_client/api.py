@@ -27,7 +27,7 @@ from saccade_client.request_parts import (
     wait_options,
     without_none,
 )
-from saccade_client.retries import COMES_BACK_S, Retries, retry_after_s
+from saccade_client.retries import COMES_BACK_S, UNAVAILABLE_S, Retries, retry_after_s
 from saccade_client.session_record import RecordStream
 from saccade_client.transport import Transport
 from saccade_client.views import ArtifactsView, JobView
@@ -104,6 +104,8 @@ class Api:
                 self._reached = True
                 if response.status_code not in retry_status:
                     return response
+                if patience_s > 0.0:
+                    retries.set_patience(max(patience_s, UNAVAILABLE_S))
                 pause_s = retries.pause_s(asked_s=retry_after_s(response))
                 if pause_s is None:
                     return response

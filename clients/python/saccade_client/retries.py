@@ -13,6 +13,8 @@ import httpx
 
 #: A crashed service is back within this time: its supervisor waits up to 5 s, then the service starts.
 COMES_BACK_S: Final = 12.0
+#: A server that answers "unavailable" is asked again for this long: it may itself have waited seconds for its bus.
+UNAVAILABLE_S: Final = 30.0
 
 
 class Retries:
