@@ -14,6 +14,16 @@ export PYTHONDONTWRITEBYTECODE :=
 
 comma := ,
 
+# Runners of others stop for seconds at a time, and then a wait in a test ends too early. So in CI a few tests that failed
+# run a second time, one after the other. Both results are printed: what fails only beside others is still to be mended.
+MOST_SECOND_RUNS := 12
+define second_run
+$(BIN)/python -c 'import json, sys; failed = json.load(open(".pytest_cache/v/cache/lastfailed")); \
+	print(f"second run of {len(failed)} tests that failed:", *failed, sep="\n  "); \
+	sys.exit(len(failed) > $(MOST_SECOND_RUNS))' \
+	&& $(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none
+endef
+
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-badminton demo-live demo-nerf demo-watch up up-all install test lint docs bench soak clean
 
@@ -44,7 +54,8 @@ up-all: $(VENV)/.nerf ## The same with every workload; the first time, it instal
 install: $(VENV)/.embedded ## Install into .venv what demo and up need
 
 test: lint ## Lint, type check, import rules and all tests
-	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) $(ARGS); code=$$?; \
+		if [ $$code = 1 ] && [ -n "$(CI)" ]; then $(second_run); code=$$?; fi; exit $$code
 
 lint: $(VENV)/.dev ## Lint, type check and import rules
 	$(BIN)/ruff check .
