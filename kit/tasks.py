@@ -1,4 +1,4 @@
-"""Reliable cancellation of tasks: a lost cancellation is repeated.
+"""Groups of tasks of which none outlives its caller; a lost cancellation is repeated.
 
 ``asyncio.wait_for`` of Python 3.11 loses a cancellation that arrives just when the awaited future is done
 (https://github.com/python/cpython/issues/86296), and libraries use it. This repository uses ``asyncio.timeout``.
@@ -7,8 +7,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Final, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 #: Delay before a task that ignored its cancellation is cancelled again.
 _RETRY_S: Final = 0.5
@@ -48,3 +51,32 @@ async def first_of(*coroutines: Coroutine[Any, Any, Any]) -> None:
         await end(*tasks)
     for task in done:
         task.result()
+
+
+async def map_concurrently(
+    function: Callable[[Item], Awaitable[Result]], items: Iterable[Item], at_once: int
+) -> list[Result]:
+    """Call a function with each item, at most ``at_once`` at the same time; return the results in the items' order.
+
+    However many items there are, there are ``at_once`` tasks; ``asyncio.gather`` leaves those running that it started
+    when one of them fails.
+
+    Raises:
+        BaseException: the first error, after the calls that were running have been cancelled.
+    """
+    results: dict[int, Result] = {}
+    numbered = enumerate(items)
+
+    async def work() -> None:
+        for number, item in numbered:
+            results[number] = await function(item)
+
+    workers = [asyncio.ensure_future(work()) for _ in range(at_once)]
+    done: set[asyncio.Future[None]] = set()
+    try:
+        done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        await end(*workers)
+    for worker in done:
+        worker.result()
+    return [results[number] for number in range(len(results))]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Iterable
 from typing import Final
 
 from kit.bucket import Bucket, ObjectMissing
+from kit.tasks import map_concurrently
 
 _PARALLEL: Final = 16
 
@@ -42,13 +42,11 @@ class BucketEraser:
         Raises:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
-        semaphore = asyncio.Semaphore(_PARALLEL)
 
         async def keys_of(folder: tuple[str, ...]) -> list[str]:
-            async with semaphore:
-                return await self._bucket.list_keys(f"{self._bucket.key(*folder)}/")
+            return await self._bucket.list_keys(f"{self._bucket.key(*folder)}/")
 
-        return [key for found in await asyncio.gather(*map(keys_of, folders)) for key in found]
+        return [key for found in await map_concurrently(keys_of, folders, _PARALLEL) for key in found]
 
     async def erase(self, folders: Iterable[tuple[str, ...]]) -> int:
         """Delete the objects in folders; return how many there were.
@@ -57,13 +55,7 @@ class BucketEraser:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
         keys = await self._keys(folders)
-        semaphore = asyncio.Semaphore(_PARALLEL)
-
-        async def delete(key: str) -> None:
-            async with semaphore:
-                await self._bucket.delete(key)
-
-        await asyncio.gather(*map(delete, keys))
+        await map_concurrently(self._bucket.delete, keys, _PARALLEL)
         new = set(keys) - self._deleted
         self._deleted |= new
         return len(new)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from kit.tasks import end, first_of
+from kit.tasks import end, first_of, map_concurrently
 
 pytestmark = pytest.mark.anyio
 
@@ -77,3 +77,34 @@ async def test_end_ignores_finished_tasks() -> None:
     await end(failed, done)
     assert done.result() == "value"
     assert isinstance(failed.exception(), ValueError)
+
+
+async def test_items_are_mapped_in_order_and_no_more_than_asked_at_once() -> None:
+    running = most = 0
+
+    async def double(item: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.001 * (item % 3))
+        running -= 1
+        return 2 * item
+
+    assert await map_concurrently(double, range(20), 4) == [2 * item for item in range(20)]
+    assert most == 4
+    assert await map_concurrently(double, [], 4) == []
+
+
+async def test_what_runs_beside_a_failure_has_ended_before_it_is_raised() -> None:
+    ended: list[int] = []
+
+    async def work(item: int) -> None:
+        try:
+            await asyncio.sleep(0.01 if item == 1 else 60)
+            await fail()
+        finally:
+            ended.append(item)
+
+    with pytest.raises(ValueError, match="broken"):
+        await map_concurrently(work, range(10), 3)
+    assert sorted(ended) == [0, 1, 2]
