@@ -14,7 +14,7 @@ from nats.aio.client import Client
 
 from cli.backups.audited_act import BACKUP, audited
 from cli.backups.backup_folder import STREAM_FILES, SYSTEM_FILES, BackupFile, BackupFolder, BackupManifest, StreamBackup
-from cli.backups.bucket_copy import save_objects
+from cli.backups.bucket_copy import open_buckets, save_objects
 from cli.embedded.programs import users_file
 from cli.failure import Failure
 from cli.history.access import Access, open_access
@@ -23,7 +23,6 @@ from cli.output import print_json, print_line
 from contracts.audit import Attribution
 from contracts.ids import new_id
 from contracts.streams import DELIVERIES, EVENTS, STREAMS, WEBHOOKS
-from kit.bucket import open_bucket
 from kit.bus.stream_copies import open_snapshot, stream_state
 
 #: Files of an embedded system that nothing else can be made of: the key of the webhooks' secrets above all.
@@ -118,8 +117,8 @@ async def _copy(access: Access, folder: BackupFolder, backup_id: str, *, copied:
     ]
     if EVENTS.name not in {stream.name for stream in streams}:
         raise Failure("There is no stream of events.", code="nothing_to_operate", hint="Start the services once.")
-    async with open_bucket(access.servers.s3) as bucket:
-        entries, listed = await save_objects(bucket, folder, copied=copied)
+    async with open_buckets(access.servers.s3) as buckets:
+        entries, listed = await save_objects(buckets, folder, copied=copied)
     manifest = BackupManifest(
         id=backup_id,
         saccade=importlib.metadata.version("saccade-server"),

@@ -16,7 +16,7 @@ from nats.aio.client import Client
 from cli.backups.audited_act import RESTORE, audited, end_intent_of_backup
 from cli.backups.backup import shown
 from cli.backups.backup_folder import SYSTEM_FILES, BackupFolder, BackupManifest, StreamBackup, chunks_of
-from cli.backups.bucket_copy import check_objects, restore_objects
+from cli.backups.bucket_copy import Buckets, check_objects, open_buckets, restore_objects
 from cli.backups.read_back import read_back
 from cli.embedded.programs import users_file
 from cli.embedded.servers import Servers, require_fresh, servers_of_environment, servers_to_fill
@@ -27,7 +27,6 @@ from cli.output import print_json, print_line, print_note
 from cli.settings import CommandSettings
 from contracts.audit import Attribution
 from contracts.streams import EVENTS, LEASES, STREAMS
-from kit.bucket import Bucket, open_bucket
 from kit.bus.connection import declare
 from kit.bus.jetstream_api import StreamMissing, request, stream_info
 from kit.bus.lineage import metadata_that_keeps_the_epoch, position_of_stream
@@ -101,24 +100,25 @@ async def _restore(
 ) -> dict[str, Any]:
     async with _empty_system(backup, manifest, data) as access:
         assert access.servers.s3
-        async with open_bucket(access.servers.s3) as bucket:
-            await bucket.create()
+        async with open_buckets(access.servers.s3) as buckets:
+            for bucket in buckets.all:
+                await bucket.create()
             if newest:
-                await _require_newest(bucket, manifest)
+                await _require_newest(buckets, manifest)
             entries = list(backup.objects(manifest))
             if manifest.objects == "listed":
-                await check_objects(bucket, entries, read=False)
+                await check_objects(buckets, entries, read=False)
             for stream in manifest.streams:
                 await _restore_stream(access, backup, stream, newest=newest)
             await end_intent_of_backup(access.client, manifest.id)
             details = {"made_at": manifest.made_at.isoformat(), "last_sequence": manifest.last_sequence}
             async with audited(access.client, manifest.id, RESTORE, attribution, details) as outcome:
                 if manifest.objects == "copied":
-                    await restore_objects(bucket, backup, entries)
+                    await restore_objects(buckets, backup, entries)
                 if verify:
                     for stream in manifest.streams:
                         await read_back(access.client, backup, stream)
-                    await check_objects(bucket, entries, read=True)
+                    await check_objects(buckets, entries, read=True)
                 await _finish(access, manifest)
                 lineage = (await position_of_stream(access.client, EVENTS.name)).lineage
                 outcome |= {"epoch": lineage.current.id, "read_back": verify}
@@ -200,14 +200,13 @@ async def _require_empty(client: Client, servers: Servers) -> None:
         await request(client, f"STREAM.DELETE.{name}", {})
 
 
-async def _require_newest(bucket: Bucket, manifest: BackupManifest) -> None:
+async def _require_newest(buckets: Buckets, manifest: BackupManifest) -> None:
     """Check that the archive in the bucket has no later events than the backup.
 
     Raises:
         Failure: it has.
     """
-    keys = await bucket.list_keys(bucket.key("archive") + "/")
-    archived = max((int(found[2]) for key in keys if (found := _SEGMENT.search(key))), default=0)
+    archived = max((int(found[2]) for key in await buckets.keys() if (found := _SEGMENT.match(key))), default=0)
     if archived > manifest.last_sequence:
         raise Failure(
             f"The archive has events up to {archived}; the backup ends at {manifest.last_sequence}.",

@@ -286,6 +286,30 @@ def test_a_backup_is_not_taken_for_the_newest_state_where_the_archive_knows_bett
         assert not shown(target, "restore", backup)["epoch_kept"]
 
 
+def test_the_bucket_of_the_archive_is_in_the_backup(original: Original, tmp_path: Path, shared_s3: EmbeddedS3) -> None:
+    source, target = shared_s3.with_new_bucket().settings, shared_s3.with_new_bucket().settings
+    segment = "archive/abc/000000000000000001-000000000000009999.ndjson.zst"
+
+    async def fill() -> None:
+        async with open_bucket(original.s3) as bucket, open_bucket(source) as archive:
+            await archive.create()
+            await archive.put(segment, b"segment")
+            await archive.put("something/else", b"of somebody else")
+            assert any(key.startswith("archive/") for key in await bucket.list_keys(""))  # of an earlier setting
+
+    asyncio.run(fill())
+    folder = tmp_path / "backup"
+    shown(original.environment | {"ARCHIVE_BUCKET": source.bucket}, "backup", folder)
+    (tmp_path / "nats").mkdir()
+    with EmbeddedNats(tmp_path / "nats") as nats:
+        s3 = shared_s3.with_new_bucket().settings
+        environment = as_environment(nats.settings, s3) | {"ARCHIVE_BUCKET": target.bucket}
+        assert shown(environment, "restore", folder, "--verify")["read_back"]
+    assert asyncio.run(_objects(target)) == {segment: b"segment"}
+    data = {key: body for key, body in OBJECTS.items() if not key.startswith("archive/")}
+    assert asyncio.run(_objects(s3)) == data
+
+
 def test_objects_that_somebody_else_keeps_are_listed_and_checked(
     original: Original, tmp_path: Path, shared_s3: EmbeddedS3
 ) -> None:
