@@ -242,9 +242,12 @@ async def test_who_has_read_a_segment_before_reads_what_is_left_of_it(
         readers = [history.read(0, last), history.read(0, last, beta)]
         began = [[await anext(reader) for _ in range(5)] for reader in readers]
         assert sum((await history.count(0, last - 7)).values()) == last - 7
+        moment = stage.events[last // 2].time
+        assert await history.sequence_before(moment) == last // 2
         await request_erasure(stage)
         await carry_out(stage, erasures(stage, stage.writer()))
         kept = [event for event in stage.events if event.tenant == "beta" and event.sequence <= last]
+        assert await history.sequence_before(moment) == next(e.sequence for e in kept if e.time >= moment) - 1
         for first, reader in zip(began, readers, strict=True):
             read = first + [event async for event in reader]
             assert [event for event in read if event.tenant == "beta"] == kept
