@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from nats.aio.client import Client, RawCredentials, Srv
@@ -29,13 +30,37 @@ _REFUSALS: Final = (
 )
 
 
+@lru_cache(maxsize=256)
+def _header_name(raw: bytes) -> str | None:
+    """Return the name of a header; None of one that nats-py leaves out."""
+    try:
+        name = raw.strip().decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    return None if any(character.isspace() for character in name) else name
+
+
 class _Client(Client):
-    """nats-py's client, with two defects of 2.16.0 repaired.
+    """nats-py's client, with two defects of 2.16.0 repaired, and headers parsed in a third of the time.
 
     It leaves the socket of a failed attempt open: a proxy or a container engine accepts connections before the server
     behind it listens, and closes them. And closing it while the server is away raises ConnectionResetError, with
     subscriptions and socket left open, if something waited to be sent.
     """
+
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        """Parse the headers of a message as nats-py does, which looks at each character of each name.
+
+        A stream that is read from its beginning has five headers an event, always the same ones: more than half of the
+        time of reading it.
+        """
+        found: dict[str, str] = {}
+        for line in raw.split(b"\r\n"):
+            name, colon, value = line.partition(b":")
+            if colon and (key := _header_name(name)) is not None:
+                found[key] = value.strip().decode("utf-8", "replace")
+        return found
 
     async def _connect_to_server(self, s: Srv) -> None:
         if isinstance(self._transport, TcpTransport):
