@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from contracts.copies import copied
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import EVENT_CLASSES, Envelope, EventData, decode_at
 from contracts.events.session import (
@@ -171,27 +172,27 @@ def fold(session: Session | None, envelope: Envelope, sequence: int) -> Session 
         return Session(envelope.subject, envelope.tenant, data, at, sequence, sequence, at)
     if session is None or sequence <= session.sequence:
         return session
-    session = replace(session, sequence=sequence, updated_at=at)
+    session = copied(session, sequence=sequence, updated_at=at)
     if session.state.ended:
-        return replace(session, cleared=True) if isinstance(data, SessionResetRequested) else session
+        return copied(session, cleared=True) if isinstance(data, SessionResetRequested) else session
     match data:
         case SessionReady():
             opening = session.state is SessionState.OPENING
             state = SessionState.READY if opening else session.state
-            return replace(session, state=state, ready_at=session.ready_at or at)
+            return copied(session, state=state, ready_at=session.ready_at or at)
         case SessionStarted():
             state = session.state if session.stop_requested else SessionState.RUNNING
-            return replace(session, state=state, started_at=session.started_at or at)
+            return copied(session, state=state, started_at=session.started_at or at)
         case SessionStopRequested():
-            return replace(session, state=SessionState.STOPPING, stop_requested=True)
+            return copied(session, state=SessionState.STOPPING, stop_requested=True)
         case SessionResetRequested():
-            return replace(session, reset_sequence=sequence)
+            return copied(session, reset_sequence=sequence)
         case SessionChunkExported():
-            return replace(session, chunk=data)
+            return copied(session, chunk=data)
         case SessionStopped():
-            return replace(session, state=SessionState.STOPPED, finished_at=at, stopped=data)
+            return copied(session, state=SessionState.STOPPED, finished_at=at, stopped=data)
         case SessionFailed():
-            return replace(session, state=SessionState.FAILED, finished_at=at, failed=data)
+            return copied(session, state=SessionState.FAILED, finished_at=at, failed=data)
     return _fold_words(session, data, sequence)
 
 
@@ -200,13 +201,13 @@ def _fold_words(session: Session, data: EventData | None, sequence: int) -> Sess
     match data:
         case SessionText():
             unanswered = tuple(prompt for prompt in session.prompts if prompt.prompt_id != data.prompt_id)
-            return replace(session, text=data, prompts=unanswered)
+            return copied(session, text=data, prompts=unanswered)
         case SessionAlert():
-            return replace(session, alert=data)
+            return copied(session, alert=data)
         case SessionPromptRequested():
-            return replace(session, prompts=(*session.prompts, data))
+            return copied(session, prompts=(*session.prompts, data))
         case SessionCancelRequested():
-            return replace(session, cancel_sequence=sequence)
+            return copied(session, cancel_sequence=sequence)
     return session
 
 
@@ -215,7 +216,7 @@ def fold_stored(session: Session | None, subject: str, body: bytes, sequence: in
     try:
         return fold(session, decode_at(subject, body), sequence)
     except ValueError:
-        return replace(session, sequence=sequence) if session is not None and sequence > session.sequence else session
+        return copied(session, sequence=sequence) if session is not None and sequence > session.sequence else session
 
 
 def request_stop(session: Session, by: str) -> SessionStopRequested | None:

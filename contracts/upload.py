@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
+from contracts.copies import copied
 from contracts.errors import ErrorBody
 from contracts.events.base import Envelope, decode_at
 from contracts.events.upload import MediaFacts, UploadCompleted, UploadCreated, UploadFailed
@@ -80,14 +81,14 @@ def fold(upload: Upload | None, envelope: Envelope, sequence: int) -> Upload | N
         )
     if upload is None or sequence <= upload.sequence:
         return upload
-    upload = replace(upload, sequence=sequence)
+    upload = copied(upload, sequence=sequence)
     if upload.state is UploadState.FAILED:
         return upload
     match data:
         case UploadCompleted():
-            return replace(upload, state=UploadState.COMPLETED, completed=data, completed_at=envelope.time)
+            return copied(upload, state=UploadState.COMPLETED, completed=data, completed_at=envelope.time)
         case UploadFailed():
-            return replace(upload, state=UploadState.FAILED, reason=data.reason, error=data.error)
+            return copied(upload, state=UploadState.FAILED, reason=data.reason, error=data.error)
     return upload
 
 

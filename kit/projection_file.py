@@ -6,7 +6,7 @@ It can be deleted at any time, and is recreated when it is damaged or of another
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class ProjectionFile:
         self._schema, self._version = schema, version
         self._rewrite = False
         self._holds: list[Callable[[], bool]] = []
+        self._writers: list[Callable[[], None]] = []
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -73,6 +74,40 @@ class ProjectionFile:
         self._database.close()
         self._database = self._open(None)
 
+    def write_before_queries(self, write: Callable[[], None]) -> None:
+        """Call ``write`` before each query, write and commit: it stores rows that waited in memory by ``write_own``."""
+        self._writers.append(write)
+
+    def write_own(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Write rows, as ``write`` does, of a table in which no rows wait, or those that waited.
+
+        Raises:
+            sqlite3.OperationalError: as ``write``.
+        """
+        self._require_transaction()
+        try:
+            self._database.executemany(statement, rows)
+        except sqlite3.OperationalError:
+            self._roll_back()
+            raise
+
+    def own_row(self, query: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        """Return the first row of a query of a table in which no rows wait that it would find; None without one."""
+        found: tuple[Any, ...] | None = self._database.execute(query, values).fetchone()
+        return found
+
+    def _write_waiting(self) -> None:
+        for write in self._writers:
+            write()
+
+    def _require_transaction(self) -> None:
+        if not self._database.in_transaction:
+            raise sqlite3.OperationalError("an earlier write of this transaction failed")
+
+    def _roll_back(self) -> None:
+        if self._database.in_transaction:
+            self._database.rollback()
+
     def write(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Write inside the transaction since the last ``commit`` and return the number of changed rows.
 
@@ -82,20 +117,22 @@ class ProjectionFile:
         Raises:
             sqlite3.OperationalError: the disk does not accept it, or did not accept an earlier write.
         """
-        if not self._database.in_transaction:
-            raise sqlite3.OperationalError("an earlier write of this transaction failed")
+        self._write_waiting()
+        self._require_transaction()
         try:
             return self._database.execute(statement, values).rowcount
         except sqlite3.OperationalError:
-            self._database.rollback()
+            self._roll_back()
             raise
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
+        self._write_waiting()
         return self._database.execute(query, values).fetchall()
 
     def row(self, query: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         """Return the first row of a query; None when there is none."""
+        self._write_waiting()
         found: tuple[Any, ...] | None = self._database.execute(query, values).fetchone()
         return found
 

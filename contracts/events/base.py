@@ -20,6 +20,8 @@ ADVISORY: Literal["prog"] = "prog"
 #: Records of webhook deliveries, in a separate stream: other readers do not need them.
 RECORD: Literal["dlv"] = "dlv"
 CONTENT_TYPE = "application/cloudevents+json"
+#: Entry of an envelope's ``__dict__``, beside its fields: they alone are compared and encoded.
+_PARSED: Final = "_parsed"
 
 
 class EventData(BaseModel):
@@ -64,13 +66,19 @@ class Envelope(BaseModel):
     data: dict[str, Any]
 
     def parsed(self) -> EventData:
-        """Return the data as its event class.
+        """Return the data as its event class; parsed once, because several readers of an event ask for it.
 
         Raises:
             KeyError: the type is unknown to this version.
             pydantic.ValidationError: the data does not match its class.
         """
-        return EVENT_CLASSES[self.type].model_validate(self.data)
+        # A copy with other data has the same entry: it holds for the data that it was made of.
+        known: tuple[dict[str, Any], EventData] | None = self.__dict__.get(_PARSED)
+        if known is not None and known[0] is self.data:
+            return known[1]
+        parsed = EVENT_CLASSES[self.type].model_validate(self.data)
+        self.__dict__[_PARSED] = self.data, parsed
+        return parsed
 
 
 @dataclass(frozen=True)
@@ -135,7 +143,12 @@ def decode_at(subject: str, body: bytes) -> Envelope:
         ValueError: the bytes are not a valid event, or belong to another subject.
     """
     envelope = decode(body)
-    if subject.removeprefix("live.") not in (_own_subject(kind, envelope) for kind in (DURABLE, ADVISORY, RECORD)):
+    place = subject.removeprefix("live.")
+    # Nearly every event is a durable one.
+    if place != _own_subject(DURABLE, envelope) and place not in (
+        _own_subject(ADVISORY, envelope),
+        _own_subject(RECORD, envelope),
+    ):
         raise ValueError(f"an event {envelope.type} of {envelope.subject} does not belong to {subject}")
     return envelope
 

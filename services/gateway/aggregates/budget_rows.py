@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from contracts.budget import Budget
 from contracts.spending import Account
 from kit.projection_file import ProjectionFile
+from services.gateway.aggregates.kept_rows import KeptRows
 
 _BUDGET: Final = TypeAdapter(Budget)
 _ACCOUNT: Final = TypeAdapter(Account)
@@ -20,6 +21,7 @@ class BudgetRows:
     def __init__(self, file: ProjectionFile) -> None:
         """Read and write the view's file."""
         self._file = file
+        self._accounts = KeptRows(file, "accounts", _ACCOUNT, lambda _: ())
 
     def get(self, tenant: str) -> Budget:
         """Return the budget of a tenant; without events, one that limits nothing."""
@@ -31,13 +33,13 @@ class BudgetRows:
         self._file.write("INSERT OR REPLACE INTO budgets VALUES (?, ?)", (budget.tenant, _BUDGET.dump_json(budget)))
 
     def account(self, tenant: str) -> Account:
-        """Return the account of a tenant."""
-        row = self._file.row("SELECT body FROM accounts WHERE tenant = ?", (tenant,))
-        return _ACCOUNT.validate_json(row[0]) if row else Account()
+        """Return the account of a tenant; who changes it keeps it."""
+        return self._accounts.get(tenant) or Account()
 
     def keep_account(self, tenant: str, account: Account) -> None:
-        """Insert or replace an account; delete an empty one."""
-        if account == Account():
-            self._file.write("DELETE FROM accounts WHERE tenant = ?", (tenant,))
-            return
-        self._file.write("INSERT OR REPLACE INTO accounts VALUES (?, ?)", (tenant, _ACCOUNT.dump_json(account)))
+        """Insert or replace an account."""
+        self._accounts.keep(tenant, account)
+
+    def clear(self) -> None:
+        """Forget what is kept in memory, because rows were deleted."""
+        self._accounts.clear()

@@ -20,10 +20,10 @@ class RunRows:
     def keep(self, workload: str, version: str, device: str, sequence: int, seconds: float) -> None:
         """Store the billed seconds of a successful run; only the newest of a kind are kept."""
         kind = (workload, version, device)
-        self._file.write("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)", (*kind, sequence, seconds))
+        self._file.write_own("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)", [(*kind, sequence, seconds)])
         of_kind = "workload = ? AND version = ? AND device = ?"
-        newest = f"SELECT sequence FROM runs WHERE {of_kind} ORDER BY sequence DESC LIMIT {_KEPT}"  # noqa: S608
-        self._file.write(f"DELETE FROM runs WHERE {of_kind} AND sequence NOT IN ({newest})", (*kind, *kind))  # noqa: S608
+        oldest = f"SELECT sequence FROM runs WHERE {of_kind} ORDER BY sequence DESC LIMIT 1 OFFSET {_KEPT - 1}"  # noqa: S608
+        self._file.write_own(f"DELETE FROM runs WHERE {of_kind} AND sequence < ({oldest})", [(*kind, *kind)])  # noqa: S608
 
     def durations_s(self, workload: str, version: str, device: str) -> list[float]:
         """Return the billed seconds of the latest runs of a kind."""

@@ -6,12 +6,11 @@ committed in the same transaction as the folded rows, so that a restart resumes 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from pydantic import TypeAdapter
 
@@ -22,14 +21,12 @@ from contracts.upload import Upload, UploadState
 from kit.projection_file import ProjectionFile
 from services.gateway.aggregates.budget_rows import BudgetRows
 from services.gateway.aggregates.erased_rows import ErasedRows
+from services.gateway.aggregates.kept_rows import KeptRows
 from services.gateway.aggregates.rule_rows import RuleRows
 from services.gateway.aggregates.run_rows import RunRows
 
-T = TypeVar("T")
-
 #: Incremented when the tables or their contents change: a file of another version is deleted.
 _SCHEMA_VERSION: Final = 6
-_CACHE_SIZE: Final = 2000
 _SCHEMA: Final = """
 CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL, sequence INTEGER NOT NULL);
 INSERT INTO position VALUES (1, '', 0);
@@ -110,11 +107,33 @@ def _us(moment: datetime) -> int:
     return int(moment.timestamp() * 1_000_000)
 
 
-def _cache(cached: OrderedDict[str, T], key: str, value: T) -> None:
-    cached[key] = value
-    cached.move_to_end(key)
-    if len(cached) > _CACHE_SIZE:
-        cached.popitem(last=False)
+def _job_columns(job: Job) -> tuple[Any, ...]:
+    return (
+        job.tenant,
+        job.submitted.workload,
+        str(job.state),
+        job.state.ended,
+        _us(job.created_at),
+        _us(job.updated_at or job.created_at),
+        job.first_sequence,
+        job.submitted.part_of.job_id if job.submitted.part_of else "",
+        job.submitted.rule.rule_id if job.submitted.rule else "",
+    )
+
+
+def _upload_columns(upload: Upload) -> tuple[Any, ...]:
+    return upload.tenant, str(upload.state), _us(upload.created_at)
+
+
+def _session_columns(session: Session) -> tuple[Any, ...]:
+    return (
+        session.tenant,
+        session.opened.workload,
+        str(session.state),
+        session.state.ended,
+        _us(session.updated_at),
+        session.first_sequence,
+    )
 
 
 class GatewayView:
@@ -127,8 +146,9 @@ class GatewayView:
             OSError, sqlite3.OperationalError: the folder cannot be written, or another process has the view open.
         """
         self._file = ProjectionFile(folder and folder / "view.sqlite3", _SCHEMA, _SCHEMA_VERSION)
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
-        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._jobs = KeptRows(self._file, "jobs", _JOB, _job_columns)
+        self._uploads = KeptRows(self._file, "uploads", _UPLOAD, _upload_columns)
+        self._sessions = KeptRows(self._file, "sessions", _SESSION, _session_columns)
         self.rules = RuleRows(self._file)
         self.budgets = BudgetRows(self._file)
         self.runs = RunRows(self._file)
@@ -140,8 +160,7 @@ class GatewayView:
         """Delete all rows and start folding a stream with another epoch."""
         for table in _TABLES:
             self._file.write(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
-        self._jobs.clear()
-        self._sessions.clear()
+        self._forget()
         self.epoch, self.sequence, self.dirty = epoch, 0, True
         self.commit()
 
@@ -184,28 +203,11 @@ class GatewayView:
 
     def job(self, job_id: str) -> Job | None:
         """Return a job of any tenant."""
-        if job := self._jobs.get(job_id):
-            return job
-        row = self._file.row("SELECT body FROM jobs WHERE id = ?", (job_id,))
-        return _JOB.validate_json(row[0]) if row else None
+        return self._jobs.get(job_id)
 
     def keep_job(self, job: Job) -> None:
         """Insert or replace a job."""
-        values = (
-            job.id,
-            job.tenant,
-            job.submitted.workload,
-            str(job.state),
-            job.state.ended,
-            _us(job.created_at),
-            _us(job.updated_at or job.created_at),
-            job.first_sequence,
-            job.submitted.part_of.job_id if job.submitted.part_of else "",
-            job.submitted.rule.rule_id if job.submitted.rule else "",
-            _JOB.dump_json(job),
-        )
-        self._file.write("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
-        _cache(self._jobs, job.id, job)
+        self._jobs.keep(job.id, job)
 
     def jobs(
         self, tenant: str, wanted: JobFilter, *, before: int | None = None, limit: int
@@ -238,8 +240,8 @@ class GatewayView:
 
     def keep_inputs(self, job_id: str, upload_ids: list[str]) -> None:
         """Store which uploads a job uses."""
-        for upload_id in upload_ids:
-            self._file.write("INSERT OR IGNORE INTO job_inputs VALUES (?, ?)", (upload_id, job_id))
+        rows = [(upload_id, job_id) for upload_id in upload_ids]
+        self._file.write_own("INSERT OR IGNORE INTO job_inputs VALUES (?, ?)", rows)
 
     def unfinished_jobs_of(self, upload_id: str) -> list[str]:
         """Return the ids of the unfinished jobs that use an upload."""
@@ -272,7 +274,7 @@ class GatewayView:
     def keep_artifact(self, job_id: str, artifact: Artifact) -> None:
         """Store an artifact of a job; a later one with the same name replaces it."""
         values = (job_id, artifact.name, artifact.model_dump_json())
-        self._file.write("INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?)", values)
+        self._file.write_own("INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?)", [values])
 
     def artifacts(self, job_id: str) -> list[Artifact]:
         """Return the artifacts that a job has published so far, by name."""
@@ -289,13 +291,11 @@ class GatewayView:
 
     def upload(self, upload_id: str) -> Upload | None:
         """Return an upload of any tenant."""
-        row = self._file.row("SELECT body FROM uploads WHERE id = ?", (upload_id,))
-        return _UPLOAD.validate_json(row[0]) if row else None
+        return self._uploads.get(upload_id)
 
     def keep_upload(self, upload: Upload) -> None:
         """Insert or replace an upload."""
-        values = (upload.id, upload.tenant, str(upload.state), _us(upload.created_at), _UPLOAD.dump_json(upload))
-        self._file.write("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?, ?)", values)
+        self._uploads.keep(upload.id, upload)
 
     def open_uploads_created_before(self, moment: datetime, limit: int = 100) -> list[Upload]:
         """Return uploads that were created before a time and not completed, oldest first."""
@@ -313,30 +313,12 @@ class GatewayView:
     # -- sessions
 
     def session(self, session_id: str) -> Session | None:
-        """Return a session of any tenant; read for each frame, so recent ones are cached in memory."""
-        if session := self._sessions.get(session_id):
-            return session
-        row = self._file.row("SELECT body FROM sessions WHERE id = ?", (session_id,))
-        if row is None:
-            return None
-        session = _SESSION.validate_json(row[0])
-        _cache(self._sessions, session_id, session)
-        return session
+        """Return a session of any tenant."""
+        return self._sessions.get(session_id)
 
     def keep_session(self, session: Session) -> None:
         """Insert or replace a session."""
-        values = (
-            session.id,
-            session.tenant,
-            session.opened.workload,
-            str(session.state),
-            session.state.ended,
-            _us(session.updated_at),
-            session.first_sequence,
-            _SESSION.dump_json(session),
-        )
-        self._file.write("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
-        _cache(self._sessions, session.id, session)
+        self._sessions.keep(session.id, session)
 
     def sessions(
         self, tenant: str, states: Sequence[str] = (), *, before: int | None = None, limit: int
@@ -372,16 +354,18 @@ class GatewayView:
         self._file.write("DELETE FROM jobs WHERE ended AND updated_us < ?", (before,))
         self._file.write("DELETE FROM uploads WHERE created_us < ?", (before,))
         self._file.write("DELETE FROM sessions WHERE ended AND updated_us < ?", (before,))
-        self._jobs.clear()
-        self._sessions.clear()
+        self._forget()
         self.dirty = True
 
     def on_erased(self) -> None:
         """Forget what is kept in memory, and write the file anew with the next commit: rows were deleted for good."""
-        self._jobs.clear()
-        self._sessions.clear()
+        self._forget()
         self.dirty = True
         self._file.rewrite_at_commit()
+
+    def _forget(self) -> None:
+        for rows in (self._jobs, self._uploads, self._sessions, self.budgets):
+            rows.clear()
 
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """Return every row of every table, to compare two views in tests."""
