@@ -100,8 +100,12 @@ class ReplaySelection(_Model):
         return (
             (EVERY_TENANT in self.tenants or tenant in self.tenants)
             and (not self.subjects or subject_id in self.subjects)
-            and (not self.types or f"{noun}.{verb}" in self.types or f"{noun}.*" in self.types)
+            and self.has_type(f"{noun}.{verb}")
         )
+
+    def has_type(self, name: str) -> bool:
+        """Return whether events of a type are selected."""
+        return not self.types or name in self.types or f"{name.partition('.')[0]}.*" in self.types
 
     def narrowed(self, types: tuple[str, ...]) -> ReplaySelection | None:
         """Return the part of the selection that has some of these types or patterns; None if there is no such part."""

@@ -76,7 +76,8 @@ class History:
                     yield event
                 position, state = end, await self._stream.state()
                 continue
-            events, read_to = await self._stream.batch(position, subjects, min(BATCH_EVENTS, until - position))
+            size = min(BATCH_EVENTS, until - position)
+            events, read_to = await self._stream.batch(position, subjects, size, until=until)
             state = await self._stream.state()
             if position + 1 < state.first:
                 continue  # retention deleted events while they were read: they are in the archive by now

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Final
 
-#: Position of the id in the subject of an event.
+#: Tokens of the subject of an event, and the positions of its noun, id and verb.
+_EVENT_TOKENS: Final = 6
+_NOUN: Final = 3
 _ID: Final = 4
+_VERB: Final = 5
 
 
 def matches(pattern: str, subject: str) -> bool:
@@ -62,6 +65,25 @@ def without_covered(patterns: Sequence[str]) -> list[str]:
             continue
         kept = [*(other for other in kept if not covers(pattern, other)), pattern]
     return kept
+
+
+def overlap(pattern: str, other: str) -> bool:
+    """Return whether a subject can match both filters."""
+    parts, others = pattern.split("."), other.split(".")
+    for own, its in zip(parts, others, strict=False):
+        if ">" in (own, its):
+            return True
+        if "*" not in (own, its) and own != its:
+            return False
+    return len(parts) == len(others)
+
+
+def type_in(pattern: str) -> str | None:
+    """Return the one type of event that a filter matches; None if it matches several."""
+    parts = pattern.split(".")
+    if len(parts) != _EVENT_TOKENS or {parts[_NOUN], parts[_VERB]} & {"*", ">"}:
+        return None
+    return f"{parts[_NOUN]}.{parts[_VERB]}"
 
 
 def narrowed(pattern: str, type_name: str) -> list[str]:

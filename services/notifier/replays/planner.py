@@ -79,13 +79,13 @@ class ReplayPlanner:
         window, warnings = await self._window(wanted, bounds, now)
         checked = WantedReplay(replay_id, tenant, wanted.into, wanted.selection, window, wanted.pace)
         check = await self.check(checked)
-        by_type, takes, first, last = await asyncio.gather(
+        by_type, first, last = await asyncio.gather(
             self._history.count(window.after, window.until, filters),
-            self._takes(check, checked),
             self._first(window, filters),
             self._last(window, filters),
         )
         count = sum(by_type.values())
+        takes = await self._takes(check, checked, by_type)
         pace = limited(wanted.pace, check)
         span_s = (last[-1].time - first[0].time).total_seconds() if first and last else 0.0
         seconds = estimated_seconds(pace, count, span_s)
@@ -98,7 +98,7 @@ class ReplayPlanner:
             pace=pace,
             count=count,
             by_type=by_type,
-            takes=count if takes is None else takes,
+            takes=takes,
             first=tuple(_shown(event, window.epoch) for event in first),
             last=tuple(_shown(event, window.epoch) for event in last),
             seconds=round(seconds, 3),
@@ -174,13 +174,13 @@ class ReplayPlanner:
             return position, None
         return await self._history.sequence_before(moment), moment
 
-    async def _takes(self, check: TargetCheck, wanted: WantedReplay) -> int | None:
-        """Return how many events the target takes; None: all."""
-        if check.takes == wanted.selection:
-            return None
+    async def _takes(self, check: TargetCheck, wanted: WantedReplay, by_type: dict[str, int]) -> int:
+        """Return how many of the counted events the target takes."""
         filters = check.takes.filters() if check.takes else ()
-        if not filters:
+        if not check.takes or not filters:
             return 0
+        if check.takes.model_copy(update={"types": wanted.selection.types}) == wanted.selection:
+            return sum(number for name, number in by_type.items() if check.takes.has_type(name))
         return sum((await self._history.count(wanted.window.after, wanted.window.until, filters)).values())
 
     async def _first(self, window: ReplayWindow, filters: tuple[str, ...]) -> list[HistoryEvent]:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
+from nats.aio.msg import Msg
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events import Message
@@ -139,3 +140,34 @@ async def test_what_is_not_stored_any_more_is_an_error_and_no_silent_gap(nats_se
             with pytest.raises(SaccadeError, match="to 100 are not stored any more") as refused:
                 await reading
             assert refused.value.code is ErrorCode.HISTORY_EXPIRED
+
+
+async def test_a_count_of_a_type_that_this_version_does_not_know_is_exact(history_nats: NatsServer) -> None:
+    async with filled(history_nats) as (store, events):
+        for _ in range(3):
+            await store.publish(Message(f"saccade.evt.acme.job.{new_id('job')}.foreseen", new_id("evt"), b"{}"))
+        expected = dict(Counter(event.type for event in events)) | {"job.foreseen": 3}
+        for subjects in ((">",), ("saccade.evt.*.*.*.*",)):
+            assert await History(store).count(0, len(events) + 3, subjects) == expected
+        assert await History(store).count(0, len(events) + 3, ("saccade.evt.*.job.*.foreseen",)) == {"job.foreseen": 3}
+
+
+async def test_types_that_were_found_are_counted_first_the_next_time(history_nats: NatsServer) -> None:
+    async with filled(history_nats) as (store, _):
+        for verb in ("job.queued", "upload.created"):
+            noun, _, name = verb.partition(".")
+            await store.publish(Message(f"saccade.evt.gamma.{noun}.{new_id('job')}.{name}", new_id("evt"), b"{}"))
+        counted: list[str] = []
+
+        async def on_count(message: Msg) -> None:
+            counted.append(message.subject)
+
+        await store.client.subscribe("$JS.API.CONSUMER.CREATE.>", cb=on_count)
+        history, taken = History(store), []
+        last = (await history.bounds()).last
+        for _ in range(2):
+            counted.clear()
+            assert await history.count(0, last, ("saccade.evt.gamma.*.*.*",)) == {"job.queued": 1, "upload.created": 1}
+            await store.client.flush()
+            taken.append(len(counted))
+        assert taken[1] < taken[0] / 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.history.subjects import covering, covers, matches, matches_any, narrowed, without_covered
+from kit.history.subjects import covering, covers, matches, matches_any, narrowed, overlap, type_in, without_covered
 
 TOKENS = st.sampled_from(["a", "b", "c"])
 SUBJECTS = st.lists(TOKENS, min_size=1, max_size=5).map(".".join)
@@ -33,7 +33,18 @@ def test_a_filter_that_covers_another_matches_what_it_matches(pattern: str, othe
         assert matches(pattern, subject)
 
 
+@given(PATTERNS, PATTERNS, SUBJECTS)
+def test_filters_that_match_the_same_subject_overlap(pattern: str, other: str, subject: str) -> None:
+    assert overlap(pattern, other) == overlap(other, pattern)
+    if matches(pattern, subject) and matches(other, subject):
+        assert overlap(pattern, other)
+
+
 def test_filters() -> None:
+    assert not overlap("a.b.*", "a.c.*")
+    assert not overlap("a.b.>", "a.b")
+    assert type_in("saccade.evt.*.job.*.failed") == "job.failed"
+    assert [type_in(f"saccade.evt.acme.{rest}") for rest in ("job.x.*", "*.x.failed", "job.>", ">")] == [None] * 4
     assert matches("saccade.evt.*.job.>", "saccade.evt.acme.job.x.queued")
     assert not matches("saccade.evt.*.job.>", "saccade.evt.acme.job")
     assert not matches("saccade.evt.*", "saccade.evt.acme.job")
