@@ -103,6 +103,8 @@ class Job:
     deadline: datetime | None = None
     failure: FailureClass | None = None
     error: ErrorBody | None = None
+    #: Delay that the executor asked for when it rejected the launch of the interrupted attempt.
+    retry_after_s: float | None = None
     result: dict[str, Any] | None = None
     manifest_key: str | None = None
     #: Time until which scratch files are kept, if a user has set it; and the time at which they were removed.
@@ -261,7 +263,14 @@ def _fold_run(
             return copied(job, stage=data.stage)
         case JobInterrupted():
             costs = record_settled(job.costs, data.run_id, data.cost)
-            return copied(job, state=State.INTERRUPTED, failure=data.failure, error=data.error, costs=costs)
+            return copied(
+                job,
+                state=State.INTERRUPTED,
+                failure=data.failure,
+                error=data.error,
+                retry_after_s=data.retry_after_s,
+                costs=costs,
+            )
         case JobSucceeded():
             return copied(
                 job,

@@ -203,6 +203,8 @@ class JobInterrupted(EventData):
     failure: FailureClass
     error: ErrorBody
     cost: Cost | None = None
+    #: Delay before the next launch that the executor asked for when it rejected this one.
+    retry_after_s: float | None = None
 
 
 class JobRetrying(EventData):

@@ -33,6 +33,7 @@ from services.whatif.recorded_decision import RecordedDecisions, Step
 from services.whatif.recorded_world import RecordedWorld
 from services.whatif.replay_settings import ReplaySettings
 from services.whatif.slot_check import SlotCheck
+from services.whatif.stage_history import StageHistory
 from services.whatif.virtual_time import VirtualLoop
 from services.whatif.window import RecordedEvent, RecordedWindow
 
@@ -76,6 +77,7 @@ class DecisionCheck:
         self.slots = SlotCheck(limits, self._is_held, self._leaves_at)
         self._position = 0
         self._accounts = AccountHistory(self.world.budgets)
+        self._stages = StageHistory(self.world.jobs)
         self._notices = NoticeCheck(self.world.budgets)
         self._excess = ExcessWatch(self.world.budgets, self.world.rules.timeouts.reaction_s)
         #: When each job was last looked at or changed.
@@ -101,6 +103,7 @@ class DecisionCheck:
             self.findings += self._notices.before(event, self._presence)
             self._excess.look(event.envelope.tenant, self.world.jobs, event.at)
             self._accounts.before(event)
+            self._stages.before(event)
             self._fold(event)
         self._now = self._window.end
         for job in self.world.jobs:
@@ -152,10 +155,19 @@ class DecisionCheck:
         step = Step(acting, event, event.at)
         try:
             differences = await self._differences(step, workload)
+            if None not in differences and self._is_of_pipeline(event, acting):
+                # What it knew of its other jobs at that moment may have been older.
+                for _ in self._stages.variants(event):
+                    differences += await self._differences(step, workload)
+                    if None in differences:
+                        break
             if None not in differences and self._concerns_budget(event, differences):
                 # What other jobs spent at that moment may have been seen earlier or later.
                 for _ in self._accounts.variants(event, self._window.events[self._position + 1 :]):
                     differences += await self._differences(step, workload)
+            if None not in differences and await self._may_be_delayed(step, workload):
+                self._tell_unknown(event, "the delay that the executor asked for is not in the record")
+                return
         except SaccadeError as error:
             self._tell_unknown(event, f"the step fails: {error.message}")
             return
@@ -175,6 +187,19 @@ class DecisionCheck:
         assert step.event
         answers = await self._decisions.again(step, workload)
         return [self._difference(step.event, answer, step.job) for answer in answers]
+
+    async def _may_be_delayed(self, step: Step, workload: Workload | None) -> bool:
+        """Return whether the decision follows from a delay that the record does not tell.
+
+        Raises:
+            SaccadeError: the step fails.
+        """
+        assert step.event
+        answers = await self._decisions.with_a_long_delay(step, workload)
+        return any(self._difference(step.event, answer, step.job) is None for answer in answers)
+
+    def _is_of_pipeline(self, event: RecordedEvent, acting: Job) -> bool:
+        return self._is_pipeline(acting) or pipeline_id_of(event.envelope.subject) is not None
 
     def _concerns_budget(self, event: RecordedEvent, differences: list[str | None]) -> bool:
         starts = event.envelope.type == "job.starting" and any("job.failed" in (each or "") for each in differences)
@@ -208,11 +233,11 @@ class DecisionCheck:
         workload = self._workloads.get(job.submitted.workload)
         if moment <= since or workload is None or workload.kind == "pipeline" or self._is_being_launched(job, event):
             return
-        decided = await self._due(job, moment, workload)
+        decided = await self._due(job, moment)
         if decided is None:
             return
         envelope = decode(decided.body)
-        late = await self._due_since(job, workload, since, moment, is_of_budget(envelope))
+        late = await self._due_since(job, since, moment, is_of_budget(envelope))
         if late is None or late > moment:
             return
         today = f"{envelope.type} at {late:%Y-%m-%dT%H:%M:%SZ}"
@@ -224,15 +249,13 @@ class DecisionCheck:
         what = (job.tenant, job.id, recorded, why)
         self.findings.append(Finding(kind, sequence, late, *what, late=not there, of_others=is_of_budget(envelope)))
 
-    async def _due_since(
-        self, job: Job, workload: Workload, early: datetime, late: datetime, of_budget: bool
-    ) -> datetime | None:
+    async def _due_since(self, job: Job, early: datetime, late: datetime, of_budget: bool) -> datetime | None:
         """Return since when today's dispatcher would have acted."""
         if of_budget:
             return self._excess.since(job.id)
         for _ in range(_BISECTIONS):
             middle = early + (late - early) / 2
-            early, late = (early, middle) if await self._due(job, middle, workload) else (middle, late)
+            early, late = (early, middle) if await self._due(job, middle) else (middle, late)
         return late
 
     @staticmethod
@@ -241,9 +264,9 @@ class DecisionCheck:
         stopped = event is not None and event.by_dispatcher and event.envelope.type == "job.interrupted"
         return job.state is State.STARTING and job.call_id is None and not stopped
 
-    async def _due(self, job: Job, moment: datetime, workload: Workload) -> Message | None:
+    async def _due(self, job: Job, moment: datetime) -> Message | None:
         try:
-            return await self._decisions.due(Step(job, None, moment), workload)
+            return await self._decisions.due(Step(job, None, moment))
         except SaccadeError:
             return None
 

@@ -21,6 +21,8 @@ _MAXIMUM_USD: Final = 0.005
 #: Fields that are drawn, worded or counted, and no decisions.
 _IGNORED: Final = frozenset({"position", "message", "hint", "errors", "backlog", "workers", "estimated_usd"})
 _EXACT_SECONDS: Final = frozenset({"delay_s"})
+#: Fields that the events of the first versions do not have, whatever the dispatcher knew.
+_LATER: Final = frozenset({"retry_after_s"})
 _EXACT_S: Final = 0.002
 _PRICE_USD: Final = 1e-9
 
@@ -41,8 +43,10 @@ def _of_values(name: str, recorded: Any, today: Any, usd_per_s: float) -> str | 
         for key in sorted(recorded.keys() | today.keys()):
             before, after = recorded.get(key), today.get(key)
             if (key in recorded and key in today) or before != after:
-                if (key not in recorded or key not in today) and not (before or after):
+                if key not in recorded and (key in _LATER or not after):
                     continue  # a field that an older version did not have
+                if key not in today and not before:
+                    continue
                 if found := _of_values(f"{name}.{key}" if name else key, before, after, usd_per_s):
                     return found
         return None

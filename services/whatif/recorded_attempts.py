@@ -68,6 +68,8 @@ class RecordedAttempt:
     ended: RecordedEvent | None = None
     #: Delay that the executor asked for when it refused the launch.
     retry_after_s: float | None = None
+    #: Whether the record tells that delay, or that there was none: in its event, or by the delay of the retry.
+    tells_delay: bool = False
 
     @property
     def message(self) -> str:
@@ -119,6 +121,8 @@ class RecordedAttempts:
                 attempt.waits.append(event)
             case "job.succeeded" | "job.interrupted" if attempt.end is End.OPEN:
                 attempt.ended, attempt.end = event, _end_of(event, attempt)
+                attempt.retry_after_s = data.get("retry_after_s")
+                attempt.tells_delay = "retry_after_s" in data
             case "job.stage_completed" | "job.artifact_ready" if not event.by_dispatcher:
                 attempt.said.append(event)
 
@@ -141,11 +145,12 @@ class RecordedAttempts:
             self.prices.setdefault(attempt.device, []).append((event.at, attempt.usd_per_s))
 
     def _read_delay(self, event: RecordedEvent) -> None:
-        """Find out which delay an executor asked for: the one that its refusal led to says it."""
+        """Find out which delay an executor asked for, where its refusal does not say it: the retry after it does."""
         data = event.envelope.data
         attempt = self.of(event.envelope.subject, int(data["attempt"]) - 1)
-        if attempt is None or data.get("after") != "throttled":
+        if attempt is None or data.get("after") != "throttled" or attempt.tells_delay:
             return
+        attempt.tells_delay = True
         jitter, delay_s = jitter_of(attempt.run_id), float(data["delay_s"])
         if abs(delay_s - self._throttled_s * (0.5 + 0.5 * jitter)) > _EXACT_S:
             attempt.retry_after_s = round(delay_s / (1.0 + 0.5 * jitter), 3)

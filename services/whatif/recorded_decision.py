@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from contracts.copies import copied
 from contracts.events.base import Message
 from contracts.job import Job, State
 from contracts.manifest import Manifest
@@ -54,13 +55,13 @@ class RecordedDecisions:
         for granted in self._grants(event, job):
             for prices in self._prices(event, job):
                 world.lifecycle.prices.update(prices)
-                await self._remember_delay(job, attempt, workload)
+                self._remember_delay(job, attempt)
                 world.set_facts(self._facts(step, attempt))
                 target = f"saccade.evt.{event.envelope.tenant}.job.{event.envelope.subject}"
                 found.append(await world.decide(job, granted=granted, target=target))
         return found
 
-    async def due(self, step: Step, workload: Workload | None) -> Message | None:
+    async def due(self, step: Step) -> Message | None:
         """Return what today's dispatcher would have published by a time at which the record has nothing.
 
         Raises:
@@ -68,7 +69,7 @@ class RecordedDecisions:
         """
         self._world.be_at(step.at)
         attempt = self._attempts.by_run.get(step.job.run_id or "")
-        await self._remember_delay(step.job, attempt, workload)
+        self._remember_delay(step.job, attempt)
         self._world.set_facts(self._facts(step, attempt))
         target = f"saccade.evt.{step.job.tenant}.job.{step.job.id}"
         return await self._world.decide(step.job, granted=False, target=target)
@@ -87,10 +88,29 @@ class RecordedDecisions:
             return _throttled(attempt)
         return LaunchFailed(attempt.message) if attempt.end is End.REFUSED else None
 
-    async def _remember_delay(self, job: Job, attempt: RecordedAttempt | None, workload: Workload | None) -> None:
-        """Set in the launcher the delay that an executor asked for, as it had it when it was recorded."""
-        if workload and job.state is State.INTERRUPTED and attempt and attempt.retry_after_s is not None:
-            await self._world.refuse_launch(job, workload, _throttled(attempt))
+    async def with_a_long_delay(self, step: Step, workload: Workload | None) -> list[Message | None]:
+        """Return what today's dispatcher would publish if the executor had asked for a delay beyond the deadline.
+
+        Nothing where the record tells the delay, or where none was asked for.
+
+        Raises:
+            SaccadeError: the step fails.
+        """
+        job, attempt = step.job, self._attempts.by_run.get(step.job.run_id or "")
+        refused = job.state is State.INTERRUPTED and attempt is not None and attempt.end is End.THROTTLED
+        if not refused or attempt is None or attempt.tells_delay:
+            return []
+        left_s = ((job.deadline or job.submitted.deadline) - step.at).total_seconds()
+        self._world.jobs.put(copied(job, retry_after_s=max(0.0, left_s)))
+        try:
+            return await self.again(step, workload)
+        finally:
+            self._world.jobs.put(job)
+
+    def _remember_delay(self, job: Job, attempt: RecordedAttempt | None) -> None:
+        """Set the delay that an executor asked for, where the event of its refusal does not have it."""
+        if job.state is State.INTERRUPTED and attempt and attempt.retry_after_s is not None:
+            self._world.jobs.put(copied(job, retry_after_s=attempt.retry_after_s))
 
     def _prices(self, event: RecordedEvent, job: Job) -> list[dict[str, float]]:
         """Return the account's prices, as far as the record tells: the last ones, and the next, of each device."""
@@ -163,5 +183,5 @@ class RecordedDecisions:
 
 
 def _throttled(attempt: RecordedAttempt) -> LaunchFailed:
-    """Return the refusal of a launch; one whose delay was not known any more when it was settled says 0."""
+    """Return the refusal of a launch; one whose delay the record does not tell says 0."""
     return Throttled(attempt.message, attempt.retry_after_s or 0.0)

@@ -256,7 +256,7 @@ class RecordedWorld:
         return None
 
     async def refuse_launch(self, job: Job, workload: Workload, refusal: LaunchFailed | Throttled) -> Message | None:
-        """Return the event that follows from a refused launch; its delay is remembered until the job is settled."""
+        """Return the event that follows from a refused launch."""
         self.facts.refusal = refusal
         self.store.target = self.store.own = f"saccade.evt.{job.tenant}.job.{job.id}"
         try:

@@ -14,11 +14,11 @@ from typing import Final
 
 from contracts.job import Job, State
 from services.dispatcher.lifecycle.lifecycle import may_start
+from services.dispatcher.scheduling.candidates import OCCUPYING, candidate_of
 from services.dispatcher.scheduling.fair_queue import Candidate, FairQueue, Limits
 
 #: Time within which the order of launches and ends may have been another one to the dispatcher.
 RACE_S: Final = 1.0
-_OCCUPYING: Final = frozenset({State.STARTING, State.WAITING_FOR_GPU, State.RUNNING, State.INTERRUPTED})
 
 
 class SlotCheck:
@@ -33,6 +33,8 @@ class SlotCheck:
         self._starts_at = starts_at
         self._queue = FairQueue(limits, is_held)
         self._waiting: dict[str, Job] = {}
+        #: Since when they wait.
+        self._waiting_since: dict[str, datetime] = {}
         self._holding: dict[str, Candidate] = {}
         #: Jobs that hold a slot since a moment ago, and those that held one until then.
         self._new: dict[str, tuple[datetime, Job]] = {}
@@ -57,7 +59,7 @@ class SlotCheck:
         """Follow a job after one of its events."""
         candidate = candidate_of(job)
         self._delayed.pop(job.id, None)
-        if job.state in _OCCUPYING:
+        if job.state in OCCUPYING:
             if job.id not in self._holding:
                 self._new[job.id] = now, job
             self._leave(job.id)
@@ -124,6 +126,9 @@ class SlotCheck:
         holding = {job_id: each for job_id, each in self._holding.items() if job_id != job.id}
         waiting = {**self._waiting, job.id: job}
         yield holding, waiting
+        # Of several jobs that began to wait together, one was known first.
+        fresh = {job_id for job_id in self._waiting if self._waiting_since[job_id] >= recently}
+        yield holding, {job_id: each for job_id, each in waiting.items() if job_id not in fresh or each is job}
         new = {job_id: each for job_id, (_, each) in self._new.items() if job_id in holding}
         yield {each: holding[each] for each in holding if each not in new}, {**waiting, **new}
         gone = {job_id: each for job_id, (_, each) in self._gone.items() if job_id not in waiting}
@@ -154,6 +159,7 @@ class SlotCheck:
     def _wait(self, job: Job, now: datetime) -> None:
         if job.id not in self._waiting and job.id not in self._holding:
             self._waiting[job.id] = job
+            self._waiting_since[job.id] = now
             self._queue.wait(candidate_of(job))
             self.grant(now)
         elif job.id in self._waiting:
@@ -161,15 +167,5 @@ class SlotCheck:
 
     def _leave(self, job_id: str) -> None:
         self._waiting.pop(job_id, None)
+        self._waiting_since.pop(job_id, None)
         self.granted.pop(job_id, None)
-
-
-def candidate_of(job: Job) -> Candidate:
-    """Return what the queue knows of a job."""
-    return Candidate(
-        job_id=job.id,
-        tenant=job.tenant,
-        workload=job.submitted.workload,
-        priority=job.submitted.priority,
-        age=job.first_sequence,
-    )

@@ -166,9 +166,7 @@ def attempts_are_counted_right(market_run: MarketRun) -> None:
         for earlier, later in pairwise(told):
             if earlier.verb == "interrupted" and earlier.data["failure"] == "throttled" and later.verb == "retrying":
                 delays_s.append(later.data["delay_s"])
-    # A dispatcher that died in between does not know what was asked for; its own figure is shorter.
-    assert min(delays_s) >= 10.0
-    assert statistics.median(delays_s) >= LATER_S, "as long as the executor asked for"
+    assert min(delays_s) >= LATER_S, "as long as the executor asked for, whichever dispatcher settles it"
 
 
 def waiting_is_told_rarely_and_truly(market_run: MarketRun) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from dataclasses import replace
 
 import pytest
 
@@ -60,6 +62,27 @@ def test_an_unchanged_dispatcher_is_never_accused(seed: int, soak_runs: int) -> 
         settings = ReplaySettings(varied.settings)
         answer = answer_of(window_of(varied.events, recorded_settings=varied.settings), settings)
         assert list(answer.findings) == [], f"--seed {seed + number}"
+
+
+def test_a_pipeline_that_knew_an_older_state_of_its_jobs_is_not_accused() -> None:
+    """In this run a stage's job fails while its pipeline, which does not know that yet, is being started."""
+    varied = run(run_varied(33, 40))
+    answer = answer_of(window_of(varied.events, recorded_settings=varied.settings), ReplaySettings(varied.settings))
+    assert list(answer.findings) == []
+
+
+def test_what_follows_from_a_delay_that_no_event_tells_is_unknown() -> None:
+    """Events of the first dispatchers do not have the delay that an executor asked for when it refused a launch."""
+    golden = next(one for one in GOLDEN if one.name == "late")
+    window, told = golden.window(), golden.recorded()
+    events = [one.stored for one in window.events]
+    stripped = [replace(one, body=re.sub(rb',"retry_after_s":[^,}]*', b"", one.body)) for one in events]
+    assert stripped != events
+    old = answer_of(window_of(stripped, recorded_settings=told["settings"]), ReplaySettings(told["settings"]))
+    assert old.answer == "unknown"
+    assert {(one.kind, one.recorded, one.today) for one in old.findings} == {
+        ("unknown", "job.failed", "the delay that the executor asked for is not in the record")
+    }
 
 
 def test_other_settings_change_what_is_decided_and_paid() -> None:

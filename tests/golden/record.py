@@ -1,7 +1,7 @@
 """Record the golden windows of a version: ``python -m tests.golden.record 0.1.0``, once, when it is released.
 
 They are never recorded again: what a later dispatcher decides otherwise on purpose is written into the window's
-settings file, under ``different``, with the reason.
+settings file, under ``different``, with the reason. A window that the version does not have yet is added.
 """
 
 from __future__ import annotations
@@ -23,13 +23,17 @@ from tests.harness.dispatch.varied_run import run_varied
 RECIPES: Final[tuple[tuple[str, int, int, Mapping[str, Any]], ...]] = (
     ("crowded", 1, 80, {}),
     ("limited", 2, 80, {"budget.daily_usd": 0.9, "backoff_s": 2.0, "slots": 20}),
+    # Jobs whose next attempt would come after their deadline, and pipelines that split a cost cap.
+    ("late", 36, 40, {}),
 )
 
 
 def record(version: str) -> None:
-    (FOLDER / version).mkdir()
+    (FOLDER / version).mkdir(exist_ok=True)
     for name, seed, count, changes in RECIPES:
         golden = Golden(version, name)
+        if golden.events.exists():
+            continue
         varied = run(run_varied(seed, count, changes))
         events = [
             HistoryEvent(

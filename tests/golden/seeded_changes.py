@@ -62,6 +62,7 @@ CHANGES: Final = tuple(
         (_RETRY, "decide_retry", "attempt.has_ladder and attempt.next_rung is None", "attempt.has_ladder and False"),
         (_RETRY, "AttemptPolicy.delay_s", "(0.5 + 0.5 * jitter)", "(0.6 + 0.4 * jitter)"),
         (_RETRY, "AttemptPolicy.delay_s", "self.backoff_coefficient**exponent", "1.5**exponent"),
+        (_RETRY, "decide_retry", ">= attempt.deadline", ">= attempt.deadline + timedelta(hours=1)"),
         ("contracts.job", "retry", "job.first_attempt + (after in UNCOUNTED_FAILURES)", "job.first_attempt"),
         # Watching attempts.
         (_LIVENESS, "check_liveness", "compute.timeout_s, now", "compute.timeout_s * 1.2, now"),
@@ -104,19 +105,12 @@ CHANGES: Final = tuple(
         (_SPENDING, "Account._held_usd", "max(attempt.held_usd, attempt.metered_usd(now))", "attempt.metered_usd(now)"),
         # Pipelines.
         (_PLAN, "_reason_to_end", "if failed:", "if failed and pipeline.cancel_requested:"),
+        (_PLAN, "_submit_or_wait", "remaining_usd * _MICRO / len(snapshot.jobs)", "remaining_usd * _MICRO"),
         (_PLAN, "next_action", "snapshot.stage.name not in published.completed", "False"),
         (_PIPELINE, "PipelineLifecycle._submit", "priority=submitted.priority", "priority=0"),
         (_PIPELINE, "PipelineLifecycle._submit", "deadline=job.deadline or submitted.deadline", "deadline=submitted.deadline"),
     )
 )  # fmt: skip
-
-
-#: Changes that no golden window shows yet: none of their jobs was refused a retry by its deadline, and none of their
-#: pipelines split a cost cap. A window of a later version should have both.
-NOT_SHOWN: Final = (
-    SeededChange(_RETRY, "decide_retry", ">= attempt.deadline", ">= attempt.deadline + timedelta(hours=1)"),
-    SeededChange(_PLAN, "_submit_or_wait", "remaining_usd * _MICRO / len(snapshot.jobs)", "remaining_usd * _MICRO"),
-)
 
 
 @contextmanager

@@ -13,8 +13,17 @@ from services.dispatcher.jobs.job_repository import JobRepository
 log = logging.getLogger(__name__)
 
 
-async def interrupt(repository: JobRepository, job: Job, failure: FailureClass, error: ErrorBody) -> Job:
+async def interrupt(
+    repository: JobRepository,
+    job: Job,
+    failure: FailureClass,
+    error: ErrorBody,
+    *,
+    retry_after_s: float | None = None,
+) -> Job:
     """Publish that the current attempt ended without a result, with its cost until now; return the job.
+
+    ``retry_after_s`` is the delay that the executor asked for when it rejected the launch.
 
     Raises:
         Conflict, NotLeading, SaccadeError: as ``JobRepository.publish``.
@@ -26,6 +35,7 @@ async def interrupt(repository: JobRepository, job: Job, failure: FailureClass, 
         failure=failure,
         error=error,
         cost=interrupted_cost(job, repository.clock()),
+        retry_after_s=retry_after_s,
     )
     return await repository.publish(job, data)
 

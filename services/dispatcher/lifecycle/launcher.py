@@ -53,17 +53,10 @@ class Launcher:
         self._run_id_for = run_id_for
         #: Run and call that were launched and are not recorded yet, by job.
         self._launched: dict[str, tuple[str, str]] = {}
-        #: Delay that the executor asked for when it rejected the launch of a job, until the attempt is settled.
-        self._retry_after_s: dict[str, float] = {}
-
-    def retry_after_s(self, job: Job) -> float | None:
-        """Return the delay that the executor asked for when it rejected the launch of a job."""
-        return self._retry_after_s.get(job.id)
 
     def forget(self, job_id: str) -> None:
         """Remove what is kept of a job whose attempt is over."""
         self._launched.pop(job_id, None)
-        self._retry_after_s.pop(job_id, None)
 
     async def call_of(self, job: Job) -> str | None:
         """Return the call id of the current run: recorded, in memory, or found by the executor."""
@@ -134,9 +127,9 @@ class Launcher:
         try:
             call_id = await self._executor_of(job).launch(assignment_of(job), workload.compute)
         except Throttled as error:
-            self._retry_after_s[job.id] = error.retry_after_s
             error_of = error_body(ErrorCode.WORKER_NOT_STARTED, str(error))
-            return await interrupt(self._repository, job, "throttled", error_of)
+            # Stored, so that another dispatcher keeps to it too, and a replay can decide the same.
+            return await interrupt(self._repository, job, "throttled", error_of, retry_after_s=error.retry_after_s)
         except LaunchFailed as error:
             error_of = error_body(ErrorCode.WORKER_NOT_STARTED, str(error))
             return await interrupt(self._repository, job, "not_started", error_of)

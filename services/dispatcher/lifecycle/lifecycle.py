@@ -286,7 +286,6 @@ class Lifecycle:
     async def _settle(self, job: Job, workload: Workload) -> StepResult:
         """Decide what follows an attempt, after its worker and all its children have ended."""
         await self._stop_worker(job)
-        retry_after_s = self.launcher.retry_after_s(job) if job.failure == "throttled" else None
         self.forget(job.id)
         if job.cancel_requested:
             return await self._repository.publish(job, JobCancelled(attempt=job.attempt))
@@ -302,7 +301,7 @@ class Lifecycle:
             deadline=job.deadline or job.submitted.deadline,
             rung=job.rung,
             next_rung=next_rung.number if next_rung else None,
-            retry_after_s=retry_after_s,
+            retry_after_s=job.retry_after_s if job.failure == "throttled" else None,
             has_ladder=job.device not in (CPU, LOCAL, None),
         )
         decision = decide_retry(ended, now, self._rules.retry_policy, jitter_of(job.run_id or job.id))

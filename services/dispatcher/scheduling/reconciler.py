@@ -22,7 +22,8 @@ from services.dispatcher.jobs.job_repository import NotLeading
 from services.dispatcher.jobs.requeue_after import RequeueAfter
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
 from services.dispatcher.lifecycle.lifecycle import Lifecycle, may_start
-from services.dispatcher.scheduling.fair_queue import Candidate, FairQueue, Limits
+from services.dispatcher.scheduling.candidates import OCCUPYING, candidate_of
+from services.dispatcher.scheduling.fair_queue import FairQueue, Limits
 from services.dispatcher.scheduling.holds import Holds
 from services.dispatcher.scheduling.work_queue import WorkQueue
 
@@ -36,8 +37,6 @@ _ERROR_RETRY_S: Final = 0.5
 _RESYNC_S: Final = 2.0
 #: Time for a worker to exit after its job has ended.
 _LINGER_S: Final = 5.0
-#: States in which a worker may exist.
-_OCCUPYING: Final = frozenset({State.STARTING, State.WAITING_FOR_GPU, State.RUNNING, State.INTERRUPTED})
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class Reconciler:
     def counts(self, workload: str | None = None) -> JobCounts:
         """Return how many jobs have a worker and how many wait for one, in all or of one workload; no pipelines."""
         states = Counter(
-            job.state in _OCCUPYING
+            job.state in OCCUPYING
             for job in self.jobs
             if not self._is_pipeline(job) and workload in (None, job.submitted.workload)
         )
@@ -153,12 +152,12 @@ class Reconciler:
             # All running jobs take their slots before a waiting job gets one that only seems to be free.
             workers = [job for job in self.jobs if not self._is_pipeline(job)]
             for job in workers:
-                if job.state in _OCCUPYING:
-                    self.queue.hold(_candidate(job))
+                if job.state in OCCUPYING:
+                    self.queue.hold(candidate_of(job))
             # And all that wait do so before one is chosen: not the first that is looked at, but the next by the rules.
             for job in workers:
                 if may_start(job, self._lifecycle.now()):
-                    self.queue.wait(_candidate(job))
+                    self.queue.wait(candidate_of(job))
             self._resync()
             loops = (self._reconcile_loop() for _ in range(_CONCURRENCY + self.queue.limits.slots))
             await first_of(self._resync_loop(), self._end_lingering_calls_loop(), *loops)
@@ -271,8 +270,8 @@ class Reconciler:
         """Register a job as holding a slot, waiting for one, or neither."""
         if job.id in self._granted or self._is_pipeline(job):
             return
-        candidate = _candidate(job)
-        if job.state in _OCCUPYING:
+        candidate = candidate_of(job)
+        if job.state in OCCUPYING:
             self.queue.hold(candidate)
         elif may_start(job, self._lifecycle.now()):
             self.queue.wait(candidate)
@@ -291,13 +290,3 @@ class Reconciler:
         while candidate := self.queue.take():
             self._granted.add(candidate.job_id)
             self._work.add(candidate.job_id, candidate.tenant, urgent=True)
-
-
-def _candidate(job: Job) -> Candidate:
-    return Candidate(
-        job_id=job.id,
-        tenant=job.tenant,
-        workload=job.submitted.workload,
-        priority=job.submitted.priority,
-        age=job.first_sequence,
-    )
