@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any, Final, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -29,24 +30,27 @@ _TENANT_LIMITS: Final = ("daily_usd", "monthly_usd")
 
 @dataclass(frozen=True)
 class ReplaySettings:
-    """Explicit values by name; every other setting has today's default."""
+    """Explicit values by name; every other setting has today's default.
+
+    What follows from them is worked out once: each decision asks for it, and validation takes milliseconds.
+    """
 
     values: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def dispatcher(self) -> DispatcherSettings:
         """Return the settings of the dispatcher."""
         queue = QueueSettings(**{name: value for name, value in self.values.items() if name in _QUEUE})
         own = {name: value for name, value in self.values.items() if name in _DISPATCHER}
         return DispatcherSettings(**own, queue=queue)
 
-    @property
+    @cached_property
     def operator_limits(self) -> BudgetLimits:
         """Return the budget limits of every tenant."""
         given = {name.partition(".")[2]: value for name, value in self.values.items() if name in _BUDGET}
         return BudgetSettings(**given).limits
 
-    @property
+    @cached_property
     def tenant_limits(self) -> dict[str, BudgetLimits]:
         """Return the limits that tenants have instead of their own budgets."""
         found: dict[str, dict[str, float | None]] = {}
@@ -63,7 +67,7 @@ class ReplaySettings:
         """Return the environment, which selects the GPU ladder."""
         return cast("Environment", self.values.get(_ENVIRONMENT, "development"))
 
-    @property
+    @cached_property
     def account_prices(self) -> dict[str, float]:
         """Return prices that hold instead of the recorded ones, USD per second by device."""
         return {name.partition(".")[2]: value for name, value in self.values.items() if name.startswith("price.")}
