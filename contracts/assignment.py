@@ -31,6 +31,8 @@ class Assignment(BaseModel):
     part_of: PartOf | None = None
     #: ``caller``: the worker runs on the Modal account of the session's caller, who pays for it.
     account: Literal["caller"] | None = None
+    #: Sequence of the job's newest event at the launch: the worker's first read reaches it. 0: it is not known.
+    sequence: int = 0
 
     @property
     def output_job_id(self) -> str:

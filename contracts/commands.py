@@ -20,7 +20,9 @@ from contracts.streams import DEADLETTERS, OPS
 EVERY_COMMAND: Final = "saccade.cmd.>"
 #: Subjects that an operator may publish to: commands, and reads of the audit log and of dead letters. What they change,
 #: a service changes for them and records.
-OPERATOR_READS: Final = tuple(f"$JS.API.DIRECT.GET.{stream.name}" for stream in (OPS, DEADLETTERS))
+OPERATOR_READS: Final = tuple(
+    f"$JS.API.{read}.{stream.name}" for stream in (OPS, DEADLETTERS) for read in ("DIRECT.GET", "STREAM.MSG.GET")
+)
 OPERATOR_SUBJECTS: Final = (EVERY_COMMAND, *OPERATOR_READS)
 #: Prefix of the subjects at which operators receive answers.
 OPERATOR_INBOX: Final = "_INBOX_operator"

@@ -26,7 +26,7 @@ REPLAY_OF_HEADER: Final = "Saccade-Replay-Of"
 WRITER: Final = "replayer"
 WRITER_INBOX: Final = f"_INBOX_{WRITER}"
 EVERY_COPY: Final = "saccade.rpl.>"
-WRITER_READS: Final = (f"$JS.API.DIRECT.GET.{REPLAYS.name}",)
+WRITER_READS: Final = (f"$JS.API.DIRECT.GET.{REPLAYS.name}", f"$JS.API.STREAM.MSG.GET.{REPLAYS.name}")
 WRITER_SUBJECTS: Final = (EVERY_COPY, *WRITER_READS)
 #: What all readers are sent, and what they publish to tell that they keep up.
 EVERY_DELIVERY: Final = "saccade.sandbox.*"

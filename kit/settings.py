@@ -33,6 +33,7 @@ class NatsSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="NATS_", frozen=True)
 
+    #: Address of a server; of a cluster's servers separated by commas, of which the client uses one that answers.
     url: str = "nats://127.0.0.1:4222"
     user: str | None = None
     password: ChosenSecret | None = None
@@ -44,6 +45,11 @@ class NatsSettings(BaseSettings):
     inbox_prefix: str | None = None
     #: Replicas of each stream: 1 on a single node, 3 in a cluster.
     replicas: int = Field(default=1, ge=1, le=5)
+
+    @property
+    def urls(self) -> list[str]:
+        """Addresses of the servers."""
+        return [url.strip() for url in self.url.split(",") if url.strip()]
 
     @property
     def address(self) -> str:

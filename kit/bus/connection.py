@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 __all__ = ["StreamMissing", "connect", "declare", "epoch_of", "request"]
 
+_ASYNC: Final = "async"
 #: Errors of the server when credentials do not allow an operation, or have expired.
 _REFUSALS: Final = (
     "permissions violation",
@@ -108,7 +109,7 @@ async def connect(settings: NatsSettings, name: str, on_refused: Callable[[str],
 
     client = _Client()
     await client.connect(
-        settings.url,
+        settings.urls,
         name=name,
         error_cb=on_error,
         disconnected_cb=on_disconnected,
@@ -164,7 +165,7 @@ def stream_config(stream: Stream, replicas: int) -> dict[str, Any]:
     if stream.republish:
         config["republish"] = {"src": ">", "dest": f"{stream.republish}.>"}
     if stream.persist_async and replicas == 1:
-        config["persist_mode"] = "async"
+        config["persist_mode"] = _ASYNC
     if stream.append_only:
         config |= {"deny_delete": True, "deny_purge": True}
     return config
@@ -188,11 +189,31 @@ async def declare(client: Client, replicas: int = 1, streams: Iterable[Stream] =
         _check(info, stream)
         if info["config"].get("sealed"):
             continue  # a window of another system that was imported: it takes no events and keeps them all
+        if replicas > 1 and info["config"].get("persist_mode") == _ASYNC:
+            await _create_again(client, stream, wanted)
+            continue
+        if wanted.get("persist_mode") == _ASYNC != info["config"].get("persist_mode"):
+            del wanted["persist_mode"]  # it had replicas: it stays safer than it has to be
         if stream.has_lineage:
             wanted["metadata"] = metadata_with(info, await lineage_of(client, info))
         config = info["config"]
         if any(config.get(name) != value for name, value in wanted.items()):
             _check(await request(client, f"STREAM.UPDATE.{stream.name}", config | wanted), stream)
+
+
+async def _create_again(client: Client, stream: Stream, wanted: dict[str, Any]) -> None:
+    """Create a stream anew, without its messages, that the server acknowledged before it had written them.
+
+    The server neither replicates such a stream nor changes this. All that is in it is of use for hours only.
+
+    Raises:
+        SaccadeError: BUS_UNAVAILABLE.
+    """
+    log.warning("stream %s is created anew, with replicas: what was in it is gone", stream.name)
+    await request(client, f"STREAM.DELETE.{stream.name}", {})
+    answer = await request(client, f"STREAM.CREATE.{stream.name}", wanted)
+    if error_code(answer) != STREAM_EXISTS:  # another service was first
+        _check(answer, stream)
 
 
 def _check(answer: Mapping[str, Any], stream: Stream) -> None:

@@ -2,6 +2,8 @@
 
 A publish is retried until the server acknowledges it, with the same event id, so that a lost acknowledgement stores
 nothing twice (``Nats-Msg-Id``); a failed condition raises ``Conflict`` and stores nothing.
+
+In a cluster every read contains what was acknowledged before it, unless the store is for display (leader_reads.py).
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+import random
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import nats.errors
@@ -21,14 +23,28 @@ from nats.js.errors import APIError
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import CONTENT_TYPE, Message
+from kit.bus.leader_reads import is_clustered, is_one_subject, newest_at_leader, next_at_leader
+from kit.bus.stored_event import StoredEvent
+from kit.tasks import end as end_task
+
+__all__ = ["Conflict", "EventStore", "StoredEvent", "TooManyResults"]
 
 log = logging.getLogger(__name__)
 
 _WRONG_LAST_SEQUENCE: Final = 10071
+#: Only a clustered server answers so: another write to these subjects, or one with this id, is not stored yet, and may
+#: fail.
+_CONFLICT_IN_FLIGHT: Final = 10164
+_SAME_ID_IN_FLIGHT: Final = 10158
+#: Only a clustered server answers so, while it has no leader.
+_NO_LEADER: Final = frozenset({10008, 10009})
+_PASSING: Final = _NO_LEADER | {_CONFLICT_IN_FLIGHT, _SAME_ID_IN_FLIGHT}
 _EXPECTED_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
 _EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 #: A publish that was not stored is shown in the health report for this long, if no other publish follows.
 _FAILURE_SHOWN_S: Final = 300.0
+#: Pause before a write is tried again that met another one in flight: at least, at most.
+_PAUSE_S: Final = (0.002, 0.02)
 _END_OF_BATCH: Final = frozenset({"204", "404", "408"})
 _TOO_MANY_RESULTS: Final = "413"
 
@@ -36,28 +52,26 @@ _TOO_MANY_RESULTS: Final = "413"
 class Conflict(Exception):  # noqa: N818 - an expected result, not a fault
     """Another writer was first: read and decide again."""
 
+    def __init__(self, subject: str, newest: int = 0) -> None:
+        super().__init__(subject)
+        #: Sequence that the next read reaches, if the server said it.
+        self.newest = newest
+
 
 class TooManyResults(Exception):  # noqa: N818 - an answer, not a fault: asking again gives the same
     """More subjects match than the server reads in one request (1,024)."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
-    """One stored event: its sequence in the stream, its subject and its bytes."""
-
-    sequence: int
-    subject: str
-    body: bytes
-    #: Headers of the message, and ``Nats-Time-Stamp``; empty unless requested.
-    headers: Mapping[str, str] = field(default_factory=dict, compare=False)
-
-
 class EventStore:
     """One stream of events."""
 
-    def __init__(self, client: Client, stream: str = "EVENTS") -> None:
-        """Use a connection; the stream must have been declared."""
+    def __init__(self, client: Client, stream: str = "EVENTS", *, for_display: bool = False) -> None:
+        """Use a connection; the stream must have been declared.
+
+        What is read ``for_display`` may lack the newest events of a cluster, and costs its leader nothing.
+        """
         self.client = client
+        self._for_display = for_display
         self.stream = stream
         self._jetstream = client.jetstream(timeout=5)
         #: Time of the latest publish, if it was not stored, and the number of reconnects by then.
@@ -115,28 +129,34 @@ class EventStore:
             sent[_EXPECTED_SUBJECT] = among or message.subject
         loop = asyncio.get_running_loop()
         end = loop.time() + deadline_s
-        attempts = 0
+        maybe_stored = False
         while True:
-            attempts += 1
             try:
                 timeout_s = max(0.1, min(2.0, end - loop.time()))
                 ack = await self._jetstream.publish(message.subject, message.body, timeout=timeout_s, headers=sent)
             except APIError as error:
-                if error.err_code != _WRONG_LAST_SEQUENCE:
+                maybe_stored |= error.err_code in _PASSING and error.err_code != _CONFLICT_IN_FLIGHT
+                if error.err_code in _PASSING and loop.time() < end:
+                    # Ask until the other write is stored or has failed: who is told of a conflict can read its cause.
+                    await asyncio.sleep(random.uniform(*_PAUSE_S))  # noqa: S311 - spreads writers, keeps no secret
+                    continue
+                in_conflict = error.err_code == _CONFLICT_IN_FLIGHT and not maybe_stored
+                if error.err_code != _WRONG_LAST_SEQUENCE and not in_conflict:
                     raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {error.description}.") from error
-                if attempts > 1 and among and (sequence := await self._find_stored(message)):
+                if maybe_stored and among and (sequence := await self._find_stored(message)):
                     return sequence
-                raise Conflict(message.subject) from error
+                raise Conflict(message.subject, _sequence_in(error.description or "")) from error
             except (TimeoutError, nats.errors.Error, OSError) as error:
                 if loop.time() >= end or self.client.is_closed:
                     raise SaccadeError(ErrorCode.BUS_UNAVAILABLE) from error
+                maybe_stored = True
                 await asyncio.sleep(0.1)
             else:
                 if not ack.duplicate or after is None:
                     return ack.seq
                 if sequence := await self._find_stored(message):
                     return sequence
-                raise Conflict(message.subject)
+                raise Conflict(message.subject, ack.seq)
 
     async def _find_stored(self, message: Message) -> int | None:
         """Return the sequence of this message if an earlier attempt, whose acknowledgement was lost, stored it.
@@ -158,6 +178,30 @@ class EventStore:
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
+        if not self._asks_leader:
+            return await self._load_direct(subjects, deadline_s, up_to, with_headers=with_headers)
+        newest = asyncio.ensure_future(newest_at_leader(self.client, self.stream, subjects, deadline_s))
+        try:
+            if up_to is None and is_one_subject(subjects):
+                stored = await newest
+                return [_shown(stored, with_headers=with_headers)] if stored else []
+            found = await self._load_direct(subjects, deadline_s, up_to, with_headers=with_headers)
+            return await self._completed(found, await newest, subjects, deadline_s, up_to, with_headers=with_headers)
+        finally:
+            await end_task(newest)
+
+    @property
+    def _asks_leader(self) -> bool:
+        return not self._for_display and is_clustered(self.client)
+
+    async def _load_direct(
+        self, subjects: str, deadline_s: float, up_to: int | None, *, with_headers: bool
+    ) -> list[StoredEvent]:
+        """Return the newest event of each subject, as one replica has them.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
         body: dict[str, Any] = {"multi_last": [subjects]}
         if up_to is not None:
             body["up_to_seq"] = up_to
@@ -166,6 +210,34 @@ class EventStore:
         except TooManyResults:
             found = await self._newest_in_history(subjects, up_to, with_headers=with_headers)
         return sorted(found, key=lambda stored: stored.sequence)
+
+    async def _completed(
+        self,
+        found: list[StoredEvent],
+        newest: StoredEvent | None,
+        subjects: str,
+        deadline_s: float,
+        up_to: int | None,
+        *,
+        with_headers: bool,
+    ) -> list[StoredEvent]:
+        """Return what a replica has found with what it lacks, up to the ``newest`` that the leader has.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        if newest is None:
+            return []  # the replica has not deleted yet what the leader has
+        until = newest.sequence if up_to is None else min(up_to, newest.sequence)
+        by_subject = {stored.subject: stored for stored in found}
+        last = found[-1].sequence if found else 0
+        while last < until:  # a replica applies events in order: it lacks those after its last one
+            following = await next_at_leader(self.client, self.stream, last, subjects, deadline_s)
+            if following is None or following.sequence > until:
+                break
+            last = following.sequence
+            by_subject[following.subject] = _shown(following, with_headers=with_headers)
+        return sorted(by_subject.values(), key=lambda stored: stored.sequence)
 
     async def _newest_in_history(self, subjects: str, up_to: int | None, *, with_headers: bool) -> list[StoredEvent]:
         """Return the newest event of each subject by reading all of them.
@@ -197,7 +269,8 @@ class EventStore:
     ) -> tuple[list[StoredEvent], int]:
         """Return up to ``size`` events after a sequence, and how many remain after them.
 
-        With ``size_bytes`` the batch ends with the event that exceeds it.
+        With ``size_bytes`` the batch ends with the event that exceeds it. In a cluster none remains only if the leader
+        says so.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
@@ -205,7 +278,14 @@ class EventStore:
         body: dict[str, Any] = {"seq": after + 1, "next_by_subj": subjects, "batch": size}
         if size_bytes is not None:
             body["max_bytes"] = size_bytes
-        return await self._get(body, deadline_s, with_headers=with_headers)
+        found, remaining = await self._get(body, deadline_s, with_headers=with_headers)
+        if remaining or not self._asks_leader:
+            return found, remaining
+        last = found[-1].sequence if found else after
+        following = await next_at_leader(self.client, self.stream, last, subjects, deadline_s)
+        if following is None:
+            return found, 0
+        return (found or [_shown(following, with_headers=with_headers)]), 1
 
     async def history(self, after: int, subjects: str = ">") -> AsyncIterator[StoredEvent]:
         """Yield all events after a sequence, in the order of the stream.
@@ -279,3 +359,14 @@ class EventStore:
             if not self.client.is_closed:
                 await subscription.unsubscribe()
         return found, remaining
+
+
+def _sequence_in(description: str) -> int:
+    """Return the sequence that the server says instead of the expected one; 0 if it says none."""
+    number = description.rpartition(":")[2].strip()
+    return int(number) if number.isdecimal() else 0
+
+
+def _shown(stored: StoredEvent, *, with_headers: bool) -> StoredEvent:
+    """Return an event of the leader's as a direct get returns it."""
+    return stored if with_headers else StoredEvent(stored.sequence, stored.subject, stored.body)

@@ -8,6 +8,7 @@ Source: draft-ietf-httpapi-idempotency-key-header-07.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
@@ -25,6 +26,9 @@ from kit.bus.event_store import Conflict, EventStore
 
 #: Spaces at the ends of a header's value are not part of it.
 _KEY_PATTERN: Final = f"^[!-~]([ -~]{{0,{IDEMPOTENCY_KEY_CHARS - 2}}}[!-~])?$"
+#: Attempts to record an id where another one is recorded, and cannot be read.
+_ATTEMPTS: Final = 50
+_RETRY_S: Final = 0.05
 
 
 class IdempotencyRecord(BaseModel):
@@ -87,11 +91,16 @@ class Idempotency:
         """
         record = IdempotencyRecord(id=new_id("evt"), request_sha256=key.request_sha256, made=made)
         message = Message(key.subject, record.id, record.model_dump_json().encode())
-        try:
-            await self._store.publish(message, after=0, among=key.subject)
-        except Conflict:
-            return await self.recall(key) or made
-        return made
+        for _ in range(_ATTEMPTS):
+            try:
+                await self._store.publish(message, after=0, among=key.subject)
+            except Conflict:
+                if recorded := await self.recall(key):
+                    return recorded
+                await asyncio.sleep(_RETRY_S)  # it has expired meanwhile, or a new leader does not have it yet
+            else:
+                return made
+        raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, "The record of this Idempotency-Key cannot be read.")
 
 
 IdempotencyHeader = Annotated[

@@ -42,7 +42,7 @@ async def is_held(client: Client, subject: str) -> bool:
         SaccadeError: BUS_UNAVAILABLE.
     """
     store = EventStore(client, LEASES.name)
-    found, _ = await store.batch(0, subject, deadline_s=1.0, with_headers=True)
+    found = await store.load(subject, deadline_s=1.0, with_headers=True)
     if not found or not found[-1].body:
         return False
     # The server's own clock, because its time stamps are compared.

@@ -1,4 +1,4 @@
-"""Read of the newest message below a pattern of subjects, by one direct get (NATS ADR-31)."""
+"""Read of the newest message below a pattern of subjects: a direct get (NATS ADR-31), or in a cluster the leader's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import nats.errors
 from nats.aio.client import Client
 
 from contracts.errors import ErrorCode, SaccadeError
-from kit.bus.event_store import StoredEvent
+from kit.bus.leader_reads import is_clustered, newest_at_leader
+from kit.bus.stored_event import StoredEvent
 
 _NOT_FOUND: Final = "404"
 
@@ -21,6 +22,8 @@ async def newest_message(client: Client, stream: str, subjects: str, deadline_s:
     Raises:
         SaccadeError: BUS_UNAVAILABLE.
     """
+    if is_clustered(client):
+        return await newest_at_leader(client, stream, subjects, deadline_s)
     body = json.dumps({"last_by_subj": subjects}).encode()
     loop = asyncio.get_running_loop()
     end = loop.time() + deadline_s

@@ -110,7 +110,9 @@ async def run(
         traffic, erasures = LiveTraffic(), TenantErasures(position.last)
         tail = follow_events(store, *recent, callbacks.on_event, traffic.on_event, erasures.on_event, hub.on_event)
         stored = History(store, await stack.enter_async_context(open_archive(bucket_settings(), ArchiveSettings())))
-        history = StreamHistory(tail, EventStore(client, "PROGRESS"), hub, metrics, history=stored, rest=traffic.rest)
+        history = StreamHistory(
+            tail, EventStore(client, "PROGRESS", for_display=True), hub, metrics, history=stored, rest=traffic.rest
+        )
         health = Health("notifier", nats=nats_check(client))
         app = make_app(StreamService(hub, history, metrics, _limits(settings)), health, auth, _tickets(settings, auth))
         idempotency = Idempotency(EventStore(client, IDEMPOTENCY.name))

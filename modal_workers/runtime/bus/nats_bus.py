@@ -19,7 +19,8 @@ from contracts.job import Job, fold_stored
 from contracts.limits import PROGRESS_HZ
 from contracts.streams import LIVE_EVENTS, aggregate
 from kit.bus.connection import connect
-from kit.bus.event_store import EventStore, StoredEvent
+from kit.bus.event_store import Conflict, EventStore, StoredEvent
+from kit.bus.leader_reads import is_clustered
 from kit.settings import NatsSettings
 from kit.tasks import end
 from modal_workers.runtime.bus.job_bus import BusRefused, JobBus
@@ -30,6 +31,9 @@ T = TypeVar("T")
 _POLL_S: Final = 2.0
 _READ_S: Final = 5.0
 _ANSWER_S: Final = 2.0
+#: Maximum lag of a replica that is waited for; what is still missing then was deleted.
+_MAX_LAG_S: Final = 2.0
+_LAG_RETRY_S: Final = 0.02
 #: Events that the worker publishes itself while it works; they are no change worth a read.
 _OWN_VERBS: Final = tuple(f".{verb}" for verb in WORKER_VERBS if verb not in ("interrupted", "succeeded"))
 
@@ -115,13 +119,39 @@ class TrustedNatsBus:
 class RestrictedEventStore(EventStore):
     """Event store for a run's own credentials, which may read only the newest event of one subject at a time.
 
-    nats-server allows other forms of direct get only to readers of the whole stream (docs/adr/0005).
+    nats-server allows other forms of direct get only to readers of the whole stream (docs/adr/0005). In a cluster a
+    replica answers, which may lag: a read is repeated until it reaches the newest sequence that this run knows.
     """
 
-    def __init__(self, client: Client, verbs: Sequence[str] = JOB_VERBS) -> None:
-        """Use an open connection; ``verbs`` are all verbs of the aggregate's events."""
+    def __init__(self, client: Client, verbs: Sequence[str] = JOB_VERBS, known: int = 0) -> None:
+        """Use an open connection; ``verbs`` are all verbs of the aggregate's events, ``known`` a sequence of its."""
         super().__init__(client)
         self._verbs = verbs
+        self._known = known
+
+    async def publish(
+        self,
+        message: Message,
+        *,
+        after: int | None = None,
+        among: str | None = None,
+        deadline_s: float = 10.0,
+        headers: dict[str, str] | None = None,
+    ) -> int:
+        """Store an event as ``EventStore`` does; the next read reaches it, or what it is in conflict with.
+
+        Raises:
+            Conflict, SaccadeError: as ``EventStore.publish``.
+        """
+        try:
+            sequence = await super().publish(
+                message, after=after, among=among, deadline_s=deadline_s, headers=headers
+            )  # fmt: skip
+        except Conflict as conflict:
+            self._known = max(self._known, conflict.newest)
+            raise
+        self._known = max(self._known, sequence)
+        return sequence
 
     async def load(
         self, subjects: str, deadline_s: float = _READ_S, *, up_to: int | None = None, with_headers: bool = False
@@ -141,7 +171,7 @@ class RestrictedEventStore(EventStore):
         try:
             async with asyncio.timeout(deadline_s):
                 while True:
-                    newest = await self.newest(subjects)
+                    newest = await self._newest_known(subjects)
                     if newest is None:
                         return []
                     found = await asyncio.gather(*(self.newest(prefix + verb) for verb in self._verbs))
@@ -151,6 +181,16 @@ class RestrictedEventStore(EventStore):
                         return [unique[sequence] for sequence in sorted(unique)]
         except TimeoutError as error:
             raise SaccadeError(ErrorCode.BUS_UNAVAILABLE) from error
+
+    async def _newest_known(self, subjects: str) -> StoredEvent | None:
+        """Return the newest event of all, at least the newest that this run knows of unless that was deleted."""
+        end = asyncio.get_running_loop().time() + _MAX_LAG_S
+        while True:
+            newest = await self.newest(subjects)
+            reached = newest is not None and newest.sequence >= self._known
+            if reached or not is_clustered(self.client) or asyncio.get_running_loop().time() >= end:
+                return newest
+            await asyncio.sleep(_LAG_RETRY_S)
 
     async def newest(self, subject: str) -> StoredEvent | None:
         """Return the newest event of a subject or wildcard; repeat the request until the server answers."""
@@ -182,7 +222,7 @@ class CredentialNatsBus(TrustedNatsBus):
     def __init__(self, client: Client, assignment: Assignment, refusal: asyncio.Future[str]) -> None:
         """Use an open connection; ``refusal`` resolves with the server's reason once it has refused something."""
         super().__init__(client, assignment)
-        self._events = self._reader = RestrictedEventStore(client)
+        self._events = self._reader = RestrictedEventStore(client, known=assignment.sequence)
         self._refusal = refusal
         self._loaded_sequence = 0
 

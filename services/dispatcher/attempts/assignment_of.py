@@ -26,4 +26,5 @@ def assignment_of(job: Job) -> Assignment:
         inputs=submitted.inputs,
         part_of=submitted.part_of,
         account=submitted.account,
+        sequence=job.sequence,
     )

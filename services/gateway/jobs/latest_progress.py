@@ -29,7 +29,7 @@ class LatestJobProgress:
     def __init__(self, client: Client) -> None:
         """Use a connection; nothing is received before ``start``."""
         self._client = client
-        self._store = EventStore(client, "PROGRESS")
+        self._store = EventStore(client, "PROGRESS", for_display=True)
         self._latest: OrderedDict[str, JobProgressed | None] = OrderedDict()
         #: Called with a job's id when its progress was received.
         self.on_progress: Callable[[str], None] | None = None

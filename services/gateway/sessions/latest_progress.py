@@ -40,7 +40,7 @@ class LatestSessionProgress:
     def __init__(self, client: Client, on_advisory: Callable[[str, str, bytes], None]) -> None:
         """``on_advisory`` is called with session id, event type and bytes of each advisory event."""
         self._client = client
-        self._store = EventStore(client, "PROGRESS")
+        self._store = EventStore(client, "PROGRESS", for_display=True)
         self._on_advisory = on_advisory
         self._latest: OrderedDict[str, SessionStatus] = OrderedDict()
 

@@ -66,7 +66,8 @@ class JobDriver:
         """Start the next attempt."""
         job = await self.job(job_id)
         run_id, attempt = new_id("run"), job.attempt + 1
-        await self.say(job_id, JobStarting(attempt=attempt, run_id=run_id, executor="test", device=device))
+        starting = JobStarting(attempt=attempt, run_id=run_id, executor="test", device=device)
+        sequence = await self.say(job_id, starting)
         return Assignment(
             job_id=job_id,
             tenant=TENANT,
@@ -77,6 +78,7 @@ class JobDriver:
             usd_per_s=0.001,
             params=job.submitted.params,
             inputs=job.submitted.inputs,
+            sequence=sequence,
         )
 
     async def replace_attempt(self, assignment: Assignment) -> Assignment:
@@ -108,8 +110,8 @@ class JobDriver:
             sha256=hashlib.sha256(body).hexdigest(),
         )
 
-    async def say(self, job_id: str, data: EventData) -> None:
-        await self.store.publish(encode(data, tenant=TENANT, subject_id=job_id, source="/test"))
+    async def say(self, job_id: str, data: EventData) -> int:
+        return await self.store.publish(encode(data, tenant=TENANT, subject_id=job_id, source="/test"))
 
     async def job(self, job_id: str) -> Job:
         job = None
@@ -161,7 +163,7 @@ class JobDriver:
 async def open_job_driver(nats: NatsSettings, s3: S3Settings) -> AsyncIterator[JobDriver]:
     """Connect to both servers and create streams and bucket."""
     client = await connect(nats, "job-driver")
-    await declare(client)
+    await declare(client, nats.replicas)
     async with open_bucket(s3) as bucket:
         await bucket.create()
         yield JobDriver(EventStore(client), EventStore(client, "PROGRESS"), bucket)

@@ -221,7 +221,7 @@ async def running_gateway(
     async with AsyncExitStack() as stack:
         client = await connect(nats, "test")
         stack.push_async_callback(client.close)
-        await declare(client)
+        await declare(client, nats.replicas)
         bucket = await stack.enter_async_context(open_bucket(s3))
         await bucket.create()
         view = GatewayView(folder / "view")

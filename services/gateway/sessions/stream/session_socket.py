@@ -160,7 +160,7 @@ class SessionSocket:
             await self._send(_resume_text(session))
         if not backlog.ended:
             subjects = subject_of(ADVISORY, session.tenant, "session", session.id, "*")
-            for stored in await EventStore(store.client, "PROGRESS").load(subjects):
+            for stored in await EventStore(store.client, "PROGRESS", for_display=True).load(subjects):
                 await self._send(stored.body.decode())
 
     async def _subscribe_joints(self, client: Client) -> Any:

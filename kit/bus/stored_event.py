@@ -1,0 +1,17 @@
+"""One event as a stream holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One stored event: its sequence in the stream, its subject and its bytes."""
+
+    sequence: int
+    subject: str
+    body: bytes
+    #: Headers of the message, and ``Nats-Time-Stamp``; empty unless requested.
+    headers: Mapping[str, str] = field(default_factory=dict, compare=False)
