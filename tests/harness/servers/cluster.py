@@ -27,7 +27,9 @@ class ClusterNode:
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
         self.folder = folder
-        self.port, self.route_port, self._monitoring_port = free_port(), free_port(), free_port()
+        self.port, self.route_port, self.monitoring_port = free_port(), free_port(), free_port()
+        #: Variables that its configuration names.
+        self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -45,7 +47,7 @@ class ClusterNode:
         (self.folder / "nats.conf").write_text(f"""
 server_name: {self.name}
 listen: {HOST}:{self.port}
-http: {HOST}:{self._monitoring_port}
+http: {HOST}:{self.monitoring_port}
 max_payload: 1MB
 log_file: "{self.folder / "nats.log"}"
 jetstream {{ store_dir: "{self.folder / "jetstream"}", max_file_store: {64 * GIB} }}
@@ -58,7 +60,9 @@ cluster {{ name: test, listen: {HOST}:{self.route_port}, routes: [{others}] }}
         if self.running:
             return
         command = [binary("nats-server"), "-c", str(self.folder / "nats.conf")]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         wait_for_port(self.port, self._process)
 
     def kill(self) -> None:
@@ -97,7 +101,7 @@ cluster {{ name: test, listen: {HOST}:{self.route_port}, routes: [{others}] }}
         return False
 
     def _monitored(self, path: str) -> bytes:
-        with urllib.request.urlopen(f"http://{HOST}:{self._monitoring_port}/{path}", timeout=2) as answer:
+        with urllib.request.urlopen(f"http://{HOST}:{self.monitoring_port}/{path}", timeout=2) as answer:
             return bytes(answer.read())
 
 
@@ -109,7 +113,10 @@ class EmbeddedCluster:
         self.nodes = [ClusterNode(name, folder / name) for name in _NAMES]
         routes = [node.route_port for node in self.nodes]
         for node in self.nodes:
-            node.configure(routes, accounts)
+            self._configure(node, routes, accounts)
+
+    def _configure(self, node: ClusterNode, routes: list[int], accounts: str) -> None:
+        node.configure(routes, accounts)
 
     @property
     def url(self) -> str:
