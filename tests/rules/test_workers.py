@@ -141,6 +141,7 @@ def distributions_of(extra: str) -> set[str]:
 def test_every_worker_declares_what_it_imports_and_an_extra_that_installs_it() -> None:
     graph = grimp.build_graph("modal_workers", "contracts", "kit", include_external_packages=True)
     always = {"pydantic", "pydantic_settings"}
+    packages_of = packages_distributions()  # reads the list of files of every installed package: seconds
     for name, declared in workloads().items():
         if declared.kind == "pipeline":
             continue
@@ -154,7 +155,7 @@ def test_every_worker_declares_what_it_imports_and_an_extra_that_installs_it() -
         )
         modules = {backend for backend in declared.requires if not backend.startswith("/")}
         assert modules == expected, name
-        installed = {canonicalize_name(package) for module in modules for package in packages_distributions()[module]}
+        installed = {canonicalize_name(package) for module in modules for package in packages_of[module]}
         assert installed <= distributions_of(declared.extra), name
 
 
