@@ -36,6 +36,8 @@ curl() { command curl --fail-with-body "$@"; }
 newest() { command curl -s -H "authorization: Bearer $SACCADE_API_KEY" "$SACCADE_URL/v1/$1?limit=1" \\
   | python3 -c 'import json,sys; print(json.load(sys.stdin)["data"][0]["id"])'; }
 """
+#: What `make test ARGS=-v` passes to every make below it, where it wins over the environment.
+_OF_MAKE = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL", "ARGS")
 _DOCUMENT_S, _START_S = 300, 120
 
 
@@ -77,7 +79,11 @@ class Checkout:
     def environment(self, **more: str) -> dict[str, str]:
         """Return the environment of its reader's shell: the code comes from the checkout."""
         code = (self.folder, self.folder / "clients/python", self.folder / "clients/lerobot/robot_client")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("SACCADE_")}  # noqa: TID251
+        kept = {
+            name: value
+            for name, value in os.environ.items()  # noqa: TID251 - the shell's
+            if not name.startswith("SACCADE_") and name not in _OF_MAKE
+        }
         return kept | {
             "PATH": f"{self.folder / '.venv/bin'}{os.pathsep}{kept['PATH']}",
             "PYTHONPATH": os.pathsep.join(map(str, code)),

@@ -43,6 +43,22 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, laps: Path) -> Iterator[C
         yield running
 
 
+def test_what_make_test_is_given_does_not_reach_make_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("MAKEFLAGS", "k -- ARGS=-v"), ("MFLAGS", "-k"), ("MAKELEVEL", "1"), ("ARGS", "-v")):
+        monkeypatch.setenv(name, value)
+    for given, expected in (({}, "saccade up \n"), ({"ARGS": "--port 1"}, "saccade up --port 1\n")):
+        shown = subprocess.run(
+            ["make", "--dry-run", "up"],
+            cwd=ROOT,
+            env=Checkout(tmp_path, "").environment(**given),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=300,
+        ).stdout
+        assert shown.endswith(expected)
+
+
 @pytest.mark.parametrize("document", RUN)
 def test_the_commands_of_a_document_do_what_they_say(checkout: Checkout, document: str) -> None:
     checkout.run(block for block in blocks_of(document) if not block.not_run)
