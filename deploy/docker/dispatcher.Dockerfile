@@ -1,7 +1,8 @@
 # Dispatcher: scheduling and lifecycle, and the local workers, which run in the same container.
 FROM python:3.11-slim-bookworm
 
-ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_ROOT_USER_ACTION=ignore
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_ROOT_USER_ACTION=ignore \
+    UV_SYSTEM_PYTHON=1 UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1
 RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin saccade \
     && install -d -o saccade -g saccade /data
 WORKDIR /app
@@ -9,13 +10,15 @@ WORKDIR /app
 # Dependencies before the source, so that a change of source reinstalls nothing. All services share the layers up to
 # and including the kit.
 COPY pyproject.toml constraints.txt ./
-RUN touch README.md && pip install --no-cache-dir -c constraints.txt '.[kit]'
-RUN pip install --no-cache-dir -c constraints.txt '.[dispatcher,lap-compare]' \
+# uv takes a fifth of pip's CPU time. It reads the extras from pyproject.toml and builds nothing.
+RUN pip install --no-cache-dir -c constraints.txt uv
+RUN uv pip install -c constraints.txt -r pyproject.toml --extra kit
+RUN uv pip install -c constraints.txt -r pyproject.toml --extra dispatcher --extra lap-compare \
     && python -c 'import av, cv2, matplotlib, numpy'
 # Extras of the workloads that this image runs, or all. PyTorch, of splat and nerf, multiplies the size of the image;
 # a workload whose packages are missing is refused before the first upload.
 ARG WORKLOADS=lap-compare
-RUN pip install --no-cache-dir -c constraints.txt ".[$WORKLOADS]"
+RUN uv pip install -c constraints.txt -r pyproject.toml $(echo ",$WORKLOADS" | sed 's/,/ --extra /g')
 
 COPY contracts contracts
 COPY services/__init__.py services/__init__.py

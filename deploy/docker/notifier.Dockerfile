@@ -2,7 +2,8 @@
 # whose titles messages name.
 FROM python:3.11-slim-bookworm
 
-ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_ROOT_USER_ACTION=ignore
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_ROOT_USER_ACTION=ignore \
+    UV_SYSTEM_PYTHON=1 UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1
 RUN useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin saccade \
     && install -d -o saccade -g saccade /data
 WORKDIR /app
@@ -10,8 +11,10 @@ WORKDIR /app
 # Dependencies before the source, so that a change of source reinstalls nothing. All services share the layers up to
 # and including the kit.
 COPY pyproject.toml constraints.txt ./
-RUN touch README.md && pip install --no-cache-dir -c constraints.txt '.[kit]'
-RUN pip install --no-cache-dir -c constraints.txt '.[notifier]'
+# uv takes a fifth of pip's CPU time. It reads the extras from pyproject.toml and builds nothing.
+RUN pip install --no-cache-dir -c constraints.txt uv
+RUN uv pip install -c constraints.txt -r pyproject.toml --extra kit
+RUN uv pip install -c constraints.txt -r pyproject.toml --extra notifier
 
 COPY contracts contracts
 COPY services/__init__.py services/__init__.py
