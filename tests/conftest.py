@@ -18,7 +18,7 @@ from tests.harness.distribution import NICENESS_OF_LIGHT, Lanes, is_collected, l
 from tests.harness.process_memory import PeakMemory, release_memory
 from tests.harness.servers.container_engine import engine_answers
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, NatsServer, S3Server
-from tests.harness.servers.loopback_tls import ONE_AUTHORITY
+from tests.harness.servers.loopback_tls import trust_one_authority
 
 #: The numeric libraries read this when they are loaded. The test processes share the cores already, and threads of
 #: OpenMP wait in a busy loop: that took 90 % of the CPU time of the tests that train or draw splats.
@@ -26,8 +26,7 @@ THREADS = numeric_library_threads(1)
 # Here, not in a hook: pytest imports the conftest of a suite that it is started with before it calls any hook.
 assert not {"numpy", "torch", "cv2"} & set(sys.modules), "a library was loaded before its number of threads was set"
 os.environ.update(THREADS)  # noqa: TID251 - settings of other libraries
-for name, value in ONE_AUTHORITY.items():
-    os.environ.setdefault(name, value)  # noqa: TID251 - a setting of OpenSSL
+trust_one_authority()
 #: Set in many containers. Every test process and every service that a test starts would compile all its modules anew:
 #: half of the CPU time of a start, and 9 s for the collection of all tests.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # noqa: TID251 - a setting of Python
