@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -147,6 +148,8 @@ class ChainFault:
 
     sequence: int
     problem: str
+    #: Tenant of the record; None: it cannot be told whose records are concerned.
+    tenant: str | None = None
 
 
 class ChainVerifier:
@@ -157,6 +160,9 @@ class ChainVerifier:
         self.records = 0
         self.head_sequence = 0
         self.head_hash = GENESIS
+        #: Records of each tenant, and the newest of them as ``<sequence>:<hash>``.
+        self.records_of: Counter[str] = Counter()
+        self.head_of: dict[str, str] = {}
         self.faults: list[ChainFault] = []
         #: Intents without an outcome, by id.
         self.open_intents: dict[str, AuditRecord] = {}
@@ -172,17 +178,18 @@ class ChainVerifier:
             record = decode_record(sequence, subject, body)
         except ValueError as error:
             reason = str(error).splitlines()[0]
-            self.faults.append(ChainFault(sequence, f"it cannot be read as a record of {subject}: {reason}"))
+            problem = f"it cannot be read as a record of {subject}: {reason}"
+            self.faults.append(ChainFault(sequence, problem, _tenant_in(subject)))
         else:
             if record.data.previous != self.head_hash:
-                self.faults.append(
-                    ChainFault(
-                        sequence, "it does not carry the hash of the record before it: one of the two was changed"
-                    )
-                )
+                problem = "it does not carry the hash of the record before it: one of the two was changed"
+                self.faults.append(ChainFault(sequence, problem))
             self._pair(record)
         self.records += 1
         self.head_sequence, self.head_hash = sequence, record_hash(subject, body)
+        if tenant := _tenant_in(subject):
+            self.records_of[tenant] += 1
+            self.head_of[tenant] = f"{sequence}:{self.head_hash}"
         return record
 
     def _pair(self, record: AuditRecord) -> None:
@@ -193,9 +200,15 @@ class ChainVerifier:
         if self.open_intents.pop(intent, None):
             self._ended.add(intent)
         elif intent in self._ended:
-            self.faults.append(ChainFault(record.sequence, f"it is a second outcome of {intent}"))
+            self.faults.append(ChainFault(record.sequence, f"it is a second outcome of {intent}", record.tenant))
         else:
-            self.faults.append(ChainFault(record.sequence, f"its intent {intent or '(none)'} is not in the log"))
+            problem = f"its intent {intent or '(none)'} is not in the log"
+            self.faults.append(ChainFault(record.sequence, problem, record.tenant))
+
+
+def _tenant_in(subject: str) -> str | None:
+    """Return the tenant in the subject of a record."""
+    return next(iter(subject.split(".")[2:3]), None)
 
 
 def _span(first: int, last: int) -> str:

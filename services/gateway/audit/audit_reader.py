@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from contracts.audit import AuditRecord, ChainVerifier, audit_subject, decode_record
+from contracts.audit import GENESIS, AuditRecord, ChainVerifier, audit_subject, decode_record
 from contracts.errors import ErrorCode, SaccadeError
 from kit.bus.connection import epoch_of, request
 from kit.bus.event_store import EventStore
@@ -20,6 +20,7 @@ _LOOKED_AT: Final = 100_000
 #: Records that one request verifies, in addition to those that earlier ones have.
 _VERIFIED_AT_ONCE: Final = 5000
 _FAULTS_SHOWN: Final = 20
+_NO_HEAD: Final = f"0:{GENESIS}"
 _NO_MESSAGE_FOUND: Final = 10037
 #: Difference of the clocks of a writer of the log and of the server at most.
 _CLOCKS: Final = timedelta(minutes=5)
@@ -98,8 +99,11 @@ class AuditReader:
             before, window = after + 1, min(window * 2, _LARGEST_WINDOW)
         return found, before if before > floor else None
 
-    async def chain(self) -> ChainState:
-        """Verify what was stored since the last call, and return the state of the chain.
+    async def chain(self, tenant: str | None = None) -> ChainState:
+        """Verify what was stored since the last call, and return the state of the chain, as far as a tenant may see it.
+
+        Of other tenants' records it tells nothing, except that the chain is broken where nobody can say whose records
+        are concerned. None: of every tenant.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
@@ -113,14 +117,7 @@ class AuditReader:
                 verifier.add(stored.sequence, stored.subject, stored.body)
                 if verifier.records >= limit:
                     break
-            return ChainState(
-                records=verifier.records,
-                head=f"{verifier.head_sequence}:{verifier.head_hash}",
-                complete=verifier.head_sequence >= last,
-                faults=[(fault.sequence, fault.problem) for fault in verifier.faults[:_FAULTS_SHOWN]],
-                faults_total=len(verifier.faults),
-                open_intents=len(verifier.open_intents),
-            )
+            return _state_for(tenant, verifier, complete=verifier.head_sequence >= last)
 
     async def _first_at(self, moment: datetime, last: int) -> int:
         """Return the sequence of the first record that was stored at a time or later, or the one after the last.
@@ -149,3 +146,20 @@ class AuditReader:
             if wanted.matches(record):
                 records.append(record)
         return records
+
+
+def _state_for(tenant: str | None, verifier: ChainVerifier, *, complete: bool) -> ChainState:
+    """Return the state of the chain as far as a tenant may see it; None: of every tenant."""
+    every = tenant is None
+    faults = [fault for fault in verifier.faults if every or fault.tenant in (None, tenant)]
+    intents = verifier.open_intents.values()
+    return ChainState(
+        records=verifier.records if every else verifier.records_of[tenant or ""],
+        head=f"{verifier.head_sequence}:{verifier.head_hash}"
+        if every
+        else verifier.head_of.get(tenant or "", _NO_HEAD),
+        complete=complete,
+        faults=[(fault.sequence, fault.problem) for fault in faults[:_FAULTS_SHOWN]],
+        faults_total=len(faults),
+        open_intents=sum(every or intent.tenant == tenant for intent in intents),
+    )

@@ -67,10 +67,15 @@ class ChainFaultObject(BaseModel):
 
 
 class ChainObject(BaseModel):
-    """State of the chain of hashes, over the whole log and not only this page."""
+    """State of the chain of hashes, over the whole log and not only this page.
+
+    A key of a tenant gets the numbers of that tenant's records.
+    """
 
     records: int = Field(description="Records that were verified.")
-    head: str = Field(description="`<sequence>:<hash>` of the last of them; keep it to verify the log later.")
+    head: str = Field(
+        description="`<sequence>:<hash>` of the last of them: keep that of the whole log to verify it later."
+    )
     complete: bool = Field(description="Whether all records are verified; otherwise the next request goes on.")
     faults: list[ChainFaultObject] = Field(description="The first of them; empty: every record follows the last one.")
     faults_total: int
@@ -118,7 +123,7 @@ async def read_audit(
     )
     before = decode_page_cursor(AUDIT, cursor) if cursor is not None else None
     records, following = await audit.page(wanted, before=before, limit=limit)
-    chain = await audit.chain()
+    chain = await audit.chain(tenants_of(caller))
     return AuditPage(
         data=[AuditRecordObject.model_validate(to_json(record)) for record in records],
         next_cursor=None if following is None else encode_page_cursor(AUDIT, following),

@@ -104,8 +104,45 @@ async def test_operators_read_what_they_reach_by_filter_and_page(running: Runnin
         page = await read(running, "acme", limit=50, cursor=page["next_cursor"])
     assert sequences == list(range(260, 0, -1))
     chain = page["chain"]
-    assert (chain["records"], chain["complete"], chain["faults"], chain["open_intents"]) == (264, True, [], 0)
-    assert chain["head"] == f"264:{record['hash']}"
+    assert (chain["records"], chain["complete"], chain["faults"], chain["open_intents"]) == (260, True, [], 0)
+    assert chain["head"].startswith("260:")
+    whole = (await read(running, "all", limit=1))["chain"]
+    assert (whole["records"], whole["head"]) == (264, f"264:{record['hash']}")
+
+
+async def test_a_tenant_learns_nothing_of_other_tenants_records_from_the_chain(running: RunningGateway) -> None:
+    log = AuditLog(EventStore(running.store.client, OPS.name), "/test")
+    await act(log, "acme", "job")
+    before = (await read(running, "acme"))["chain"]
+    await act(log, "rival", "job")
+    attribution = Attribution(by="eve", why="a test", request_id=new_id("req"))
+    open_intent = await log.intent(Act("rival", "job", "x"), "stop_requested", attribution)
+    await log.outcome(open_intent, "stopped", {})
+    outcomes = [one async for one in log.records() if one.data.phase == "outcome"]
+    await log.intent(Act("rival", "job", "y"), "stop_requested", attribution)
+    await log._append(
+        await log._newest(),
+        Act("rival", "job", "x"),
+        "stopped",
+        attribution=attribution,
+        record_id=new_id("ops"),
+        phase="outcome",
+        intent=outcomes[-1].data.intent,
+    )
+    assert (await read(running, "acme"))["chain"] == before
+    rival = (await read(running, "rival"))["chain"]
+    assert (rival["records"], rival["faults_total"], rival["open_intents"]) == (6, 1, 1)
+    whole = (await read(running, "all"))["chain"]
+    assert (whole["records"], whole["faults_total"], whole["open_intents"]) == (8, 1, 1)
+
+
+async def test_every_tenant_learns_that_the_chain_is_broken(running: RunningGateway) -> None:
+    store = EventStore(running.store.client, OPS.name)
+    await act(AuditLog(store, "/test"), "acme", "job")
+    stored = [one async for one in store.history(0)]
+    await store.publish(Message(stored[0].subject, new_id("evt"), stored[0].body))
+    chain = (await read(running, "rival"))["chain"]
+    assert (chain["records"], [fault["sequence"] for fault in chain["faults"]]) == (0, [3])
 
 
 @pytest.mark.parametrize(
