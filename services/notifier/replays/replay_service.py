@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +24,7 @@ from contracts.replay import (
 )
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from kit.bus.recorded_act import Perform, recorded
+from services.notifier.replays.plan_turns import PlanTurns
 from services.notifier.replays.planner import ReplayPlanner, ReplayRequest
 from services.notifier.replays.progress import ProgressBoard
 from services.notifier.replays.records import ReplayRecords
@@ -77,8 +77,7 @@ class ReplayService:
         self.planner = planner
         self.now = now
         self._idempotency = idempotency
-        #: Requests with the same key follow each other, so that one is planned and recorded.
-        self._planning = asyncio.Lock()
+        self._planning = PlanTurns()
 
     def get(self, caller: ReplayCaller, replay_id: str) -> Replay:
         """Return a replay that the caller may see.
@@ -118,8 +117,9 @@ class ReplayService:
             SaccadeError: INVALID_PARAMETER, FORBIDDEN, IDEMPOTENCY_KEY_REUSED, BUS_UNAVAILABLE; what the target says.
         """
         if key is None:
-            return await self._plan(caller, wanted, why, new_id("rpl"))
-        async with self._planning:
+            async with self._planning.turn(caller.tenant, alone=False):
+                return await self._plan(caller, wanted, why, new_id("rpl"))
+        async with self._planning.turn(caller.tenant, alone=True):
             replay_id = await self._idempotency.recall(key) or new_id("rpl")
             await self.records.catch_up()
             if (known := self.records.get(replay_id)) is not None:
@@ -209,10 +209,7 @@ class ReplayService:
         Raises:
             SaccadeError: REPLAY_NOT_FOUND, REPLAY_STATE_CONFLICT, BUS_UNAVAILABLE.
         """
-        replay = self.get(caller, replay_id)
-        if replay.state is ReplayState.PAUSED:
-            return replay
-        return await self._move(caller, replay, ("pause", "paused"), why)
+        return await self._move_to(ReplayState.PAUSED, caller, replay_id, ("pause", "paused"), why)
 
     async def resume(self, caller: ReplayCaller, replay_id: str, why: str) -> Replay:
         """Resume a paused replay; a running one stays as it is.
@@ -232,10 +229,14 @@ class ReplayService:
         Raises:
             SaccadeError: REPLAY_NOT_FOUND, REPLAY_STATE_CONFLICT, BUS_UNAVAILABLE.
         """
+        return await self._move_to(ReplayState.CANCELLED, caller, replay_id, ("cancel", "cancelled"), why)
+
+    async def _move_to(
+        self, state: ReplayState, caller: ReplayCaller, replay_id: str, verbs: tuple[str, str], why: str
+    ) -> Replay:
+        """Move a replay into a state, unless it has it."""
         replay = self.get(caller, replay_id)
-        if replay.state is ReplayState.CANCELLED:
-            return replay
-        return await self._move(caller, replay, ("cancel", "cancelled"), why)
+        return replay if replay.state is state else await self._move(caller, replay, verbs, why)
 
     def check_branch(self, replay: Replay) -> None:
         """Check that the window still is what it was when it was planned.

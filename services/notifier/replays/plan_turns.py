@@ -1,0 +1,53 @@
+"""Turns of requests that plan replays: those of one tenant do not wait for those of another, and few run at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+#: Plans that are made at the same time, of all tenants: each makes the server of the stream count.
+PLANS_AT_ONCE: Final = 8
+#: Of these, plans of one tenant: the others are left to other tenants.
+PLANS_OF_A_TENANT: Final = 2
+
+
+class PlanTurns:
+    """Turns by tenant, and a limit of all."""
+
+    def __init__(self, at_once: int = PLANS_AT_ONCE, of_a_tenant: int = PLANS_OF_A_TENANT) -> None:
+        """Let ``at_once`` plans be made at a time, and ``of_a_tenant`` of each tenant."""
+        self._all = asyncio.Semaphore(at_once)
+        self._of_a_tenant = of_a_tenant
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._limits: dict[str, asyncio.Semaphore] = {}
+        #: Requests of each tenant that wait or plan: without any, nothing is kept for it.
+        self._users: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def turn(self, tenant: str, *, alone: bool) -> AsyncIterator[None]:
+        """Wait for a turn; with ``alone``, until no other such request of the tenant has one.
+
+        Requests with an Idempotency-Key plan alone: the second of two equal ones finds the plan of the first.
+        """
+        self._users[tenant] += 1
+        lock = self._locks.setdefault(tenant, asyncio.Lock())
+        limit = self._limits.setdefault(tenant, asyncio.Semaphore(self._of_a_tenant))
+        try:
+            if alone:
+                async with lock, limit, self._all:
+                    yield
+            else:
+                async with limit, self._all:
+                    yield
+        finally:
+            self._users[tenant] -= 1
+            if not self._users[tenant]:
+                del self._users[tenant], self._locks[tenant], self._limits[tenant]
+
+    @property
+    def tenants(self) -> int:
+        """How many tenants something is kept for."""
+        return len(self._users)
