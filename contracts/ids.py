@@ -20,6 +20,16 @@ _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 JOB_ID_PATTERN: Final = f"^(job_{_UUID}|stg_{_UUID}-[a-z][a-z0-9_]*-[0-9]{{3}})$"
 #: Prefix of the ids of stages' jobs.
 STAGE_PREFIX: Final = "stg_"
+#: Noun of the events of a thing by the prefix of its id.
+NOUNS_BY_PREFIX: Final = {
+    "job": "job",
+    "stg": "job",
+    "ses": "session",
+    "upl": "upload",
+    "rul": "rule",
+    "grp": "group",
+    "whk": "webhook",
+}
 
 
 def new_id(prefix: Prefix) -> str:

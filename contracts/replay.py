@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 from contracts.audit import AuditRecord
 from contracts.errors import ErrorBody
-from contracts.ids import TENANT_PATTERN, id_pattern, is_job_id
+from contracts.ids import NOUNS_BY_PREFIX, TENANT_PATTERN, id_pattern, is_job_id
 from contracts.sandbox import SANDBOX_PATTERN
 
 #: Noun of the records of replays in the audit log.
@@ -48,17 +48,6 @@ TenantName = Annotated[str, StringConstraints(pattern=rf"{TENANT_PATTERN}|^\*$")
 #: Kinds of targets.
 TargetKindName = Literal["sse", "file", "webhook", "sandbox"]
 INTO_PATTERN: Final = rf"^(sse|file|webhook:{id_pattern('whk')[1:-1]}|sandbox:{SANDBOX_PATTERN[1:-1]})$"
-
-#: Noun of a subject's events by the prefix of its id.
-_NOUNS: Final = {
-    "job": "job",
-    "stg": "job",
-    "ses": "session",
-    "upl": "upload",
-    "rul": "rule",
-    "grp": "group",
-    "whk": "webhook",
-}
 
 
 class _Model(BaseModel):
@@ -124,7 +113,7 @@ def _distinct_types(types: tuple[str, ...]) -> list[tuple[str, str]]:
 
 
 def _noun_of(subject_id: str) -> str:
-    return "job" if is_job_id(subject_id) else _NOUNS.get(subject_id.partition("_")[0], "*")
+    return "job" if is_job_id(subject_id) else NOUNS_BY_PREFIX.get(subject_id.partition("_")[0], "*")
 
 
 class ReplayWindow(_Model):

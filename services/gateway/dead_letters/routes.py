@@ -34,7 +34,7 @@ from services.gateway.dead_letters.schemas import (
     TenantName,
 )
 from services.gateway.dead_letters.selection import LetterFilter, counts_by_kind, groups
-from services.gateway.dead_letters.service import AllDeadLetters, ChosenLetters, FullLetter
+from services.gateway.dead_letters.service import AllDeadLetters, ChosenLetters, FullLetter, WantedPlan
 from services.gateway.jobs.schemas import Moment
 
 router = APIRouter(prefix="/v1/dead-letters", tags=["operators"])
@@ -135,15 +135,10 @@ async def create_plan(
     if body.dry_run or body.expected_count is None:
         return _trial(body.action, await letters.choose(wanted), letters)
     about = {"filter": body.model_dump(mode="json", include=set(chosen) | {"tenant"}, exclude_none=True)}
-    plan = await letters.plan(
-        wanted,
-        body.action,
-        body.expected_count,
-        attribution_of(request, caller, body.why),
-        about=about,
-        key=key_of(caller.tenant, "POST /v1/dead-letter-plans", idempotency_key, body),
-    )
-    return _plan(plan)
+    attribution = attribution_of(request, caller, body.why)
+    key = key_of(caller.tenant, "POST /v1/dead-letter-plans", idempotency_key, body)
+    plan = WantedPlan(wanted, body.action, body.expected_count, attribution, about, key)
+    return _plan(await letters.plan(plan))
 
 
 @plan_router.get(

@@ -39,6 +39,20 @@ class ChosenLetters:
 
 
 @dataclass(frozen=True)
+class WantedPlan:
+    """Act on all letters that match a filter, as a user asks for it."""
+
+    letters: LetterFilter
+    action: PlanAction
+    #: How many letters the user expects.
+    expected: int
+    attribution: Attribution
+    #: What the audit log tells about the request.
+    about: dict[str, Any]
+    key: IdempotencyKey | None
+
+
+@dataclass(frozen=True)
 class FullLetter:
     """A letter with what it holds and what was done about it."""
 
@@ -99,16 +113,7 @@ class AllDeadLetters:
             raise SaccadeError(ErrorCode.DEAD_LETTER_SETTLED, f"The dead letter {letter_id} is {state.value}.")
         return await self._acts.perform(action, letter, attribution)
 
-    async def plan(
-        self,
-        wanted: LetterFilter,
-        action: PlanAction,
-        expected: int,
-        attribution: Attribution,
-        *,
-        about: dict[str, Any],
-        key: IdempotencyKey | None,
-    ) -> Plan:
+    async def plan(self, wanted: WantedPlan) -> Plan:
         """Freeze an act on all letters that match, if they are as many as expected, and have it carried out.
 
         Requests with the same Idempotency-Key make one plan.
@@ -117,29 +122,21 @@ class AllDeadLetters:
             SaccadeError: DEAD_LETTERS_CHANGED: there are more or fewer; INVALID_PARAMETER: too many at once;
                 BUS_UNAVAILABLE: nothing of it is carried out, unless all of it was stored.
         """
-        if key is None:
-            return await self._plan(wanted, action, expected, attribution, about=about, key=None)
+        if wanted.key is None:
+            return await self._plan(wanted)
         async with self._planning:  # one at a time: the second of two equal requests finds the plan of the first
-            return await self._plan(wanted, action, expected, attribution, about=about, key=key)
+            return await self._plan(wanted)
 
-    async def _plan(
-        self,
-        wanted: LetterFilter,
-        action: PlanAction,
-        expected: int,
-        attribution: Attribution,
-        *,
-        about: dict[str, Any],
-        key: IdempotencyKey | None,
-    ) -> Plan:
+    async def _plan(self, wanted: WantedPlan) -> Plan:
+        key, tenant = wanted.key, wanted.letters.tenant
         known_id = await self._idempotency.recall(key) if key else None
-        letters = self.chosen(await self.choose(wanted), action)
+        letters = self.chosen(await self.choose(wanted.letters), wanted.action)
         if known_id and (known := self.reader.plans.get(known_id)):
             return known
-        if len(letters) != expected:
+        if len(letters) != wanted.expected:
             raise SaccadeError(
                 ErrorCode.DEAD_LETTERS_CHANGED,
-                f"{len(letters)} dead letters match, and {expected} were expected.",
+                f"{len(letters)} dead letters match, and {wanted.expected} were expected.",
                 count=len(letters),
             )
         if len(letters) > MAX_LETTERS:
@@ -147,12 +144,12 @@ class AllDeadLetters:
             raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint="Choose fewer by kind, service or time.")
         plan_id = known_id or new_id("dlp")
         if key and known_id is None and (claimed := await self._idempotency.claim(key, plan_id)) != plan_id:
-            return await self.read_plan(wanted.tenant, claimed)
+            return await self.read_plan(tenant, claimed)
         planned = [PlannedLetter(letter.id, letter.fault) for letter in letters]
-        for part in parts(plan_id, wanted.tenant or SYSTEM, action, planned, about):
-            await self._acts.audit.intent(part, f"{action}_requested", attribution)
+        for part in parts(plan_id, tenant or SYSTEM, wanted.action, planned, wanted.about):
+            await self._acts.audit.intent(part, f"{wanted.action}_requested", wanted.attribution)
         self._runner.wake()
-        return await self.read_plan(wanted.tenant, plan_id)
+        return await self.read_plan(tenant, plan_id)
 
     def chosen(self, choice: ChosenLetters, action: PlanAction) -> Sequence[Letter]:
         """Return the letters that an act would be on, oldest first: what came first is done first."""

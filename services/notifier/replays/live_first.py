@@ -1,4 +1,4 @@
-"""Gives live deliveries the processor first: a replay works in short slices, and rests after each of them."""
+"""Give live deliveries the processor first: a replay works in short slices, and rests after each of them."""
 
 from __future__ import annotations
 

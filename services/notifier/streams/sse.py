@@ -12,7 +12,7 @@ from typing import Any, Final
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor
 from contracts.events.job import JobCancelled, JobFailed, JobRetrying, JobSubmitted, JobSucceeded
-from contracts.ids import STAGE_PREFIX
+from contracts.ids import NOUNS_BY_PREFIX, STAGE_PREFIX
 from kit.bus.event_store import StoredEvent
 from kit.http.point_in_time import parse_point
 from services.notifier.envelope_check import check_envelope
@@ -30,15 +30,6 @@ _TYPE: Final = r"[a-z]+\.([a-z_]+|\*)"
 MAX_TYPES: Final = 50
 #: Value of the query parameter ``types``, for OpenAPI: names with commas between them, and spaces around each.
 TYPES_PATTERN: Final = rf"^( *({_TYPE})? *,)* *({_TYPE})? *$"
-_NOUNS: Final = {
-    "job": "job",
-    "stg": "job",
-    "ses": "session",
-    "upl": "upload",
-    "rul": "rule",
-    "grp": "group",
-    "whk": "webhook",
-}
 
 
 @dataclass(slots=True, eq=False)
@@ -136,7 +127,7 @@ class Selection:
     @property
     def noun(self) -> str:
         """Noun of the subject: job, session, upload, rule, group, webhook; ``*`` for all, and for a budget."""
-        return _NOUNS.get((self.subject_id or "")[:3], "*")
+        return NOUNS_BY_PREFIX.get((self.subject_id or "")[:3], "*")
 
     @property
     def subjects(self) -> str:
