@@ -1,11 +1,11 @@
 """Latency of live webhooks while a replay runs at full speed, and without one, in turns within one run.
 
-    python -m bench.replay_live --rate 50 --seconds 6 --rounds 4
+    python -m bench.replay_live --into same --rounds 40
 
 A real nats-server that writes every event to disk, the notifier in its own process, the receivers in this process.
 Events are published at a steady rate and delivered to one endpoint; the replay goes into the same endpoint, another
-endpoint, a sandbox or a stream of server-sent events. Rounds with the replay running and paused take turns, so that
-other load of the machine meets both alike. ``noise`` compares the paused rounds with each other.
+endpoint, a sandbox or a stream of server-sent events. Many short rounds with the replay running and paused take turns,
+in changing order, so that other load of the machine meets both alike.
 """
 
 from bench.needs import needs
@@ -16,6 +16,8 @@ import argparse
 import asyncio
 import itertools
 import json
+import os
+import random
 import statistics
 import tempfile
 import time
@@ -35,6 +37,9 @@ from tests.harness.streams.notifier import NotifierProcess, retrying
 from tests.harness.webhooks.delivery import environment
 
 _INTO = ("same", "other", "sandbox", "sse")
+_DRAWS = 300
+#: Latencies of rounds without and with the replay.
+Pairs = list[tuple[list[int], list[int]]]
 
 
 class Receiver:
@@ -118,14 +123,16 @@ class LiveBesideReplay:
         replayed, seconds = 0, 0.0
         async with asyncio.TaskGroup() as tasks:
             reading = None
+            ran = False
             for number in range(2 * self._arguments.rounds):
-                runs = number % 2 == 1
+                runs = number % 4 in (1, 2)
                 if number == 1:
                     await self._post(f"{path}/start", {"expected_count": count, "why": "bench"})
                     if into == "sse":
                         reading = tasks.create_task(read_frames(self._http, replay["id"]))
-                elif number > 1:
+                elif runs is not ran:
                     await self._post(f"{path}/{'resume' if runs else 'pause'}", {"why": "bench"})
+                ran = runs
                 begun = time.monotonic()
                 rounds[runs].append(await self._round(self._arguments.seconds))
                 if runs:
@@ -149,19 +156,39 @@ class LiveBesideReplay:
 
 
 def compared(rounds: dict[bool, list[list[int]]]) -> dict[str, Any]:
-    """Return percentiles of the rounds without and with the replay, and the median change from one to the next."""
+    """Return percentiles of all rounds without and with the replay, and by how much p99 changes.
+
+    Rounds are compared in pairs that followed each other. The interval has 90 % of the changes that chance alone gives
+    when pairs are drawn again from those measured; ``noise`` is the same for pairs of rounds without a replay, between
+    which nothing changed. ``p99_of_rounds_ms`` are medians: a few rounds in which the machine stood still count little.
+    """
     paused, running = (list(itertools.chain.from_iterable(rounds[runs])) for runs in (False, True))
-    before, beside = ([percentile(part, 0.99) for part in rounds[runs]] for runs in (False, True))
-    changes = [100 * (after / first - 1) for first, after in zip(before, beside, strict=True)]
+    pairs = list(zip(rounds[False], rounds[True], strict=True))
+    unchanged = list(zip(rounds[False][::2], rounds[False][1::2], strict=False))
+    medians = [statistics.median(percentile(part, 0.99) for part in rounds[runs]) for runs in (False, True)]
     return {
         "live": [len(paused), len(running)],
         "p50_ms": [percentile(paused, 0.5), percentile(running, 0.5)],
         "p90_ms": [percentile(paused, 0.9), percentile(running, 0.9)],
         "p99_ms": [percentile(paused, 0.99), percentile(running, 0.99)],
-        "p99_of_rounds_ms": [statistics.median(before), statistics.median(beside)],
-        "p99_change_percent": round(statistics.median(changes), 1),
-        "noise_percent": round(100 * (max(before) - min(before)) / statistics.median(before), 1),
+        "p99_change_percent": round(change_percent(pairs), 1),
+        "p99_change_interval": interval(pairs),
+        "p99_noise_interval": interval(unchanged),
+        "p99_of_rounds_ms": medians,
     }
+
+
+def change_percent(pairs: Pairs) -> float:
+    """Return by how much p99 of all second rounds is above that of all first ones."""
+    before, beside = (list(itertools.chain.from_iterable(part)) for part in zip(*pairs, strict=True))
+    return 100 * (percentile(beside, 0.99) / percentile(before, 0.99) - 1)
+
+
+def interval(pairs: Pairs) -> list[float]:
+    """Return between which changes 90 % of those are that other draws of the pairs give."""
+    chance = random.Random(1)
+    drawn = sorted(change_percent(chance.choices(pairs, k=len(pairs))) for _ in range(_DRAWS))
+    return [round(drawn[len(drawn) // 20], 1), round(drawn[-len(drawn) // 20], 1)]
 
 
 async def measure(nats: EmbeddedNats, arguments: argparse.Namespace, into: str) -> dict[str, Any]:
@@ -173,7 +200,7 @@ async def measure(nats: EmbeddedNats, arguments: argparse.Namespace, into: str) 
             await bench.publish_history()
             measured = await bench.run(await bench.plan(into), into)
     await client.close()
-    return {"into": into} | measured
+    return {"into": into, "load": round(os.getloadavg()[0], 1)} | measured
 
 
 def main() -> None:
@@ -181,8 +208,8 @@ def main() -> None:
     parser.add_argument("--into", nargs="+", default=list(_INTO), choices=_INTO)
     parser.add_argument("--history", type=int, default=6000, help="events to replay")
     parser.add_argument("--rate", type=float, default=50.0, help="live events per second")
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of a round")
-    parser.add_argument("--rounds", type=int, default=4, help="of each kind")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of a round")
+    parser.add_argument("--rounds", type=int, default=40, help="of each kind")
     arguments = parser.parse_args()
     for into in arguments.into:
         with tempfile.TemporaryDirectory() as folder, EmbeddedNats(Path(folder), sync_always=True) as nats:

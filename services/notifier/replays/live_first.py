@@ -1,4 +1,4 @@
-"""Give live deliveries the processor first: a replay works in short slices, and rests after each of them."""
+"""Short slices of work of a replay, each with a rest after it, which leave the processor to live deliveries first."""
 
 from __future__ import annotations
 

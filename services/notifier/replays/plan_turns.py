@@ -18,7 +18,7 @@ class PlanTurns:
     """Turns by tenant, and a limit of all."""
 
     def __init__(self, at_once: int = PLANS_AT_ONCE, of_a_tenant: int = PLANS_OF_A_TENANT) -> None:
-        """Let ``at_once`` plans be made at a time, and ``of_a_tenant`` of each tenant."""
+        """Allow ``at_once`` plans at a time, and ``of_a_tenant`` of each tenant."""
         self._all = asyncio.Semaphore(at_once)
         self._of_a_tenant = of_a_tenant
         self._locks: dict[str, asyncio.Lock] = {}
