@@ -25,14 +25,13 @@ PLAYED_M: Final = 0.6
 
 _LEFT_ANKLE: Final = KEYPOINTS.index("left_ankle")
 _RIGHT_ANKLE: Final = KEYPOINTS.index("right_ankle")
-_LEFT_HIP: Final = KEYPOINTS.index("left_hip")
-_RIGHT_HIP: Final = KEYPOINTS.index("right_hip")
 #: An ankle below this confidence is not used.
 _MIN_ANKLE_CONFIDENCE: Final = 0.3
 #: An ankle is at most this far outside its person's box, and the lower one so near its bottom (share of the height).
 _ANKLE_AWAY_SHARE: Final = 0.2
-#: A standing foot's ankle is this high above the floor; seen from 7 m above and 25 m away that is 0.3 m on the floor.
-_ANKLE_HEIGHT_M: Final = 0.09
+#: A standing foot's ankle is this high above the floor (0.039 of the body's height, Drillis and Contini, 1966, and the
+#: sole); seen from 7 m above and 25 m away that is 0.3 m on the floor.
+_ANKLE_HEIGHT_M: Final = 0.08
 #: The lowest pixel of a person is a part of the nearer foot: of somebody on the far half, who looks towards the camera,
 #: a toe, on the near half a heel. The middle between the feet is this much farther away.
 _TOE_TO_MIDDLE_M: Final = 0.17
@@ -44,12 +43,7 @@ _LEAST_ERROR_PX: Final = 1.0
 #: Steps and lunges move the feet around the middle of the body, and lift them.
 _GAIT_ERROR_M: Final = 0.05
 _BOX_GAIT_ERROR_M: Final = 0.08
-_LIFT_ERROR_M: Final = 0.045
-#: Height of the middle of the hips that is assumed at first.
-_HIP_HEIGHT_M: Final = 0.85
-#: Detections from which a player's own height of the hips is learnt, and the hips' weight beside the feet's.
-_HIP_WINDOW: Final = 300
-_HIP_WEIGHT: Final = 0.25
+LIFT_ERROR_M: Final = 0.045
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +51,9 @@ class FloorPoints:
     """Persons near the court: rows of a log with their places.
 
     Shapes: ``row`` [n] in the log, ``frame`` [n], ``segment`` [n], ``position_m`` [n, 2], ``variance_m2`` [n, 2] along
-    x and y. Sorted by frame. ``hips_m`` [n, 2]: the place below the hips relative to that of the feet, if the hips are
-    at a usual height; NaN without a skeleton. ``rise_m`` [n, 2]: how far a point seems to move for each metre that it
-    is higher.
+    x and y. Sorted by frame. ``rise_m`` [n, 2]: how far a point seems to move for each metre that it is higher.
+    ``feet_m`` [n, 2, 2]: the places of the left and the right foot relative to ``position_m``, if on the floor; NaN
+    where they were not seen.
     """
 
     row: NDArray[np.int64]
@@ -67,8 +61,8 @@ class FloorPoints:
     segment: NDArray[np.int32]
     position_m: Floats
     variance_m2: Floats
-    hips_m: NDArray[np.float32]
     rise_m: NDArray[np.float32]
+    feet_m: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.row)
@@ -94,15 +88,15 @@ def floor_points(log: PersonLog, segments: Sequence[CourtSegment], picture_size_
         none = np.zeros(0, np.int64)
         pairs = np.zeros((0, 2))
         small = pairs.astype(np.float32)
-        return FloorPoints(none, none, none.astype(np.int32), pairs, pairs, small, small)
+        return FloorPoints(none, none, none.astype(np.int32), pairs, pairs, small, small.reshape(0, 2, 2))
     return FloorPoints(
         np.concatenate([part.row for part in parts]),
         np.concatenate([part.frame for part in parts]),
         np.concatenate([part.segment for part in parts]),
         np.concatenate([part.position_m for part in parts]),
         np.concatenate([part.variance_m2 for part in parts]),
-        np.concatenate([part.hips_m for part in parts]),
         np.concatenate([part.rise_m for part in parts]),
+        np.concatenate([part.feet_m for part in parts]),
     )
 
 
@@ -120,8 +114,8 @@ def _in_segment(log: PersonLog, index: int, segment: CourtSegment, picture_size_
         np.full(int(near.sum()), index, np.int32),
         places.position_m[near],
         places.variance_m2[near],
-        places.hips_m[near].astype(np.float32),
         places.rise_m[near].astype(np.float32),
+        places.feet_m[near].astype(np.float32),
     )
 
 
@@ -131,8 +125,8 @@ class FloorPlaces:
 
     position_m: Floats
     variance_m2: Floats
-    hips_m: Floats
     rise_m: Floats
+    feet_m: Floats
 
 
 def floor_places(
@@ -165,12 +159,10 @@ def floor_places(
     farther = np.where(half_of(position) < 0, _TOE_TO_MIDDLE_M, _HEEL_TO_MIDDLE_M)
     position = position - np.where(both, 0.0, farther)[:, None] * towards
     error_px = np.maximum(np.where(both, _ANKLE_ERROR_SHARE, _BOX_ERROR_SHARE) * height, _LEAST_ERROR_PX)
-    gait = np.where(both[:, None], _GAIT_ERROR_M**2 + (_LIFT_ERROR_M * rise) ** 2, _BOX_GAIT_ERROR_M**2)
+    gait = np.where(both[:, None], _GAIT_ERROR_M**2 + (LIFT_ERROR_M * rise) ** 2, _BOX_GAIT_ERROR_M**2)
     variance = (jacobian**2).sum(axis=2) * error_px[:, None] ** 2 + gait
-    hips = keypoints_px[:, (_LEFT_HIP, _RIGHT_HIP)].astype(np.float64)
-    found = (np.nan_to_num(hips[..., 2]) >= _MIN_ANKLE_CONFIDENCE).all(axis=1) & both
-    below = at_height(court, picture_size_px, _HIP_HEIGHT_M).to_court(hips[..., :2].mean(axis=1))
-    return FloorPlaces(position, variance, np.where(found[:, None], below - position, np.nan), rise)
+    feet = np.where(both[:, None, None], raised.to_court(ankles[..., :2]) - position[:, None], np.nan)
+    return FloorPlaces(position, variance, rise, feet)
 
 
 def _belong(ankles: Floats, boxes: Floats) -> NDArray[np.bool_]:
@@ -202,27 +194,3 @@ def _to_floor(court: CourtView, points_px: Floats) -> tuple[Floats, Floats]:
     with np.errstate(invalid="ignore", divide="ignore"):
         jacobian = (inverse[None, :2, :2] - position[:, :, None] * inverse[None, None, 2, :2]) / depth[:, None, None]
     return position, np.asarray(jacobian)
-
-
-def body_sway(points: FloorPoints, index: NDArray[np.int64]) -> Floats:
-    """Return corrections [m, 2] to the places of one player's points, in the order of time, from the hips.
-
-    A lifted foot seems farther away, a bent knee brings the hips nearer: the two errors have nothing in common, and the
-    middle between both places is better than each. Whose hips are how high is learnt from some seconds around.
-    """
-    hips, rise = points.hips_m[index].astype(np.float64), points.rise_m[index].astype(np.float64)
-    known = np.isfinite(hips).all(axis=1)
-    if not known.any():
-        return np.zeros((len(index), 2))
-    higher = (hips * rise).sum(axis=1) / np.maximum((rise**2).sum(axis=1), 1e-9)
-    usual = _running_median(np.clip(higher[known], -0.6, 0.6), _HIP_WINDOW)
-    correction = np.zeros((len(index), 2))
-    correction[known] = _HIP_WEIGHT * (hips[known] - usual[:, None] * rise[known])
-    return correction
-
-
-def _running_median(values: Floats, window: int) -> Floats:
-    """Return the medians of windows around each value, computed at a tenth of them and interpolated."""
-    centres = np.unique(np.append(np.arange(0, len(values), max(window // 10, 1)), len(values) - 1))
-    medians = [np.median(values[max(centre - window // 2, 0) : centre + window // 2 + 1]) for centre in centres]
-    return np.interp(np.arange(len(values)), centres, medians)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.badminton.court.dimensions import NET_Y_M
-from modal_workers.badminton.players.floor_points import CourtSegment, FloorPoints, body_sway, floor_points, half_of
+from modal_workers.badminton.players.floor_points import CourtSegment, FloorPoints, floor_points, half_of
+from modal_workers.badminton.players.foot_lift import standing_places
 from modal_workers.badminton.players.identity import NOBODY, Identities, identify
 from modal_workers.badminton.players.persons import PersonLog
 from modal_workers.badminton.players.player_tracks import PlayerTracks
@@ -230,8 +231,7 @@ def _smooth(
         index = np.concatenate([tracklet.points for tracklet in mine])
         index = index[np.argsort(points.frame[index], kind="stable")]
         frames = points.frame[index]
-        position[frames] = points.position_m[index] + body_sway(points, index)
-        variance[frames] = points.variance_m2[index]
+        position[frames], variance[frames] = standing_places(points, index, times_s)
     motion = smooth_trajectory(position, variance, times_s, segment)
     tracks.position_m[player] = motion.position_m
     tracks.velocity_m_s[player] = motion.velocity_m_s

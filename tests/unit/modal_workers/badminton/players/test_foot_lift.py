@@ -1,0 +1,45 @@
+"""Places of somebody who walks, seen by a low camera: a lifted foot seems to be farther away than it is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from modal_workers.badminton.players.floor_points import FloorPoints, floor_points
+from modal_workers.badminton.players.foot_lift import standing_places
+from simulators.badminton.match_options import MatchOptions
+from simulators.badminton.match_video import match_truth
+from tests.harness.vision.badminton_persons import shirts
+from tests.harness.vision.simulated_detections import Detector, court_segments, detections
+
+OPTIONS = MatchOptions(seed=43, duration_s=15.0, camera="phone_back")
+
+
+def far_player(detector: Detector) -> tuple[FloorPoints, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the points of a match, which are the far player's, the true places there and the frames' times."""
+    truth = match_truth(OPTIONS)
+    random = np.random.default_rng(OPTIONS.seed)
+    log, person = detections(random, truth, shirts(random, 2), detector)
+    points = floor_points(log, court_segments(truth), (OPTIONS.width_px, OPTIONS.height_px))
+    mine = np.flatnonzero(person[points.row] == 0)
+    return points, mine, truth.positions_m[0, points.frame[mine]], truth.time_s
+
+
+def test_lifted_feet_do_not_move_a_player_away_from_the_camera() -> None:
+    points, mine, true_m, times_s = far_player(Detector())
+    raw_m = points.position_m[mine] - true_m
+    place_m, variance_m2 = standing_places(points, mine, times_s)
+    found_m = place_m - true_m
+    assert np.mean(raw_m[:, 1]) < -0.12
+    assert abs(np.mean(found_m[:, 1])) < 0.06
+    assert np.std(found_m[:, 1]) < 0.85 * np.std(raw_m[:, 1])
+    assert (variance_m2 <= points.variance_m2[mine] + 1e-9).all()
+    assert (variance_m2 > 0).all()
+
+
+def test_without_skeletons_places_stay_as_they_are() -> None:
+    points, mine, _, times_s = far_player(Detector(skeletons=False))
+    place_m, variance_m2 = standing_places(points, mine, times_s)
+    assert np.array_equal(place_m, points.position_m[mine])
+    assert np.allclose(variance_m2, points.variance_m2[mine])
+    none = np.zeros(0, np.int64)
+    assert standing_places(points, none, times_s)[0].shape == (0, 2)
