@@ -32,6 +32,8 @@ _PRIOR_SPREAD: Final = np.array([2.2, 4.5, 0.9, 6.0, 25.0, 16.0])
 _START_SPEEDS_M_S: Final = (7.0, 16.0, 40.0)
 _ITERATIONS: Final = 12
 _NEAREST_M: Final = 0.05
+#: No shuttle is seen below the floor; one standard deviation of a place there (the court's error, half of a shuttle).
+_BELOW_FLOOR_M: Final = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,8 +180,14 @@ def _linearised(
     weighted = jacobian * robust[..., None, None]
     normal = np.einsum("btij,btik->bjk", weighted, jacobian)
     gradient = -np.einsum("btij,bti->bj", weighted, error)
+    # A path that leaves the hall through the floor fits the pixels of a bounce as those of a fast shot.
+    below = np.where(sightings.weight > 0, np.minimum(place[..., 2], 0.0), 0.0) / _BELOW_FLOOR_M
+    lowered = np.concatenate([np.broadcast_to([0.0, 0.0, 1.0], place.shape), by_velocity[..., 2, :]], axis=2)
+    lowered = lowered * (below < 0)[..., None] / _BELOW_FLOOR_M
+    normal += lowered.transpose(0, 2, 1) @ lowered
+    gradient -= (lowered * below[..., None]).sum(1)
     offset = (state - prior.mean) / prior.spread
-    cost = (sightings.weight * loss).sum(1) + (offset**2).sum(1)
+    cost = (sightings.weight * loss).sum(1) + (below**2).sum(1) + (offset**2).sum(1)
     return cost, normal + (prior.spread**-2.0)[:, :, None] * np.eye(6), gradient - offset / prior.spread
 
 

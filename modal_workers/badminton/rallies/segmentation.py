@@ -34,8 +34,8 @@ _CUT_FACTOR: Final = 0.5
 
 
 #: Share of rallies whose start and end are both within 0.3 s where the shuttle was seen all the time:
-#: bench/badminton_shuttle.py measured 0.66 with 95 % of its places known.
-_WHOLE_SHARE: Final = 0.7
+#: 0.93 and 0.86 on two sets of seeds with 95 % of its places known (bench/README.md).
+_WHOLE_SHARE: Final = 0.85
 
 
 @dataclass(frozen=True)

@@ -25,16 +25,20 @@ from modal_workers.badminton.rallies.space_flights import refit
 Floats = NDArray[np.float64]
 
 #: Kinds of hits: mean of the height, of the speed away from the own half and of the speed upwards; and the spreads of
-#: the place around the player, the height and the three speeds. Any shot; and a high service or lift from below, which
-#: leaves the racket faster than any other shot that rises.
+#: the place around the player, the height and the three speeds. Any shot; a high service or lift from below, which
+#: leaves the racket faster than any other shot that rises; and a soft shot at the net, which is as slow as what falls
+#: off the net, and would lose against that if it had to share the spread of all shots.
 _HITS: Final = (
     (np.array([1.4, 12.0, 3.0]), np.array([0.7, 0.7, 0.75, 5.0, 12.0, 11.0])),
     (np.array([0.9, 18.0, 28.0]), np.array([0.7, 0.7, 0.35, 5.0, 9.0, 14.0])),
+    (np.array([1.2, 3.0, 3.0]), np.array([0.7, 0.7, 0.4, 1.5, 1.5, 1.5])),
 )
 #: A bounce: it begins at the floor, slowly.
 _BOUNCE_SPREAD: Final = np.array([0.5, 0.5, 0.15, 1.2, 1.2, 1.2])
-#: The same at the net: the flight before ends near its plane and not above it, and the shuttle falls down there.
+#: The same at the net: the flight before ends near its plane and not above it, and the shuttle falls down there. Its
+#: end may be so many standard deviations away.
 _NET_SEEN_M: Final = 1.0
+_NET_DEVIATIONS: Final = 3.0
 _NET_TOP_M: Final = 1.9
 _NET_SPREAD: Final = np.array([0.5, 0.3, 0.4, 1.0, 1.5, 1.5])
 #: A start that was not seen is looked for at these times before the flight was first seen: first in small steps, as a
@@ -201,15 +205,19 @@ def _no_hits(number: int, contact: Contact, before: _Fitted | None) -> list[_Exp
     if before is None or contact.before is None or not contact.time_known:
         return []
     assert path is not None
-    place = before.path.place_m(time_s)
-    error = np.minimum(np.sqrt(np.diag(before.path.place_covariance(time_s))[:2]), 6.0)
+    place, covariance = before.path.place_m(time_s), before.path.place_covariance(time_s)
+    error = np.minimum(np.sqrt(np.diag(covariance)[:2]), 6.0)
     spread = _BOUNCE_SPREAD.copy()
     spread[:2] = np.hypot(spread[:2], error)
     mean = np.array([place[0], place[1], 0.05, 0.0, 0.0, 0.5])
     found = [_Explanation(number, -1, time_s, path, mean, spread, _BOUNCE)]
-    if abs(place[1] - NET_Y_M) < _NET_SEEN_M + error[1] and 0 < place[2] < _NET_TOP_M:
-        mean = np.array([place[0], NET_Y_M, place[2], 0.0, 0.0, -0.5])
-        found.append(_Explanation(number, -1, time_s, path, mean, _NET_SPREAD, _BOUNCE))
+    # How far away from the camera a short flight ended is hardly known: where it would have met the net.
+    away_m, expected_m = NET_Y_M - place[1], float(np.hypot(error[1], _NET_SEEN_M))
+    met = place + covariance[:, 1] / max(covariance[1, 1], 1e-9) * away_m
+    if abs(away_m) < _NET_DEVIATIONS * expected_m and 0 < met[2] < _NET_TOP_M:
+        mean = np.array([met[0], NET_Y_M, met[2], 0.0, 0.0, -0.5])
+        log_prior = _BOUNCE - (away_m / expected_m) ** 2 / 2
+        found.append(_Explanation(number, -1, time_s, path, mean, _NET_SPREAD, log_prior))
     return found
 
 

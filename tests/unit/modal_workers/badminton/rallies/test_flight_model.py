@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from modal_workers.badminton.rallies.flight_model import Sightings, SpaceCamera, fit_flights, fly, velocity
+from modal_workers.badminton.rallies.flight_model import Prior, Sightings, SpaceCamera, fit_flights, fly, velocity
 from simulators.badminton.match_options import MatchOptions
 from simulators.badminton.match_video import match_truth
 from simulators.badminton.play import shuttle_flight
@@ -42,3 +42,17 @@ def test_place_and_velocity_are_found_within_their_errors() -> None:
     assert np.median(np.linalg.norm(error, axis=1)) < 0.7
     deviations = np.abs(error) / np.sqrt(np.einsum("bii->bi", fits.covariance)[:, :3])
     assert (deviations < 3).mean() > 0.85
+
+
+def test_the_pixels_of_a_bounce_fit_no_shot_that_flies_below_the_floor() -> None:
+    bounce = np.array([[4.16, 12.8, 0.05, 0.1, -0.4, 1.8]])
+    elapsed = np.arange(11)[None] / 30
+    pixels = CAMERA.project(fly(bounce, elapsed))
+    # A smash by the near player, and the bounce that it is.
+    prior = Prior(
+        np.array([[4.2, 11.5, 1.4, 0.0, -12.0, 3.0], [4.2, 12.8, 0.05, 0.0, 0.0, 0.5]]),
+        np.array([[0.7, 0.7, 0.75, 5.0, 12.0, 11.0], [0.5, 0.5, 0.15, 1.2, 1.2, 1.2]]),
+    )
+    both = np.repeat(elapsed, 2, axis=0)
+    fits = fit_flights(Sightings(both, np.repeat(pixels, 2, axis=0), np.ones(both.shape)), CAMERA, prior)
+    assert fly(fits.state, both)[..., 2].min() > -0.3

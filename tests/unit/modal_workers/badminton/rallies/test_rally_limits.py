@@ -35,10 +35,10 @@ def hit(
     return fly(np.array(start_m), velocity, target_m[2])
 
 
-def players() -> PlayerTracks:
+def players(far_m: tuple[float, float]) -> PlayerTracks:
     """Return two players who stand still."""
     count = len(FILMED.time_s)
-    feet = np.array([FAR_M, NEAR_M])
+    feet = np.array([far_m, NEAR_M])
     corners = np.array([[[[x + dx, y, z]] for dx, z in ((-0.4, 0.0), (0.4, 1.75))] for x, y in feet])
     pixels = projected(FILMED.image_from_world[:1], corners.reshape(1, 1, 4, 3))[0].reshape(2, 2, 2)
     boxes = np.array([[low[0], high[1], high[0], low[1]] for low, high in pixels])
@@ -57,7 +57,12 @@ def players() -> PlayerTracks:
     )
 
 
-def rallies_of(flights: list[tuple[float, ShuttleFlight]], seen_from_s: float = 0.0) -> list[Rally]:
+def rallies_of(
+    flights: list[tuple[float, ShuttleFlight]],
+    seen_from_s: float = 0.0,
+    *,
+    far_m: tuple[float, float] = FAR_M,
+) -> list[Rally]:
     """Return the rallies of flights with their start times; frames before ``seen_from_s`` do not show the shuttle."""
     times = FILMED.time_s
     places = np.full((len(times), 3), np.nan)
@@ -69,7 +74,7 @@ def rallies_of(flights: list[tuple[float, ShuttleFlight]], seen_from_s: float = 
     with np.errstate(invalid="ignore"):
         seen = ((pixels > 0) & (pixels < SIZE)).all(1) & (times >= seen_from_s)
     track = ShuttleTrack(np.where(seen[:, None], pixels, np.nan).astype(np.float32), seen.astype(np.float32))
-    tracks, segments = players(), whole(FILMED)
+    tracks, segments = players(far_m), whole(FILMED)
     contacts = judge_contacts(track, tracks, times, segments, picture_size=SIZE)
     hits = [each.hit for each in contacts if each.hit is not None]
     return find_rallies(hits, track, tracks, times, segments, mode="full", picture_size=SIZE, contacts=contacts)
@@ -105,3 +110,13 @@ def test_a_shot_that_falls_just_behind_the_net_ends_on_the_floor() -> None:
     # In its last moments it is behind the near player.
     (rally,) = rallies_of([(1.0, service.until(met_s)), (1.0 + met_s, drop.until(drop.duration_s - 0.15))])
     assert abs(rally.end_s - end_s) < 0.1
+
+
+def test_a_soft_shot_over_the_net_is_no_fall_at_the_net() -> None:
+    service = hit((3.2, 8.9, 1.0), (1.9, 3.5, 0.03), 18.0)
+    met_s = float(service.time_s[(service.xyz_m[:, 1] > 5.4).nonzero()[0][-1]])
+    shot = hit(tuple(service.at(met_s)), (1.9, 7.6, 0.03), 50.0)
+    flights = [(1.0, service.until(met_s)), (1.0 + met_s, shot)]
+    (rally,) = rallies_of(flights, far_m=(1.7, 4.9))
+    assert abs(rally.end_s - (1.0 + met_s + shot.duration_s)) < 0.1
+    assert [each.player for each in rally.hits] == [1, 0]
