@@ -12,7 +12,7 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import nats.errors
@@ -209,6 +209,21 @@ class EventStore:
             found, _ = await self._get(body, deadline_s, with_headers=with_headers)
         except TooManyResults:
             found = await self._newest_in_history(subjects, up_to, with_headers=with_headers)
+        return sorted(found, key=lambda stored: stored.sequence)
+
+    async def newest_of_several(self, subjects: Sequence[str], up_to: int) -> list[StoredEvent] | None:
+        """Return the newest event at or before a sequence of each subject that matches a filter, in order.
+
+        None in a cluster, where the replica that answers may lack some.
+
+        Raises:
+            TooManyResults: they are too many for one request.
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        if self._asks_leader:
+            return None
+        body = {"multi_last": list(subjects), "up_to_seq": up_to}
+        found, _ = await self._get(body, 5.0, with_headers=True)
         return sorted(found, key=lambda stored: stored.sequence)
 
     async def _completed(

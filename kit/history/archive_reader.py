@@ -17,9 +17,9 @@ from typing import Final
 from contracts.errors import ErrorCode, SaccadeError
 from kit.bus.lineage import Lineage
 from kit.history.event_lines import HistoryEvent, parse_timestamp
-from kit.history.manifest import FrameSummary
+from kit.history.manifest import FrameSummary, hashed_ids
 from kit.history.segment_store import SegmentDamaged, SegmentRewritten, SegmentStore, StoredSegment
-from kit.history.subjects import matches_any, narrowed, needle_of, subject_id_in
+from kit.history.subjects import SubjectFilter, matches_any, narrowed, subject_id_in
 
 log = logging.getLogger(__name__)
 
@@ -80,20 +80,19 @@ class ArchiveReader:
             SegmentDamaged: a segment is missing, or was cut off or changed.
             SaccadeError: STORAGE_UNAVAILABLE.
         """
+        wanted = _Wanted(subjects)
         async for piece in self._chain(lineage, after, until):
             position, is_read = max(after, piece.first - 1), False
             while not is_read:
                 try:
-                    async for event in self._of_piece(piece, position, min(until, piece.last), subjects):
+                    async for event in self._of_piece(piece, position, min(until, piece.last), wanted):
                         position = event.sequence
                         yield event
                     is_read = True
                 except SegmentRewritten:
                     log.info("segment %s was written anew: it is read again", piece.segment.key)
 
-    async def _of_piece(
-        self, piece: _Piece, begin: int, end: int, subjects: Sequence[str]
-    ) -> AsyncIterator[HistoryEvent]:
+    async def _of_piece(self, piece: _Piece, begin: int, end: int, wanted: _Wanted) -> AsyncIterator[HistoryEvent]:
         """Yield the events of one segment.
 
         Raises:
@@ -104,14 +103,11 @@ class ArchiveReader:
         numbers = [
             number
             for number, frame in enumerate(index.manifest.frames)
-            if frame.last > begin and frame.first <= end and _may_match(frame, subjects)
+            if frame.last > begin and frame.first <= end and wanted.may_be_in(frame)
         ]
-        needles = [needle for pattern in subjects if (needle := needle_of(pattern))]
-        async for events in self.segments.frames(
-            piece.segment, numbers, needles if len(needles) == len(subjects) else ()
-        ):
+        async for events in self.segments.frames(piece.segment, numbers, wanted.filter.line_test()):
             for event in events:
-                if begin < event.sequence <= end and matches_any(subjects, event.subject):
+                if begin < event.sequence <= end and wanted.filter.matches(event.subject):
                     yield event
 
     async def count(self, lineage: Lineage, after: int, until: int, subjects: Sequence[str]) -> dict[str, int]:
@@ -141,10 +137,10 @@ class ArchiveReader:
             SegmentDamaged, SaccadeError: as ``count``.
         """
         found: Counter[str] = Counter()
-        by_summary = all(subject_id_in(pattern) is None for pattern in subjects)
+        by_summary, wanted = all(subject_id_in(pattern) is None for pattern in subjects), _Wanted(subjects)
         to_read: list[int] = []
         for number, frame in enumerate((await self.segments.index(piece.segment)).manifest.frames):
-            if frame.last <= begin or frame.first > end or not _may_match(frame, subjects):
+            if frame.last <= begin or frame.first > end or not wanted.may_be_in(frame):
                 continue
             if not by_summary or frame.first <= begin or frame.last > end:
                 to_read.append(number)
@@ -153,7 +149,7 @@ class ArchiveReader:
                 found[name] += number_of
         async for events in self.segments.frames(piece.segment, to_read):
             for event in events:
-                if begin < event.sequence <= end and matches_any(subjects, event.subject):
+                if begin < event.sequence <= end and wanted.filter.matches(event.subject):
                     found[event.type] += 1
         return found
 
@@ -174,31 +170,17 @@ class ArchiveReader:
             else:
                 high = middle
         for piece in pieces[low:]:
-            while True:
-                try:
-                    found = await self._first_since(piece, moment)
-                    break
-                except SegmentRewritten:
-                    log.info("segment %s was written anew: it is read again", piece.segment.key)
-            if found is not None:
-                return found - 1
-        return None
-
-    async def _first_since(self, piece: _Piece, moment: datetime) -> int | None:
-        """Return the sequence of the first event of a time or later in one segment; None if all are older.
-
-        Raises:
-            SegmentRewritten: it was written anew meanwhile.
-            SegmentDamaged, SaccadeError: as ``sequence_before``.
-        """
-        frames = (await self.segments.index(piece.segment)).manifest.frames
-        for number, frame in enumerate(frames):
-            if parse_timestamp(frame.last_time) < moment or frame.last < piece.first:
-                continue
-            async for events in self.segments.frames(piece.segment, [number]):
-                for event in events:
-                    if event.time >= moment and piece.first <= event.sequence <= piece.last:
-                        return event.sequence
+            index = await self.segments.index(piece.segment)
+            frames = [
+                number
+                for number, frame in enumerate(index.manifest.frames)
+                if parse_timestamp(frame.last_time) >= moment and frame.last >= piece.first
+            ]
+            for number in frames:
+                async for events in self.segments.frames(piece.segment, [number]):
+                    for event in events:
+                        if event.time >= moment and piece.first <= event.sequence <= piece.last:
+                            return event.sequence - 1
         return None
 
     async def _chain(self, lineage: Lineage, after: int, until: int) -> AsyncIterator[_Piece]:
@@ -280,15 +262,26 @@ class ArchiveReader:
             return listed
 
 
-def _may_match(frame: FrameSummary, subjects: Sequence[str]) -> bool:
-    """Return whether a frame may hold an event that matches one of ``subjects``; False is certain."""
-    for pattern in subjects:
-        subject_id = subject_id_in(pattern)
-        if subject_id is not None and not frame.may_hold(subject_id):
-            continue
-        if next(_matching_counts(frame, [pattern]), None):
-            return True
-    return False
+class _Wanted:
+    """The filters of a read, prepared for many frames."""
+
+    def __init__(self, subjects: Sequence[str]) -> None:
+        self.filter = SubjectFilter(subjects)
+        self._hashed = hashed_ids(self.filter.by_id or ())
+
+    def may_be_in(self, frame: FrameSummary) -> bool:
+        """Return whether a frame may hold an event that matches one of the filters; False is certain."""
+        by_id = self.filter.by_id
+        if by_id is None:
+            return any(_may_match(frame, pattern) for pattern in self.filter.patterns)
+        return any(next(_matching_counts(frame, by_id[subject_id]), None) for subject_id in frame.held_of(self._hashed))
+
+
+def _may_match(frame: FrameSummary, pattern: str) -> bool:
+    subject_id = subject_id_in(pattern)
+    if subject_id is not None and not frame.may_hold(subject_id):
+        return False
+    return next(_matching_counts(frame, [pattern]), None) is not None
 
 
 def _matching_counts(frame: FrameSummary, subjects: Sequence[str]) -> Iterator[tuple[str, int]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -89,15 +89,13 @@ def decode_lines(raw: bytes, name: str) -> list[HistoryEvent]:
     return list(decode_each(raw.removesuffix(b"\n").split(b"\n") if raw else (), name))
 
 
-def decode_each(lines: Iterable[bytes], name: str, needles: Sequence[bytes] = ()) -> Iterator[HistoryEvent]:
-    """Yield the events of lines; with ``needles`` only of lines that hold one. ``name`` names the frame in errors.
+def decode_each(lines: Iterable[bytes], name: str) -> Iterator[HistoryEvent]:
+    """Yield the events of lines; ``name`` names the frame in errors.
 
     Raises:
         SegmentInvalid: a line is not that of an event.
     """
     for line in lines:
-        if needles and not any(needle in line for needle in needles):
-            continue
         if (match := _LINE.fullmatch(line)) is not None:
             sequence, subject, timestamp, message_id, body = match.groups()
             yield HistoryEvent(int(sequence), subject.decode(), timestamp.decode(), message_id.decode(), body)

@@ -5,7 +5,7 @@ What the stream still has is read from it; what is older, from its archive in th
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -57,6 +57,14 @@ class History:
         first = state.first if archived is None else min(archived, state.first)
         return Bounds(first, state.first, state.last, state.lineage.current.id, state.lineage)
 
+    async def first_in_stream(self) -> int:
+        """Return the first sequence that the stream still has; one more than the last if there is none.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        return (await self._stream.state()).first
+
     async def read(
         self, after: int, until: int, subjects: Sequence[str] = (">",)
     ) -> AsyncGenerator[HistoryEvent, None]:
@@ -86,6 +94,40 @@ class History:
                     return
                 yield event
             position = until if read_to is None else read_to
+
+    async def read_each(self, begins: Mapping[str, int], until: int) -> list[HistoryEvent]:
+        """Return the events up to a sequence that match one of several filters; those of each filter in order.
+
+        ``begins`` has for each filter a sequence after which all events are that it matches; no two match the same one.
+
+        Raises:
+            SegmentDamaged, SaccadeError: as ``read``.
+        """
+        first = (await self._stream.state()).first
+        while True:
+            archived_until = min(until, first - 1)
+            older = [subjects for subjects, after in begins.items() if after < archived_until]
+            found: list[HistoryEvent] = []
+            if older:
+                begin = min(begins[subjects] for subjects in older)
+                found = [event async for event in self.read(begin, archived_until, older)]
+            rest = {subjects: max(after, archived_until) for subjects, after in begins.items()}
+            found += await self._stream.batches({key: after for key, after in rest.items() if after < until}, until)
+            now = (await self._stream.state()).first
+            if now == first or now <= min(rest.values(), default=now) + 1:
+                return found
+            first = now  # retention deleted events while they were read: they are in the archive by now
+
+    async def newest(self, subjects: Sequence[str], until: int) -> list[HistoryEvent] | None:
+        """Return the newest event at or before a sequence of each subject that matches a filter and is in the stream.
+
+        None in a cluster, where the replica that answers may lack some.
+
+        Raises:
+            TooManyResults: they are too many for one request.
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        return await self._stream.newest(subjects, until)
 
     async def as_of(self, subjects: str, sequence: int, *, after: int = 0) -> list[HistoryEvent]:
         """Return the newest event of each subject at or before a sequence, and after another, in order.

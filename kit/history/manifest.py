@@ -16,6 +16,9 @@ _TOKENS_OF_AN_EVENT: Final = 6
 _FILTER_BITS: Final = 10
 _FILTER_HASHES: Final = 7
 
+#: An id, and the two hashes of which its bits in a frame's filter are made.
+HashedId = tuple[str, int, int]
+
 
 class SegmentInvalid(Exception):  # noqa: N818 - says what is wrong with the segment, not with the program
     """A segment, or a frame of it, was cut off or changed; the message says which."""
@@ -41,8 +44,21 @@ class FrameSummary(BaseModel):
 
     def may_hold(self, subject_id: str) -> bool:
         """Return whether the frame may hold an event about this id; False is certain."""
+        return bool(self.held_of(hashed_ids([subject_id])))
+
+    def held_of(self, hashed: Iterable[HashedId]) -> list[str]:
+        """Return the ids of which the frame may hold an event; of the others it certainly holds none."""
         bits = base64.b64decode(self.ids)
-        return all(bits[place >> 3] >> (place & 7) & 1 for place in _places(subject_id, len(bits) * 8))
+        size = len(bits) * 8
+        found: list[str] = []
+        for subject_id, place, step in hashed:
+            for number in range(_FILTER_HASHES):
+                bit = (place + number * step) % size
+                if not bits[bit >> 3] >> (bit & 7) & 1:
+                    break
+            else:
+                found.append(subject_id)
+        return found
 
 
 class EpochFacts(BaseModel):
@@ -180,9 +196,18 @@ def subject_filter(ids: Iterable[str]) -> str:
     return base64.b64encode(bits).decode()
 
 
-def _places(subject_id: str, bits: int) -> list[int]:
+def hashed_ids(ids: Iterable[str]) -> list[HashedId]:
+    """Return ids with the hashes by which frames are asked for them."""
+    return [(subject_id, *_hashes(subject_id)) for subject_id in ids]
+
+
+def _hashes(subject_id: str) -> tuple[int, int]:
     digest = hashlib.blake2b(subject_id.encode(), digest_size=16).digest()
-    first, step = int.from_bytes(digest[:8]), int.from_bytes(digest[8:]) | 1
+    return int.from_bytes(digest[:8]), int.from_bytes(digest[8:]) | 1
+
+
+def _places(subject_id: str, bits: int) -> list[int]:
+    first, step = _hashes(subject_id)
     return [(first + number * step) % bits for number in range(_FILTER_HASHES)]
 
 

@@ -158,9 +158,9 @@ class SegmentStore:
         return index
 
     async def frames(
-        self, stored: StoredSegment, numbers: Sequence[int], needles: Sequence[bytes] = ()
+        self, stored: StoredSegment, numbers: Sequence[int], is_wanted: Callable[[bytes], bool] | None = None
     ) -> AsyncIterator[list[HistoryEvent]]:
-        """Yield the events of some frames, verified, in small parts; with ``needles`` of lines that hold one of them.
+        """Yield the events of some frames, verified, in small parts; with ``is_wanted`` of the lines that pass it.
 
         Raises:
             SegmentRewritten: it was written anew since its index was read.
@@ -182,7 +182,8 @@ class SegmentStore:
                     raise SegmentDamaged(stored.key, str(error), first=stored.last + 1) from error
                 name = index.name_of(number)
                 for at in range(0, len(lines), _DECODED):
-                    yield list(decode_each(lines[at : at + _DECODED], name, needles))
+                    part = lines[at : at + _DECODED]
+                    yield list(decode_each(filter(is_wanted, part) if is_wanted else part, name))
 
     async def _require_same(self, stored: StoredSegment, index: SegmentIndex) -> None:
         """Check that a segment is the one whose index was read; frames of another one are not the same events.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -12,12 +12,12 @@ from typing import Final
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import EVENT_CLASSES
 from contracts.ids import new_id
-from kit.bus.event_store import EventStore
+from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.jetstream_api import request, stream_info
 from kit.bus.lineage import Lineage, lineage_of
 from kit.history.event_lines import HistoryEvent, parse_timestamp
 from kit.history.manifest import SubjectCounts
-from kit.history.subjects import covering, covers, matches_any, narrowed, overlap, type_in, without_covered
+from kit.history.subjects import SubjectFilter, covering, covers, narrowed, overlap, type_in, without_covered
 
 BATCH_EVENTS: Final = 500
 _BATCH_BYTES: Final = 4 * 1024 * 1024
@@ -35,6 +35,10 @@ _USUAL: Final = tuple(
 _READ_WHOLE: Final = 128
 _EVERYTHING: Final = ">"
 _EVERY_EVENT: Final = "saccade.evt.*.*.*.*"
+#: Events for each of several filters that are read with those of all: a request for each filter costs more.
+_JOINED: Final = 40
+#: Filters that are read at the same time.
+_READ_AT_ONCE: Final = 16
 #: Time after which the server deletes a consumer that only counted, if this process has not.
 _CONSUMER_S: Final = 5
 
@@ -56,6 +60,12 @@ class StreamState:
 def _counted_at_once(pattern: str) -> str:
     """Return the filter of everything for one of all events: the server counts what matches it by subtraction."""
     return _EVERYTHING if covers(pattern, _EVERY_EVENT) else pattern
+
+
+def _event(stored: StoredEvent) -> HistoryEvent:
+    headers = stored.headers
+    timestamp, message_id = headers.get("Nats-Time-Stamp", ""), headers.get("Nats-Msg-Id", "")
+    return HistoryEvent(stored.sequence, stored.subject, timestamp, message_id, stored.body)
 
 
 class StreamReader:
@@ -99,22 +109,71 @@ class StreamReader:
             SaccadeError: BUS_UNAVAILABLE.
         """
         short = until is not None and until - after <= _READ_WHOLE
-        pattern = _EVERYTHING if short else _counted_at_once(covering(subjects))
+        pattern, wanted = _EVERYTHING if short else _counted_at_once(covering(subjects)), SubjectFilter(subjects)
         stored, remaining = await self.store.batch(
             after, pattern, size, size_bytes=_BATCH_BYTES, with_headers=True
         )  # fmt: skip
-        events = [
-            HistoryEvent(
-                event.sequence,
-                event.subject,
-                event.headers.get("Nats-Time-Stamp", ""),
-                event.headers.get("Nats-Msg-Id", ""),
-                event.body,
-            )
-            for event in stored
-            if pattern == subjects[0] or matches_any(subjects, event.subject)
-        ]
+        events = [_event(event) for event in stored if pattern == subjects[0] or wanted.matches(event.subject)]
         return events, stored[-1].sequence if stored and remaining else None
+
+    async def batches(self, begins: Mapping[str, int], until: int) -> list[HistoryEvent]:
+        """Return all events of several filters, each after its sequence and up to ``until``; of each in order.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        if not begins:
+            return []
+        if (joined := await self._joined(begins, until)) is not None:
+            return joined
+        slots = asyncio.Semaphore(_READ_AT_ONCE)
+
+        async def read(subjects: str, after: int) -> list[HistoryEvent]:
+            found: list[HistoryEvent] = []
+            position: int | None = after
+            while position is not None and position < until:
+                async with slots:
+                    events, position = await self.batch(position, [subjects], min(BATCH_EVENTS, until - position))
+                found += [event for event in events if event.sequence <= until]
+            return found
+
+        each = await asyncio.gather(*(read(subjects, after) for subjects, after in begins.items()))
+        return [event for found in each for event in found]
+
+    async def _joined(self, begins: Mapping[str, int], until: int) -> list[HistoryEvent] | None:
+        """Return the events of several filters, read with those between them; None if there are too many of these.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        most = _JOINED * len(begins)
+        pattern, wanted = covering(list(begins)), SubjectFilter(list(begins))
+        found: list[HistoryEvent] = []
+        position = min(begins.values())
+        while position < until:
+            size = min(BATCH_EVENTS, most, until - position)
+            stored, remaining = await self.store.batch(
+                position, pattern, size, size_bytes=_BATCH_BYTES, with_headers=True
+            )  # fmt: skip
+            found += [_event(one) for one in stored if one.sequence <= until and wanted.matches(one.subject)]
+            if not stored or not remaining:
+                break
+            position = stored[-1].sequence
+            if min(remaining, until - position) > most:
+                return None
+        return found
+
+    async def newest(self, subjects: Sequence[str], until: int) -> list[HistoryEvent] | None:
+        """Return the newest event at or before a sequence of each subject that matches a filter, in order.
+
+        None in a cluster, where the replica that answers may lack some.
+
+        Raises:
+            TooManyResults: they are too many for one request.
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        found = await self.store.newest_of_several(subjects, until)
+        return None if found is None else [_event(event) for event in found]
 
     async def as_of(self, subjects: str, sequence: int) -> list[HistoryEvent]:
         """Return the newest event of each subject at or before a sequence, in order.
@@ -126,16 +185,7 @@ class StreamReader:
         if sequence <= 0:
             return []
         stored = await self.store.load(subjects, up_to=sequence, with_headers=True)
-        return [
-            HistoryEvent(
-                event.sequence,
-                event.subject,
-                event.headers.get("Nats-Time-Stamp", ""),
-                event.headers.get("Nats-Msg-Id", ""),
-                event.body,
-            )
-            for event in stored
-        ]
+        return [_event(event) for event in stored]
 
     async def sequence_before(self, moment: datetime, state: StreamState) -> int:
         """Return the last sequence before the events that were stored at a time or later.

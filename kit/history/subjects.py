@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Final
 
@@ -109,10 +109,52 @@ def subject_id_in(pattern: str) -> str | None:
     return parts[_ID] if len(parts) > _ID and parts[_ID] not in ("*", ">") and ">" not in parts[:_ID] else None
 
 
-def needle_of(pattern: str) -> bytes:
-    """Return bytes that the line of every event has that matches a filter: its longest part between two wildcards."""
+def needles_of(pattern: str) -> list[bytes]:
+    """Return bytes that the line of every event has that matches a filter: its parts between two wildcards."""
     runs = [".".join(run) for is_literal, run in _literal_runs(pattern) if is_literal]
-    return json.dumps(max(runs, key=len, default=""))[1:-1].encode()
+    return [json.dumps(run)[1:-1].encode() for run in runs]
+
+
+class SubjectFilter:
+    """Several filters as one. Filters that name an id, as of the jobs of a page, are looked up by it."""
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        """Prepare the filters."""
+        self.patterns = tuple(patterns)
+        by_id: dict[str, list[str]] = {}
+        for pattern in patterns:
+            by_id.setdefault(subject_id_in(pattern) or "", []).append(pattern)
+        #: The filters of each id; None if one of the filters matches the events of several.
+        self.by_id = None if "" in by_id else by_id
+
+    def matches(self, subject: str) -> bool:
+        """Return whether a subject matches one of the filters."""
+        if self.by_id is None:
+            return matches_any(self.patterns, subject)
+        parts = subject.split(".", _ID + 1)
+        return len(parts) > _ID and matches_any(self.by_id.get(parts[_ID], ()), subject)
+
+    def line_test(self) -> Callable[[bytes], bool] | None:
+        """Return a test that the archive's line of every matching event passes; None if every line may be of one."""
+        followed = all(pattern.count(".") > _ID for pattern in self.patterns)
+        if self.by_id is not None and followed and all(_is_plain(subject_id) for subject_id in self.by_id):
+            ids = {subject_id.encode() for subject_id in self.by_id}
+            return lambda line: _line_id(line) in ids
+        needles = [needles_of(pattern) for pattern in self.patterns]
+        if not all(needles):
+            return None
+        return lambda line: any(all(needle in line for needle in every) for every in needles)
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether JSON writes a text as it is."""
+    return text.isascii() and json.dumps(text) == f'"{text}"'
+
+
+def _line_id(line: bytes) -> bytes:
+    """Return the token of a line at which the id of its subject is; before the subject, a line has no dot."""
+    parts = line.split(b".", _ID + 1)
+    return parts[_ID] if len(parts) > _ID else b""
 
 
 def _literal_runs(pattern: str) -> list[tuple[bool, list[str]]]:

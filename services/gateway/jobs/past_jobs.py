@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Final
+from collections.abc import Sequence
 
 from contracts.errors import ErrorCode, SaccadeError
+from contracts.events.base import decode_at
+from contracts.events.job import JobInterrupted, JobRetrying
 from contracts.ids import is_job_id
-from contracts.job import Job, fold_stored
+from contracts.job import Job, fold, fold_stored
 from kit.bucket import Bucket
 from kit.bus.tail import EventTail
-from kit.history.history import History
+from kit.history.history import History, HistoryEvent
 from services.gateway.aggregates.page_cursor import JOBS, decode_past_cursor, encode_past_cursor
 from services.gateway.aggregates.view import GatewayView, JobFilter
 from services.gateway.jobs.presenter import JobPresenter
@@ -22,7 +23,21 @@ from services.gateway.time_machine.past_pages import ListSearch, PastPages
 from services.gateway.time_machine.points import Point, PointsInTime
 from services.gateway.time_machine.schemas import Changes
 
-_CONCURRENCY: Final = 16
+
+def _fold_newest(events: Sequence[HistoryEvent]) -> Job | None:
+    """Return the fold of the newest events of each type, if it is that of all: the costs of attempts are not in it.
+
+    Nor is an event that another one of its type follows that nobody can read.
+    """
+    if not {event.type for event in events}.isdisjoint((JobInterrupted.type, JobRetrying.type)):
+        return None
+    job: Job | None = None
+    try:
+        for event in events:
+            job = fold(job, decode_at(event.subject, event.body), event.sequence)
+    except ValueError:
+        return None
+    return job
 
 
 class PastJobs:
@@ -32,7 +47,9 @@ class PastJobs:
         self, history: History, tail: EventTail, view: GatewayView, presenter: JobPresenter, bucket: Bucket
     ) -> None:
         """Read from ``view`` what has not changed since, else from ``history``."""
-        kind = AggregateKind("job", "submitted", ErrorCode.JOB_NOT_FOUND, is_job_id, fold_stored, view.job)
+        kind = AggregateKind(
+            "job", "submitted", ErrorCode.JOB_NOT_FOUND, is_job_id, fold_stored, _fold_newest, view.job
+        )
         #: Jobs as folds, without presentation.
         self.aggregates = PastAggregates[Job](kind, history, tail)
         self.points = PointsInTime(history, tail)
@@ -91,25 +108,25 @@ class PastJobs:
         )
         found, rest = await self._pages.read(search, point, before)
         return JobPage(
-            data=await asyncio.gather(*(self._present(job, point) for job in found)),
+            data=await self._present_all(tenant, found, point),
             next_cursor=encode_past_cursor(JOBS, rest, point.sequence) if rest is not None else None,
             as_of=as_of(point),
         )
 
     async def _present(self, job: Job, point: Point, *, files_removed: bool = False) -> JobObject:
-        stage_jobs = await self._stage_jobs(job, point)
-        return self._presenter.past(job, stage_jobs, as_of(point, files_removed=files_removed))
+        stage_jobs = await self._stage_jobs(job.tenant, [job], point)
+        return self._presenter.past(job, stage_jobs[job.id], as_of(point, files_removed=files_removed))
 
-    async def _stage_jobs(self, job: Job, point: Point) -> list[Job]:
-        """Return the jobs of a pipeline's stages that existed, as they were."""
-        slots = asyncio.Semaphore(_CONCURRENCY)
+    async def _present_all(self, tenant: str, jobs: Sequence[Job], point: Point) -> list[JobObject]:
+        stage_jobs = await self._stage_jobs(tenant, jobs, point)
+        return [self._presenter.past(job, stage_jobs[job.id], as_of(point)) for job in jobs]
 
-        async def find(job_id: str) -> Job | None:
-            async with slots:
-                return await self.aggregates.find(job.tenant, job_id, point, job.first_sequence)
-
-        found = await asyncio.gather(*map(find, self._stage_job_ids(job)))
-        return [stage_job for stage_job in found if stage_job is not None]
+    async def _stage_jobs(self, tenant: str, jobs: Sequence[Job], point: Point) -> dict[str, list[Job]]:
+        """Return the jobs of pipelines' stages that existed, as they were, by pipeline."""
+        ids = {job.id: self._stage_job_ids(job) for job in jobs}
+        begins = {stage_id: job.first_sequence for job in jobs for stage_id in ids[job.id]}
+        found = await self.aggregates.find_all(tenant, begins, point) if begins else {}
+        return {job_id: [found[stage_id] for stage_id in stages if stage_id in found] for job_id, stages in ids.items()}
 
     def _stage_job_ids(self, job: Job) -> list[str]:
         """Return the ids of the jobs of a pipeline's stages; if the view knows it, only of those created by now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Sequence
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import is_id
@@ -42,6 +42,7 @@ class PastSessions:
             ErrorCode.SESSION_NOT_FOUND,
             lambda text: is_id(text, "ses"),
             fold_stored,
+            None,  # every question counts, and the first of several starts
             view.session,
         )
         #: Sessions as folds, without presentation.
@@ -99,11 +100,19 @@ class PastSessions:
         )
         found, rest = await self._pages.read(search, point, before)
         return SessionPage(
-            data=await asyncio.gather(*(self._present(session, point) for session in found)),
+            data=await self._present_all(tenant, found, point),
             next_cursor=encode_past_cursor(SESSIONS, rest, point.sequence) if rest is not None else None,
             as_of=as_of(point),
         )
 
     async def _present(self, session: Session, point: Point, *, files_removed: bool = False) -> SessionObject:
-        job = await self._jobs.find(session.tenant, job_id_of_session(session.id), point)
+        job = await self._jobs.find(session.tenant, job_id_of_session(session.id), point, session.first_sequence)
         return self._presenter.past(session, job, as_of(point, files_removed=files_removed))
+
+    async def _present_all(self, tenant: str, sessions: Sequence[Session], point: Point) -> list[SessionObject]:
+        # The worker of a session is submitted after the session was opened.
+        begins = {job_id_of_session(session.id): session.first_sequence for session in sessions}
+        jobs = await self._jobs.find_all(tenant, begins, point) if begins else {}
+        return [
+            self._presenter.past(session, jobs.get(job_id_of_session(session.id)), as_of(point)) for session in sessions
+        ]

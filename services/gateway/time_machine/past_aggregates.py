@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Generic, Protocol, TypeVar
@@ -10,12 +10,15 @@ from typing import Final, Generic, Protocol, TypeVar
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import pipeline_id_of, time_of
 from contracts.streams import aggregate
+from kit.bus.event_store import TooManyResults
 from kit.bus.tail import EventTail
 from kit.history.event_lines import HistoryEvent
 from kit.history.history import History
 from services.gateway.aggregates.aggregate_events import VIEW_TIMEOUT_S
 from services.gateway.time_machine.points import Point
 
+#: Aggregates whose newest events one request reads: it answers with at most 1,024.
+_AT_ONCE: Final = 50
 #: The clock of the process that made an id may be so much ahead of that of the bus.
 _CLOCK_SLACK: Final = timedelta(hours=1)
 #: What is created later than this after the time that its id holds (a job of uploads grouped for weeks) is looked up in
@@ -48,6 +51,8 @@ class AggregateKind(Generic[A]):
     is_valid_id: Callable[[str], bool]
     #: Applies an event, given its subject, body and sequence, to the aggregate so far.
     fold_stored: Callable[[A | None, str, bytes, int], A | None]
+    #: Folds the newest events of each type; returns None where the fold of all events may differ. None: it always may.
+    fold_newest: Callable[[Sequence[HistoryEvent]], A | None] | None
     #: The aggregate as the view has it now; the view folds as ``fold_stored`` does.
     from_view: Callable[[str], A | None]
 
@@ -81,7 +86,74 @@ class PastAggregates(Generic[A]):
         """
         if (known := await self._unchanged_since(tenant, subject_id, point)) is not None:
             return known
-        return self.fold(await self.events(tenant, subject_id, 0, point.sequence, begins))
+        if begins is None and (known := self.kind.from_view(subject_id)) is not None and known.tenant == tenant:
+            begins = known.first_sequence - 1
+        if begins is not None:
+            return (await self.find_all(tenant, {subject_id: begins}, point)).get(subject_id)
+        return self.fold(await self.events(tenant, subject_id, 0, point.sequence))
+
+    async def find_all(self, tenant: str, begins: Mapping[str, int], point: Point) -> dict[str, A]:
+        """Return those of several aggregates that existed, as they were, by id.
+
+        ``begins`` has of each a sequence after which all of its events are. Those whose first event is not stored any
+        more are left out.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+        """
+        found: dict[str, A] = {}
+        wanted = dict(begins)
+        is_view_current = await self._tail.wait_for(point.sequence, VIEW_TIMEOUT_S)
+        for subject_id in begins:
+            known = self.kind.from_view(subject_id)
+            if known is None or known.tenant != tenant:
+                continue
+            wanted[subject_id] = max(wanted[subject_id], known.first_sequence - 1)
+            if is_view_current and known.sequence <= point.sequence:
+                found[subject_id] = known
+                del wanted[subject_id]
+        folded = await self._from_newest(tenant, wanted, point)
+        subjects = {
+            aggregate(tenant, self.kind.noun, subject_id): after
+            for subject_id, after in wanted.items()
+            if subject_id not in folded and after < point.sequence
+        }
+        by_id: dict[str, list[HistoryEvent]] = {}
+        for event in await self._history.read_each(subjects, point.sequence) if subjects else ():
+            by_id.setdefault(event.subject_id, []).append(event)
+        folded |= {subject_id: self.fold(events) for subject_id, events in by_id.items()}
+        return found | {subject_id: was for subject_id, was in folded.items() if was is not None}
+
+    async def _from_newest(self, tenant: str, begins: Mapping[str, int], point: Point) -> dict[str, A | None]:
+        """Return those aggregates that are the fold of their newest events of each type; None of those without events.
+
+        One request reads these events of many aggregates; all events take one for each.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        if self.kind.fold_newest is None or not begins:
+            return {}
+        first = await self._history.first_in_stream()
+        asked = [subject_id for subject_id, after in begins.items() if first - 1 <= after < point.sequence]
+        found: dict[str, A | None] = {}
+        for start in range(0, len(asked), _AT_ONCE):
+            some = asked[start : start + _AT_ONCE]
+            subjects = [aggregate(tenant, self.kind.noun, subject_id) for subject_id in some]
+            try:
+                newest = await self._history.newest(subjects, point.sequence)
+            except TooManyResults:
+                newest = None
+            if newest is None:
+                continue
+            by_id: dict[str, list[HistoryEvent]] = {subject_id: [] for subject_id in some}
+            for event in newest:
+                by_id[event.subject_id].append(event)
+            for subject_id, events in by_id.items():
+                was = self.kind.fold_newest(events) if events else None
+                if was is not None or not events:
+                    found[subject_id] = was
+        return found
 
     async def events(
         self, tenant: str, subject_id: str, after: int, until: int, begins: int | None = None

@@ -1,13 +1,12 @@
 """Pages of a list as it was: which aggregates existed at a point of the history, newest first, and what they were then.
 
 Read in two steps. Which ones existed does not depend on the point but for its sequence: the view knows their first
-events, and where the stream no longer holds those, the archive does. What each one was then is folded one by one, and
-only if it has changed since. No list of subjects is asked for at once: the bus answers with at most 1,024 of them.
+events, and where the stream no longer holds those, the archive does. What each one was then is folded only if it has
+changed since, from events that are read together.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
@@ -15,7 +14,6 @@ from typing import Final, Generic, Protocol, TypeVar
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.streams import aggregate
 from kit.bus.tail import EventTail
-from kit.history.event_lines import HistoryEvent
 from kit.history.history import Bounds, History
 from services.gateway.aggregates.aggregate_events import VIEW_TIMEOUT_S
 from services.gateway.time_machine.past_aggregates import PastAggregates
@@ -26,12 +24,6 @@ _LOOKED_AT: Final = 1000
 #: Events of the archive that are searched for first events in one go, and in one request.
 _WINDOW: Final = 5_000
 _SEARCHED: Final = 250_000
-#: Events of the stream that are read in one go, because that is faster than a request for each aggregate.
-_JOINED: Final = 1_000
-#: In a range of so many events, most parts of the archive hold one of a page: to compare ids costs more than to read.
-_NARROW: Final = 20_000
-#: Requests for single aggregates at the same time.
-_CONCURRENCY: Final = 16
 
 
 class _Listed(Protocol):
@@ -81,7 +73,7 @@ class PastPages(Generic[L]):
         looked_at = 0
         while before is not None:
             rows, rest = await self._candidates(search, bounds, before)
-            for row, was in zip(rows, await self._all_as_of(rows, point, bounds), strict=True):
+            for row, was in zip(rows, await self._all_as_of(search.tenant, rows, point, bounds), strict=True):
                 looked_at += 1
                 if was is not None and search.is_wanted(was):
                     found.append(was)
@@ -117,7 +109,7 @@ class PastPages(Generic[L]):
             before = after + 1
         return found, before if before > bounds.first else None
 
-    async def _all_as_of(self, rows: Sequence[L], point: Point, bounds: Bounds) -> list[L | None]:
+    async def _all_as_of(self, tenant: str, rows: Sequence[L], point: Point, bounds: Bounds) -> list[L | None]:
         """Return what each one was; None of those whose history is not stored any more.
 
         Raises:
@@ -125,36 +117,10 @@ class PastPages(Generic[L]):
         """
         known = {row.id: self._aggregates.kind.from_view(row.id) for row in rows}
         unchanged = {row_id: found for row_id, found in known.items() if found and found.sequence <= point.sequence}
-        changed = [row for row in rows if row.id not in unchanged and row.first_sequence >= bounds.first]
-        events = await self._events_of(changed, point, bounds)
-        folded = {row.id: self._aggregates.fold(events[row.id]) for row in changed}
-        return [unchanged.get(row.id) or folded.get(row.id) for row in rows]
-
-    async def _events_of(self, rows: Sequence[L], point: Point, bounds: Bounds) -> dict[str, list[HistoryEvent]]:
-        """Return the events of each one up to a point, in order.
-
-        Raises:
-            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
-        """
-        found: dict[str, list[HistoryEvent]] = {row.id: [] for row in rows}
-        if not rows:
-            return found
-        subjects = [aggregate(row.tenant, self._aggregates.kind.noun, row.id) for row in rows]
-        begin, archived_until = min(row.first_sequence for row in rows) - 1, bounds.first_in_stream - 1
-        # The archive finds the few frames that hold any of them; the stream would send all that lies between.
-        joined_until = point.sequence if point.sequence - max(begin, archived_until) <= _JOINED else archived_until
-        until = min(point.sequence, joined_until)
-        every = [aggregate(rows[0].tenant, self._aggregates.kind.noun, "*")]
-        async for event in self._history.read(begin, until, every if until - begin <= _NARROW else subjects):
-            if event.subject_id in found:
-                found[event.subject_id].append(event)
-        slots = asyncio.Semaphore(_CONCURRENCY)
-
-        async def read_rest(row: L, subject: str) -> None:
-            after = max(row.first_sequence - 1, joined_until)
-            async with slots:
-                found[row.id] += [event async for event in self._history.read(after, point.sequence, [subject])]
-
-        if joined_until < point.sequence:
-            await asyncio.gather(*map(read_rest, rows, subjects))
-        return found
+        begins = {
+            row.id: row.first_sequence - 1
+            for row in rows
+            if row.id not in unchanged and row.first_sequence >= bounds.first
+        }
+        found = await self._aggregates.find_all(tenant, begins, point) if begins else {}
+        return [unchanged.get(row.id) or found.get(row.id) for row in rows]

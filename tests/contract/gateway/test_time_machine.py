@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -317,3 +319,42 @@ async def test_a_pipeline_is_shown_with_its_stages_as_they_were(running: Running
     changes = await read(running, f"{path}/changes", since=points[0], until=points[2])
     assert [between["event"]["subject"] for between in changes["events"]] == [gather_id, gather_id]
     assert "/stages/0/state" in [field["pointer"] for field in changes["changed"]]
+
+
+async def test_an_event_that_nobody_can_read_hides_none_before_it(running: RunningGateway):
+    job = await running.submitted(await running.uploaded())
+    path = f"/v1/jobs/{job['id']}"
+    run_id = await running.start_job(job["id"])
+    await running.say(job["id"], JobStageCompleted(attempt=1, run_id=run_id, stage="align", duration_s=1))
+    good = JobStageCompleted(attempt=1, run_id=run_id, stage="train", duration_s=1)
+    message = encode(good, tenant=running.tenant, subject_id=job["id"], source="/test")
+    then = await now_cursor(running, path)
+    sequence = await running.store.publish(replace(message, body=b'{"not": "an event"}'))
+    assert await running.tail.wait_for(sequence, 10)
+    unreadable = f"{running.tail.epoch}.{running.tail.last}"
+    await running.say(job["id"], JobCancelled(attempt=1))
+    for cursor in (then, unreadable):
+        assert (await read(running, path, at=cursor))["state"] == "running"
+        past = running.app.state.past_jobs
+        was = await past.aggregates.read(running.tenant, job["id"], await past.points.point("at", cursor))
+        assert was.stage == "align"
+
+
+async def test_a_page_is_read_by_a_few_requests(running: RunningGateway):
+    upload_id = await running.uploaded()
+    jobs = [await running.submitted(upload_id) for _ in range(20)]
+    for job in jobs:
+        await running.start_job(job["id"])
+    # More than would be read with those of the page.
+    opened = SessionOpened(workload="live_splat", workload_version="1", params={}, idle_timeout_s=9, max_length_s=9)
+    others = [encode(opened, tenant="crowd", subject_id=new_id("ses"), source="/test") for _ in range(1100)]
+    sequence = max(await asyncio.gather(*map(running.store.publish, others)))
+    assert await running.tail.wait_for(sequence, 30)
+    point = f"{running.tail.epoch}.{sequence}"
+    for job in jobs:
+        await running.http.post(f"/v1/jobs/{job['id']}/cancel")
+    sent = running.tail.store.client.stats["out_msgs"]
+    page = await read(running, "/v1/jobs", at=point, limit=20)
+    assert {one["id"] for one in page["data"]} == {job["id"] for job in jobs}
+    assert {one["state"] for one in page["data"]} == {"running"}
+    assert running.tail.store.client.stats["out_msgs"] - sent < len(jobs)
