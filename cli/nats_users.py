@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Final
 
 from contracts.bus_grant import BusGrant
@@ -59,3 +62,39 @@ def with_service(text: str, grant: BusGrant, public_key: str, inbox: str) -> str
     rights = {"publish": list(grant.publish), "subscribe": [f"{inbox}.>", *grant.subscribe]}
     user = json.dumps({"nkey": public_key, "permissions": rights})
     return written(base_of(text), services_of(text) | {grant.name: user})
+
+
+def without_service(text: str, name: str) -> str:
+    """Return the text of the file without a service's user.
+
+    Raises:
+        KeyError: the file has no such service.
+        ValueError: this is not such a file.
+    """
+    base, services = base_of(text), services_of(text)
+    del services[name]
+    return written(base, services)
+
+
+def change_users(users: Path, change: Callable[[str], str], *, create: bool = False, mode: int = 0o644) -> None:
+    """Replace the text of a file by what ``change`` makes of it, while no other command changes it.
+
+    The file is written in place, not replaced: a mount in a container follows the inode. So the lock is on the file
+    itself. The text is written in one step, with blanks up to the old length: a command that is killed leaves the old
+    users or the new ones.
+
+    Raises:
+        OSError: it is missing and not to be created, or cannot be read or written.
+        ValueError: as ``change``; the file is as it was.
+    """
+    file = os.open(users, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), mode)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with os.fdopen(os.dup(file), "rb") as reader:
+            before = reader.read()
+        after = change(before.decode()).encode()
+        os.pwrite(file, after.ljust(len(before)), 0)
+        os.ftruncate(file, len(after))
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -16,7 +16,7 @@ from cli.embedded.nats_system import nats_write_error, reload_configuration
 from cli.embedded.ports import LOOPBACK
 from cli.embedded.processes import Program
 from cli.failure import Failure
-from cli.nats_users import DENIED_TO_SERVICES, services_of, written
+from cli.nats_users import DENIED_TO_SERVICES, change_users, services_of, written
 from contracts.commands import OPERATOR_INBOX, OPERATOR_SUBJECTS
 from contracts.limits import EVENT_BYTES, GIB
 from contracts.sandbox import WRITER, WRITER_INBOX, WRITER_SUBJECTS
@@ -121,9 +121,7 @@ def nats_server(folder: DataFolder, port: int, *, sync: str = "always") -> Progr
     """
     secrets = folder.secrets
     users = users_file(folder.path)
-    kept = services_of(users.read_text()) if users.exists() else {}
-    users.touch(mode=0o600)
-    users.write_text(written(_users(secrets), kept))
+    change_users(users, lambda text: written(_users(secrets), services_of(text)), create=True, mode=0o600)
     text = _NATS.format(
         host=LOOPBACK,
         port=port,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 
@@ -36,6 +36,8 @@ class SystemAccess:
     api: str
     #: Make the credentials: the text of their file.
     make: Callable[[BusGrant], Awaitable[str]]
+    #: Take the access of a service away, by its name.
+    revoke: Callable[[str], Coroutine[None, None, None]]
     #: What else the user has to know or do.
     note: str = ""
 
@@ -72,19 +74,27 @@ def _signed(seed: Path, settings: NatsSettings, days: int) -> SystemAccess:
     async def make(grant: BusGrant) -> str:
         return issuer.issue(grant, days * _DAY_S).credentials.get_secret_value()
 
-    return SystemAccess(settings, USER_SERVICE_API, make, f"Valid for {days} days; run this again to renew them.")
+    async def revoke(name: str) -> None:
+        raise Failure(
+            f"Credentials of {name} that are signed cannot be revoked one by one.",
+            code="revocation_unsupported",
+            hint="They end when they expire, or for all services with a new user_services.seed: docs/worker_access.md.",
+        )
+
+    return SystemAccess(
+        settings, USER_SERVICE_API, make, revoke, f"Valid for {days} days; run this again to renew them."
+    )
 
 
 def _added(users: Path, settings: NatsSettings) -> SystemAccess:
-    from cli.nats_users import BASE, written  # noqa: PLC0415
-
     async def make(grant: BusGrant) -> str:
-        if not users.exists():
-            users.write_text(written(BASE, {}))
-        return _add_user(users, grant)
+        return _add_user(users, grant, create=True)
+
+    async def revoke(name: str) -> None:
+        _remove_user(users, name)
 
     reload_hint = "NATS takes it over with: docker-compose kill -s HUP nats   (elsewhere: nats-server --signal reload)"
-    return SystemAccess(settings, JETSTREAM_API, make, f"Its public key is in {users}. {reload_hint}")
+    return SystemAccess(settings, JETSTREAM_API, make, revoke, f"The users are in {users}. {reload_hint}")
 
 
 def _embedded(data: Path) -> SystemAccess:
@@ -107,30 +117,72 @@ def _embedded(data: Path) -> SystemAccess:
         await programs.reload_nats(secrets, port)
         return text
 
-    return SystemAccess(settings, JETSTREAM_API, make)
+    async def revoke(name: str) -> None:
+        _remove_user(programs.users_file(data), name)
+        await programs.reload_nats(secrets, port)
+
+    return SystemAccess(settings, JETSTREAM_API, make, revoke)
 
 
-def _add_user(users: Path, grant: BusGrant) -> str:
+def _add_user(users: Path, grant: BusGrant, *, create: bool = False) -> str:
     """Add a user to a file of NATS's users and return its credentials; the file has only its public key.
 
-    The file is written in place: a mount in a container follows the inode.
+    ``create``: a missing file is created, with the users of deploy/nats_users.conf.
 
     Raises:
         Failure: this is not such a file.
     """
-    from cli.nats_users import with_service  # noqa: PLC0415
+    from cli.nats_users import BASE, with_service, written  # noqa: PLC0415
     from kit.auth.bus_token import inbox_prefix, new_user_key, seed_credentials  # noqa: PLC0415
 
     public_key, seed = new_user_key()
+
+    def add(text: str) -> str:
+        if create and not text:
+            text = written(BASE, {})
+        return with_service(text, grant, public_key, inbox_prefix(grant.name))
+
+    _change(users, add, create=create)
+    return seed_credentials(seed)
+
+
+def _remove_user(users: Path, name: str) -> None:
+    """Remove a service's user from a file of NATS's users.
+
+    Raises:
+        Failure: this is not such a file, or it has no such service.
+    """
+    from cli.nats_users import services_of, without_service  # noqa: PLC0415
+
+    def remove(text: str) -> str:
+        try:
+            return without_service(text, name)
+        except KeyError:
+            raise Failure(
+                f"{users} has no service {name}.",
+                code="service_not_found",
+                hint=f"It has: {', '.join(services_of(text)) or 'none'}.",
+            ) from None
+
+    _change(users, remove)
+
+
+def _change(users: Path, change: Callable[[str], str], *, create: bool = False) -> None:
+    """Change a file of NATS's users.
+
+    Raises:
+        Failure: this is not such a file; or as ``change``.
+    """
+    from cli.nats_users import change_users  # noqa: PLC0415
+
     try:
-        users.write_text(with_service(users.read_text(), grant, public_key, inbox_prefix(grant.name)))
+        change_users(users, change, create=create)
     except (OSError, ValueError) as error:
         raise Failure(
             f"{users} is not a file of NATS's users.",
             code="users_file_unreadable",
             hint="Name a new file, or a copy of deploy/nats_users.conf.",
         ) from error
-    return seed_credentials(seed)
 
 
 @asynccontextmanager
@@ -166,7 +218,28 @@ async def declaring(settings: NatsSettings) -> AsyncIterator[Client]:
         await client.close()
 
 
-def write_secret(file: Path, text: str) -> None:
-    """Write a secret file that only its owner can read."""
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
-        output.write(text)
+@contextmanager
+def new_secret(file: Path) -> Iterator[TextIO]:
+    """Create a secret file that only its owner can read, before what it is to hold is made; no failure leaves it.
+
+    Raises:
+        Failure: it exists, or cannot be created.
+    """
+    try:
+        output = os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w")
+    except FileExistsError:
+        raise Failure(
+            f"{file} exists.", code="file_exists", hint="Move it away, or use --out with another file."
+        ) from None
+    except OSError as error:
+        raise Failure(
+            f"{file} cannot be created: {error.strerror}.",
+            code="file_not_writable",
+            hint="Use --out with another file.",
+        ) from error
+    try:
+        with output:
+            yield output
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise

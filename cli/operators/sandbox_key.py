@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from cli.failure import USAGE, Failure
-from cli.operators.bus_credentials import bus_access, declaring, write_secret
+from cli.operators.bus_credentials import bus_access, declaring, new_secret
 from cli.output import display_path, print_json, print_line, print_note
 from contracts.sandbox import copies_in, delivery_subject, reader_consumer, reader_grant
 from contracts.streams import REPLAYS
@@ -48,15 +48,14 @@ def sandbox(
     except ValueError as error:
         raise Failure(f"{name}: {error}.", code="usage", exit_code=USAGE) from None
     out = out or Path(f"{name}.creds")
-    if out.exists():
-        raise Failure(f"{out} exists.", code="file_exists", hint="Move it away, or use --out with another file.")
-    access = bus_access(data, users, seed, days)
+    with new_secret(out) as output:
+        access = bus_access(data, users, seed, days)
 
-    async def make() -> str:
-        await _declare(access.settings, name)
-        return await access.make(grant)
+        async def make() -> str:
+            await _declare(access.settings, name)
+            return await access.make(grant)
 
-    write_secret(out, asyncio.run(make()))
+        output.write(asyncio.run(make()))
     url = access.settings.address
     if as_json:
         print_json({"sandbox": name, "credentials": str(out), "url": url, "subject": subject})

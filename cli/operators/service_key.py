@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from cli.failure import USAGE, Failure
-from cli.operators.bus_credentials import bus_access, declaring, write_secret
+from cli.operators.bus_credentials import SystemAccess, bus_access, declaring, new_secret
 from cli.output import display_path, print_json, print_line, print_note
 from contracts.asyncapi import PUBLISHERS, SUBSCRIPTIONS, event_types
 from contracts.consumers import SERVICE_PATTERN, consumer_name, service_grant
@@ -27,7 +27,8 @@ _OWN_NAMES: Final = frozenset(SUBSCRIPTIONS).union(*PUBLISHERS.values())
 
 @click.command()
 @click.argument("name")
-@click.option("--events", required=True, help="Event types, with commas: job.succeeded,upload.completed")
+@click.option("--revoke", is_flag=True, help="Remove NAME from the users of NATS; its consumers stay.")
+@click.option("--events", help="Event types, with commas: job.succeeded,upload.completed")
 @click.option("--tenant", help="Only this tenant's events. [default: those of all tenants]")
 @click.option("--out", type=click.Path(path_type=Path), help="File of the credentials. [default: NAME.creds]")
 @click.option("--data", type=click.Path(path_type=Path), help="Data folder of `saccade up`. [default: ./.saccade]")
@@ -44,7 +45,8 @@ _OWN_NAMES: Final = frozenset(SUBSCRIPTIONS).union(*PUBLISHERS.values())
 def service(
     *,
     name: str,
-    events: str,
+    revoke: bool,
+    events: str | None,
     tenant: str | None,
     out: Path | None,
     data: Path | None,
@@ -55,23 +57,29 @@ def service(
     concurrency: int,
     as_json: bool,
 ) -> None:
-    """Make credentials for your own service NAME, and the consumers it reads.
+    """Make credentials for your own service NAME, and the consumers it reads; with --revoke, take them away.
 
     With --users or --seed, NATS is that of NATS_URL and its credentials. See docs/own-service.md.
     """
+    if revoke:
+        if events is not None or tenant is not None or out is not None:
+            raise click.UsageError("--revoke makes no credentials: leave --events, --tenant and --out out.")
+        _revoke(name, bus_access(data, users, seed, days), as_json=as_json)
+        return
+    if events is None:
+        raise click.UsageError("Say with --events which events the service reads.")
     classes = _checked(name, events, tenant)
-    out = out or Path(f"{name}.creds")
-    if out.exists():
-        raise Failure(f"{out} exists.", code="file_exists", hint="Move it away, or use --out with another file.")
-    access = bus_access(data, users, seed, days)
-    grant = service_grant(name, [event.type for event in classes], api=access.api)
     consumers = {consumer_name(name, event.type): event for event in classes}
+    out = out or Path(f"{name}.creds")
+    with new_secret(out) as output:
+        access = bus_access(data, users, seed, days)
+        grant = service_grant(name, [event.type for event in classes], api=access.api)
 
-    async def make() -> str:
-        await _declare(access.settings, consumers, tenant, ack_wait_s, concurrency)
-        return await access.make(grant)
+        async def make() -> str:
+            await _declare(access.settings, consumers, tenant, ack_wait_s, concurrency)
+            return await access.make(grant)
 
-    write_secret(out, asyncio.run(make()))
+        output.write(asyncio.run(make()))
     url = access.settings.address
     if as_json:
         print_json({"service": name, "credentials": str(out), "url": url, "consumers": list(consumers)})
@@ -81,6 +89,23 @@ def service(
     print_note(
         f"\n{display_path(out)} may read {', '.join(consumers)} (events of {whose}) and nothing else. Keep it secret."
     )
+    if access.note:
+        print_note(access.note)
+
+
+def _revoke(name: str, access: SystemAccess, *, as_json: bool) -> None:
+    """Take a service's access away and say so.
+
+    Raises:
+        Failure: the system has no such service, or its credentials are signed.
+    """
+    if not re.fullmatch(SERVICE_PATTERN, name):
+        raise Failure(f"{name}: a service's name matches {SERVICE_PATTERN}.", code="usage", exit_code=USAGE)
+    asyncio.run(access.revoke(name))
+    if as_json:
+        print_json({"service": name, "revoked": True})
+        return
+    print_line(f"{name} is removed from the users of NATS. Its consumers keep their position.")
     if access.note:
         print_note(access.note)
 

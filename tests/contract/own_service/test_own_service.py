@@ -128,3 +128,28 @@ def test_a_service_of_one_tenant_has_no_events_of_another(server: ConfiguredNats
     refused = key_service(server, tmp_path, "blue-bills", "--events", "job.succeeded", "--out", "all.creds", code=1)
     assert json.loads(refused.stderr)["error"]["code"] == "consumer_exists"
     assert not (tmp_path / "all.creds").exists()
+
+
+def test_a_revoked_service_is_cut_off_and_goes_on_with_new_credentials(
+    server: ConfiguredNats | SignedNats, tmp_path: Path
+) -> None:
+    make = ("refunds", "--events", "job.succeeded", "--tenant", "orange", "--ack-wait-s", "1")
+    minted = json.loads(key_service(server, tmp_path, *make).stdout)
+    service = OwnService(tmp_path, minted["url"], tmp_path / "refunds.creds", name="refunds")
+    if isinstance(server, SignedNats):
+        refused = key_service(server, tmp_path, "--revoke", "refunds", code=1)
+        assert json.loads(refused.stderr)["error"]["code"] == "revocation_unsupported"
+        return
+    asyncio.run(_publish(server, [succeeded(0.5, "orange")]))
+    service.start()
+    service.wait_for_bills(1)
+    key_service(server, tmp_path, "--revoke", "refunds")
+    asyncio.run(_publish(server, [succeeded(0.75, "orange")]))
+    time.sleep(1)
+    service.end(signal.SIGKILL)
+    assert len(service.bills()) == 1, "an open connection has lost its rights too"
+    key_service(server, tmp_path, *make, "--out", "new.creds")
+    service = OwnService(tmp_path, minted["url"], tmp_path / "new.creds", name="refunds")
+    service.start()
+    service.wait_for_bills(2)
+    assert service.end(signal.SIGTERM) == 0
