@@ -13,10 +13,13 @@ from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from contracts.errors import ErrorCode
-from contracts.streams import EVENTS
+from contracts.events.base import Message, encode
+from contracts.streams import EVENTS, aggregate
+from kit.bus.connection import request
 from kit.bus.event_store import EventStore, StoredEvent
 from services.dispatcher.rules.reaction_progress import CONSUMER
 from tests.harness.dispatch.crashing_dispatcher import CrashTrigger
+from tests.harness.rules.rule_events import TENANT, closed
 from tests.harness.rules.rule_nodes import RuleHarness, open_rule_harness
 from tests.harness.servers.embedded import EmbeddedNats
 
@@ -271,6 +274,65 @@ async def test_a_group_that_was_complete_when_an_upload_was_deleted_waits_for_an
     node.lead()
     await harness.apply(node, laps[2])
     assert await jobs_of(harness, 1) == [(laps[1][0], laps[2][0])]
+
+
+class HeldAddition(EventStore):
+    """The event store of a dispatcher that is slow to store an addition."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self.publishing, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def publish(self, message: Message, **condition: Any) -> int:
+        if ".group." in message.subject:
+            self.publishing.set()
+            await self.go_on.wait()
+        return await super().publish(message, **condition)
+
+
+async def test_an_upload_that_is_deleted_while_it_joins_its_group_is_left_out_by_every_dispatcher(
+    harness: RuleHarness,
+) -> None:
+    await harness.rule("laps", group=PAIR)
+    store = HeldAddition(harness.client)
+    slow, other, leader = await harness.node(own_store=store), await harness.node(), await harness.node()
+    leader.lead()
+    laps = [await lap(harness, f"{number}") for number in range(3)]
+    adding = asyncio.ensure_future(harness.apply(slow, laps[0]))
+    await store.publishing.wait()
+    await harness.delete_upload(laps[0][0])
+    store.go_on.set()
+    await adding
+    # A dispatcher that does not lead and closes nothing knows of the deletion too: one group, one job.
+    await harness.apply(other, laps[1])
+    await asyncio.sleep(0.1)
+    assert await harness.jobs() == {}
+    await harness.apply(other, laps[2])
+    assert await jobs_of(harness, 1) == [(laps[1][0], laps[2][0])]
+    assert [added.number for added in await harness.additions()] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("erased", [False, True])
+async def test_no_job_is_made_of_a_closed_group_with_an_upload_that_is_gone(harness: RuleHarness, erased: bool) -> None:
+    """It was deleted after the leader had read it and before the job: also its events, by an erasure."""
+    await harness.rule(group={"quiet_s": 60})
+    node = await harness.node()
+    photos = [await harness.upload(f"{number}.jpg") for number in range(3)]
+    for upload in photos:
+        await harness.apply(node, upload)
+    (group,) = node.rules.groups
+    data = closed(group.rule_id, *(upload_id for upload_id, _ in photos))
+    await harness.store.publish(encode(data, tenant=TENANT, subject_id=group.id, source="/test", time=harness.clock()))
+    gone = photos[1][0]
+    if erased:
+        await request(harness.client, "STREAM.PURGE.EVENTS", {"filter": aggregate(TENANT, "upload", gone)})
+    else:
+        await harness.delete_upload(gone)
+    node.lead()
+    (skip,) = await harness.until(harness.skips)
+    assert (skip.group_id, skip.error.code) == (group.id, ErrorCode.UPLOAD_ALREADY_ENDED)
+    assert gone in skip.error.message
+    assert await harness.jobs() == {}
 
 
 async def test_uploads_without_the_metadata_belong_to_no_group(harness: RuleHarness) -> None:

@@ -12,6 +12,8 @@ from services.dispatcher.rules.upload_group import UploadGroup, fold
 
 #: Rules and values whose last closed group is remembered; of others the stream tells it.
 _LAST_KEPT: Final = 10_000
+#: Uploads that failed or were deleted and that a dispatcher may be adding to a group at that moment.
+_FAILED_KEPT: Final = 10_000
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class GroupBook:
         self._of_upload: dict[str, set[str]] = {}
         self._of_rule: dict[str, set[str]] = {}
         self._last_closed: OrderedDict[tuple[str, str], LastClosed] = OrderedDict()
+        self._failed: OrderedDict[str, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -57,11 +60,19 @@ class GroupBook:
         return self._last_closed.get((rule_id, value))
 
     def fold(self, envelope: Envelope, sequence: int) -> UploadGroup | None:
-        """Fold one event of a group and return the group after it; None when it is unknown."""
+        """Fold one event of a group and return the group after it; None when it is unknown.
+
+        An upload that had failed or was deleted before its addition was stored leaves the group with it, in each
+        dispatcher alike: in one that counted it, the group would take no other, which would wait in a group of its own.
+        """
         group = fold(self._groups.get(envelope.subject), envelope, sequence)
         if group is None:
             return None
         self._put(group)
+        added = group.upload_ids[-1:]
+        if group.closed is None and added and added[0] in self._failed:
+            self.leave_out(added[0])
+            group = self._groups[group.id]
         if group.closed is not None:
             key = (group.rule_id, group.value)
             last = self._last_closed.pop(key, LastClosed(0, 0))
@@ -72,6 +83,9 @@ class GroupBook:
 
     def leave_out(self, upload_id: str) -> list[str]:
         """Take an upload that failed or was deleted out of the groups that still wait; return their ids."""
+        self._failed[upload_id] = None
+        if len(self._failed) > _FAILED_KEPT:
+            self._failed.popitem(last=False)
         found = [group_id for group_id in self._of_upload.pop(upload_id, ()) if group_id in self._groups]
         for group_id in found:
             if (group := self._groups[group_id]).closed is None:

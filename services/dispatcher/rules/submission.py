@@ -86,6 +86,7 @@ class RuleSubmission:
             return
         day = occasion.at.date()
         try:
+            _check_all_there(occasion, uploads)
             job = rule_job(rule, uploads, self.placement, now=self._clock(), group_id=occasion.group_id)
             if error := self._refusal(rule.tenant, job.estimated_usd if job.max_cost_usd is None else job.max_cost_usd):
                 raise error
@@ -195,6 +196,17 @@ class RuleSubmission:
             SaccadeError: BUS_UNAVAILABLE.
         """
         return await self._skipped.contains(rule, occasion.name, occasion.sequence)
+
+
+def _check_all_there(occasion: Occasion, uploads: Sequence[Upload]) -> None:
+    """Check that no upload's events are gone, by an erasure: the job would be one of fewer uploads than its group.
+
+    Raises:
+        SaccadeError: UPLOAD_ALREADY_ENDED.
+    """
+    if gone := set(occasion.upload_ids) - {upload.id for upload in uploads}:
+        message = f"{', '.join(sorted(gone))} was erased and cannot be used."
+        raise SaccadeError(ErrorCode.UPLOAD_ALREADY_ENDED, message)
 
 
 def _limit_reached(rule: Rule, day: str) -> SaccadeError:

@@ -97,6 +97,23 @@ def test_an_upload_that_is_deleted_leaves_its_group_which_waits_for_another() ->
     assert group.upload_ids == ("upl_b", "upl_c")
 
 
+def test_an_upload_that_was_deleted_before_its_addition_was_stored_is_not_counted() -> None:
+    book = Book()
+    book.add("upl_a")
+    book.groups.leave_out("upl_b")
+    assert book.add("upl_b").upload_ids == ("upl_a",)
+    assert book.add("upl_c").upload_ids == ("upl_a", "upl_c")
+
+
+def test_the_memory_of_deleted_uploads_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_book, "_FAILED_KEPT", 10)
+    book = Book()
+    for number in range(50):
+        book.groups.leave_out(f"upl_{number}")
+    assert {name: len(value) for name, value in vars(book.groups).items() if value} == {"_failed": 10}
+    assert book.add("upl_49").upload_ids == ()
+
+
 def test_a_closed_group_takes_nothing_and_is_kept_until_its_job_is_submitted() -> None:
     book = Book()
     book.add("upl_a")
