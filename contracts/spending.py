@@ -1,9 +1,9 @@
 """Account of a tenant: what its workers have cost by day, and what is reserved for its running attempts. Pure.
 
 It is folded from the tenant's job events in the stream's order, and agrees with ``Job.costs``: the cost of an attempt
-counts once, on the day (UTC) of the event that settles it, however often its end is reported. Of a pipeline only the
-jobs of its stages cost anything; its own reservation is for all of them. Events of attempts that are not the current
-ones change nothing.
+counts once, on the day (UTC) on which the server stored the event that settles it, however often its end is reported:
+a worker's clock, which may be wrong, moves no money to another day or month. Of a pipeline only the jobs of its stages
+cost anything; its own reservation is for all of them. Events of attempts that are not the current ones change nothing.
 """
 
 from __future__ import annotations
@@ -82,8 +82,11 @@ class Account:
 
     # ---- fold
 
-    def fold(self, envelope: Envelope) -> bool:
-        """Apply an event of ``SPENDING_EVENTS`` and return whether it changed anything."""
+    def fold(self, envelope: Envelope, stored_at: datetime | None = None) -> bool:
+        """Apply an event of ``SPENDING_EVENTS`` and return whether it changed anything.
+
+        ``stored_at``: when the server stored it; without it, the time that its publisher says.
+        """
         job_id, data = envelope.subject, envelope.parsed()
         match data:
             case JobStarting():
@@ -100,17 +103,22 @@ class Account:
                 attempt = self.attempts.get(job_id)
                 if attempt is None or attempt.run_id != data.run_id:
                     return False
-                self._fold_run(job_id, attempt, data, envelope.time)
+                self._fold_run(job_id, attempt, data, envelope.time, stored_at or envelope.time)
                 return True
         return False
 
     def _fold_run(
-        self, job_id: str, attempt: AccountedAttempt, data: JobStarted | JobInterrupted | JobSucceeded, at: datetime
+        self,
+        job_id: str,
+        attempt: AccountedAttempt,
+        data: JobStarted | JobInterrupted | JobSucceeded,
+        at: datetime,
+        stored_at: datetime,
     ) -> None:
         if isinstance(data, JobStarted):
             attempt.billed_since = data.billed_since or at
             return
-        self._settle(job_id, attempt, data.cost, at.astimezone(UTC).date())
+        self._settle(job_id, attempt, data.cost, stored_at.astimezone(UTC).date())
         attempt.over = True
         if isinstance(data, JobSucceeded):
             del self.attempts[job_id]
@@ -140,7 +148,7 @@ class Account:
 
     def usage(self, period: Period, now: datetime) -> Usage:
         """Return how a period's budget is used. Running attempts count in the period in which they will be settled."""
-        # Days after its first one: a worker's clock may be ahead.
+        # Days after its first one: NATS's clock may be ahead.
         settled_usd = sum(amount for day, amount in self.by_day.items() if day >= period.began)
         metered_usd = sum(attempt.metered_usd(now) for attempt in self.attempts.values())
         return Usage(round(settled_usd + metered_usd, 6), max(0.0, round(self._held_usd(now) - metered_usd, 6)))

@@ -13,6 +13,7 @@ import json
 import logging
 import random
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import nats.errors
@@ -362,7 +363,8 @@ class EventStore:
                     done.set_exception(error(description))
             else:
                 shown = headers if with_headers else {}
-                found.append(StoredEvent(int(headers["Nats-Sequence"]), headers["Nats-Subject"], msg.data, shown))
+                sequence, time = int(headers["Nats-Sequence"]), headers.get("Nats-Time-Stamp", "")
+                found.append(StoredEvent(sequence, headers["Nats-Subject"], msg.data, shown, time))
 
         subscription = await self.client.subscribe(inbox, cb=on_message)
         try:
@@ -384,4 +386,4 @@ def _sequence_in(description: str) -> int:
 
 def _shown(stored: StoredEvent, *, with_headers: bool) -> StoredEvent:
     """Return an event of the leader's as a direct get returns it."""
-    return stored if with_headers else StoredEvent(stored.sequence, stored.subject, stored.body)
+    return stored if with_headers else replace(stored, headers={})

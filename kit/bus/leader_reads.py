@@ -84,4 +84,4 @@ def _stored(stream: str, message: dict[str, Any]) -> StoredEvent:
         "Nats-Time-Stamp": message["time"],
     }
     body = base64.b64decode(message.get("data") or "")
-    return StoredEvent(int(message["seq"]), message["subject"], body, headers)
+    return StoredEvent(int(message["seq"]), message["subject"], body, headers, message["time"])

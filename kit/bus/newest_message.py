@@ -41,4 +41,10 @@ async def newest_message(client: Client, stream: str, subjects: str, deadline_s:
             return None
         if "Status" in headers:
             raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {headers.get('Description', headers['Status'])}.")
-        return StoredEvent(int(headers["Nats-Sequence"]), headers["Nats-Subject"], reply.data, headers)
+        return StoredEvent(
+            int(headers["Nats-Sequence"]),
+            headers["Nats-Subject"],
+            reply.data,
+            headers,
+            headers.get("Nats-Time-Stamp", ""),
+        )

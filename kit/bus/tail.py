@@ -111,7 +111,8 @@ class EventTail:
 
     async def _on_live(self, msg: Msg) -> None:
         headers = msg.headers or {}
-        stored = StoredEvent(int(headers["Nats-Sequence"]), headers["Nats-Subject"], msg.data)
+        time = headers.get("Nats-Time-Stamp", "")
+        stored = StoredEvent(int(headers["Nats-Sequence"]), headers["Nats-Subject"], msg.data, timestamp=time)
         if stored.sequence == self.last + 1 and self._epoch_checked and not self._buffered and not self._reconnected:
             self._handle(stored)  # the common case; a turn of another task would double its cost
             return

@@ -57,4 +57,4 @@ def window_of_input(head: Mapping[str, Any], lines: Sequence[HistoryEvent]) -> R
 
 def stored_of(lines: Iterable[HistoryEvent]) -> list[StoredEvent]:
     """Return events as a store has them."""
-    return [StoredEvent(each.sequence, each.subject, each.body) for each in lines]
+    return [StoredEvent(each.sequence, each.subject, each.body, timestamp=each.timestamp) for each in lines]

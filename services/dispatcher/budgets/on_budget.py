@@ -29,7 +29,7 @@ ON_BUDGET: Final[Mapping[str, Handler]] = {
 def on_stored(budgets: TenantBudgets, stored: StoredEvent, job_event: Envelope | None) -> None:
     """Fold a durable event into accounts and budgets; ``job_event`` is the decoded event of a job."""
     if job_event is not None:
-        budgets.on_job(job_event)
+        budgets.on_job(job_event, stored)
         return
     parts = stored.subject.split(".", 4)
     if len(parts) != 5 or parts[3] != "budget":

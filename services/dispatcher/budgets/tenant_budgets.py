@@ -17,6 +17,7 @@ from contracts.events.base import Envelope
 from contracts.events.job import PIPELINE, JobStarting
 from contracts.job import Job
 from contracts.spending import SPENDING_EVENTS, Account, AccountedAttempt
+from kit.bus.event_store import StoredEvent
 
 #: Time for an event of this dispatcher to come back to it.
 _RETURN_S: Final = 5.0
@@ -50,15 +51,15 @@ class TenantBudgets:
 
     # ---- fold
 
-    def on_job(self, envelope: Envelope) -> None:
-        """Apply a job event to the account of its tenant."""
+    def on_job(self, envelope: Envelope, stored: StoredEvent | None = None) -> None:
+        """Apply a job event to the account of its tenant; ``stored`` tells when the server stored it."""
         if envelope.type not in SPENDING_EVENTS:
             return
         tenant, job_id = envelope.tenant, envelope.subject
         account = self._account(tenant)
         if envelope.type == JobStarting.type:
             self._on_starting(envelope, account)
-        elif account.fold(envelope):
+        elif account.fold(envelope, stored.stored_at if stored else None):
             self._unconfirmed.pop((tenant, job_id), None)
         self.changed.add(tenant)
         if not account.attempts and not account.by_day:

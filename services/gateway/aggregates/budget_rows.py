@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from pydantic import TypeAdapter
 
 from contracts.budget import Budget
-from contracts.spending import Account
+from contracts.events.base import Envelope
+from contracts.spending import SPENDING_EVENTS, Account
 from kit.projection_file import ProjectionFile
 from services.gateway.aggregates.kept_rows import KeptRows
 
@@ -39,6 +41,13 @@ class BudgetRows:
     def keep_account(self, tenant: str, account: Account) -> None:
         """Insert or replace an account."""
         self._accounts.keep(tenant, account)
+
+    def count_spending(self, envelope: Envelope, stored_at: datetime | None) -> None:
+        """Apply a job event, and when the server stored it, to the account of its tenant."""
+        if envelope.type in SPENDING_EVENTS:
+            account = self.account(envelope.tenant)
+            if account.fold(envelope, stored_at):
+                self.keep_account(envelope.tenant, account)
 
     def clear(self) -> None:
         """Forget what is kept in memory, because rows were deleted."""

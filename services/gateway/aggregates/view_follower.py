@@ -71,6 +71,8 @@ class ViewFollower:
         if projector := self._projectors.get(noun):
             envelope = decode_at(stored.subject, stored.body)
             projector(envelope, stored.sequence)
+            if noun == "job":
+                self.view.budgets.count_spending(envelope, stored.stored_at)
             if listener := self._listeners.get(noun):
                 listener(envelope)
         if noun == "session":

@@ -1,4 +1,4 @@
-"""Projection of budget events into the view, and of the job events that change what a tenant has spent."""
+"""Projection of budget events into the view."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Final
 from contracts.budget import fold
 from contracts.events import Envelope
 from contracts.events import budget as events
-from contracts.spending import SPENDING_EVENTS
 from services.gateway.aggregates.view import GatewayView
 
 
@@ -41,11 +40,3 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     events.BudgetWarned.type: changed,
     events.BudgetExhausted.type: changed,
 }
-
-
-def count_spending(view: GatewayView, envelope: Envelope) -> None:
-    """Apply a job event to the account of its tenant."""
-    if envelope.type in SPENDING_EVENTS:
-        account = view.budgets.account(envelope.tenant)
-        if account.fold(envelope):
-            view.budgets.keep_account(envelope.tenant, account)

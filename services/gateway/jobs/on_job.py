@@ -11,7 +11,6 @@ from contracts.job import Job, fold
 from contracts.session import session_id_of_job
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
 from services.gateway.aggregates.view import GatewayView
-from services.gateway.budgets.on_budget import count_spending
 from services.gateway.jobs.latest_progress import LatestJobProgress
 
 
@@ -35,7 +34,6 @@ class JobProjector:
         """Apply one event; event types unknown to this version are ignored."""
         if handler := HANDLERS.get(envelope.type):
             handler(self, envelope, sequence)
-        count_spending(self.view, envelope)
 
 
 Handler = Callable[[JobProjector, Envelope, int], object]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,19 @@ async def test_use_is_shown_and_what_exceeds_the_rest_is_refused_at_once(running
     await put(running, daily_usd=0.8 + used_before)
     assert code_of(await running.http.post(f"/v1/jobs/{job['id']}/retry")) == ErrorCode.BUDGET_EXCEEDED
     await running.say(taken.json()["id"], JobFailed(attempt=1, failure="lost", error=error))
+
+
+async def test_a_workers_clock_moves_no_money_to_another_month(running: RunningGateway) -> None:
+    before = await read(running)
+    job_id = new_id("job")
+    run = await starting(running, job_id, 0.5)
+    cost = Cost(device="T4", seconds=1, usd=0.125)
+    error = SaccadeError(ErrorCode.WORKER_LOST).body()
+    wrong = datetime.now(UTC) - timedelta(days=45)
+    await running.say(job_id, JobInterrupted(**run, failure="lost", error=error, cost=cost), time=wrong)
+    after = await read(running)
+    for period in ("day", "month"):
+        assert after[period]["spent_usd"] == pytest.approx(before[period]["spent_usd"] + 0.125)
 
 
 async def test_a_restarted_gateway_knows_what_was_spent(servers: Servers, tmp_path: Path) -> None:

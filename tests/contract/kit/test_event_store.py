@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import pytest
 
@@ -12,9 +13,11 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events import Message, encode
 from contracts.events.job import JobCancelRequested, JobQueued
 from contracts.ids import new_id
-from contracts.streams import EVENTS, Stream, aggregate
+from contracts.streams import EVENTS, LIVE_EVENTS, Stream, aggregate
 from kit.bus.connection import connect, declare, epoch_of, request
-from kit.bus.event_store import Conflict, EventStore, TooManyResults
+from kit.bus.event_store import Conflict, EventStore, StoredEvent, TooManyResults
+from kit.bus.tail import EventTail
+from kit.tasks import end
 from tests.harness.servers.embedded import NatsServer
 
 pytestmark = pytest.mark.anyio
@@ -186,3 +189,22 @@ async def test_too_many_results_are_an_answer_that_is_not_asked_for_again(nats_s
         with pytest.raises(TooManyResults):
             await store._get({"multi_last": ["saccade.evt.>"]}, deadline_s=5.0)
         assert asyncio.get_running_loop().time() - began < 1.0
+
+
+async def test_the_time_of_storage_is_the_same_in_the_live_copy_and_in_the_history(any_nats_server: NatsServer) -> None:
+    """A fold that depends on it has the same result whichever way an event came."""
+    async with opened(any_nats_server) as store:
+        _, before = await epoch_of(store.client, EVENTS.name)
+        live: list[StoredEvent] = []
+        tail = EventTail(store, live.append, live=LIVE_EVENTS, name="test")
+        task = asyncio.create_task(tail.run(before))
+        try:
+            await asyncio.wait_for(tail.caught_up.wait(), 10)
+            last = max([await store.publish(queued(new_id("job"))) for _ in range(20)])
+            assert await tail.wait_for(last, 30)
+        finally:
+            await end(task)
+        history = [stored async for stored in store.history(before)]
+        assert [stored.timestamp for stored in live] == [stored.timestamp for stored in history]
+        times = [stored.stored_at for stored in history]
+        assert all(time is not None and abs((datetime.now(UTC) - time).total_seconds()) < 600 for time in times)

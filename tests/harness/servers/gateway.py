@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -150,10 +151,12 @@ class RunningGateway:
         assert job
         return job
 
-    async def say(self, job_id: str, data: EventData, tenant: str | None = None) -> None:
-        """Publish an event of a job as dispatcher or worker, and wait until the gateway has it."""
-        tenant = tenant or self.tenant
-        sequence = await self.store.publish(encode(data, tenant=tenant, subject_id=job_id, source="/test"))
+    async def say(
+        self, job_id: str, data: EventData, tenant: str | None = None, *, time: datetime | None = None
+    ) -> None:  # fmt: skip
+        """Publish an event of a job as dispatcher or worker, by its clock, and wait until the gateway has it."""
+        message = encode(data, tenant=tenant or self.tenant, subject_id=job_id, source="/test", time=time)
+        sequence = await self.store.publish(message)
         if data.kind == "evt":
             assert await self.tail.wait_for(sequence, 5)
 

@@ -50,7 +50,7 @@ def test_keys_that_are_made_at_once_are_all_in_the_file(tmp_path: Path) -> None:
     inode, start = users.stat().st_ino, threading.Barrier(8)
 
     def add(part: list[str]) -> None:
-        start.wait()
+        start.wait(30)
         for name in part:
             change_users(users, lambda text: _added(text, name, ["job.succeeded"])[0])  # noqa: B023 - called at once
 
@@ -58,7 +58,7 @@ def test_keys_that_are_made_at_once_are_all_in_the_file(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert sorted(services_of(users.read_text())) == sorted(names)
     assert base_of(users.read_text()) == list(BASE)
     assert users.stat().st_ino == inode, "a mount in a container follows the inode"

@@ -8,8 +8,10 @@ import pytest
 
 from contracts.budget import BudgetLimits, periods_of
 from contracts.events.base import EventData, decode, encode
-from contracts.events.job import Cost, JobInterrupted, JobRetrying, JobStarted, JobStarting, JobSubmitted
+from contracts.events.job import Cost, JobInterrupted, JobRetrying, JobStarted, JobStarting, JobSubmitted, JobSucceeded
 from contracts.job import Job
+from kit.bus.event_store import StoredEvent
+from services.dispatcher.budgets.on_budget import on_stored
 from services.dispatcher.budgets.tenant_budgets import TenantBudgets
 from tests.harness.rules.rule_events import EPOCH
 
@@ -56,3 +58,15 @@ async def test_the_end_of_the_attempt_before_is_folded_before_the_next_one_is_re
     usage = budgets.accounts["acme"].usage(periods_of(EPOCH)[0], EPOCH)
     assert (usage.spent_usd, usage.reserved_usd) == (3.0, 4.0)
     assert await budgets.reserve(at_sequence("job_b", 5), starting("run_3")) is not None, "3 + 4 + 4 > 10"
+
+
+def test_a_workers_clock_moves_no_money_to_another_month() -> None:
+    budgets = TenantBudgets(BudgetLimits(monthly_usd=10.0), lambda: EPOCH)
+    cost = Cost(device="L4", seconds=300, usd=3.0)
+    succeeded = JobSucceeded(attempt=1, run_id="run_1", result={}, manifest_key="k", duration_s=300, cost=cost)
+    wrong = EPOCH - timedelta(days=45)
+    for sequence, (data, time) in enumerate([(starting("run_1"), EPOCH), (succeeded, wrong)], 1):
+        message = encode(data, tenant="acme", subject_id="job_a", source="/test", time=time)
+        stored = StoredEvent(sequence, message.subject, message.body, timestamp=EPOCH.isoformat())
+        on_stored(budgets, stored, decode(stored.body))
+    assert budgets.accounts["acme"].by_day == {EPOCH.date(): 3.0}
