@@ -204,7 +204,7 @@ def build_gateway(
     words = SessionWords(store=store, idempotency=idempotency, waiters=waiters, **streaming)
     streaming |= {"authenticator": authenticator, "tickets": tickets, "words": words, "progress": session_progress}
     state.session_words, state.health = words, health_of(store, bucket, disk)
-    state.session_streams = SessionStreams(ingest=ingest, **streaming)
+    state.session_streams = SessionStreams(session_settings, ingest=ingest, **streaming)
     state.default_sessions = DefaultSessions(sessions, ingest, EventStore(client, TELEMETRY.name), backends)
     _mount_replaced(app, follower, job_progress, bucket, auth=auth, disk=disk)
     add_health_route(app, state.health, authenticator, state.default_sessions)

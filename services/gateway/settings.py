@@ -255,7 +255,7 @@ class CompatVisionSettings(BaseSettings):
 
 
 class SessionSettings(BaseSettings):
-    """Access of live sessions' clients beside HTTP: NATS, and tickets that the notifier issues."""
+    """Access of live sessions' clients beside HTTP: NATS, WebSockets, and tickets that the notifier issues."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, populate_by_name=True, env_ignore_empty=True)
 
@@ -274,6 +274,8 @@ class SessionSettings(BaseSettings):
     ticket_key: ChosenSecret | None = Field(
         default=None, validation_alias=AliasChoices("GATEWAY_TICKET_KEY", "NOTIFIER_TICKET_KEY")
     )
+    #: Open WebSockets of sessions of one tenant, in one gateway: each has a backlog of events.
+    session_sockets_per_tenant: int = Field(default=200, ge=1)
 
     def seed(self) -> SecretStr | None:
         """Return the seed; None if no file is configured.

@@ -20,6 +20,7 @@ from contracts.telemetry import JointBatch
 from kit.auth.api_keys import AuthSettings
 from kit.auth.tickets import Tickets
 from kit.settings import NatsSettings, S3Settings
+from services.gateway.settings import SessionSettings
 from tests.harness.servers.embedded import HOST
 from tests.harness.servers.gateway import keys_file
 from tests.harness.servers.session_sockets import Served, closed, frame, serving, until
@@ -250,6 +251,35 @@ async def test_a_key_that_may_only_read_sends_nothing(session_servers: Servers, 
             for sent in (frame(1), '{"type": "stop"}', '{"type": "reset"}', '{"type": "joints"}'):
                 await (socket.send_str(sent) if isinstance(sent, str) else socket.send_bytes(sent))
                 assert (await until(socket, "error"))["code"] == "forbidden"
+
+
+async def test_a_tenants_sockets_are_limited_and_the_next_one_is_told_so(
+    session_servers: Servers, tmp_path: Path
+) -> None:
+    auth = AuthSettings(api_keys_file=keys_file(tmp_path, "acme", "rival"))
+    settings = SessionSettings(session_sockets_per_tenant=2)
+    async with serving(session_servers, tmp_path, auth, session_settings=settings) as served:
+        acme, rival = ({"Authorization": f"Bearer {name}.secret"} for name in ("acme", "rival"))
+        session_id, of_rival = (await served.opened(acme))["id"], (await served.opened(rival))["id"]
+        for _ in range(3):  # a refused one takes no place
+            assert await served.refusal(session_id, "?after=nonsense", headers=acme) == 400
+        async with served.stream(session_id, headers=acme) as first, served.stream(session_id, headers=acme) as second:
+            for socket in (first, second):
+                await until(socket, "session.opened")
+            url = f"{served.url}/v1/sessions/{session_id}/stream"
+            upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+            handshake = acme | upgrade | {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+            async with served.session.get(url, headers=handshake) as answer:
+                refused = await answer.json(content_type="application/problem+json")
+            assert (answer.status, refused["code"]) == (429, "rate_limited")
+            assert "At most 2 WebSockets" in refused["detail"]
+            assert refused["hint"] == "Close some of them, then connect again."
+            assert await served.refusal(of_rival, headers=rival) == 101, "another tenant has places of its own"
+            await second.close()
+            end = time.monotonic() + 20
+            while await served.refusal(session_id, headers=acme) != 101:
+                assert time.monotonic() < end, "a closed socket keeps its place"
+                await asyncio.sleep(0.05)
 
 
 async def test_pages_of_others_do_not_get_in(served: Served):

@@ -33,7 +33,7 @@ from kit.history.archive_access import open_archive
 from kit.settings import ArchiveSettings, NatsSettings, S3Settings
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.app import GatewayLoop, build_gateway
-from services.gateway.settings import GatewaySettings, UrlInputSettings
+from services.gateway.settings import GatewaySettings, SessionSettings, UrlInputSettings
 from tests.harness.servers.loopback_tls import NO_CERTIFICATES
 
 
@@ -217,6 +217,7 @@ async def running_gateway(
     *,
     auth: AuthSettings | None = None,
     url_inputs: UrlInputSettings | None = None,
+    session_settings: SessionSettings | None = None,
     **settings: Any,
 ) -> AsyncIterator[RunningGateway]:
     """Run a gateway on two servers, with its view in ``folder``; by default it fetches no inputs from URLs."""
@@ -236,6 +237,7 @@ async def running_gateway(
             bucket,
             view,
             url_settings=url_inputs or UrlInputSettings(inputs="off"),
+            session_settings=session_settings,
             archive=await stack.enter_async_context(open_archive(s3, ArchiveSettings())),
         )
         transport = httpx.ASGITransport(app)

@@ -15,6 +15,7 @@ import aiohttp
 from kit.auth.api_keys import AuthSettings
 from kit.http.server import serve
 from kit.settings import NatsSettings, S3Settings
+from services.gateway.settings import SessionSettings
 from tests.harness.servers.embedded import HOST, free_port
 from tests.harness.servers.gateway import RunningGateway, running_gateway
 from tests.harness.sessions.scripted_session_worker import jpeg
@@ -51,12 +52,17 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    servers: Servers, folder: Path, auth: AuthSettings | None = None, *, send_buffer_bytes: int | None = None
+    servers: Servers,
+    folder: Path,
+    auth: AuthSettings | None = None,
+    *,
+    send_buffer_bytes: int | None = None,
+    session_settings: SessionSettings | None = None,
 ) -> AsyncIterator[Served]:
     """Run a gateway on a port until the block ends."""
     stop, port = asyncio.Event(), free_port()
     async with (
-        running_gateway(*servers, folder, auth=auth) as running,
+        running_gateway(*servers, folder, auth=auth, session_settings=session_settings) as running,
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session,
     ):
         keyed = running.authenticated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Annotated, Final
 
@@ -41,15 +42,17 @@ async def stream_session(
     socket: WebSocket, session_id: str, streams: Annotated[SessionStreams, from_app_state("session_streams")]
 ) -> None:
     """Open the stream, or answer with a problem as any other request does."""
-    try:
-        session_socket = await streams.open(socket, session_id)
-        after = _after(socket)
-    except SaccadeError as error:
-        body = json.dumps(problem(error, new_id("req")))
-        await socket.send_denial_response(
-            Response(body, error.kind.status, problem_headers(error), media_type=PROBLEM_JSON)
-        )
-        return
-    await socket.accept()
-    joints, acks = (socket.query_params.get(name, "") in _TRUE for name in ("joints", "acks"))
-    await streams.run(session_socket, after, joints=joints, acks=acks)
+    with contextlib.ExitStack() as places:
+        try:
+            session_socket = await streams.open(socket, session_id)
+            after = _after(socket)
+            places.enter_context(streams.place(session_socket))
+        except SaccadeError as error:
+            body = json.dumps(problem(error, new_id("req")))
+            await socket.send_denial_response(
+                Response(body, error.kind.status, problem_headers(error), media_type=PROBLEM_JSON)
+            )
+            return
+        await socket.accept()
+        joints, acks = (socket.query_params.get(name, "") in _TRUE for name in ("joints", "acks"))
+        await streams.run(session_socket, after, joints=joints, acks=acks)

@@ -89,6 +89,11 @@ class SessionSocket:
         self._commands: asyncio.Queue[tuple[str, str]] = asyncio.Queue(_MAX_COMMANDS)
         self._acks = False
 
+    @property
+    def tenant(self) -> str:
+        """Tenant of the session and its client."""
+        return self._principal.tenant
+
     async def run(self, after: Cursor | None, *, joints: bool, acks: bool = False) -> None:
         """Serve until the session has ended, the client disconnects or reads too slowly, or the service stops.
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
 from starlette.websockets import WebSocket
 
+from contracts.errors import ErrorCode, SaccadeError
 from contracts.events import Cursor
 from kit.auth.api_keys import Authenticator, Principal
 from kit.auth.tickets import Tickets
@@ -18,6 +21,7 @@ from services.gateway.sessions.open_sockets import OpenSockets
 from services.gateway.sessions.service import SessionService
 from services.gateway.sessions.stream.session_socket import SessionSocket
 from services.gateway.sessions.words.service import SessionWords
+from services.gateway.settings import SessionSettings
 from services.gateway.telemetry.session_ingest import SessionIngest
 
 #: Clients that do not read their last message in this time are closed without it.
@@ -29,6 +33,7 @@ class SessionStreams:
 
     def __init__(
         self,
+        settings: SessionSettings,
         *,
         authenticator: Authenticator,
         tickets: Tickets,
@@ -39,11 +44,16 @@ class SessionStreams:
         open_sockets: OpenSockets,
         tail: EventTail,
     ) -> None:
-        """Authenticate by API key or ticket; ``open_sockets`` receives each socket while it is open."""
+        """Authenticate by API key or ticket; ``open_sockets`` receives each socket while it is open.
+
+        ``settings`` limit the sockets that a tenant has open in this process.
+        """
         self.tickets, self.open_sockets = tickets, open_sockets
         self._authenticator = authenticator
         self._sessions, self._ingest, self._tail = sessions, ingest, tail
         self._words, self._progress = words, progress
+        self._per_tenant = settings.session_sockets_per_tenant
+        self._places: Counter[str] = Counter()
         self._running: set[SessionSocket] = set()
         self._all_closed = asyncio.Event()
         self._all_closed.set()
@@ -67,6 +77,25 @@ class SessionStreams:
             open_sockets=self.open_sockets,
             tail=self._tail,
         )
+
+    @contextlib.contextmanager
+    def place(self, session_socket: SessionSocket) -> Iterator[None]:
+        """Count a socket among its tenant's open ones while the block runs.
+
+        Raises:
+            SaccadeError: RATE_LIMITED.
+        """
+        tenant = session_socket.tenant
+        if self._places[tenant] >= self._per_tenant:
+            message = f"At most {self._per_tenant} WebSockets of sessions may be open for you."
+            raise SaccadeError(ErrorCode.RATE_LIMITED, message, hint="Close some of them, then connect again.")
+        self._places[tenant] += 1
+        try:
+            yield
+        finally:
+            self._places[tenant] -= 1
+            if not self._places[tenant]:
+                del self._places[tenant]
 
     async def run(self, session_socket: SessionSocket, after: Cursor | None, *, joints: bool, acks: bool) -> None:
         """Serve an accepted socket until it is closed."""
