@@ -15,12 +15,11 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import aiohttp
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import MIB, PART_BYTES, PRESIGNED_URL_S
-from kit.s3_client import get_session, in_parts, s3_loader
+from kit.s3_client import AioConfig, ClosableSession, get_session, in_parts, s3_loader
 from kit.settings import S3Settings
 
 _CHUNK_BYTES: Final = 1 * MIB
@@ -367,7 +366,8 @@ async def open_bucket(settings: S3Settings) -> AsyncIterator[Bucket]:
     """Open the bucket's S3 clients and close them at the end."""
     session = get_session()
     session.register_component("data_loader", s3_loader())
-    config = Config(
+    config = AioConfig(
+        http_session_cls=ClosableSession,
         signature_version="s3v4",
         connect_timeout=3,
         read_timeout=60,

@@ -4,15 +4,43 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator
+from typing import Any
 
 from botocore.loaders import Loader
 
+from contracts.errors import ErrorCode, SaccadeError
 from kit.imports import hidden
 
 with hidden("httpx"):  # only for another transport of aiobotocore; it is a seventh of the CPU time of a worker's start
+    from aiobotocore.config import AioConfig
+    from aiobotocore.httpsession import AIOHTTPSession
     from aiobotocore.session import get_session
 
-__all__ = ["get_session", "in_parts", "s3_loader"]
+__all__ = ["AioConfig", "ClosableSession", "get_session", "in_parts", "s3_loader"]
+
+
+class ClosableSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
+    """HTTP session of a client that refuses requests once it is closed.
+
+    aiobotocore's own would open a connection for such a request, or for another attempt of one, and nobody closes it.
+    """
+
+    _ended = False
+
+    async def __aexit__(self, *error: object) -> None:
+        """Close the connections."""
+        self._ended = True
+        await super().__aexit__(*error)
+
+    async def send(self, request: Any) -> Any:
+        """Send a request.
+
+        Raises:
+            SaccadeError: STORAGE_UNAVAILABLE, after the end.
+        """
+        if self._ended:
+            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, "The connection to the bucket is closed.")
+        return await super().send(request)
 
 
 class _S3Loader(Loader):  # type: ignore[misc] # botocore has no types

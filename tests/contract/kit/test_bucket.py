@@ -20,7 +20,9 @@ from pydantic import SecretStr
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import MIB, PART_BYTES
 from kit.bucket import Bucket, ObjectMissing, open_bucket
-from kit.settings import S3Settings
+from kit.bus.lineage import Epoch, Lineage
+from kit.history.archive_access import open_archive
+from kit.settings import ArchiveSettings, S3Settings
 from modal_workers.runtime.retry import while_unavailable
 from tests.harness.network.file_servers import answer, file_server, sending
 from tests.harness.servers.embedded import ROOT, S3Server, free_port
@@ -210,7 +212,9 @@ async def test_a_server_with_a_certificate_of_an_unknown_authority_gets_no_reque
 _OPEN_TWICE = """
 import asyncio, sys
 from kit.bucket import open_bucket
-from kit.settings import S3Settings
+from kit.bus.lineage import Epoch, Lineage
+from kit.history.archive_access import open_archive
+from kit.settings import ArchiveSettings, S3Settings
 
 looked_at = []
 watched = ("os.listdir", "open")
@@ -260,3 +264,21 @@ async def test_a_cancelled_upload_ends_although_the_bucket_is_unavailable(tmp_pa
     sending.cancel()
     await asyncio.wait([sending], timeout=5)
     assert sending.cancelled()
+
+
+async def test_a_request_after_the_end_is_refused_and_opens_no_connection(any_s3_server: S3Server) -> None:
+    """A connection that is opened then is closed by nobody: it is a ResourceWarning in whatever runs next."""
+    async with opened(any_s3_server) as bucket:
+        await bucket.check()
+    with pytest.raises(SaccadeError) as refused:
+        await bucket.check()
+    assert refused.value.code is ErrorCode.STORAGE_UNAVAILABLE
+    assert "closed" in refused.value.message
+
+
+async def test_an_archive_that_is_closed_opens_no_bucket_for_a_late_reader(any_s3_server: S3Server) -> None:
+    async with open_archive(any_s3_server.settings, ArchiveSettings()) as archive:
+        assert archive is not None
+    with pytest.raises(SaccadeError) as refused:
+        await archive.first(Lineage((Epoch("one"),)))
+    assert (refused.value.code, refused.value.message) == (ErrorCode.STORAGE_UNAVAILABLE, "The archive is closed.")
