@@ -109,7 +109,10 @@ async def test_its_own_consumer_works(server: ConfiguredNats | SignedNats, opera
         await again.term()
         await own.client.flush()
         assert own.refused == []
-    assert (await operator.jetstream().consumer_info(EVENTS.name, OWN)).num_ack_pending == 1
+    # The server answers a flush when it has read what was sent, and works an acknowledgement off afterwards.
+    async with asyncio.timeout(30):
+        while (await operator.jetstream().consumer_info(EVENTS.name, OWN)).num_ack_pending != 1:
+            await asyncio.sleep(0.02)
 
 
 async def test_everything_else_is_refused(server: ConfiguredNats | SignedNats, operator: Client) -> None:
