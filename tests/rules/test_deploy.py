@@ -287,9 +287,10 @@ def test_errors_of_the_origin_are_those_of_the_services() -> None:
 
 
 def test_nats_is_configured_for_what_is_promised() -> None:
-    config = (DEPLOY / "nats.conf").read_text()
-    assert f"max_payload: {EVENT_BYTES // MIB}MB" in config
-    assert "sync_interval: always" in config
+    for name in ("nats.conf", "nats_cluster.conf"):
+        assert f"max_payload: {EVENT_BYTES // MIB}MB" in (DEPLOY / name).read_text()
+    assert "sync_interval: always" in (DEPLOY / "nats.conf").read_text()
+    assert "sync_interval: 1s" in (DEPLOY / "nats_cluster.conf").read_text()
 
 
 def test_every_variable_of_the_example_is_read_by_compose() -> None:

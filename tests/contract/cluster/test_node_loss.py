@@ -12,7 +12,7 @@ import pytest
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import new_id
 from contracts.streams import LIVE_EVENTS, aggregate
-from kit.bus.connection import connect, declare, epoch_of, request
+from kit.bus.connection import connect, declare, epoch_of
 from kit.bus.event_store import EventStore
 from kit.bus.tail import EventTail
 from kit.tasks import end
@@ -184,24 +184,3 @@ async def test_without_a_quorum_nothing_is_accepted_and_then_everything_goes_on(
             again = await gateway.http.post("/v1/uploads", json=body, headers={"Idempotency-Key": "before"})
             assert again.json()["id"] == first.json()["id"]
             assert (await gateway.http.get(f"/v1/uploads/{answer.json()['id']}")).status_code == 200
-
-
-async def test_a_running_system_takes_more_replicas(tmp_path: Path) -> None:
-    """From one server's streams to three replicas of each: by the setting, with the events and the epoch."""
-    with EmbeddedCluster(tmp_path) as cluster:
-        client = await connect(cluster.settings, "test")
-        await declare(client, 1)
-        store, job_id = EventStore(client), new_id("job")
-        sequence = await store.publish(queued(job_id))
-        epoch = await epoch_of(client, "EVENTS")
-        await declare(client, 3)
-        for name in ("EVENTS", "PROGRESS", "LEASES"):
-            info = await request(client, f"STREAM.INFO.{name}", {})
-            assert info["config"]["num_replicas"] == 3
-        await declare(client, 3)
-        assert await epoch_of(client, "EVENTS") == epoch
-        assert [stored.sequence for stored in await store.load(f"saccade.evt.{TENANT}.job.{job_id}.*")] == [sequence]
-        await declare(client, 1)
-        info = await request(client, "STREAM.INFO.PROGRESS", {})
-        assert info["config"]["num_replicas"] == 1
-        await client.close()
