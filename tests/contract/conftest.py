@@ -15,6 +15,7 @@ from tests.harness.runtime.executor_environment import (
     open_credential_harness,
     open_local_harness,
 )
+from tests.harness.servers.cluster import EmbeddedCluster
 from tests.harness.servers.containers import ContainerNats, ContainerS3
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, NatsServer, OperatorNats, S3Server
 from tests.harness.servers.gateway import RunningGateway, running_gateway, video
@@ -31,6 +32,14 @@ MAKERS = ["embedded", pytest.param("container", marks=pytest.mark.engine)]
 def any_nats_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     """Start a nats-server, embedded or in a container, for a file; a test that kills it starts it again."""
     maker = {"embedded": EmbeddedNats, "container": ContainerNats}[request.param]
+    with maker(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@pytest.fixture(params=[*MAKERS, "cluster"], scope="module")
+def any_bus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """Start one nats-server, or a cluster of three, for a file; a test that kills it starts it again."""
+    maker = {"embedded": EmbeddedNats, "container": ContainerNats, "cluster": EmbeddedCluster}[request.param]
     with maker(tmp_path_factory.mktemp("nats")) as server:
         yield server
 

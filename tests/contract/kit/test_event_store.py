@@ -28,7 +28,7 @@ TENANT = "acme"
 async def opened(server: NatsServer) -> AsyncIterator[EventStore]:
     client = await connect(server.settings, "test")
     try:
-        await declare(client)
+        await declare(client, server.settings.replicas)
         yield EventStore(client)
     finally:
         await client.close()
@@ -42,13 +42,13 @@ def cancel(job_id: str) -> Message:
     return encode(JobCancelRequested(by="test"), tenant=TENANT, subject_id=job_id, source="/test")
 
 
-async def test_one_of_two_concurrent_writers_wins(any_nats_server: NatsServer) -> None:
-    async with opened(any_nats_server) as store:
+async def test_one_of_two_concurrent_writers_wins(any_bus: NatsServer) -> None:
+    async with opened(any_bus) as store:
         job_id = new_id("job")
         among = aggregate(TENANT, "job", job_id)
         first = await store.publish(queued(job_id), after=0, among=among)
         outcomes = await asyncio.gather(
-            *(store.publish(message, after=first, among=among) for message in [queued(job_id, 2), cancel(job_id)] * 5),
+            *(store.publish(write(job_id), after=first, among=among) for write in [queued, cancel] * 5),
             return_exceptions=True,
         )
         won = [outcome for outcome in outcomes if isinstance(outcome, int)]
@@ -62,8 +62,8 @@ async def test_one_of_two_concurrent_writers_wins(any_nats_server: NatsServer) -
         assert newest == won[0]
 
 
-async def test_only_one_first_event_is_stored(any_nats_server: NatsServer) -> None:
-    async with opened(any_nats_server) as store:
+async def test_only_one_first_event_is_stored(any_bus: NatsServer) -> None:
+    async with opened(any_bus) as store:
         job_id = new_id("job")
         among = aggregate(TENANT, "job", job_id)
         await store.publish(queued(job_id), after=0, among=among)
@@ -72,8 +72,8 @@ async def test_only_one_first_event_is_stored(any_nats_server: NatsServer) -> No
         assert len(await store.load(among)) == 1
 
 
-async def test_a_condition_ignores_other_jobs(any_nats_server: NatsServer) -> None:
-    async with opened(any_nats_server) as store:
+async def test_a_condition_ignores_other_jobs(any_bus: NatsServer) -> None:
+    async with opened(any_bus) as store:
         mine, other = new_id("job"), new_id("job")
         first = await store.publish(queued(mine))
         await store.publish(queued(other))
@@ -81,8 +81,8 @@ async def test_a_condition_ignores_other_jobs(any_nats_server: NatsServer) -> No
         assert second > first
 
 
-async def test_an_event_id_is_stored_once(any_nats_server: NatsServer) -> None:
-    async with opened(any_nats_server) as store:
+async def test_an_event_id_is_stored_once(any_bus: NatsServer) -> None:
+    async with opened(any_bus) as store:
         job_id = new_id("job")
         message = queued(job_id, event_id=f"{job_id}.queued")
         first = await store.publish(message)
@@ -91,8 +91,8 @@ async def test_an_event_id_is_stored_once(any_nats_server: NatsServer) -> None:
         assert [stored.sequence for stored in found] == [first]
 
 
-async def test_load_returns_the_newest_event_of_each_subject_in_order(any_nats_server: NatsServer) -> None:
-    async with opened(any_nats_server) as store:
+async def test_load_returns_the_newest_event_of_each_subject_in_order(any_bus: NatsServer) -> None:
+    async with opened(any_bus) as store:
         job_id = new_id("job")
         await store.publish(queued(job_id, 1))
         asked = await store.publish(cancel(job_id))
@@ -105,8 +105,8 @@ async def test_load_returns_the_newest_event_of_each_subject_in_order(any_nats_s
         assert await store.load(aggregate(TENANT, "job", new_id("job"))) == []
 
 
-async def test_history_is_complete_across_batches(any_nats_server: NatsServer) -> None:
-    async with opened(any_nats_server) as store:
+async def test_history_is_complete_across_batches(any_bus: NatsServer) -> None:
+    async with opened(any_bus) as store:
         _, before = await epoch_of(store.client, "EVENTS")
         job_id = new_id("job")
         sent = [queued(job_id, position) for position in range(1203)]
@@ -119,37 +119,37 @@ async def test_history_is_complete_across_batches(any_nats_server: NatsServer) -
         assert (len(batch), left) == (500, len(sent) - 500)
 
 
-async def test_a_publish_survives_a_killed_server(any_nats_server: NatsServer) -> None:
-    async with opened(any_nats_server) as store:
+async def test_a_publish_survives_a_killed_server(any_bus: NatsServer) -> None:
+    async with opened(any_bus) as store:
         job_id = new_id("job")
         first = await store.publish(queued(job_id))
-        any_nats_server.kill()
+        any_bus.kill()
         publishing = asyncio.create_task(store.publish(cancel(job_id), deadline_s=60))
         await asyncio.sleep(0.3)
         assert not publishing.done()
-        await asyncio.to_thread(any_nats_server.start)
+        await asyncio.to_thread(any_bus.start)
         assert await publishing == first + 1
 
 
-async def test_an_unavailable_server_is_reported(any_nats_server: NatsServer) -> None:
-    async with opened(any_nats_server) as store:
-        any_nats_server.kill()
+async def test_an_unavailable_server_is_reported(any_bus: NatsServer) -> None:
+    async with opened(any_bus) as store:
+        any_bus.kill()
         try:
             with pytest.raises(SaccadeError) as raised:
                 await store.publish(queued(new_id("job")), deadline_s=0.3)
         finally:
-            await asyncio.to_thread(any_nats_server.start)
+            await asyncio.to_thread(any_bus.start)
         assert raised.value.code is ErrorCode.BUS_UNAVAILABLE
 
 
-async def test_declaring_twice_changes_nothing_and_a_new_limit_keeps_the_events(any_nats_server: NatsServer) -> None:
-    async with opened(any_nats_server) as store:
+async def test_declaring_twice_changes_nothing_and_a_new_limit_keeps_the_events(any_bus: NatsServer) -> None:
+    async with opened(any_bus) as store:
         sequence = await store.publish(queued(new_id("job")))
         before = await epoch_of(store.client, "EVENTS")
-        await declare(store.client)
+        await declare(store.client, any_bus.settings.replicas)
         assert await epoch_of(store.client, "EVENTS") == before
         longer = Stream(**{**vars(EVENTS), "max_age_s": EVENTS.max_age_s + 60})
-        await declare(store.client, streams=[longer])
+        await declare(store.client, any_bus.settings.replicas, [longer])
         assert await epoch_of(store.client, "EVENTS") == (before[0], sequence)
         info = await request(store.client, "STREAM.INFO.EVENTS", {})
         assert info["config"]["max_age"] == longer.max_age_s * 1_000_000_000
@@ -191,9 +191,9 @@ async def test_too_many_results_are_an_answer_that_is_not_asked_for_again(nats_s
         assert asyncio.get_running_loop().time() - began < 1.0
 
 
-async def test_the_time_of_storage_is_the_same_in_the_live_copy_and_in_the_history(any_nats_server: NatsServer) -> None:
+async def test_the_time_of_storage_is_the_same_in_the_live_copy_and_in_the_history(any_bus: NatsServer) -> None:
     """A fold that depends on it has the same result whichever way an event came."""
-    async with opened(any_nats_server) as store:
+    async with opened(any_bus) as store:
         _, before = await epoch_of(store.client, EVENTS.name)
         live: list[StoredEvent] = []
         tail = EventTail(store, live.append, live=LIVE_EVENTS, name="test")
