@@ -155,7 +155,7 @@ class StreamReader:
             stored, remaining = await self.store.batch(
                 position, pattern, size, size_bytes=_BATCH_BYTES, with_headers=True
             )  # fmt: skip
-            found += [_event(one) for one in stored if one.sequence <= until and wanted.matches(one.subject)]
+            found += [_event(event) for event in stored if event.sequence <= until and wanted.matches(event.subject)]
             if not stored or not remaining:
                 break
             position = stored[-1].sequence

@@ -1,4 +1,4 @@
-"""How high the feet of a walking or running person are: a lifted foot seems to be farther from the camera.
+"""Height of the feet of a person who walks or runs: a lifted foot seems to be farther from the camera.
 
 A low camera sees a foot that is 0.1 m above the floor 0.6 m away from where it is. Two things tell such a foot from one
 that stands: in the picture it is above the other foot by more than the stance explains, and it moves over the floor,
