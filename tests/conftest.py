@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from kit.settings import numeric_library_threads
 from tests.harness.distribution import NICENESS_OF_LIGHT, Lanes, is_collected, lane_of_process
@@ -34,6 +35,16 @@ sys.dont_write_bytecode = False
 #: Nothing that the imports and the collection make is garbage, and there is more of it all the time: looking through it
 #: again and again took a fifth of their CPU time. `pytest_collection_finish` enables it.
 gc.disable()
+
+
+# No test measures speed: a busy machine made Hypothesis fail one whose examples took long to generate.
+settings.register_profile(
+    "saccade",
+    settings(),
+    deadline=None,
+    suppress_health_check=[*settings().suppress_health_check, HealthCheck.too_slow],
+)
+settings.load_profile("saccade")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
