@@ -170,17 +170,31 @@ class ArchiveReader:
             else:
                 high = middle
         for piece in pieces[low:]:
-            index = await self.segments.index(piece.segment)
-            frames = [
-                number
-                for number, frame in enumerate(index.manifest.frames)
-                if parse_timestamp(frame.last_time) >= moment and frame.last >= piece.first
-            ]
-            for number in frames:
-                async for events in self.segments.frames(piece.segment, [number]):
-                    for event in events:
-                        if event.time >= moment and piece.first <= event.sequence <= piece.last:
-                            return event.sequence - 1
+            while True:
+                try:
+                    found = await self._first_since(piece, moment)
+                    break
+                except SegmentRewritten:
+                    log.info("segment %s was written anew: it is read again", piece.segment.key)
+            if found is not None:
+                return found - 1
+        return None
+
+    async def _first_since(self, piece: _Piece, moment: datetime) -> int | None:
+        """Return the sequence of the first event of a time or later in one segment; None if all are older.
+
+        Raises:
+            SegmentRewritten: it was written anew meanwhile.
+            SegmentDamaged, SaccadeError: as ``sequence_before``.
+        """
+        frames = (await self.segments.index(piece.segment)).manifest.frames
+        for number, frame in enumerate(frames):
+            if parse_timestamp(frame.last_time) < moment or frame.last < piece.first:
+                continue
+            async for events in self.segments.frames(piece.segment, [number]):
+                for event in events:
+                    if event.time >= moment and piece.first <= event.sequence <= piece.last:
+                        return event.sequence
         return None
 
     async def _chain(self, lineage: Lineage, after: int, until: int) -> AsyncIterator[_Piece]:

@@ -92,11 +92,11 @@ SCENARIOS = {
     "a worker that begins at once": Scenario("at once", ALWAYS),
     "a worker whose run was given up": Scenario("late", ALWAYS),
     "a worker that begins before its call is known": Scenario(
-        "first", ALWAYS | both_sides("advance load load _get _get_once", "FunctionGetOutputs")
+        "first", ALWAYS | both_sides("advance load load _load_direct _get _get_once", "FunctionGetOutputs")
     ),
     "a worker on a GPU": Scenario("at once", ALWAYS | both_sides("FunctionBindParams"), gpu="T4"),
     "an assignment that goes by the bucket": Scenario(
-        "late", ALWAYS | both_sides(f"{LAUNCH} put _call"), is_large=True
+        "late", ALWAYS | both_sides(f"{LAUNCH} put _call send"), is_large=True
     ),
 }
 
