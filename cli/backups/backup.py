@@ -18,7 +18,7 @@ from cli.backups.bucket_copy import open_buckets, save_objects
 from cli.embedded.programs import users_file
 from cli.failure import Failure
 from cli.history.access import Access, open_access
-from cli.operators.operator_bus import change
+from cli.operators.operator_bus import by_option, change
 from cli.output import print_json, print_line
 from contracts.audit import Attribution
 from contracts.ids import new_id
@@ -44,7 +44,7 @@ _ORDER: Final = (*(stream.name for stream in STREAMS if stream.in_backup and str
     help="Copy the bucket's objects into the folder, or only list them, for a bucket that is copied by other means.",
 )
 @click.option("--why", default="backup", show_default=True, help="The reason, for the audit log.")
-@click.option("--by", default="", help="Who you are, for the audit log. [default: user@machine]")
+@by_option
 @click.option(
     "--data",
     type=click.Path(path_type=Path),

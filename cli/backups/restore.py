@@ -22,7 +22,7 @@ from cli.embedded.programs import users_file
 from cli.embedded.servers import Servers, require_fresh, servers_of_environment, servers_to_fill
 from cli.failure import Failure
 from cli.history.access import Access, open_client
-from cli.operators.operator_bus import change
+from cli.operators.operator_bus import by_option, change
 from cli.output import print_json, print_line, print_note
 from cli.settings import CommandSettings
 from contracts.audit import Attribution
@@ -47,7 +47,7 @@ _SEGMENT: Final = re.compile(r"archive/.*/([0-9]+)-([0-9]+)\.")
     help="Nothing was stored after this backup, for example because the system was stopped before it: keep the epoch.",
 )
 @click.option("--why", default="restore", show_default=True, help="The reason, for the audit log.")
-@click.option("--by", default="", help="Who you are, for the audit log. [default: user@machine]")
+@by_option
 @click.option(
     "--data",
     type=click.Path(path_type=Path),

@@ -10,7 +10,7 @@ import click
 from nats.aio.client import Client
 from pydantic import BaseModel
 
-from cli.operators.operator_bus import ask, change, change_options, data_option, run
+from cli.operators.operator_bus import ask, by_option, change, change_options, data_option, run
 from cli.output import format_time, print_json, print_line, print_table
 from contracts.audit import audit_subject
 from contracts.commands import DISPATCHER, DeadLetterDiscarded, DeadLetterRedriven, command
@@ -94,7 +94,7 @@ def show(number: int, data: Path | None, as_json: bool) -> None:
 @click.argument("number", metavar="LETTER", type=click.IntRange(min=1))
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--why", default="", help="The reason, for the audit log; needed without --dry-run.")
-@click.option("--by", default="", help="Who you are, for the audit log. [default: user@machine]")
+@by_option
 @data_option
 @click.pass_context
 def redrive(

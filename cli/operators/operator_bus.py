@@ -44,11 +44,15 @@ def data_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def by_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--by``."""
+    return click.option("--by", default="", help="Who you are, for the audit log. [default: user@machine]")(command)
+
+
 def change_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what every command needs that changes something: ``--why``, and ``--by``; ``--data`` and ``--json``."""
-    command = click.option("--by", default="", help="Who you are, for the audit log. [default: user@machine]")(command)
     why = click.option("--why", required=True, help="The reason, for the audit log.")
-    return why(data_option(command))
+    return why(data_option(by_option(command)))
 
 
 def _sender() -> str:

@@ -26,18 +26,27 @@ _CLOCK_SLACK: Final = timedelta(hours=1)
 _CREATED_WITHIN: Final = timedelta(days=8)
 
 
-class _Aggregate(Protocol):
+class Aggregate(Protocol):
+    """Fields that a job and a session have in common."""
+
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """Id with its prefix."""
+
     @property
-    def tenant(self) -> str: ...
+    def tenant(self) -> str:
+        """Tenant that it belongs to."""
+
     @property
-    def sequence(self) -> int: ...
+    def sequence(self) -> int:
+        """Sequence of its newest event."""
+
     @property
-    def first_sequence(self) -> int: ...
+    def first_sequence(self) -> int:
+        """Sequence of its first event."""
 
 
-A = TypeVar("A", bound=_Aggregate)
+A = TypeVar("A", bound=Aggregate)
 
 
 @dataclass(frozen=True)

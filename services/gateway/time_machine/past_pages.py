@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, TypeVar
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.streams import aggregate
 from kit.bus.tail import EventTail
 from kit.history.history import Bounds, History
 from services.gateway.aggregates.aggregate_events import VIEW_TIMEOUT_S
-from services.gateway.time_machine.past_aggregates import PastAggregates
+from services.gateway.time_machine.past_aggregates import Aggregate, PastAggregates
 from services.gateway.time_machine.points import Point
 
 #: Aggregates that one request looks at; a page may therefore be short, and have a next one.
@@ -26,18 +26,7 @@ _WINDOW: Final = 5_000
 _SEARCHED: Final = 250_000
 
 
-class _Listed(Protocol):
-    @property
-    def id(self) -> str: ...
-    @property
-    def tenant(self) -> str: ...
-    @property
-    def sequence(self) -> int: ...
-    @property
-    def first_sequence(self) -> int: ...
-
-
-L = TypeVar("L", bound=_Listed)
+L = TypeVar("L", bound=Aggregate)
 
 
 @dataclass(frozen=True)
