@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,12 +118,6 @@ class WatchedStore(EventStore):
         return sequence
 
 
-async def _closed(client: Client) -> None:
-    """Close a connection that may be on its way to open itself again, and be reset in that moment."""
-    with suppress(OSError):
-        await client.close()
-
-
 @dataclass
 class Scene:
     """What all dispatchers of a scenario have in common."""
@@ -169,7 +163,7 @@ class Scene:
             wire = await stack.enter_async_context(injector.wire(self.servers.nats.url))
             settings = self.servers.nats.settings.model_copy(update={"url": wire.url})
             client = await connect(settings, "mortal")
-            stack.push_async_callback(_closed, client)
+            stack.push_async_callback(client.close)
             front = await self.stack.enter_async_context(self.front(injector))
             modal.config.config.override_locally("server_url", front.url)
             modal_client = await modal.Client.from_credentials.aio(*self.token())

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -13,26 +11,17 @@ import pytest
 from contracts.events import Message, encode
 from contracts.events.job import JobQueued
 from contracts.ids import new_id
-from kit.bus.connection import connect, declare, epoch_of, request
+from kit.bus.connection import declare, epoch_of, request
 from kit.bus.event_store import EventStore
 from kit.bus.tail import EpochChanged
 from kit.tasks import end
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.aggregates.view_follower import ViewFollower
 from tests.harness.servers.embedded import EmbeddedNats
+from tests.harness.servers.event_stores import opened
 from tests.harness.servers.stream_backups import back_up, restore
 
 pytestmark = pytest.mark.anyio
-
-
-@asynccontextmanager
-async def opened(server: EmbeddedNats) -> AsyncIterator[EventStore]:
-    client = await connect(server.settings, "test")
-    try:
-        await declare(client)
-        yield EventStore(client)
-    finally:
-        await client.close()
 
 
 def queued() -> Message:

@@ -13,7 +13,7 @@ from contracts.events import Message, encode
 from contracts.events.job import JobQueued
 from contracts.ids import new_id
 from contracts.streams import DEADLETTERS, LIVE_EVENTS
-from kit.bus.connection import connect, declare, request
+from kit.bus.connection import declare, request
 from kit.bus.dead_letters import DeadLetter, DeadLetters
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.tail import EventTail
@@ -21,20 +21,11 @@ from kit.tasks import end
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.aggregates.view_follower import ViewFollower
 from tests.harness.servers.embedded import EmbeddedNats
+from tests.harness.servers.event_stores import opened
 from tests.harness.webhooks.delivery import run_webhooks
 from tests.harness.webhooks.listeners import listening
 
 pytestmark = pytest.mark.anyio
-
-
-@asynccontextmanager
-async def opened(server: EmbeddedNats) -> AsyncIterator[EventStore]:
-    client = await connect(server.settings, "test")
-    try:
-        await declare(client)
-        yield EventStore(client)
-    finally:
-        await client.close()
 
 
 def queued(subject_id: str | None = None) -> Message:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -28,20 +26,11 @@ from kit.bus.lineage import (
     open_epoch_if_behind,
     position_of_stream,
 )
-from tests.harness.servers.embedded import EmbeddedNats, NatsServer
+from tests.harness.servers.embedded import EmbeddedNats
+from tests.harness.servers.event_stores import opened
 from tests.harness.servers.stream_backups import back_up, restore
 
 pytestmark = pytest.mark.anyio
-
-
-@asynccontextmanager
-async def opened(server: NatsServer) -> AsyncIterator[EventStore]:
-    client = await connect(server.settings, "test")
-    try:
-        await declare(client)
-        yield EventStore(client)
-    finally:
-        await client.close()
 
 
 def queued() -> Message:

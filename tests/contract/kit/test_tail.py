@@ -17,23 +17,14 @@ from contracts.events.job import JobQueued, JobStageCompleted
 from contracts.ids import new_id
 from contracts.limits import EVENT_BYTES
 from contracts.streams import LIVE_EVENTS
-from kit.bus.connection import connect, declare, epoch_of, request
+from kit.bus.connection import declare, epoch_of, request
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.tail import EpochChanged, EventTail
 from kit.tasks import end
 from tests.harness.servers.embedded import EmbeddedNats, NatsServer
+from tests.harness.servers.event_stores import opened
 
 pytestmark = pytest.mark.anyio
-
-
-@asynccontextmanager
-async def opened(server: NatsServer) -> AsyncIterator[EventStore]:
-    client = await connect(server.settings, "test")
-    try:
-        await declare(client)
-        yield EventStore(client)
-    finally:
-        await client.close()
 
 
 @asynccontextmanager

@@ -149,7 +149,7 @@ def without_earlier_costs(job: Job | None) -> Job | None:
     return job and replace(job, costs={run: cost for run, cost in job.costs.items() if run == job.run_id})
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=45))
 def test_the_newest_event_of_each_type_gives_the_same_state_as_all_events(choices: list[tuple[int, int]]) -> None:
     random_job = RandomJob()
@@ -162,7 +162,7 @@ def test_the_newest_event_of_each_type_gives_the_same_state_as_all_events(choice
     assert without_earlier_costs(newest) == without_earlier_costs(whole)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=30),
     st.lists(st.integers(0, 29), min_size=1, max_size=10),

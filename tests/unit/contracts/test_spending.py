@@ -161,7 +161,7 @@ MOMENTS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(MOMENTS)
 def test_the_account_equals_a_recount(moments: list[tuple[int, str, int, int]]) -> None:
     tenant = RandomTenant()
@@ -174,7 +174,7 @@ def test_the_account_equals_a_recount(moments: list[tuple[int, str, int, int]]) 
             assert usage.reserved_usd == pytest.approx(max(0.0, tenant.reserved_usd()), abs=1e-4)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(MOMENTS)
 def test_an_account_survives_being_stored(moments: list[tuple[int, str, int, int]]) -> None:
     tenant, stored = RandomTenant(), TypeAdapter(Account)
@@ -184,7 +184,7 @@ def test_an_account_survives_being_stored(moments: list[tuple[int, str, int, int
     assert stored.validate_json(stored.dump_json(tenant.account)) == tenant.account
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(st.integers(0, 20), st.floats(0, 0.4), st.booleans(), st.integers(0, 5)), max_size=60),
     st.floats(0.0, 2.0),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.events.base import decode_at, encode
@@ -97,7 +97,6 @@ def test_both_checks_agree_on_times(time: object) -> None:
 
 
 # A machine that runs other tests meanwhile draws slowly; that says nothing of what is drawn.
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.data())
 def test_both_checks_agree_on_random_envelopes(data: st.DataObject) -> None:
     fields = dict(FIELDS)

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.errors import ErrorCode
@@ -56,7 +56,6 @@ ACTIONS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(ACTIONS)
 def test_every_frame_gets_one_acknowledgement_and_the_totals_add_up(actions: list[tuple[str, object]]) -> None:
     queue = FrameQueue(lambda: 2.0, capacity=3)
@@ -97,7 +96,6 @@ CHUNK_ACTIONS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(CHUNK_ACTIONS, st.data())
 def test_every_frame_of_chunks_gets_one_acknowledgement_and_the_totals_add_up(
     actions: list[tuple[str, int, str]], data: st.DataObject
@@ -220,7 +218,6 @@ def test_a_frame_counted_by_an_earlier_run_is_repeated_but_not_counted_again() -
     assert (totals.sent, totals.accepted, totals.dropped, totals.waiting) == (10, 8, 2, 0)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_recording_returns_accepted_frames_in_order_and_unacknowledged_frames(data: st.DataObject) -> None:
     """Record frames, some with repeated numbers, and acknowledgements in any order, up to a kill."""

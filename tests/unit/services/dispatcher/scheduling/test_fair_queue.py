@@ -174,7 +174,7 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.builds(Limits, st.integers(1, 4), st.integers(1, 3), st.integers(1, 3)), _STEPS)
 def test_it_returns_what_the_naive_queue_returns(limits: Limits, steps: list[tuple[str, int, str, str, int]]) -> None:
     queue, naive = FairQueue(limits), NaiveQueue(limits)
