@@ -40,7 +40,9 @@ class PlayerComparison:
     true_distance_m: float
     top_speed_m_s: float
     true_top_speed_m_s: float
+    #: Share of the frames in the right zone, and of the time in zones that is reported for the right one.
     zone_agreement: float
+    zone_time_agreement: float
     switch_count: int
 
 
@@ -77,7 +79,7 @@ def compare_with_truth(results: Mapping[str, Any], truth: MatchTruth) -> MatchCo
             entry["player_id"],
             _array(track["x_m"]),
             _array(track["y_m"]),
-            entry["motion"],
+            entry,
         )
         for entry, track in zip(results["players"], tracks["players"], strict=True)
     ]
@@ -152,7 +154,8 @@ def _player(
     truth: MatchTruth,
     frames: NDArray[np.int64],
 ) -> PlayerComparison:
-    number, _, _, motion = player
+    number, _, _, entry = player
+    motion = entry["motion"]
     true = truth.positions_m[person, frames]
     error = np.linalg.norm(place - true, axis=1)
     known = np.isfinite(error)
@@ -169,6 +172,7 @@ def _player(
         top_speed_m_s=_number(motion["top_speed_m_s"]),
         true_top_speed_m_s=float(speeds[both].max(initial=0.0)),
         zone_agreement=_zone_agreement(place[known], true[known]),
+        zone_time_agreement=_zone_time_agreement(entry["zones"]["share"], true[known]),
         switch_count=_switches(place, person, truth, frames),
     )
 
@@ -188,6 +192,16 @@ def _zone_agreement(places: Floats, true: Floats) -> float:
     if not len(places):
         return float("nan")
     return float((_zones(places) == _zones(true)).all(axis=1).mean())
+
+
+def _zone_time_agreement(share: Sequence[Sequence[float | None]], true: Floats) -> float:
+    """Return what the reported shares [front to back][left to right] have in common with those of the true places."""
+    if not len(true):
+        return float("nan")
+    depth, across, near = _zones(true).T
+    # Who is on the far half faces the camera: his left is its right.
+    counts = np.bincount(depth * 3 + np.where(near == 1, across, 2 - across), minlength=9)
+    return float(np.minimum(np.array(share, np.float64).ravel(), counts / counts.sum()).sum())
 
 
 def _zones(places: Floats) -> NDArray[np.int64]:
