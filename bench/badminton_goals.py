@@ -61,7 +61,7 @@ CONFIDENCES: Final = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class MatchBesideTruth:
     """One match beside its truth, and the confidence of each found rally with whether both of its limits are right."""
 
     options: MatchOptions
@@ -135,7 +135,7 @@ def _lasting(court: CourtStage, truth: MatchTruth) -> CourtStage:
     return CourtStage(facts, FrameTimes(truth.time_s, np.arange(count)), (segment,), {}, ())
 
 
-def measure(options: MatchOptions, wanted: argparse.Namespace, home: Path) -> Measured | None:
+def measure(options: MatchOptions, wanted: argparse.Namespace, home: Path) -> MatchBesideTruth | None:
     """Measure one match."""
     try:
         results, truth = analysed(options, wanted, home)
@@ -159,7 +159,7 @@ def measure(options: MatchOptions, wanted: argparse.Namespace, home: Path) -> Me
                     f" ({true.reason}): start {start:+.2f} s, end {end:+.2f} s",
                     flush=True,
                 )
-    return Measured(options, compared, tuple(rallies))
+    return MatchBesideTruth(options, compared, tuple(rallies))
 
 
 def _both(start_s: float, end_s: float) -> bool:
@@ -172,7 +172,7 @@ HEAD: Final = (
 )
 
 
-def row(name: str, found: Sequence[Measured]) -> str:
+def row(name: str, found: Sequence[MatchBesideTruth]) -> str:
     """Return a line of the table."""
     compared = [each.compared for each in found]
     players: list[PlayerComparison] = [player for each in compared for player in each.players]
@@ -211,7 +211,7 @@ def _at(values: Any, percentile: float) -> float:
     return float(np.percentile(known, percentile)) if known.size else float("nan")
 
 
-def reliability(found: Sequence[Measured]) -> None:
+def reliability(found: Sequence[MatchBesideTruth]) -> None:
     """Print how often both limits of a rally are right, by its confidence."""
     rallies = np.array([rally for each in found for rally in each.rallies], float).reshape(-1, 2)
     print("\n| confidence of the rally | rallies | mean confidence | both limits right |\n|---|---|---|---|")
@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--errors", action="store_true", help="print each rally with a wrong limit")
     wanted = parser.parse_args()
     started_s = time.process_time()
-    found: list[Measured] = []
+    found: list[MatchBesideTruth] = []
     with tempfile.TemporaryDirectory() as temporary:
         home = (wanted.kept or Path(temporary)) / ("bystanders" if wanted.bystanders else "alone")
         home.mkdir(parents=True, exist_ok=True)
