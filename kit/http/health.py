@@ -14,7 +14,10 @@ from nats.aio.client import Client
 from pydantic import BaseModel
 
 from contracts.errors import ErrorCode, SaccadeError
+from contracts.streams import EVENTS
 from kit.bus.event_store import EventStore
+from kit.bus.jetstream_api import stream_info
+from kit.bus.leader_reads import is_clustered
 from kit.http.problems import send_problem
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 Check = Callable[[], Awaitable[str | None]]
 
 _CHECK_S: Final = 2.0
+#: Less, so that the report says what did not answer.
+_LEADER_S: Final = 1.5
 _ALLOWED: Final = ("GET", "HEAD")
 
 
@@ -81,12 +86,14 @@ async def _run(check: Check) -> CheckResult:
 
 
 def nats_check(client: Client) -> Check:
-    """Return a check of NATS by a round trip."""
+    """Return a check of NATS by a round trip; in a cluster, also of whether a node leads the stream of events."""
 
     async def check() -> None:
         if not client.is_connected:
             raise SaccadeError(ErrorCode.BUS_UNAVAILABLE)
         await client.flush(timeout=1)
+        if is_clustered(client):  # without a majority a node keeps its connections, and stores nothing
+            await stream_info(client, EVENTS.name, timeout_s=_LEADER_S)
 
     return check
 

@@ -55,6 +55,7 @@ SECONDS = {
     "tests/system/test_demo_badminton.py": 56,
     "tests/contract/runtime/test_bus_access.py": 55,
     "tests/contract/cluster/test_node_loss.py": 60,
+    "tests/flow/test_cluster.py": 56,
     "tests/system/test_embedded_modal.py": 52,
     "tests/contract/runtime/test_job_bus.py": 52,
     "tests/contract/runtime/test_file_cache.py": 50,

@@ -11,7 +11,7 @@ import random
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -22,6 +22,7 @@ from standardwebhooks import Webhook
 from contracts.events import decode
 from kit.bus.event_store import StoredEvent
 from tests.harness.network.breaking_proxy import BreakingProxy, draw_faults
+from tests.harness.streams.resuming_subscriber import ResumingSubscriber
 from tests.harness.webhooks.listeners import WebhookListener, listening
 from tests.system.chaos import ENDS, SCRIPT, WAIT_S, Killer, System, running
 
@@ -31,49 +32,6 @@ FAULTS = 4
 LATE_S = 60.0
 #: Webhooks are checked after so many rounds: the published library refuses what is older than five minutes.
 SETTLE_ROUNDS = 12
-
-
-@dataclass
-class Subscriber:
-    """A client that resumes as a browser does: by header, or by the query where headers are taken away."""
-
-    url: str
-    job_id: str
-    by_header: bool
-    cursor: str = ""
-    ids: list[str] = field(default_factory=list)
-    sequences: list[int] = field(default_factory=list)
-    statuses: set[int] = field(default_factory=set)
-
-    async def follow(self) -> None:
-        """Follow until the job has ended and the server says so."""
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(sock_read=20)) as session:
-            while True:
-                headers = {"Last-Event-ID": self.cursor} if self.cursor and self.by_header else {}
-                query = {"last_event_id": self.cursor} if self.cursor and not self.by_header else {}
-                try:
-                    async with session.get(self.url, headers=headers, params=query) as answer:
-                        self.statuses.add(answer.status)
-                        if answer.status == 204:
-                            return
-                        await self._read(answer)
-                except (aiohttp.ClientError, TimeoutError, ConnectionError):
-                    pass
-                await asyncio.sleep(0.02)
-
-    async def _read(self, answer: aiohttp.ClientResponse) -> None:
-        block: dict[bytes, bytes] = {}
-        async for line in answer.content:
-            if line != b"\n":
-                name, _, value = line.removesuffix(b"\n").partition(b": ")
-                block[name] = value
-            elif block.get(b"id") and line.endswith(b"\n"):
-                self.cursor = block[b"id"].decode()
-                self.ids.append(decode(block[b"data"]).id)
-                self.sequences.append(int(self.cursor.partition(".")[2]))
-                block = {}
-            else:
-                block = {}
 
 
 @dataclass
@@ -106,7 +64,7 @@ class Round:
     broken: bool
 
 
-def check(subscriber: Subscriber, history: list[StoredEvent], context: str) -> None:
+def check(subscriber: ResumingSubscriber, history: list[StoredEvent], context: str) -> None:
     expected = [decode(stored.body).id for stored in history]
     how = "header" if subscriber.by_header else "query"
     assert subscriber.ids == expected, f"{context}: by {how}: {subscriber.ids} of {expected}"
@@ -144,7 +102,7 @@ async def run_round(system: System, http: aiohttp.ClientSession, dice: random.Ra
         killing = killer.start()
         job_id = await submit(http, url)
         subscribers = [
-            Subscriber(f"{proxy.url}/v1/jobs/{job_id}/events", job_id, by_header)
+            ResumingSubscriber(f"{proxy.url}/v1/jobs/{job_id}/events", by_header)
             for proxy, by_header in zip(proxies, (True, False), strict=True)
         ]
         try:

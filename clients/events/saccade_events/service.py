@@ -28,7 +28,8 @@ async def connect(
 ) -> Client:
     """Connect to NATS and stay connected: the client waits for the server at the start and after every disconnect.
 
-    The user of ``credentials`` may receive replies only below ``inbox_prefix``.
+    ``url`` may name the nodes of a cluster, separated by commas: the client uses one that answers. The user of
+    ``credentials`` may receive replies only below ``inbox_prefix``.
     """
     options: dict[str, Any] = dict(credentials.options) if credentials else {}
     if inbox_prefix:
@@ -41,7 +42,8 @@ async def connect(
 
     # With a limit of attempts, FastStream's event loop stands still when it is reached.
     options |= {"max_reconnect_attempts": -1, "reconnect_time_wait": 0.5, "ping_interval": 10}
-    return await nats.connect(url, name=name, error_cb=on_error, **options)
+    urls = [address.strip() for address in url.split(",") if address.strip()]
+    return await nats.connect(urls, name=name, error_cb=on_error, **options)
 
 
 async def serve(

@@ -167,9 +167,11 @@ class NatsLink:
             options["inbox_prefix"] = self._target.inbox_prefix.encode()
         if self._target.url.startswith("tls://"):
             options["tls"] = ssl.create_default_context()
+        # Of a cluster there are several, of which the client uses one that answers.
+        urls = [address.strip() for address in self._target.url.split(",") if address.strip()]
         try:
             await self._client.connect(
-                self._target.url,
+                urls,
                 name="saccade-robot",
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.2,  # type: ignore[arg-type]

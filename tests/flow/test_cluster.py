@@ -1,0 +1,61 @@
+"""The path of a job over a cluster of three: whatever happens to its nodes, every job ends once and everybody hears it.
+
+``make test`` kills a leader and takes the quorum away; ``make soak`` does everything else at random.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.harness.servers.cluster import EmbeddedCluster
+from tests.harness.servers.cluster_services import ClusterServices
+from tests.harness.servers.cluster_traffic import ClusterTraffic, cluster_traffic
+from tests.harness.servers.embedded import S3Server
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, s3: S3Server, told: str = ""
+) -> AsyncIterator[tuple[EmbeddedCluster, ClusterServices, ClusterTraffic]]:
+    """Run the services on a cluster, and clients of them."""
+    with EmbeddedCluster(folder / "nats") as cluster:
+        async with (
+            ClusterServices(cluster, s3.settings, folder) as services,
+            cluster_traffic(services, told) as traffic,
+        ):
+            yield cluster, services, traffic
+
+
+async def test_jobs_go_on_when_a_leader_dies_and_when_the_quorum_is_back(tmp_path: Path, s3_server: S3Server) -> None:
+    async with running(tmp_path, s3_server) as (cluster, services, traffic):
+        traffic.start()
+        leader = await asyncio.to_thread(cluster.leader_of, "EVENTS")
+        await asyncio.to_thread(leader.kill)
+        await traffic.until_more(2)
+        await asyncio.to_thread(cluster.start)
+
+        for node in cluster.nodes[1:]:
+            await asyncio.to_thread(node.kill)
+        during = asyncio.create_task(traffic.submit())  # the job that runs now does not end before the quorum is back
+        async with asyncio.timeout(60):
+            while not traffic.unavailable:
+                await asyncio.sleep(0.1)
+        for name in services.ports:
+            report = await services.health(name)
+            assert report["status"] == "degraded", report
+            assert report["checks"]["nats"]["status"] == "failed", report
+        await asyncio.to_thread(cluster.start)
+        await services.wait_until_healthy()
+        await during
+        await traffic.until_more(2)
+        await traffic.stop()
+        await traffic.check(cluster)
+        assert traffic.statuses <= {200, 204}
+        assert set(services.starts.values()) == {1}, "a service ended"
