@@ -13,8 +13,12 @@ REQUEST_LINE_BYTES: Final = 16 * KIB
 REQUEST_HEAD_BYTES: Final = 64 * KIB
 #: Largest JSON request body that the gateway accepts.
 REQUEST_BODY_BYTES: Final = 256 * KIB
-#: Largest event on the bus; nats-server's max_payload has the same value.
-EVENT_BYTES: Final = 1 * MIB
+#: Largest message on the bus, such as a frame; nats-server's max_payload has the same value.
+MESSAGE_BYTES: Final = 1 * MIB
+#: Largest durable event with its headers: what one request stores for 90 days.
+EVENT_BYTES: Final = 64 * KIB
+#: Inputs of a job that take more than this in its first event are stored by their ids only.
+INLINE_INPUTS_BYTES: Final = 32 * KIB
 #: Largest upload.
 UPLOAD_BYTES: Final = 20 * GIB
 #: Largest upload with one presigned PUT; larger uploads are multipart (the limit of S3 is 5 GiB).
@@ -57,8 +61,8 @@ RULES: Final = 100
 #: Free space on a disk that uploads leave for events, views and results; a disk with less is full.
 DISK_RESERVE_BYTES: Final = 64 * MIB
 
-#: Largest frame of a live session; with its headers it stays below EVENT_BYTES. Typical frames have a tenth of it.
-FRAME_BYTES: Final = EVENT_BYTES - 16 * KIB
+#: Largest frame of a live session; with its headers it stays below MESSAGE_BYTES. Typical frames have a tenth of it.
+FRAME_BYTES: Final = MESSAGE_BYTES - 16 * KIB
 FRAME_SIDE_PX: Final = 4096
 #: Maximum number of joints of a robot, and of samples in one batch.
 JOINTS: Final = 64

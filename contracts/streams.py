@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from contracts.limits import EVENT_BYTES, GIB, KIB, MIB
+from contracts.limits import EVENT_BYTES, GIB, KIB, MESSAGE_BYTES, MIB
 
 _HOUR_S = 3600
 _DAY_S = 24 * _HOUR_S
@@ -20,7 +20,7 @@ class Stream:
     #: 0 means no limit.
     max_age_s: int
     max_bytes: int
-    max_message_bytes: int = EVENT_BYTES
+    max_message_bytes: int = MESSAGE_BYTES
     duplicate_window_s: int = 600
     max_per_subject: int = -1
     #: When the stream is full: "new" rejects new messages (no acknowledged one is lost), "old" deletes the oldest.
@@ -45,6 +45,7 @@ EVENTS: Final = Stream(
     subjects=("saccade.evt.>",),
     max_age_s=90 * _DAY_S,
     max_bytes=16 * GIB,
+    max_message_bytes=EVENT_BYTES,
     discard="old",
     republish="live",
     has_lineage=True,

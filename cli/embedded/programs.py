@@ -18,7 +18,7 @@ from cli.embedded.processes import Program
 from cli.failure import Failure
 from cli.nats_users import DENIED_TO_SERVICES, change_users, services_of, written
 from contracts.commands import OPERATOR_INBOX, OPERATOR_SUBJECTS
-from contracts.limits import EVENT_BYTES, GIB
+from contracts.limits import GIB, MESSAGE_BYTES
 from contracts.sandbox import WRITER, WRITER_INBOX, WRITER_SUBJECTS
 from modal_workers.backends import Backends
 from modal_workers.catalog import workloads
@@ -129,7 +129,7 @@ def nats_server(folder: DataFolder, port: int, *, sync: str = "always") -> Progr
         system=json.dumps(_SYSTEM),
         system_password=json.dumps(secrets.nats_system_password),
         store=json.dumps(str(folder.path / "nats" / "jetstream")),
-        max_payload=EVENT_BYTES,
+        max_payload=MESSAGE_BYTES,
         max_file=64 * GIB,
         sync=sync,
     )

@@ -65,6 +65,7 @@ class JobSubmitted(EventData):
 
     workload: str
     workload_version: str
+    #: Empty where there are so many that the event would be too large: then ``input_ids`` has their uploads.
     inputs: dict[str, list[JobInput]]
     params: dict[str, Any]
     priority: int = 0
@@ -83,6 +84,18 @@ class JobSubmitted(EventData):
     account: Literal["caller"] | None = None
     #: Rule that submitted the job for its uploads; None for a job that a client submitted.
     rule: JobRule | None = None
+    #: Ids of the uploads of each input, instead of ``inputs``; their own events say what they are.
+    input_ids: dict[str, list[str]] = Field(default_factory=dict)
+
+    @property
+    def upload_ids(self) -> dict[str, list[str]]:
+        """Ids of the uploads of each input."""
+        return self.input_ids or {name: [given.upload_id for given in files] for name, files in self.inputs.items()}
+
+    @property
+    def used_uploads(self) -> list[str]:
+        """Ids of all uploads that the job uses."""
+        return [upload_id for ids in self.upload_ids.values() for upload_id in ids]
 
 
 class JobQueued(EventData):

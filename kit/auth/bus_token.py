@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from contracts.bus_grant import BusGrant
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.limits import EVENT_BYTES
+from contracts.limits import MESSAGE_BYTES
 
 ALGORITHM: Final = "ed25519-nkey"
 #: One reply to each request, within 5 s (nanoseconds).
@@ -112,7 +112,7 @@ class BusTokenIssuer:
                 **({"resp": _RESPONSES} if grant.allow_responses else {}),
                 "subs": grant.max_subscriptions,
                 "data": -1,
-                "payload": EVENT_BYTES,
+                "payload": MESSAGE_BYTES,
                 "allowed_connection_types": ["STANDARD", "WEBSOCKET"],
                 "tags": list(grant.tags),
                 "type": "user",

@@ -25,6 +25,7 @@ from nats.js.errors import APIError
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import CONTENT_TYPE, Message
 from kit.bus.leader_reads import is_clustered, is_one_subject, newest_at_leader, next_at_leader
+from kit.bus.message_size import check_size
 from kit.bus.stored_event import StoredEvent
 from kit.tasks import end as end_task
 
@@ -106,11 +107,14 @@ class EventStore:
 
         Raises:
             Conflict: the last sequence is another one; nothing was stored.
-            SaccadeError: BUS_UNAVAILABLE, after ``deadline_s`` without acknowledgement (the event may be stored).
+            SaccadeError: BODY_TOO_LARGE; BUS_UNAVAILABLE, after ``deadline_s`` without acknowledgement (the event may
+                be stored).
         """
         try:
             sequence = await self._publish(message, after, among, deadline_s, headers)
-        except SaccadeError:
+        except SaccadeError as error:
+            if error.code is ErrorCode.BODY_TOO_LARGE:
+                raise
             self._failing_since = asyncio.get_running_loop().time(), self.client.stats["reconnects"]
             raise
         self._failing_since = None
@@ -128,6 +132,7 @@ class EventStore:
         if after is not None:
             sent[_EXPECTED_SEQUENCE] = str(after)
             sent[_EXPECTED_SUBJECT] = among or message.subject
+        check_size(self.stream, message, sent)
         loop = asyncio.get_running_loop()
         end = loop.time() + deadline_s
         maybe_stored = False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.exceptions import HTTPException
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.limits import EVENT_BYTES, KIB, MIB, REQUEST_BODY_BYTES
+from contracts.limits import KIB, MESSAGE_BYTES, MIB, REQUEST_BODY_BYTES
 from kit.http.problems import send_problem
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         large = scope["path"].startswith(_EVENTS_PREFIX) or _JOINTS.fullmatch(scope["path"])
-        limit = max(self._limit, EVENT_BYTES) if large else self._limit
+        limit = max(self._limit, MESSAGE_BYTES) if large else self._limit
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if declared.isdigit() and int(declared[:20]) > limit:
             await drain(receive)

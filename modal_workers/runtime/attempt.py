@@ -39,7 +39,7 @@ from modal_workers.runtime.stop import StopCause, StopFlag
 
 log = logging.getLogger(__name__)
 
-_MAX_RESULT_BYTES: Final = EVENT_BYTES - 64 * KIB
+_MAX_RESULT_BYTES: Final = EVENT_BYTES - 16 * KIB
 
 
 class AttemptRunner:

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 from pydantic import SecretStr, ValidationError
 
 from contracts.errors import KINDS, ErrorCode
-from contracts.limits import EVENT_BYTES, FRAME_BYTES, KIB, MIB, REQUEST_BODY_BYTES, REQUEST_HEAD_BYTES, WAIT_S
+from contracts.limits import FRAME_BYTES, KIB, MESSAGE_BYTES, MIB, REQUEST_BODY_BYTES, REQUEST_HEAD_BYTES, WAIT_S
 from kit.auth.api_keys import Authenticator, AuthSettings
 from kit.http.protocol import NOT_HTTP
 from kit.settings import NatsSettings, invalid_settings
@@ -288,7 +288,7 @@ def test_errors_of_the_origin_are_those_of_the_services() -> None:
 
 def test_nats_is_configured_for_what_is_promised() -> None:
     for name in ("nats.conf", "nats_cluster.conf"):
-        assert f"max_payload: {EVENT_BYTES // MIB}MB" in (DEPLOY / name).read_text()
+        assert f"max_payload: {MESSAGE_BYTES // MIB}MB" in (DEPLOY / name).read_text()
     assert "sync_interval: always" in (DEPLOY / "nats.conf").read_text()
     assert "sync_interval: 1s" in (DEPLOY / "nats_cluster.conf").read_text()
 

@@ -93,7 +93,7 @@ def test_the_kit_is_a_closed_list() -> None:
         "auth/api_keys auth/bus_token auth/host_guard auth/mapped_credential auth/principal auth/sealed_box "
         "auth/tickets "
         "bus/audit_log bus/connection bus/dead_letter_writer bus/dead_letters bus/event_store bus/idempotency "
-        "bus/jetstream_api bus/leader_reads bus/lease bus/lineage bus/newest_message bus/recorded_act "
+        "bus/jetstream_api bus/leader_reads bus/lease bus/lineage bus/message_size bus/newest_message bus/recorded_act "
         "bus/service_requests bus/stored_event bus/stream_copies bus/tail "
         "bus/telemetry_consumer bus/tenant_erasures "
         "history/archive_access history/archive_reader history/crc32c history/event_lines history/history "

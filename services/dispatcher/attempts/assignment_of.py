@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contracts.assignment import Assignment
+from contracts.events.job import JobInput
 from contracts.job import Job
 from services.dispatcher.costs.attempt_cost import remaining_usd
 
 
-def assignment_of(job: Job) -> Assignment:
-    """Return the assignment of a job's current attempt."""
+def assignment_of(job: Job, inputs: dict[str, list[JobInput]]) -> Assignment:
+    """Return the assignment of a job's current attempt; ``inputs`` are the job's files in full."""
     assert job.run_id
     assert job.device
     assert job.usd_per_s is not None
@@ -23,7 +24,7 @@ def assignment_of(job: Job) -> Assignment:
         usd_per_s=job.usd_per_s,
         left_usd=remaining_usd(job),
         params=submitted.params,
-        inputs=submitted.inputs,
+        inputs=inputs,
         part_of=submitted.part_of,
         account=submitted.account,
         sequence=job.sequence,

@@ -248,8 +248,7 @@ class Erasures:
 
 
 def _uses(job: Job, request: ErasureRequest) -> bool:
-    files = (file for given in job.submitted.inputs.values() for file in given)
-    return request.scope == "upload" and any(file.upload_id == request.subject_id for file in files)
+    return request.scope == "upload" and request.subject_id in job.submitted.used_uploads
 
 
 class _Progress:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import EventData, decode, encode
-from contracts.events.job import JobSubmitted
+from contracts.events.job import JobInput, JobSubmitted
 from contracts.job import Job, fold
+from contracts.job_request import job_input
 from contracts.streams import aggregate
 from kit.bus.event_store import EventStore, StoredEvent
+from services.dispatcher.jobs.stored_uploads import StoredUploads
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs, fold_all
 
 SOURCE = "/dispatcher"
@@ -37,6 +40,7 @@ class JobRepository:
         """Write to ``store`` only while ``may_act()`` is true."""
         self.clock = clock
         self._store = store
+        self._uploads = StoredUploads(store)
         self._jobs = jobs
         self._may_act = may_act
 
@@ -90,6 +94,22 @@ class JobRepository:
             SaccadeError: BUS_UNAVAILABLE.
         """
         return fold_all(await self._store.load(aggregate("*", "job", job_id)))
+
+    async def inputs_of(self, job: Job) -> dict[str, list[JobInput]]:
+        """Return the files of a job, read from their uploads where it names them by their ids.
+
+        Raises:
+            SaccadeError: UPLOAD_NOT_FOUND, when the events of one are gone; BUS_UNAVAILABLE.
+        """
+        if not job.submitted.input_ids:
+            return job.submitted.inputs
+        found = await self._uploads.load_all(job.tenant, job.submitted.used_uploads)
+        files = {upload.id: job_input(upload) for upload in found if upload.completed is not None}
+        try:
+            return {name: [files[upload_id] for upload_id in ids] for name, ids in job.submitted.input_ids.items()}
+        except KeyError as error:
+            message = f"The upload {error.args[0]} of this job is not stored any more."
+            raise SaccadeError(ErrorCode.UPLOAD_NOT_FOUND, message) from None
 
     async def history(self, job_id: str, tenant: str) -> list[StoredEvent]:
         """Load all events of a job, in order.

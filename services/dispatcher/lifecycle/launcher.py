@@ -125,7 +125,13 @@ class Launcher:
     async def launch(self, job: Job, workload: Workload) -> Job:
         """Launch the worker of an attempt whose start is stored; publish its call id, or that it was refused."""
         try:
-            call_id = await self._executor_of(job).launch(assignment_of(job), workload.compute)
+            assignment = assignment_of(job, await self._repository.inputs_of(job))
+        except SaccadeError as error:
+            if error.code is not ErrorCode.UPLOAD_NOT_FOUND:
+                raise
+            return await interrupt(self._repository, job, "user", error.body())
+        try:
+            call_id = await self._executor_of(job).launch(assignment, workload.compute)
         except Throttled as error:
             error_of = error_body(ErrorCode.WORKER_NOT_STARTED, str(error))
             # Stored, so that another dispatcher keeps to it too, and a replay can decide the same.

@@ -199,6 +199,7 @@ class PipelineLifecycle:
             workload=stage.work,
             workload_version=self._workloads[stage.work].version if stage.work in self._workloads else "",
             inputs=submitted.inputs if stage.takes_inputs else {},
+            input_ids=submitted.input_ids if stage.takes_inputs else {},
             params=submitted.params,
             priority=submitted.priority,
             max_cost_usd=action.max_cost_usd,

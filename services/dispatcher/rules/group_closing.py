@@ -20,6 +20,7 @@ from contracts.streams import aggregate
 from contracts.upload import Upload
 from kit.bus.event_store import Conflict, EventStore
 from services.dispatcher.jobs.job_repository import SOURCE, NowFunction, utc_now
+from services.dispatcher.jobs.stored_uploads import StoredUploads
 from services.dispatcher.rules.group_book import GroupBook
 from services.dispatcher.rules.group_timers import GroupTimers
 from services.dispatcher.rules.reaction_progress import ReactionProgress
@@ -34,7 +35,6 @@ from services.dispatcher.rules.upload_group import (
     group_job_id,
     most_uploads,
 )
-from services.dispatcher.rules.uploads import StoredUploads
 
 log = logging.getLogger(__name__)
 

@@ -96,6 +96,7 @@ def artifact_ready(fold: RuleFold, envelope: Envelope, _: int) -> None:
     if found is None or found.submitted.rule is None:
         return
     data = job.JobArtifactReady.model_validate(envelope.data)
+    # Of a job with very many files only their ids are known here: a copy of one of them counts as a result.
     inputs = {given.sha256 for listed in found.submitted.inputs.values() for given in listed}
     if data.artifact.sha256 not in inputs:  # a copy of an input is no result
         fold.artifacts.add(envelope.tenant, data.artifact.sha256, found.id)

@@ -12,7 +12,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.job import JobInput, JobSubmitted
 from contracts.events.rule import JobRule
 from contracts.gpu_ladder import Environment, gpu_name
-from contracts.job_request import check_input, checked_params, upload_ids
+from contracts.job_request import check_input, checked_params, stored_inputs, upload_ids
 from contracts.rule import Rule
 from contracts.rule_matching import assign, filled_inputs
 from contracts.upload import Upload
@@ -75,7 +75,7 @@ def rule_job(
     return JobSubmitted(
         workload=workload.name,
         workload_version=workload.version,
-        inputs=_inputs(definition.inputs, workload, uploads),
+        **stored_inputs(_inputs(definition.inputs, workload, uploads)),
         params=filled,
         priority=definition.priority,
         max_cost_usd=definition.max_cost_usd,

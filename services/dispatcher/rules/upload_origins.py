@@ -12,7 +12,7 @@ from typing import Final
 
 from contracts.events.base import decode_at
 from contracts.events.job import JobSubmitted
-from contracts.events.upload import UploadCreated
+from contracts.events.upload import UploadCompleted, UploadCreated
 from contracts.ids import is_job_id, pipeline_id_of
 from contracts.upload import Upload
 from kit.bus.event_store import EventStore
@@ -65,12 +65,14 @@ class UploadOrigins:
                 continue  # aged out of the stream, or of another tenant
             if job.rule is not None:
                 rules.add(job.rule.rule_id)
-            for job_input in [given for listed in job.inputs.values() for given in listed]:
-                if job_input.upload_id in uploads:
+            hashes = {file.upload_id: file.sha256 for files in job.inputs.values() for file in files}
+            for upload_id in job.used_uploads:
+                if upload_id in uploads:
                     continue
-                uploads.add(job_input.upload_id)
-                created = await self._created(tenant, job_input.upload_id)
-                for origin in self._jobs_of(tenant, created, job_input.sha256):
+                uploads.add(upload_id)
+                created = await self._created(tenant, upload_id)
+                sha256 = hashes[upload_id] if hashes else await self._sha256(tenant, upload_id)
+                for origin in self._jobs_of(tenant, created, sha256):
                     if origin not in seen:
                         seen.add(origin)
                         waiting.append(origin)
@@ -89,6 +91,10 @@ class UploadOrigins:
     async def _created(self, tenant: str, upload_id: str) -> UploadCreated | None:
         data = await self._event(f"saccade.evt.{tenant}.upload.{upload_id}.created")
         return data if isinstance(data, UploadCreated) else None
+
+    async def _sha256(self, tenant: str, upload_id: str) -> str:
+        data = await self._event(f"saccade.evt.{tenant}.upload.{upload_id}.completed")
+        return data.sha256 if isinstance(data, UploadCompleted) else ""
 
     async def _event(self, subject: str) -> object:
         """Return the data of the event that is stored on a subject.

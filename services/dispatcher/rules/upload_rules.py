@@ -21,6 +21,7 @@ from kit.bus.event_store import Conflict, EventStore
 from kit.bus.tail import EventTail
 from kit.tasks import first_of
 from services.dispatcher.jobs.job_repository import SOURCE, NowFunction, utc_now
+from services.dispatcher.jobs.stored_uploads import StoredUploads
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
 from services.dispatcher.rules.artifact_jobs import ArtifactJobs
 from services.dispatcher.rules.group_book import GroupBook
@@ -33,7 +34,6 @@ from services.dispatcher.rules.rule_job import JobPlacement
 from services.dispatcher.rules.submission import TEMPORARY, Occasion, Refusal, RuleSubmission, allow_all
 from services.dispatcher.rules.upload_group import most_uploads
 from services.dispatcher.rules.upload_origins import Origins, UploadOrigins
-from services.dispatcher.rules.uploads import StoredUploads
 
 log = logging.getLogger(__name__)
 

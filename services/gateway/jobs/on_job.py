@@ -46,8 +46,7 @@ def submitted(projector: JobProjector, envelope: Envelope, sequence: int) -> Non
     assert isinstance(data, events.JobSubmitted)
     if data.part_of is not None:
         return  # its pipeline uses the same uploads and ends later
-    used = [job_input.upload_id for inputs in data.inputs.values() for job_input in inputs]
-    projector.view.keep_inputs(envelope.subject, used)
+    projector.view.keep_inputs(envelope.subject, data.used_uploads)
 
 
 def changed(projector: JobProjector, envelope: Envelope, sequence: int) -> Job | None:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from contracts.events import Cursor
 from contracts.events.job import PIPELINE, JobProgressed
 from contracts.job import Job, State
+from contracts.job_request import job_input
 from contracts.retention import scratch_expires_at
 from kit.bus.tail import EventTail
 from modal_workers import catalog
@@ -77,6 +78,13 @@ class JobPresenter:
         stage_jobs = self._view.stage_jobs(job.id) if is_pipeline(job) else []
         return stage_objects(job, stage_jobs, self._progress.known, datetime.now(UTC))
 
+    def _input(self, upload_id: str) -> InputObject:
+        """Return an input that the job names by its id only; of an upload that is gone nothing else is known."""
+        upload = self._view.upload(upload_id)
+        if upload is None or upload.completed is None:
+            return InputObject(upload_id=upload_id, filename="", content_type="", size_bytes=0, sha256="")
+        return InputObject.model_validate(job_input(upload).model_dump(exclude={"key"}))
+
     def _present(
         self,
         job: Job,
@@ -102,9 +110,10 @@ class JobPresenter:
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
-            inputs={
-                name: [InputObject.model_validate(job_input.model_dump(exclude={"key"})) for job_input in inputs]
-                for name, inputs in submitted.inputs.items()
+            inputs={name: [self._input(upload_id) for upload_id in ids] for name, ids in submitted.input_ids.items()}
+            or {
+                name: [InputObject.model_validate(file.model_dump(exclude={"key"})) for file in files]
+                for name, files in submitted.inputs.items()
             },
             params=submitted.params,
             result=job.result,

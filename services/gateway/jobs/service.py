@@ -21,7 +21,7 @@ from contracts.events import EventData
 from contracts.events.job import JobInput, JobSubmitted
 from contracts.ids import is_job_id, new_id, pipeline_id_of
 from contracts.job import Job, State, change_retention, fold_stored, request_cancel, retry
-from contracts.job_request import check_input, upload_ids
+from contracts.job_request import check_input, stored_inputs, upload_ids
 from contracts.limits import PAGE_DEFAULT
 from contracts.workload import Params, Workload
 from kit.bus.event_store import Conflict, EventStore
@@ -137,7 +137,7 @@ class JobService:
         workload = catalog.workload(submitted.workload)
         inputs = await self._inputs(tenant, workload, ids_by_input)
         deadline = datetime.now(UTC) + timedelta(seconds=workload.deadline_s)
-        data = submitted.model_copy(update={"inputs": inputs, "deadline": deadline})
+        data = submitted.model_copy(update={**stored_inputs(inputs), "deadline": deadline})
         with suppress(Conflict):
             await self._events.append_once(tenant, job_id, data, after=0)
 
@@ -260,9 +260,8 @@ class JobService:
             return retry(job, after=None, delay_s=0.0, now=datetime.now(UTC), deadline_s=workload.deadline_s)
 
         (await self._backends.known()).check(workload, _params_of(workload, job))
-        for inputs in job.submitted.inputs.values():
-            for job_input in inputs:
-                await self._uploads.get(tenant, job_input.upload_id)
+        for upload_id in job.submitted.used_uploads:
+            await self._uploads.get(tenant, upload_id)
         await self._check_standalone(tenant, job_id)
         cap_usd = job.submitted.max_cost_usd
         left_usd = None if cap_usd is None else max(0.0, cap_usd - job.actual_usd)

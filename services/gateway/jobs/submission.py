@@ -11,7 +11,7 @@ from contracts.cost_estimate import CostEstimate
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.job import JobInput, JobSubmitted
 from contracts.gpu_ladder import gpu_name
-from contracts.job_request import checked_params
+from contracts.job_request import checked_params, stored_inputs
 from contracts.retention import KEEP_HOURS
 from contracts.workload import Workload
 from modal_workers import catalog
@@ -74,7 +74,7 @@ def submitted_event(
     return JobSubmitted(
         workload=workload.name,
         workload_version=workload.version,
-        inputs=inputs,
+        **stored_inputs(inputs),
         params=params,
         priority=request.priority,
         max_cost_usd=request.max_cost_usd,

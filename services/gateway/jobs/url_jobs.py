@@ -202,8 +202,7 @@ class UrlJobs:
         if found := await self._intents.load(tenant, job_id):
             return AcceptedJob(job_id, found[0].inputs)
         if job := await self._jobs.find(tenant, job_id):
-            inputs = job.submitted.inputs.items()
-            return AcceptedJob(job_id, {name: [job_input.upload_id for job_input in given] for name, given in inputs})
+            return AcceptedJob(job_id, job.submitted.upload_ids)
         return None
 
     async def _intent(self, tenant: str, request: JobRequest, job_id: str) -> JobIntent:

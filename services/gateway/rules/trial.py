@@ -114,9 +114,8 @@ class RuleTrials:
                 return True
             if job.submitted.part_of is not None:
                 pending.append(job.submitted.part_of.job_id)
-            for given in job.submitted.inputs.values():
-                found = (self._view.upload(job_input.upload_id) for job_input in given)
-                pending += [each.created.from_job for each in found if each is not None]
+            found = map(self._view.upload, job.submitted.used_uploads)
+            pending += [each.created.from_job for each in found if each is not None]
         return False
 
 

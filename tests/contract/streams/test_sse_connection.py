@@ -145,8 +145,8 @@ async def test_a_disconnected_client_is_removed(nats_server: NatsServer, politel
 async def test_a_client_that_disconnects_during_its_history_is_removed(nats_server: NatsServer) -> None:
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings, ring_events=1) as reader:
         job_id = await jobs.submit()
-        for _ in range(40):
-            await jobs.say(job_id, submitted("x" * 100_000))
+        for _ in range(66):
+            await jobs.say(job_id, submitted("x" * 60_000))
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(10):
                 await stack.enter_async_context(wire(reader.url, f"/v1/jobs/{job_id}/events"))

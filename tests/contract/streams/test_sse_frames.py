@@ -89,7 +89,7 @@ async def test_the_notifier_writes_whole_blocks(nats_server: NatsServer) -> None
             await jobs.say(job_id, submitted("x" * 30_000))
         async with wire(reader.url, f"/v1/jobs/{job_id}/events", receive_buffer_bytes=4096) as stream:
             for number in range(60):
-                await jobs.say(job_id, submitted("x" * (100_000 if number < 40 else 10_000)))
+                await jobs.say(job_id, submitted("x" * (60_000 if number < 40 else 10_000)))
                 await jobs.say(job_id, progressed(number / 100))
             await jobs.say(job_id, succeeded())
             await stream.read_to_end()

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from contracts.limits import EVENT_BYTES
+from contracts.limits import MESSAGE_BYTES
 from services.notifier.webhooks.endpoints.headers import is_reserved_header
 from services.notifier.webhooks.sending import sender as sender_module
 from services.notifier.webhooks.sending.sender import Sender, WebhookRequest
@@ -156,7 +156,7 @@ async def test_a_receiver_that_reads_no_body_is_too_slow(sender: Sender) -> None
         await asyncio.sleep(60)
 
     async with receiving(talk) as receiver:
-        outgoing = WebhookRequest(f"http://127.0.0.1:{receiver.port}/", {}, b"x" * EVENT_BYTES, 0.3)
+        outgoing = WebhookRequest(f"http://127.0.0.1:{receiver.port}/", {}, b"x" * MESSAGE_BYTES, 0.3)
         answer = await sender.send(outgoing)
     assert (answer.status, answer.error) == (None, "too_slow")
 

@@ -124,12 +124,18 @@ def _values(
         values |= {
             "job.workload": job.workload,
             "job.title": workload.title if workload else job.workload,
-            "job.files": ", ".join(file.filename for files in job.inputs.values() for file in files),
+            "job.files": _file_names(job),
             "job.metadata": ", ".join(f"{name}={value}" for name, value in job.metadata.items()),
         }
         if job.rule is not None:
             values |= {"rule.id": job.rule.rule_id, "rule.uploads": ", ".join(job.rule.upload_ids)}
     return values
+
+
+def _file_names(job: JobSubmitted) -> str:
+    if job.input_ids:
+        return f"{len(job.used_uploads)} files"
+    return ", ".join(file.filename for files in job.inputs.values() for file in files)
 
 
 def _of_data(event: Envelope, workload: Workload | None) -> dict[str, str]:
