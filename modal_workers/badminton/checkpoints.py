@@ -19,6 +19,7 @@ from modal_workers.badminton.frame_times import FrameTimes
 from modal_workers.badminton.match import CameraSegmentResult
 from modal_workers.badminton.players.player_tracks import PlayerTracks
 from modal_workers.badminton.shuttle.shuttle_track import ShuttleTrack
+from modal_workers.footage.picture_decoder import decode_picture
 from modal_workers.footage.video_reader import VideoFacts
 
 Picture = NDArray[np.uint8]
@@ -119,7 +120,7 @@ def load_court(path: Path) -> CourtStage:
         for name in stored.files:
             if name.startswith("picture_"):
                 number = int(name.split("_")[1])
-                picture = np.asarray(cv2.imdecode(stored[name], cv2.IMREAD_COLOR), np.uint8)
+                picture = np.asarray(decode_picture(stored[name], cv2.IMREAD_COLOR), np.uint8)
                 pictures[number] = (*pictures.get(number, ()), picture)
         pictures_of = {number: pictures.get(other, ()) for number, other in said["pictures_of"]}
         return CourtStage(

@@ -12,6 +12,7 @@ from typing import Any, Self
 import av
 import av.error
 
+from modal_workers.footage.media_container import VIDEO_FORMATS, open_media
 from modal_workers.footage.yuv_image import BT709, ColourMatrix, Pixels
 
 MIN_BIT_RATE = 60_000
@@ -172,7 +173,7 @@ def shrink_video(path: Path, out_path: Path, limit_bytes: int, *, check: Callabl
 
 
 def _encode_again(path: Path, out_path: Path, target_bytes: float, check: Callable[[], None] | None) -> None:
-    with av.open(str(path)) as source:
+    with open_media(path, VIDEO_FORMATS) as source:
         stream = source.streams.video[0]
         duration_s = float((stream.duration or 0) * (stream.time_base or 0)) or 1.0
         rate_hz = Fraction(stream.average_rate or 30)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import PICTURE_SIDE_PX
+from modal_workers.footage.media_container import VIDEO_FORMATS, open_media
 
 Picture = NDArray[np.uint8]
 
@@ -134,15 +135,17 @@ class VideoReader:
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
-        try:
-            container = av.open(str(self.path))
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{self.name} cannot be opened as a video.") from error
-        with container:
+        with ExitStack() as stack:
+            try:
+                container = stack.enter_context(open_media(self.path, VIDEO_FORMATS))
+            except (av.error.FFmpegError, OSError, ValueError) as error:
+                raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{self.name} cannot be opened as a video.") from error
             if not container.streams.video:
                 raise SaccadeError(ErrorCode.MEDIA_NO_VIDEO, f"{self.name} has no video track.")
             stream = container.streams.video[0]
-            context = stream.codec_context
+            context: Any = stream.codec_context
+            if context is None:
+                raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"No decoder supports the codec of {self.name}.")
             if max(context.width, context.height) > PICTURE_SIDE_PX:
                 size = f"{context.width} x {context.height}"
                 raise SaccadeError(ErrorCode.MEDIA_TOO_LARGE, f"{self.name} is {size} pixels.")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
+from contracts.limits import FRAME_SIDE_PX
+from modal_workers.footage.picture_decoder import decode_picture
 from modal_workers.gaussians.camera import Camera
 from modal_workers.live_splat.spec import Intrinsics, LiveSplatParams
 
@@ -38,10 +41,7 @@ class FrameDecoder:
         Raises:
             SaccadeError: FRAME_UNREADABLE, FRAME_SIZE_CHANGED.
         """
-        try:
-            decoded = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)
-        except cv2.error as error:
-            raise SaccadeError(ErrorCode.FRAME_UNREADABLE) from error
+        decoded: Any = decode_picture(body, cv2.IMREAD_COLOR, max_side_px=FRAME_SIDE_PX)
         if decoded is None:
             raise SaccadeError(ErrorCode.FRAME_UNREADABLE)
         height_px, width_px = decoded.shape[:2]

@@ -58,7 +58,7 @@ class Context(StageContext, Protocol):
         """Index of this shard of a pipeline's stage, from 0, and the number of shards; (0, 1) for a plain job."""
 
     def input(self, name: str, index: int = 0) -> Path:
-        """Return an input as a local file; its name keeps the upload's extension."""
+        """Return an input as a local file; its name has no extension, as the upload's may be misleading."""
 
     def input_count(self, name: str) -> int:
         """Return the number of uploads of an input; 0 if it was omitted."""

@@ -7,6 +7,37 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+@asynccontextmanager
+async def decoder_process(module: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Start ``python -m module`` with pipes; at the end it is killed with what it started.
+
+    It has no environment, as that contains secrets, no working directory of ours and no open file but its pipes.
+
+    Raises:
+        OSError: it cannot be started: too many processes or open files.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-I", "-B", "-m", module),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={},
+        cwd="/",
+        close_fds=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
 
 
 async def run_decoder(module: str, given: bytes, *, timeout_s: float) -> tuple[bytes, int]:
@@ -16,23 +47,6 @@ async def run_decoder(module: str, given: bytes, *, timeout_s: float) -> tuple[b
         TimeoutError: it took longer than ``timeout_s``, and was killed with what it started.
         OSError: it cannot be started: too many processes or open files.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        module,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        # The decoder process must not inherit the environment, which contains secrets.
-        env={"PYTHONPATH": os.pathsep.join(part for part in sys.path if part) or ".", "PYTHONDONTWRITEBYTECODE": "1"},
-        start_new_session=True,
-    )
-    try:
-        async with asyncio.timeout(timeout_s):
-            output, _ = await process.communicate(given)
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-    return output, process.returncode or 0
+    async with decoder_process(module) as process, asyncio.timeout(timeout_s):
+        output, _ = await process.communicate(given)
+        return output, process.returncode or 0

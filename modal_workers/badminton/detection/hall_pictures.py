@@ -18,6 +18,7 @@ from modal_workers.badminton.detection.analysis_picture import AnalysisSize
 from modal_workers.badminton.detection.stabilisation import stabilised
 from modal_workers.badminton.match import CameraSegmentResult
 from modal_workers.badminton.players.motion_backend import reduced
+from modal_workers.footage.picture_decoder import decode_picture
 from modal_workers.footage.video_reader import DecodedFrame
 
 Picture = NDArray[np.uint8]
@@ -103,7 +104,7 @@ class HallPictures:
         self, kept: Mapping[int, Any], frames: Sequence[int], most: int, segment: CameraSegmentResult
     ) -> tuple[Picture, ...]:
         full_size = self.size.full_width_px, self.size.full_height_px
-        read = ((frame, cv2.imdecode(kept[frame], cv2.IMREAD_COLOR)) for frame in _spread(frames, most))
+        read = ((frame, decode_picture(kept[frame], cv2.IMREAD_COLOR)) for frame in _spread(frames, most))
         return tuple(stabilised(np.asarray(picture, np.uint8), segment, frame, full_size) for frame, picture in read)
 
 

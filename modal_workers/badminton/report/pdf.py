@@ -98,7 +98,7 @@ def _summary_page(match: Match, analysis: Analysis, still: Path | None) -> Figur
 
 
 def _still(page: Figure, still: Path) -> None:
-    with Image.open(still) as picture:
+    with Image.open(still, formats=("JPEG",)) as picture:
         pixels = np.asarray(picture.convert("RGB"))
     axes: Any = page.add_axes((0.53, 0.53, _RIGHT - 0.53, 0.32), anchor="NE")
     axes.imshow(pixels, interpolation="lanczos")

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from modal_workers.footage.picture_decoder import decode_picture
+
 Picture = NDArray[np.uint8]
 
 #: As JPEG a thumbnail takes a tenth of its size; descriptors use half its width, where artifacts are invisible.
@@ -50,5 +52,5 @@ class ThumbnailCache:
             for number in np.searchsorted(halfway, wanted):
                 start = self._ends[number - 1] if number else 0
                 file.seek(start)
-                encoded = np.frombuffer(file.read(self._ends[number] - start), np.uint8)
-                yield np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), np.uint8)
+                encoded = file.read(self._ends[number] - start)
+                yield np.asarray(decode_picture(encoded, cv2.IMREAD_GRAYSCALE), np.uint8)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.footage.picture_decoder import decode_picture
 from modal_workers.nerf.params import NerfParams
 
 
@@ -49,8 +50,8 @@ def _frame(archive: zipfile.ZipFile, frame: dict[str, str], folder: Path, params
     if params.background == "sphere" or not frame.get("mask_path"):
         (folder / "images" / name).write_bytes(encoded)
         return kept | {"file_path": f"images/{name}"}
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
-    mask = cv2.imdecode(np.frombuffer(archive.read(frame["mask_path"]), np.uint8), cv2.IMREAD_GRAYSCALE)
+    image = decode_picture(encoded, cv2.IMREAD_COLOR)
+    mask = decode_picture(archive.read(frame["mask_path"]), cv2.IMREAD_GRAYSCALE)
     if image is None or mask is None or mask.shape != image.shape[:2]:
         raise ValueError(f"{name} and its mask do not match")
     name = f"{PurePosixPath(name).stem}.png"

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from modal_workers.footage.picture_decoder import decode_picture
 from modal_workers.nerf.axis_conventions import OPENGL_FROM_OPENCV
 from modal_workers.nerf.poses.colmap.model_files import ColmapCamera, RegisteredImage, SparseModel
 from modal_workers.nerf.stored_zip import write_zip
@@ -78,7 +79,7 @@ def write_masks(
         if photo.name not in masks:
             continue
         check()
-        mask = cv2.imread(str(masks[photo.name]), cv2.IMREAD_GRAYSCALE)
+        mask = decode_picture(masks[photo.name].read_bytes(), cv2.IMREAD_GRAYSCALE)
         if mask is None:
             raise ValueError(f"the mask of {photo.name} cannot be read")
         undistorted_mask = undistort_mask(np.asarray(mask, np.uint8), cameras[photo.name], photo.camera)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from modal_workers.footage.picture_decoder import decode_picture
 from modal_workers.gaussians.camera import Camera
 from modal_workers.gaussians.rasterize import rasterize
 from modal_workers.nerf.orbit import CameraOrbit
@@ -70,8 +71,4 @@ def encode_png(rgba: Bytes) -> bytes:
 
 def decode_png(data: bytes) -> Bytes | None:
     """Decode a PNG with all its channels, BGRA [H, W, 4] for a frame; None where it is not a PNG."""
-    return (
-        np.asarray(decoded, np.uint8)
-        if (decoded := cv2.imdecode(np.frombuffer(data, np.uint8), -1)) is not None
-        else None
-    )
+    return decode_picture(data, cv2.IMREAD_UNCHANGED)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.footage.picture_decoder import decode_picture
 from modal_workers.nerf.params import BATCH_FRAMES, NerfParams
 
 RgbaImage = NDArray[np.uint8]
@@ -49,8 +50,7 @@ class FrameArchive:
 
     def image(self, frame: int, size_px: int | None = None) -> RgbaImage:
         """Return a frame, downscaled where ``size_px`` is smaller."""
-        encoded = np.frombuffer(self.png(frame), np.uint8)
-        decoded = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+        decoded = decode_picture(self.png(frame), cv2.IMREAD_UNCHANGED)
         if decoded is None or decoded.ndim != 3 or decoded.shape[2] != 4:
             raise SaccadeError(ErrorCode.INTERNAL, f"Frame {frame} is not an image with an alpha channel.")
         image: RgbaImage = np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA), np.uint8)

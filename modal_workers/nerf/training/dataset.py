@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.footage.picture_decoder import decode_picture
 from modal_workers.gaussians.camera import Camera
 from modal_workers.nerf.axis_conventions import OPENGL_FROM_OPENCV
 
@@ -60,7 +61,7 @@ def read_dataset(path: Path, size_px: int) -> Dataset:
 
 def _read_photo(archive: zipfile.ZipFile, frame: dict[str, Any], size_px: int) -> TrainingPhoto:
     encoded = archive.read(frame["file_path"])
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
+    image = decode_picture(encoded, cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise ValueError(f"{frame['file_path']} is not an image")
     height, width = image.shape[:2]
@@ -77,7 +78,7 @@ def _read_photo(archive: zipfile.ZipFile, frame: dict[str, Any], size_px: int) -
     camera = given.scaled(min(1.0, size_px / max(width, height)))
     mask: Any = None
     if frame.get("mask_path"):
-        mask = cv2.imdecode(np.frombuffer(archive.read(frame["mask_path"]), np.uint8), cv2.IMREAD_GRAYSCALE)
+        mask = decode_picture(archive.read(frame["mask_path"]), cv2.IMREAD_GRAYSCALE)
         if mask is None:
             raise ValueError(f"{frame['mask_path']} is not an image")
         mask = resized(np.asarray(mask, np.uint8), camera)

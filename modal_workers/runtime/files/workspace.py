@@ -43,9 +43,8 @@ class Workspace:
             given = self._inputs[name][index]
         except (KeyError, IndexError):
             raise ValueError(f"the job has no input {name!r} number {index}") from None
-        suffix = Path(given.filename).suffix.lower()
-        safe = suffix if suffix[1:].isalnum() and suffix.isascii() and len(suffix) <= 10 else ""
-        return given, self._input_folder / f"{name}-{index}{safe}"
+        # Without the user's suffix: libraries choose a format by it, a playlist for example (docs/adr/0037).
+        return given, self._input_folder / f"{name}-{index}"
 
     async def fetch(self, bucket: Bucket, on_progress: Callable[[float], None]) -> None:
         """Download every input, streamed, and check its SHA-256; ``on_progress`` gets the fraction done (0..1).

@@ -1,39 +1,33 @@
 """Opens an uploaded file with a decoder, in a child process: ``python -m services.gateway.uploads.media_probe``.
 
-Reads ``{"url", "memory_bytes", "cpu_s"}`` on standard input, writes ``{"media": …}`` or ``{"error": {"code",
-"message"}}`` on standard output. An untrusted file may crash the process, hang it or exhaust its memory without harm:
-the process has limits, no secret but one presigned URL, and a decoder that opens only containers of video, pictures
-and sound, never a playlist that names other files.
+An untrusted file may crash the process, hang it or exhaust its memory without harm: it is locked down before a decoder
+sees a byte (``modal_workers.footage.decoder_lockdown``). It has no environment, no URL and no secret, and asks its
+parent for the bytes, over its standard input and output:
+
+* the first line that it reads is ``{"size_bytes", "memory_bytes", "cpu_s"}``;
+* it writes lines ``{"read": start}``, and gets a length of 8 bytes, big-endian, and so many bytes of the file from
+  ``start`` on; the length ``NOT_READ`` means that the bucket cannot be read;
+* its last line is ``{"lockdown": […], "media": …}`` or ``{"lockdown": […], "error": {"code", "message"}}``.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import resource
 import struct
 import sys
-import urllib.error
-import urllib.request
 import zipfile
-from typing import Any, Final
+from importlib import import_module
+from typing import IO, Any, Final
 
 from contracts.limits import MIB, PHOTO_PX, PHOTO_SIDE_PX, PICTURE_SIDE_PX
+from modal_workers.footage.decoder_lockdown import limit_resources, lock_down
 
-_WINDOW_BYTES: Final = 1 * MIB
+#: Bytes that are read at once, and the length that stands for a failure.
+WINDOW_BYTES: Final = 1 * MIB
+NOT_READ: Final = 2**64 - 1
 #: Packets that are read to find the first frame.
 _MAX_PACKETS: Final = 400
-_READ_TIMEOUT_S: Final = 10
-_VIDEO: Final = (
-    "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "asf", "ogg", "mxf",
-    "h264", "hevc", "m4v", "ivf", "obu", "av1", "mjpeg", "yuv4mpegpipe", "wtv", "nut",
-)  # fmt: skip
-_PICTURE: Final = (
-    "jpeg_pipe", "png_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe", "gif", "apng", "jpegxl_pipe", "jpegxl_anim",
-    "j2k_pipe", "exr_pipe", "dpx_pipe", "qoi_pipe", "ppm_pipe", "pgm_pipe", "webp",
-)  # fmt: skip
-#: Opened only to report that the file has no picture.
-_SOUND: Final = ("mp3", "wav", "aac", "flac", "ac3", "aiff", "caf", "amr", "w64")
 _PICTURE_BRANDS: Final = frozenset({"avif", "heic", "heix", "heif", "mif1", "miaf"})
 #: First bytes of a ZIP: with a file, empty, or split into volumes.
 _ZIP_SIGNATURES: Final = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
@@ -47,17 +41,16 @@ class ProbeRefusal(Exception):  # noqa: N818 - an answer, not a fault
 
 
 class RangeReader(io.RawIOBase):
-    """File-like reader of an HTTP object by ranges, one window at a time."""
+    """File-like reader of an object whose bytes another process reads, one window at a time."""
 
-    def __init__(self, url: str) -> None:
-        """Load the first window, and with it the object's size."""
+    def __init__(self, size_bytes: int, requests: IO[bytes], answers: IO[bytes]) -> None:
+        """Load the first window."""
         super().__init__()
-        self._url = url
-        self._position = 0
-        self._window_start = 0
+        self._size, self._requests, self._answers = size_bytes, requests, answers
+        self._position = self._window_start = 0
         self._window = b""
-        self.failure: Exception | None = None
-        self._size = self._load(0)
+        self.failed = False
+        self._load(0)
 
     def readable(self) -> bool:
         """Return True."""
@@ -95,48 +88,43 @@ class RangeReader(io.RawIOBase):
         buffer[: len(found)] = found
         return len(found)
 
-    def _load(self, start: int) -> int:
-        """Load the window at ``start`` and return the object's size in bytes."""
-        headers = {"Range": f"bytes={start}-{start + _WINDOW_BYTES - 1}"}
-        request = urllib.request.Request(self._url, headers=headers)  # noqa: S310 - the gateway's own presigned URL
-        try:
-            with urllib.request.urlopen(request, timeout=_READ_TIMEOUT_S) as answer:  # noqa: S310
-                self._window = answer.read(_WINDOW_BYTES)
-                total = answer.headers.get("Content-Range", "").rpartition("/")[2]
-                length = int(total) if total.isdigit() else int(answer.headers.get("Content-Length", 0))
-        except (OSError, urllib.error.URLError) as error:
-            self.failure = error
-            raise
+    def _load(self, start: int) -> None:
+        """Load the window at ``start``.
+
+        Raises:
+            OSError: the bucket cannot be read.
+        """
+        self._requests.write(json.dumps({"read": start}).encode() + b"\n")
+        self._requests.flush()
+        length = int.from_bytes(self._answers.read(8) or b"\xff" * 8)
+        if length > WINDOW_BYTES:
+            self.failed = True
+            raise OSError("the object cannot be read")
+        self._window = self._answers.read(length)
         self._window_start = start
-        return length
 
 
-def probe(url: str) -> dict[str, Any]:
+def probe(reader: RangeReader) -> dict[str, Any]:
     """Open the file, decode its first frame and return its media properties.
 
     Raises:
         ProbeRefusal: with MEDIA_UNDECODABLE, MEDIA_NO_VIDEO, MEDIA_TOO_LARGE or STORAGE_UNAVAILABLE.
     """
     try:
-        reader = RangeReader(url)
-    except OSError as error:
-        raise ProbeRefusal(
-            "storage_unavailable", f"The file cannot be read from the bucket ({type(error).__name__})."
-        ) from error
-    try:
-        if _first_bytes(reader).startswith(_ZIP_SIGNATURES):
+        if is_archive(reader):
             return _probe_archive(reader)
         return _open(reader)
     except (ProbeRefusal, OSError) as error:
-        if reader.failure:
+        if reader.failed:
             raise ProbeRefusal("storage_unavailable", "Reading the file from the bucket failed.") from error
         raise
 
 
-def _first_bytes(reader: RangeReader) -> bytes:
+def is_archive(reader: RangeReader) -> bool:
+    """Return whether the file starts as a ZIP does."""
     start = reader.read(4)
     reader.seek(0)
-    return start
+    return start.startswith(_ZIP_SIGNATURES)
 
 
 def _open(file: io.RawIOBase | io.BytesIO) -> dict[str, Any]:
@@ -147,8 +135,10 @@ def _open(file: io.RawIOBase | io.BytesIO) -> dict[str, Any]:
     """
     import av  # noqa: PLC0415 - only this process may load a decoder
 
+    from modal_workers.footage.media_container import open_media  # noqa: PLC0415 - as above
+
     try:
-        with av.open(file, options={"format_whitelist": ",".join((*_VIDEO, *_PICTURE, *_SOUND))}) as container:
+        with open_media(file) as container:
             found = _probe_container(av, container)
     except (av.error.FFmpegError, ValueError, EOFError) as error:
         raise ProbeRefusal("media_undecodable", f"No decoder opens this file ({_reason(error)}).") from error
@@ -163,7 +153,7 @@ def _whole_size(file: io.RawIOBase | io.BytesIO, tile: tuple[int, int]) -> tuple
     Each picture and part of one has a property ``ispe``; the largest is the whole (ISO/IEC 23008-12, 6.5.3).
     """
     file.seek(0)
-    head = file.read(_WINDOW_BYTES) or b""
+    head = file.read(WINDOW_BYTES) or b""
     sizes, at = [tile], head.find(b"ispe")
     while 0 <= at <= len(head) - 16:
         sizes.append(struct.unpack(">II", head[at + 8 : at + 16]))
@@ -183,7 +173,7 @@ def _probe_archive(reader: RangeReader) -> dict[str, Any]:
     from contracts.errors import SaccadeError  # noqa: PLC0415 - slow to import
 
     try:
-        with open_archive(io.BufferedReader(reader, _WINDOW_BYTES)) as archive:
+        with open_archive(io.BufferedReader(reader, WINDOW_BYTES)) as archive:
             pictures = list_archive(archive).pictures
             refusals: dict[str, ProbeRefusal] = {}
             # Spread over the ZIP: the first files may be a special case.
@@ -235,8 +225,10 @@ def _probe_container(av: Any, container: Any) -> dict[str, Any]:
     codec = stream.codec_context
     if codec is None:
         raise ProbeRefusal("media_undecodable", "No decoder supports the codec of this file.")
+    from modal_workers.footage.media_container import PICTURE_FORMATS  # noqa: PLC0415 - it loads a decoder
+
     name = container.format.name
-    picture = name in _PICTURE or container.metadata.get("major_brand", "").strip() in _PICTURE_BRANDS
+    picture = name in PICTURE_FORMATS or container.metadata.get("major_brand", "").strip() in _PICTURE_BRANDS
     _check_size(codec.width, codec.height, picture=picture)
     codec.thread_count = 1
     frame = _first_frame(container, stream)
@@ -274,26 +266,49 @@ def _first_frame(container: Any, stream: Any) -> Any:
     raise ProbeRefusal("media_undecodable", "The file has a video track, but no frame in it can be decoded.")
 
 
-def _limit(memory_bytes: int, cpu_s: int) -> None:
-    """Limit memory, processor time and file writes of this process."""
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+def import_decoders(*, archive: bool) -> None:
+    """Load what opens the file: afterwards no module can be loaded. Only this process may load a decoder."""
+    import_module("modal_workers.footage.media_container")
+    if archive:  # slow to load, and most files are none
+        import_module("contracts.archive")
+        import_module("encodings.cp437")  # of names in a ZIP
 
 
-def main() -> None:
-    """Read a request from standard input and write the answer."""
-    request = json.load(sys.stdin)
-    _limit(int(request["memory_bytes"]), int(request["cpu_s"]))
+def _opened(size_bytes: int, requests: IO[bytes], answers: IO[bytes]) -> RangeReader:
+    """Open the object.
+
+    Raises:
+        ProbeRefusal: STORAGE_UNAVAILABLE.
+    """
+    try:
+        return RangeReader(size_bytes, requests, answers)
+    except OSError as error:
+        raise ProbeRefusal("storage_unavailable", "The file cannot be read from the bucket.") from error
+
+
+def _answer(request: dict[str, Any], requests: IO[bytes], answers: IO[bytes]) -> dict[str, Any]:
+    """Lock the process down and return what it found in the file."""
+    layers: tuple[str, ...] = ()
     answer: dict[str, Any]
     try:
-        answer = {"media": probe(request["url"])}
+        reader = _opened(int(request["size_bytes"]), requests, answers)
+        import_decoders(archive=is_archive(reader))
+        layers = lock_down(memory_bytes=int(request["memory_bytes"]), cpu_s=int(request["cpu_s"]))
+        answer = {"media": probe(reader)}
     except ProbeRefusal as refusal:
         answer = {"error": {"code": refusal.args[0], "message": refusal.args[1]}}
     except MemoryError:
         answer = {"error": {"code": "media_undecodable", "message": "Opening this file takes too much memory."}}
-    sys.stdout.write(json.dumps(answer))
+    return {"lockdown": layers, **answer}
+
+
+def main() -> None:
+    """Read a request from standard input and write the answer."""
+    request = json.loads(sys.stdin.buffer.readline())
+    limit_resources(int(request["memory_bytes"]), int(request["cpu_s"]))
+    answer = _answer(request, sys.stdout.buffer, sys.stdin.buffer)
+    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from kit.bus.tail import EventTail
 from services.gateway.aggregates.aggregate_events import AggregateEvents
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.uploads.disk import Disk
+from services.gateway.uploads.media_probe_process import ReadRange, range_reader
 from services.gateway.uploads.origin_check import UploadOriginCheck
 from services.gateway.uploads.upload_checks import (
     check_declared_size,
@@ -42,8 +43,8 @@ TEMPORARY_ERRORS: Final = frozenset(
 #: Errors whose cause can be that the bytes did not fit on the bucket's disk.
 _FULL_DISK_ERRORS: Final = frozenset({ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.UPLOAD_BYTES_MISSING})
 
-#: Returns what a decoder finds in the object behind a presigned URL.
-ProbeMedia = Callable[[str], Awaitable[MediaFacts]]
+#: Returns what a decoder finds in an object that is read in parts, of a size in bytes.
+ProbeMedia = Callable[[ReadRange, int], Awaitable[MediaFacts]]
 
 
 class UploadService:
@@ -333,7 +334,10 @@ class UploadService:
         return UploadCompleted(size_bytes=size, sha256=sha256, media=media)
 
     async def _open_media(self, upload: Upload) -> MediaFacts:
-        return await self._probe_media(await self._bucket.presign_get(upload.created.key, inside=True))
+        size = await self._size(upload)
+        if size is None:
+            raise SaccadeError(ErrorCode.UPLOAD_BYTES_MISSING)
+        return await self._probe_media(range_reader(self._bucket, upload.created.key), size)
 
     async def reject(self, upload: Upload, error: SaccadeError) -> None:
         """Fail an upload with an error and delete its bytes; do nothing if it has ended.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import PICTURE_SIDE_PX
+from modal_workers.footage.media_container import VIDEO_FORMATS, open_media
 from modal_workers.nerf.capture.inputs.photo import LONGEST_SIDE_PX, Picture
 
 #: Frames selected from a video with enough motion: as many as a careful photographer takes.
@@ -142,15 +143,17 @@ def _frames(path: Path, name: str) -> Iterator[tuple[int, float, av.VideoFrame]]
 
 @contextmanager
 def _open_video(path: Path, name: str) -> Iterator[tuple[Any, Any]]:
-    try:
-        container = av.open(str(path))
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{name} cannot be opened as a video.") from error
-    with container:
+    with ExitStack() as stack:
+        try:
+            container = stack.enter_context(open_media(path, VIDEO_FORMATS))
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{name} cannot be opened as a video.") from error
         if not container.streams.video:
             raise SaccadeError(ErrorCode.MEDIA_NO_VIDEO, f"{name} has no video track.")
         stream = container.streams.video[0]
-        context = stream.codec_context
+        context: Any = stream.codec_context
+        if context is None:
+            raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"No decoder supports the codec of {name}.")
         if max(context.width, context.height) > PICTURE_SIDE_PX:
             raise SaccadeError(ErrorCode.MEDIA_TOO_LARGE, f"{name} is {context.width} x {context.height} pixels.")
         large = context.width * context.height > _LARGE_FRAME_PX

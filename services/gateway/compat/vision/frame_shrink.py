@@ -1,19 +1,20 @@
 """Shrinks a picture that is too large for the bus, in a child process: ``python -m …compat.vision.frame_shrink``.
 
 Reads the picture on standard input and writes a JPEG on standard output; the exit code is 1 for what is no picture. The
-process has limits and no secret, so a hostile picture may crash it, hang it or exhaust its memory without harm.
+process is locked down and has no secret, so a hostile picture may crash it, hang it or exhaust its memory without harm.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import resource
 import sys
 from fractions import Fraction
+from importlib import import_module
 from typing import Final
 
 from contracts.limits import MIB, PHOTO_PX, PHOTO_SIDE_PX
+from modal_workers.footage.decoder_lockdown import limit_resources, lock_down
 
 #: Longest edge of the result: no model is shown more.
 MAX_EDGE_PX: Final = 720
@@ -31,8 +32,10 @@ def shrunk(picture: bytes) -> bytes:
     """
     import av  # noqa: PLC0415 - only this process may load a decoder
 
+    from modal_workers.footage.media_container import open_media  # noqa: PLC0415 - as above
+
     try:
-        with av.open(io.BytesIO(picture), "r", options={"format_whitelist": "jpeg_pipe,png_pipe,mjpeg"}) as container:
+        with open_media(io.BytesIO(picture), ("jpeg_pipe", "png_pipe", "mjpeg")) as container:
             stream = container.streams.video[0]
             width, height = stream.codec_context.width, stream.codec_context.height
             if max(width, height) > PHOTO_SIDE_PX or width * height > PHOTO_PX:
@@ -46,8 +49,9 @@ def shrunk(picture: bytes) -> bytes:
     codec = av.CodecContext.create("mjpeg", "w")
     codec.width, codec.height, codec.pix_fmt = size[0], size[1], "yuvj420p"
     codec.time_base = Fraction(1)
+    codec.thread_count = 1  # a locked process starts no thread
     codec.options = {"qmin": "2", "qmax": "4"}
-    small = frame.reformat(width=size[0], height=size[1], format="yuvj420p")
+    small = frame.reformat(width=size[0], height=size[1], format="yuvj420p", threads=1)
     small.pts = 0
     return b"".join(bytes(packet) for packet in [*codec.encode(small), *codec.encode()])
 
@@ -56,10 +60,9 @@ def main() -> int:
     """Read a picture from standard input, write the shrunk one, and return the exit code."""
     picture = sys.stdin.buffer.read()
     os.nice(_NICENESS)
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    limit_resources(_MEMORY_BYTES, _CPU_S)
+    import_module("modal_workers.footage.media_container")  # nothing can be loaded afterwards
+    lock_down(memory_bytes=_MEMORY_BYTES, cpu_s=_CPU_S)
     try:
         sys.stdout.buffer.write(shrunk(picture))
     except (ValueError, MemoryError):
