@@ -110,7 +110,7 @@ def _close_files(libc: Any) -> bool:
 
 
 def _filter_calls(libc: Any) -> bool:
-    """Let every system call that is not on the list fail."""
+    """Allow the system calls on the list; every other one fails."""
     machine = platform.machine()
     if machine not in _ALLOWED:
         return False

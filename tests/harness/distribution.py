@@ -19,6 +19,7 @@ HEAVY = (
     "tests/unit/simulators",
     "tests/unit/cli/calibrate",
     "tests/unit/contracts/test_archive.py",
+    "tests/contract/gateway/test_hostile_media.py",
     "tests/contract/gateway/test_nerf_uploads.py",
     "tests/contract/pages/test_nerf_pages.py",
     "tests/contract/sessions/test_live_splat_session.py",

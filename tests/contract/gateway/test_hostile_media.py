@@ -47,7 +47,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         server.setblocking(False)
         command = [sys.executable, "-m", "tests.harness.vision.hostile_media_runs"]
         arguments = [str(folder), str(canary), str(server.getsockname()[1])]
-        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, timeout=600)
         assert done.returncode == 0, done.stderr[-2000:]
         rows = [json.loads(line) for line in done.stdout.splitlines()]
         try:
@@ -154,5 +154,5 @@ os.write(1, json.dumps(done).encode())
     target = tmp_path / "secret"
     target.write_text("canary")
     command = [sys.executable, "-c", script, str(target)]
-    assert subprocess.run(command, capture_output=True, check=True).stdout == b"[]"
+    assert subprocess.run(command, capture_output=True, check=True, timeout=600).stdout == b"[]"
     assert target.read_text() == "canary"
