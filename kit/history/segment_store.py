@@ -67,7 +67,7 @@ class SegmentStore:
 
     def __init__(self, open_bucket: Callable[[], Awaitable[Bucket]]) -> None:
         """Open the bucket at the first use: most processes never read the archive."""
-        self._open_bucket = open_bucket
+        self.open_bucket = open_bucket
         #: Newest use last.
         self._indexes: OrderedDict[str, SegmentIndex] = OrderedDict()
 
@@ -77,7 +77,7 @@ class SegmentStore:
         Raises:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
-        bucket = await self._open_bucket()
+        bucket = await self.open_bucket()
         folder = f"{bucket.key(FOLDER)}/"
         keys = [key.removeprefix(folder).split("/") for key in await bucket.list_keys(folder)]
         return sorted({key[0] for key in keys if len(key) == 2 and _NAME.fullmatch(key[1])})
@@ -88,7 +88,7 @@ class SegmentStore:
         Raises:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
-        bucket = await self._open_bucket()
+        bucket = await self.open_bucket()
         folder = f"{bucket.key(FOLDER, epoch)}/"
         found = [(key, _NAME.fullmatch(key.removeprefix(folder))) for key in await bucket.list_keys(folder)]
         return sorted(StoredSegment(int(name[1]), int(name[2]), epoch, key) for key, name in found if name)
@@ -99,7 +99,7 @@ class SegmentStore:
         Raises:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
-        bucket = await self._open_bucket()
+        bucket = await self.open_bucket()
         key = bucket.key(FOLDER, manifest.epoch, segment_name(manifest.first, manifest.last))
         return StoredSegment(manifest.first, manifest.last, manifest.epoch, key)
 
@@ -110,7 +110,7 @@ class SegmentStore:
             SegmentDamaged: the bucket does not return the bytes that were written.
             SaccadeError: STORAGE_UNAVAILABLE.
         """
-        bucket = await self._open_bucket()
+        bucket = await self.open_bucket()
         stored = await self.place_of(segment.manifest)
         key = stored.key
         expected = await asyncio.to_thread(_sha256, segment.data)
@@ -131,7 +131,7 @@ class SegmentStore:
         """
         from kit.bucket import ObjectMissing  # noqa: PLC0415 - loaded with the bucket
 
-        bucket = await self._open_bucket()
+        bucket = await self.open_bucket()
         try:
             data = await bucket.get(stored.key)
         except ObjectMissing as error:
@@ -208,7 +208,7 @@ class SegmentStore:
     async def _read_index(self, stored: StoredSegment) -> SegmentIndex:
         from kit.bucket import ObjectMissing  # noqa: PLC0415 - loaded with the bucket
 
-        bucket = await self._open_bucket()
+        bucket = await self.open_bucket()
         try:
             size = await bucket.size(stored.key)
             wanted = min(TAIL_BYTES, size)
@@ -235,7 +235,7 @@ class SegmentStore:
         """
         from kit.bucket import ObjectMissing  # noqa: PLC0415 - loaded with the bucket
 
-        bucket = await self._open_bucket()
+        bucket = await self.open_bucket()
         try:
             async with bucket.opened(stored.key, offset, length) as opened:
                 data = b"".join([chunk async for chunk in opened.chunks()])
@@ -254,7 +254,7 @@ class SegmentStore:
         from kit.bucket import ObjectMissing  # noqa: PLC0415 - loaded with the bucket
 
         digest = hashlib.sha256()
-        bucket = await self._open_bucket()
+        bucket = await self.open_bucket()
         try:
             async for chunk in bucket.read(key):
                 await asyncio.to_thread(digest.update, chunk)

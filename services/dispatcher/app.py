@@ -58,8 +58,12 @@ from services.dispatcher.settings import (
     BudgetSettings,
     DispatcherSettings,
     RetentionSettings,
+    SnapshotSettings,
     deciding_settings,
 )
+from services.dispatcher.snapshots.dispatcher_fold import DispatcherFold
+from services.dispatcher.snapshots.snapshot_store import SnapshotStore
+from services.dispatcher.snapshots.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -106,17 +110,16 @@ class Dispatcher:
         opens_account: OpensAccount | None = None,
         verified_senders: bool = False,
         archive: ArchiveReader | None = None,
+        snapshots: SnapshotSettings | None = None,
     ) -> None:
         """Construct the objects; the streams must have been declared. ``store`` is the stream EVENTS.
 
         ``backends`` are the modules and programs that the workers have; the lease tells them to the gateway.
         ``opens_account`` opens the executor of a caller's own account; None: no job runs on one.
-        ``archive``: where to archive the stream; None: nowhere.
+        ``archive``: where to archive the stream, and to keep snapshots; None: nowhere.
         ``verified_senders``: nats-server names the senders of commands (`saccade_events.commands.Commands`).
         """
-        self._client = client
-        self._store = store
-        self._executor = executor
+        self._client, self._store, self._executor = client, store, executor
         budget = budget or BudgetSettings()
         self.lease = Lease(client, LEASE_NAME, settings.lease_s, _details(settings, budget, backends))
         self.tail = EventTail(EventStore(client), self._on_stored, live=LIVE_EVENTS, name="dispatcher")
@@ -149,6 +152,7 @@ class Dispatcher:
         self.operations = self._open_operations(repository, workloads)
         self.bus.include_router(self.operations.router(verified_senders=verified_senders))
         self.archive_writer = self._open_archive_writer(archive)
+        self.snapshots = self._open_snapshots(archive, snapshots or SnapshotSettings())
         self.erasures = self._open_erasures(bucket, archive)
         self.health = self._open_health(bucket)
 
@@ -160,7 +164,7 @@ class Dispatcher:
         audit, eraser = self.operations.audit, None
         if archive and self.archive_writer:
             eraser = ArchiveEraser(archive.segments, self.archive_writer, EventStore(self._client), audit)
-        calls: Any = {"may_act": lambda: self.lease.held, "archive": eraser}
+        calls: Any = {"may_act": lambda: self.lease.held, "archive": eraser, "snapshots": self.snapshots}
         return Erasures(self._client, bucket, self._executor, self.jobs, audit, **calls)
 
     def _open_health(self, bucket: Bucket) -> Health:
@@ -190,6 +194,12 @@ class Dispatcher:
         self.metrics.registry.register(ArchiveMetrics(writer))
         return writer
 
+    def _open_snapshots(self, archive: ArchiveReader | None, settings: SnapshotSettings) -> Snapshots:
+        fold = DispatcherFold(self.jobs, self.upload_rules.fold, self.notices.budgets)
+        store = SnapshotStore(archive.segments.open_bucket) if archive else None
+        leads: Any = {"every_events": settings.events, "is_leader": lambda: self.lease.held}
+        return Snapshots(fold, self.tail, store, **leads)
+
     def _open_rules(self, placement: JobPlacement, budgets: TenantBudgets) -> UploadRules:
         return UploadRules(
             self._client,
@@ -211,7 +221,7 @@ class Dispatcher:
         heartbeats = await self._client.subscribe(_HEARTBEATS, cb=self._on_heartbeat)
         try:
             await first_of(
-                self.tail.run(),
+                self._fold(),
                 self._tenant_erasures.run(),
                 self._lead_when_elected(),
                 self._refresh_prices(),
@@ -225,6 +235,15 @@ class Dispatcher:
                 await heartbeats.unsubscribe()
             await self._callers.close()
         await self.lease.release()
+
+    async def _fold(self) -> None:
+        """Fold events from a snapshot on, or all of them.
+
+        Raises:
+            EpochChanged: as ``run``.
+        """
+        after = await self.snapshots.restore()
+        await self.tail.run(after.sequence, after.epoch)
 
     async def _react(self) -> None:
         """React to events, leading or not, once the history is folded.
@@ -269,6 +288,7 @@ class Dispatcher:
             self.operations.abandoned.run(),
             *([self.archive_writer.run()] if self.archive_writer else []),
             self.erasures.run(),
+            self.snapshots.run(),
         )
 
     async def _has_caught_up(self) -> bool:

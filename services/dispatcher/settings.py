@@ -118,6 +118,16 @@ class ArchiveWriterSettings(BaseSettings):
     poll_s: float = Field(default=30.0, gt=0)
 
 
+class SnapshotSettings(BaseSettings):
+    """Snapshots of what the dispatcher has folded (docs/scale.md), read from ``DISPATCHER_SNAPSHOT_*``."""
+
+    model_config = SettingsConfigDict(env_prefix="DISPATCHER_SNAPSHOT_", frozen=True, env_ignore_empty=True)
+
+    #: Events after which the leader writes the next one: at most so many and a few seconds' are folded at a start.
+    #: 0: none is written or read, and a start folds the whole history.
+    events: int = Field(default=20_000, ge=0)
+
+
 class ModalSettings(BaseSettings):
     """Settings of the Modal executor, except the API token, which Modal's own client reads."""
 

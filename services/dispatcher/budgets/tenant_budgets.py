@@ -7,7 +7,8 @@ cannot use the same dollar. Two dispatchers that both believe to lead could: so 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -88,6 +89,24 @@ class TenantBudgets:
             self._account(tenant).release(job_id, run_id)
         self._unconfirmed.clear()
         self._beyond.clear()
+
+    def saved_accounts(self) -> tuple[tuple[str, Account], ...]:
+        """Return copies of the accounts as the stream has them: without what is reserved and not stored yet."""
+        found = []
+        for tenant, account in self.accounts.items():
+            attempts = {
+                job_id: replace(attempt)
+                for job_id, attempt in account.attempts.items()
+                if self._unconfirmed.get((tenant, job_id)) != attempt.run_id
+            }
+            if attempts or account.by_day:
+                found.append((tenant, Account(dict(account.by_day), attempts)))
+        return tuple(found)
+
+    def restore(self, budgets: Iterable[Budget], accounts: Iterable[tuple[str, Account]]) -> None:
+        """Go on from what was stored; nothing may have been folded yet."""
+        self.budgets = {budget.tenant: budget for budget in budgets}
+        self.accounts = dict(accounts)
 
     # ---- use
 

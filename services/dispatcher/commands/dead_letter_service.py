@@ -61,7 +61,10 @@ class DeadLetterService:
             raise SaccadeError(
                 ErrorCode.DEAD_LETTER_NOT_REDRIVABLE,
                 f"The event of dead letter {letter.number} is about no job, and a fold only goes forward.",
-                hint="Restart the dispatcher: it folds everything else at its start. Then discard the letter.",
+                hint=(
+                    "Restart the dispatcher with DISPATCHER_SNAPSHOT_EVENTS=0: it folds everything else at its start. "
+                    "Then discard the letter."
+                ),
             )
         return "refold"
 

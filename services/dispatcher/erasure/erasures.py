@@ -46,6 +46,7 @@ from services.dispatcher.erasure.stream_eraser import StreamEraser
 from services.dispatcher.executors.executor import Executor
 from services.dispatcher.jobs.job_repository import SOURCE, NotLeading
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
+from services.dispatcher.snapshots.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Erasures:
         *,
         may_act: Callable[[], bool],
         archive: ArchiveEraser | None = None,
+        snapshots: Snapshots | None = None,
         look_s: float = _LOOK_S,
     ) -> None:
         """Erase only while ``may_act()`` is true, and nothing that one of the unfinished ``jobs`` uses."""
@@ -82,6 +84,7 @@ class Erasures:
         self._audit = audit
         self._may_act = may_act
         self._archive = archive
+        self._snapshots = snapshots
         self._look_s = look_s
 
     async def run(self) -> None:
@@ -121,10 +124,12 @@ class Erasures:
             return
         act = Act(SYSTEM, NOUN, request.id, request.details)
         intent = records.get("requested") or await self._audit.intent(act, "requested", request.by)
-        if "completed" not in records:
-            inventory = Inventory(request)
-            await self._complete(request, sequence, intent, inventory)
-        await self._announce(request)
+        # Until the event is stored by which this process forgets what was erased.
+        async with self._snapshots.paused() if self._snapshots else nullcontext():
+            if "completed" not in records:
+                inventory = Inventory(request)
+                await self._complete(request, sequence, intent, inventory)
+            await self._announce(request)
         await self._delete_request(request)
         log.info("erasure %s of a %s is completed", request.id, request.scope)
 
@@ -197,8 +202,16 @@ class Erasures:
         events = own_events(request) + events_of_stages(request, inventory.job_ids)
         places = folders(request, inventory.job_ids)
 
+        async def erase_objects() -> int:
+            if self._snapshots:
+                await self._snapshots.erase()
+            return await objects.erase(places)
+
+        async def count_objects() -> int:
+            return await objects.count(places) + (await self._snapshots.count() if self._snapshots else 0)
+
         found: list[tuple[str, Callable[[], Awaitable[int]], Callable[[], Awaitable[int]]]] = [
-            (_BUCKET, lambda: objects.erase(places), lambda: objects.count(places)),
+            (_BUCKET, erase_objects, count_objects),
             (_STREAMS, lambda: streams.erase(others), lambda: streams.count(others)),
         ]
         if (archive := self._archive) is not None:

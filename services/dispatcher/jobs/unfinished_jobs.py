@@ -5,7 +5,7 @@ Exception: the jobs of a pipeline's stages stay until the pipeline has ended, wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from contracts.events.base import Envelope
@@ -111,6 +111,18 @@ class UnfinishedJobs:
         self.unloaded.pop(job_id, None)
         self._ended_stage_jobs.pop(job_id, None)
         self._drop_ended_stage_job(job_id)
+
+    @property
+    def ended_stage_jobs(self) -> list[Job]:
+        """The ended jobs of the stages of unfinished pipelines."""
+        return [job for jobs in self._ended_stage_jobs.values() for job in jobs.values()]
+
+    def restore(self, jobs: Iterable[Job], ended_stage_jobs: Iterable[Job], unloaded: Mapping[str, str]) -> None:
+        """Go on from jobs that were stored; nothing may have been folded yet."""
+        self._jobs = {job.id: job for job in jobs}
+        for job in ended_stage_jobs:
+            self._ended_stage_jobs.setdefault(pipeline_id_of(job.id) or "", {})[job.id] = job
+        self.unloaded = dict(unloaded)
 
     def _drop_ended_stage_job(self, job_id: str) -> None:
         if stage_jobs := self._ended_stage_jobs.get(pipeline_id_of(job_id) or ""):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from typing import Final
 
 #: Artifacts that are remembered, the newest ones; each takes 250 bytes.
@@ -27,6 +28,20 @@ class ArtifactJobs:
         self._jobs[key] = job_id
         if len(self._jobs) > self._kept:
             self._jobs.popitem(last=False)
+
+    def saved(self) -> tuple[tuple[str, str, str], ...]:
+        """Return tenant, SHA-256 and job of each artifact, the oldest first."""
+        return tuple((tenant, sha256.hex(), job_id) for (tenant, sha256), job_id in self._jobs.items())
+
+    def restore(self, saved: Iterable[tuple[str, str, str]]) -> None:
+        """Go on from artifacts that were stored; none may have been added yet."""
+        for artifact in saved:
+            self.add(*artifact)
+
+    def forget(self, is_forgotten: Callable[[str], bool]) -> None:
+        """Forget the artifacts of some jobs."""
+        for key in [key for key, job_id in self._jobs.items() if is_forgotten(job_id)]:
+            del self._jobs[key]
 
     def job_of(self, tenant: str, sha256: str) -> str | None:
         """Return the newest job with such an artifact."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +22,18 @@ class LastClosed:
 
     number: int
     sequence: int
+
+
+@dataclass(frozen=True)
+class SavedGroups:
+    """Everything that a book knows, in its order."""
+
+    groups: tuple[UploadGroup, ...] = ()
+    #: Upload, and the groups that have it.
+    uploads: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    #: Rule, value, number and sequence of the last closed groups.
+    last_closed: tuple[tuple[str, str, int, int], ...] = ()
+    failed: tuple[str, ...] = ()
 
 
 class GroupBook:
@@ -112,10 +124,39 @@ class GroupBook:
         for key in [key for key in self._last_closed if key[0] == rule_id]:
             del self._last_closed[key]
 
-    def _put(self, group: UploadGroup) -> None:
+    def forget_upload(self, is_forgotten: Callable[[str], bool]) -> None:
+        """Forget an erased upload, and the values of closed groups: of those the stream tells what it still has."""
+        for upload_id in [upload_id for upload_id in {*self._of_upload, *self._failed} if is_forgotten(upload_id)]:
+            self.leave_out(upload_id)
+            del self._failed[upload_id]
+        self._last_closed.clear()
+
+    def saved(self) -> SavedGroups:
+        """Return everything that is known, to be stored."""
+        return SavedGroups(
+            groups=tuple(self._groups.values()),
+            uploads=tuple((upload_id, tuple(sorted(ids))) for upload_id, ids in self._of_upload.items()),
+            last_closed=tuple((*key, last.number, last.sequence) for key, last in self._last_closed.items()),
+            failed=tuple(self._failed),
+        )
+
+    def restore(self, saved: SavedGroups) -> None:
+        """Go on from what was stored; nothing may have been folded yet."""
+        for group in saved.groups:
+            self._index(group)
+        self._of_upload = {upload_id: set(ids) for upload_id, ids in saved.uploads}
+        self._last_closed = OrderedDict(
+            ((rule_id, value), LastClosed(number, sequence)) for rule_id, value, number, sequence in saved.last_closed
+        )
+        self._failed = OrderedDict.fromkeys(saved.failed)
+
+    def _index(self, group: UploadGroup) -> None:
         self._groups[group.id] = group
         self._numbers.setdefault((group.rule_id, group.value), {})[group.number] = group.id
         self._of_rule.setdefault(group.rule_id, set()).add(group.id)
+
+    def _put(self, group: UploadGroup) -> None:
+        self._index(group)
         for upload_id in group.upload_ids[-1:]:
             self._of_upload.setdefault(upload_id, set()).add(group.id)
 

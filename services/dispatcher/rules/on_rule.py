@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from contracts.erasure import sha256_of
 from contracts.events import job, rule
 from contracts.events.base import Envelope, decode_at
+from contracts.events.erasure import ErasureCompleted
 from contracts.events.upload import UploadCompleted, UploadFailed
 from contracts.ids import pipeline_id_of
 from kit.bus.event_store import StoredEvent
@@ -102,6 +104,16 @@ def artifact_ready(fold: RuleFold, envelope: Envelope, _: int) -> None:
         fold.artifacts.add(envelope.tenant, data.artifact.sha256, found.id)
 
 
+def erased(fold: RuleFold, envelope: Envelope, _: int) -> None:
+    """Forget a job or an upload that was erased. After the erasure of a tenant the process starts again."""
+    data = ErasureCompleted.model_validate(envelope.data)
+    jobs, upload = set(data.jobs_sha256), data.upload_sha256
+    if jobs:
+        fold.artifacts.forget(lambda job_id: sha256_of(job_id) in jobs)
+    if upload:
+        fold.groups.forget_upload(lambda upload_id: sha256_of(upload_id) == upload)
+
+
 #: Events that change what the dispatcher knows of rules.
 ON_RULE: Final[Mapping[str, Handler]] = {
     rule.RuleCreated.type: changed,
@@ -111,6 +123,7 @@ ON_RULE: Final[Mapping[str, Handler]] = {
     rule.GroupUploadAdded.type: upload_added,
     rule.GroupClosed.type: closed,
     UploadFailed.type: upload_failed,
+    ErasureCompleted.type: erased,
     job.JobSubmitted.type: job_submitted,
     job.JobArtifactReady.type: artifact_ready,
 }

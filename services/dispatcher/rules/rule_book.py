@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from contracts.events.base import Envelope
 from contracts.rule import Rule, fold
@@ -20,6 +20,11 @@ class RuleBook:
 
     def __iter__(self) -> Iterator[Rule]:
         return iter([rule for rules in self._rules.values() for rule in rules.values()])
+
+    def restore(self, rules: Iterable[Rule]) -> None:
+        """Go on from rules that were stored; nothing may have been folded yet."""
+        for rule in rules:
+            self._rules.setdefault(rule.tenant, {})[rule.id] = rule
 
     def get(self, tenant: str, rule_id: str) -> Rule | None:
         """Return a rule; None if there is none, or none any more."""

@@ -21,11 +21,13 @@ from contracts.workload import Compute, Params, Result, Stage, Workload
 from kit.bucket import Bucket, open_bucket
 from kit.bus.connection import connect, declare, request
 from kit.bus.event_store import Conflict, EventStore
+from kit.history.archive_reader import ArchiveReader
+from kit.history.segment_store import SegmentStore
 from services.dispatcher.app import Dispatcher
 from services.dispatcher.executors.caller_accounts import OpensAccount
 from services.dispatcher.executors.executor import Executor
 from services.dispatcher.jobs.unfinished_jobs import fold_all
-from services.dispatcher.settings import BudgetSettings, DispatcherSettings, QueueSettings
+from services.dispatcher.settings import BudgetSettings, DispatcherSettings, QueueSettings, SnapshotSettings
 from tests.harness.runtime.job_changes import job_changes
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, NatsServer, S3Server
 
@@ -169,8 +171,10 @@ class DispatcherHarness:
         store: EventStore | None = None,
         opens_account: OpensAccount | None = None,
         budget: BudgetSettings | None = None,
+        snapshot_events: int = 0,
         **changes: Any,
     ) -> Dispatcher:
+        """Return a dispatcher; with ``snapshot_events`` it has snapshots, and an archive beside them."""
         known = {one.name: one for one in workloads or (workload(),)}
         return Dispatcher(
             client=self.client,
@@ -181,6 +185,8 @@ class DispatcherHarness:
             settings=settings(**changes),
             opens_account=opens_account,
             budget=budget,
+            archive=archive_in(self.bucket) if snapshot_events else None,
+            snapshots=SnapshotSettings(events=snapshot_events),
         )
 
     @contextlib.asynccontextmanager
@@ -196,6 +202,15 @@ class DispatcherHarness:
             if not task.done():
                 raise TimeoutError("the dispatcher was told to stop and did not")
             task.result()
+
+
+def archive_in(bucket: Bucket) -> ArchiveReader:
+    """Return the archive in a bucket that is open."""
+
+    async def opened() -> Bucket:
+        return bucket
+
+    return ArchiveReader(SegmentStore(opened))
 
 
 async def kill(task: asyncio.Task[Any]) -> None:

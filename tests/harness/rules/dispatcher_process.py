@@ -16,11 +16,14 @@ from kit.bus.connection import connect
 from kit.bus.event_store import EventStore
 from kit.settings import NatsSettings, S3Settings, as_environment
 from services.dispatcher.app import Dispatcher
-from tests.harness.dispatch.dispatcher import settings
+from services.dispatcher.settings import SnapshotSettings
+from tests.harness.dispatch.dispatcher import archive_in, settings
 from tests.harness.dispatch.scripted_executor import ScriptedExecutor, Worker
 from tests.harness.rules.rule_nodes import WORKLOADS
 
 ROOT = Path(__file__).parents[3]
+#: So few that most starts of a test begin with a snapshot.
+_SNAPSHOT_EVENTS = 25
 
 
 class DispatcherProcess:
@@ -74,6 +77,8 @@ async def dispatch(workloads: Iterable[Workload], stop: asyncio.Event) -> None:
             executor=ScriptedExecutor(store, bucket, _waits),
             workloads={one.name: one for one in workloads},
             settings=settings(slots=1),
+            archive=archive_in(bucket),
+            snapshots=SnapshotSettings(events=_SNAPSHOT_EVENTS),
         )
         await dispatcher.run(stop)
     await client.close()

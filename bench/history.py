@@ -1,0 +1,244 @@
+"""Benchmark of a long history: time and memory to start each service after N jobs, and of queries of the list of jobs.
+
+    python -m bench.history --jobs 20000
+    python -m bench.history --jobs 100000 --only gateway
+
+A job is an upload and a job, 8 events, of one of 20 tenants; the last 200 jobs wait for their next attempt. The history
+is restored into a stream, which is faster than to publish it. Each service is its own process: "started" is the time
+until a dispatcher leads, or the port of a gateway or notifier is open; memory is that of the process then.
+"""
+
+from __future__ import annotations
+
+from bench.needs import needs
+
+needs("nats-server", "rclone", "psutil")
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import psutil
+
+from contracts.events.base import decode
+from kit.bus.connection import connect, declare
+from kit.bus.jetstream_api import stream_info
+from kit.bus.stream_copies import restore_stream
+from kit.history.nats_archive import ArchiveBounds, ArchivedMessage, encode_archive
+from kit.settings import as_environment, inherited_environment, numeric_library_threads
+from tests.harness.history.stories import story
+from tests.harness.servers.embedded import HOST, ROOT, EmbeddedNats, EmbeddedS3, free_port
+
+SERVICES: Final = ("dispatcher", "gateway", "notifier")
+_TENANTS: Final = 20
+_UNFINISHED: Final = 200
+_SPAN: Final = timedelta(days=30)
+_WORKLOADS: Final = ("lap_compare", "nerf", "badminton", "rally_index")
+_MIB: Final = 1024 * 1024
+_ID: Final = re.compile(rb"(job|upl|run|evt)_[0-9a-f-]{36}")
+_TIMEOUT_S: Final = 3600.0
+#: Lists that clients ask for, and that have to stay fast whatever the history.
+_QUERIES: Final = {
+    "newest": {},
+    "workload": {"workload": "nerf"},
+    "absent workload": {"workload": "train"},
+    "state": {"state": "failed"},
+    "workload and state": {"workload": "nerf", "state": "failed"},
+    "since, all": {"since": (datetime.now(UTC) - 2 * _SPAN).isoformat()},
+    "since, none": {"since": (datetime.now(UTC) + _SPAN).isoformat()},
+    "until, none": {"until": (datetime.now(UTC) - 2 * _SPAN).isoformat()},
+}
+
+
+@dataclass(frozen=True)
+class Template:
+    """Events of one story, in pieces between its ids and times."""
+
+    subjects: tuple[str, ...]
+    bodies: tuple[bytes, ...]
+    time: str
+
+
+def template(tenant: str, ends: str, workload: str) -> Template:
+    """Return a story with places for ids, which are ``job``, ``upl``, ``run`` and ``evt``, and for times."""
+    messages = story(tenant, ends=ends)
+    bodies, subjects = [], []
+    for message in messages:
+        told = json.loads(message.body)["time"]
+        body = message.body.replace(told.encode(), b"@time@").replace(b'"lap_compare"', f'"{workload}"'.encode())
+        bodies.append(_ID.sub(rb"@\1@", body))
+        subjects.append(_ID.sub(rb"@\1@", message.subject.encode()).decode())
+        assert decode(message.body).tenant == tenant
+    return Template(tuple(subjects), tuple(bodies), "")
+
+
+def _tenant(number: int) -> str:
+    """Return the tenant of a job: half of them belong to the one whose lists are asked for."""
+    return "local" if number % 2 else f"tenant{number % _TENANTS}"
+
+
+def history(jobs: int) -> Iterator[tuple[str, bytes, datetime]]:
+    """Yield subject, body and time of each event."""
+    kinds = [
+        template(_tenant(number), ends, _WORKLOADS[number % len(_WORKLOADS)])
+        for number in range(_TENANTS)
+        for ends in ("succeeded", "succeeded", "failed")
+    ]
+    open_kinds = [template(_tenant(number), "never", "lap_compare") for number in range(_TENANTS)]
+    began, random_bits = datetime.now(UTC) - _SPAN, itertools.count()
+    for number in range(jobs):
+        told = open_kinds[number % _TENANTS] if number >= jobs - _UNFINISHED else kinds[number % len(kinds)]
+        at = began + _SPAN * (number / jobs)
+        stamp = (int(at.timestamp() * 1000) << 80) | 0x7 << 76 | 0b10 << 62
+        ids = {name: str(uuid.UUID(int=stamp | next(random_bits))) for name in ("job", "upl", "run")}
+        for subject, body in zip(told.subjects, told.bodies, strict=True):
+            filled = body.replace(b"@time@", at.isoformat().encode())
+            for name, value in ids.items():
+                filled = filled.replace(f"@{name}@".encode(), f"{name}_{value}".encode())
+            event = f"evt_{uuid.UUID(int=stamp | next(random_bits))}".encode()
+            place = subject.replace("@job@", f"job_{ids['job']}").replace("@upl@", f"upl_{ids['upl']}")
+            yield place, filled.replace(b"@evt@", event), at
+
+
+async def fill(nats: EmbeddedNats, jobs: int) -> int:
+    """Restore a stream with the events of so many jobs; return their number."""
+    client = await connect(nats.settings, "history")
+    try:
+        await declare(client)
+        info = await stream_info(client, "EVENTS")
+        await client.request("$JS.API.STREAM.DELETE.EVENTS", b"")
+        count = sum(1 for _ in history(jobs))
+        messages = (
+            ArchivedMessage(number, subject, int(at.timestamp() * 1e9), body)
+            for number, (subject, body, at) in enumerate(history(jobs), start=1)
+        )
+        bounds = ArchiveBounds(1, count, 800 * count, count)
+        await restore_stream(client, info["config"], bounds.state(), encode_archive(bounds, messages))
+        restored = await stream_info(client, "EVENTS")
+        state = restored["state"]
+        print(f"{state['messages']} events, {state['bytes'] / _MIB:.0f} MiB, {state['num_subjects']} subjects")
+        return int(state["messages"])
+    finally:
+        await client.close()
+
+
+def resident_mib(pid: int) -> float:
+    """Return the resident memory of a process."""
+    return float(psutil.Process(pid).memory_info().rss) / _MIB
+
+
+@contextmanager
+def started(name: str, folder: Path, inherited: dict[str, str], events: int) -> Iterator[str]:
+    """Start a service, print the time and memory that it took, and yield its URL."""
+    port, log = free_port(), folder / f"{name}.log"
+    own = {f"{name.upper()}_PORT": str(port), f"{name.upper()}_DATA_DIR": str(folder / name)}
+    began = time.perf_counter()
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", f"services.{name}"]
+        process = subprocess.Popen(command, env=inherited | own, stderr=output, cwd=folder)
+    url = f"http://{HOST}:{port}"
+    try:
+        wait_until_ready(name, url, process)
+        seconds, times = time.perf_counter() - began, psutil.Process(process.pid).cpu_times()
+        cpu_s = times.user + times.system
+        print(f"| {name} | {seconds:.1f} | {cpu_s:.1f} | {events / cpu_s:.0f} | {resident_mib(process.pid):.0f} |")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def wait_until_ready(name: str, url: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a dispatcher leads, or another service has folded the history."""
+    end = time.monotonic() + _TIMEOUT_S
+    while time.monotonic() < end:
+        assert process.poll() is None, f"{name} ended with {process.returncode}"
+        try:
+            report = httpx.get(f"{url}/health", timeout=10, trust_env=False).json()
+            if name != "dispatcher" or report["checks"]["lease"].get("detail") == "leading":
+                return
+        except (httpx.HTTPError, ValueError, KeyError):
+            pass
+        time.sleep(0.05)
+    raise TimeoutError(name)
+
+
+def queries(url: str, rounds: int) -> None:
+    """Print the times of the lists of jobs, and of /metrics."""
+    print("\n| GET | p50 ms | p99 ms |\n|---|---|---|")
+    with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
+        for name, parameters in _QUERIES.items():
+            measured(f"/v1/jobs ({name})", rounds, lambda given=parameters: client.get("/v1/jobs", params=given))
+        measured("/metrics", rounds, lambda: client.get("/metrics"))
+
+
+def measured(name: str, rounds: int, ask: Any) -> None:
+    """Print the times of one request."""
+    times = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        ask().raise_for_status()
+        times.append(1000 * (time.perf_counter() - began))
+    times.sort()
+    print(f"| {name} | {times[len(times) // 2]:.1f} | {times[int(len(times) * 0.99)]:.1f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--jobs", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--only", choices=SERVICES, nargs="*", default=SERVICES)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name in ("nats", "s3"):
+            (folder / name).mkdir()
+        with EmbeddedNats(folder / "nats") as nats, EmbeddedS3(folder / "s3") as s3:
+            began = time.perf_counter()
+            events = asyncio.run(fill(nats, asked.jobs))
+            print(f"{asked.jobs} jobs, made in {time.perf_counter() - began:.0f} s, load {os.getloadavg()[0]:.1f}")
+            nats.kill()
+            began = time.perf_counter()
+            nats.start()
+            asyncio.run(answers(nats))
+            server = next(child for child in psutil.Process().children() if "nats-server" in child.name())
+            print(f"nats-server: started in {time.perf_counter() - began:.1f} s, {resident_mib(server.pid):.0f} MiB\n")
+            inherited = (
+                inherited_environment() | as_environment(nats.settings, s3.settings) | numeric_library_threads(1)
+            )
+            inherited |= {"PYTHONPATH": str(ROOT), "ARCHIVE_SEGMENT_S": "1e9", "ARCHIVE_SEGMENT_BYTES": str(1 << 40)}
+            print("| start | s | CPU s | events/CPU s | MiB |\n|---|---|---|---|---|")
+            for name in asked.only:
+                for _ in range(2):  # the second start has what the first one left
+                    with started(name, folder, inherited, events):
+                        time.sleep(5.0)  # the dispatcher writes its snapshot
+            if "gateway" in asked.only:
+                with started("gateway", folder, inherited, events) as url:
+                    queries(url, asked.rounds)
+            print(f"\nnats-server: {resident_mib(server.pid):.0f} MiB after that, load {os.getloadavg()[0]:.1f}")
+
+
+async def answers(nats: EmbeddedNats) -> None:
+    """Wait until the server has read its stream."""
+    client = await connect(nats.settings, "history")
+    await stream_info(client, "EVENTS")
+    await client.close()
+
+
+if __name__ == "__main__":
+    main()
