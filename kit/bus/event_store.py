@@ -47,6 +47,8 @@ _EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 _FAILURE_SHOWN_S: Final = 300.0
 #: Pause before a write is tried again that met another one in flight: at least, at most.
 _PAUSE_S: Final = (0.002, 0.02)
+#: Events of a batch that are taken before other tasks run.
+_READ_AT_A_TIME: Final = 16
 _END_OF_BATCH: Final = frozenset({"204", "404", "408"})
 _TOO_MANY_RESULTS: Final = "413"
 
@@ -370,6 +372,8 @@ class EventStore:
                 shown = headers if with_headers else {}
                 sequence, time = int(headers["Nats-Sequence"]), headers.get("Nats-Time-Stamp", "")
                 found.append(StoredEvent(sequence, headers["Nats-Subject"], msg.data, shown, time))
+                if len(found) % _READ_AT_A_TIME == 0:
+                    await asyncio.sleep(0)  # the client calls this for all messages it has before anything else runs
 
         subscription = await self.client.subscribe(inbox, cb=on_message)
         try:

@@ -5,7 +5,7 @@ What the stream still has is read from it; what is older, from its archive in th
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -66,9 +66,16 @@ class History:
         return (await self._stream.state()).first
 
     async def read(
-        self, after: int, until: int, subjects: Sequence[str] = (">",)
+        self,
+        after: int,
+        until: int,
+        subjects: Sequence[str] = (">",),
+        *,
+        batch_events: Callable[[], int] = lambda: BATCH_EVENTS,
     ) -> AsyncGenerator[HistoryEvent, None]:
         """Yield the events after a sequence and up to another that match one of ``subjects``, in order.
+
+        ``batch_events`` says before each request to the stream how many events it asks for.
 
         Raises:
             SegmentDamaged: a segment of the archive is missing, or was cut off or changed.
@@ -84,7 +91,7 @@ class History:
                     yield event
                 position, state = end, await self._stream.state()
                 continue
-            size = min(BATCH_EVENTS, until - position)
+            size = min(batch_events(), until - position)
             events, read_to = await self._stream.batch(position, subjects, size, until=until)
             state = await self._stream.state()
             if position + 1 < state.first:

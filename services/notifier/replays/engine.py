@@ -17,6 +17,7 @@ from kit.bus.lease import Lease
 from kit.history.history import History, HistoryEvent
 from kit.tasks import end, first_of
 from services.notifier.replays.live_first import LiveFirst
+from services.notifier.replays.live_traffic import LiveTraffic
 from services.notifier.replays.pace import FailureWindow, Schedule
 from services.notifier.replays.progress import ReplayProgress
 from services.notifier.replays.replay_service import ReplayService
@@ -38,11 +39,12 @@ _RUNS: Final = frozenset({ReplayState.RUNNING, ReplayState.PAUSED})
 class ReplayEngine:
     """Runs replays while this process holds the lease."""
 
-    def __init__(self, service: ReplayService, history: History, kinds: TargetKinds) -> None:
-        """Send to targets of ``kinds``."""
+    def __init__(self, service: ReplayService, history: History, kinds: TargetKinds, traffic: LiveTraffic) -> None:
+        """Send to targets of ``kinds``, beside the live events of ``traffic``."""
         self._service = service
         self._history = history
         self._kinds = kinds
+        self._traffic = traffic
 
     async def run(self) -> None:
         """Run replays whenever there are some and this process gets the lease; until cancelled.
@@ -85,7 +87,7 @@ class ReplayEngine:
     async def _carry_out(self, replay: Replay) -> None:
         """Run one replay to its end, over outages of the bus."""
         while True:
-            run = _Run(self._service, self._history, replay)
+            run = _Run(self._service, self._history, replay, self._traffic)
             try:
                 self._service.check_branch(replay)
                 target = await self._kinds.of(replay.plan.into).open(replay)
@@ -123,11 +125,12 @@ class ReplayEngine:
 class _Run:
     """One replay from the checkpoint of its target on."""
 
-    def __init__(self, service: ReplayService, history: History, replay: Replay) -> None:
+    def __init__(self, service: ReplayService, history: History, replay: Replay, traffic: LiveTraffic) -> None:
         self.replay = replay
         self.counts: ReplayCounts | None = None
         self._service = service
         self._history = history
+        self._traffic = traffic
         self._schedule = Schedule(replay.plan.pace)
         self._live_first = LiveFirst()
         self._failures = FailureWindow()
@@ -163,7 +166,10 @@ class _Run:
         """Send the events after a sequence, each when it is due; return how the replay ends."""
         loop = asyncio.get_running_loop()
         plan = self.replay.plan
-        async for event in self._history.read(after, plan.window.until, plan.selection.filters()):
+        events = self._history.read(
+            after, plan.window.until, plan.selection.filters(), batch_events=self._traffic.batch_events
+        )
+        async for event in events:
             if not await self._wait_until(self._schedule.due(event.time, loop.time())):
                 return self._state()
             if not await self._send(target, event):

@@ -12,12 +12,17 @@ import math
 from typing import Final
 
 from kit.bus.event_store import StoredEvent
+from kit.history.stream_reader import BATCH_EVENTS
 
 #: Time after a live event for which more are expected.
 _EXPECTED_S: Final = 1.0
 #: Rest after a piece of work, as a multiple of it, and the longest one.
-_REST: Final = 6.0
+_REST: Final = 10.0
 _LONGEST_REST_S: Final = 1.0
+#: Time in which a live event is read and sent.
+_PASS_S: Final = 0.001
+#: Events that a replay reads at once: reading a whole batch takes several milliseconds, in which a live event waits.
+_BATCH_EVENTS: Final = 50
 
 
 class LiveTraffic:
@@ -31,7 +36,21 @@ class LiveTraffic:
         """Note a stored event."""
         self._last = asyncio.get_running_loop().time()
 
+    @property
+    def is_expected(self) -> bool:
+        """Whether there was a live event a moment ago, so that more are expected."""
+        return asyncio.get_running_loop().time() - self._last < _EXPECTED_S
+
+    def batch_events(self) -> int:
+        """Return how many events a replay may read at once."""
+        return _BATCH_EVENTS if self.is_expected else BATCH_EVENTS
+
+    async def let_pass(self) -> None:
+        """Let live events pass in the middle of a piece of work, if there are any: what it holds up is shorter."""
+        if self.is_expected:
+            await asyncio.sleep(_PASS_S)
+
     async def rest(self, worked_s: float) -> None:
         """Rest after a piece of work of a replay, if live events are delivered."""
-        if asyncio.get_running_loop().time() - self._last < _EXPECTED_S:
+        if self.is_expected:
             await asyncio.sleep(min(_REST * worked_s, _LONGEST_REST_S))

@@ -165,6 +165,7 @@ class ReplayReader:
         self._replay = replay
         self._position = after
         self._schedule = Schedule(replay.plan.pace)
+        self._traffic = readers.traffic
         self._live_first = LiveFirst(readers.traffic)
         self._sent = 0
 
@@ -225,7 +226,9 @@ class ReplayReader:
         plan = self._replay.plan
         frames: list[bytes] = []
         size, reached, oldest = 0, self._position, 0.0
-        async for event in self._history.read(self._position, plan.window.until, plan.selection.filters()):
+        async for event in self._history.read(
+            self._position, plan.window.until, plan.selection.filters(), batch_events=self._traffic.batch_events
+        ):
             due = self._schedule.due(event.time, loop.time())
             now = loop.time()
             if frames and (size >= _CHUNK_BYTES or max(due, now) > oldest + _TOGETHER_S or self._held):

@@ -48,7 +48,7 @@ class Replays:
         planner = ReplayPlanner(history, kinds, position_of, now)
         self.service = ReplayService(self._records, planner, self._board, idempotency, now)
         self.readers = ReplayReaders(self.service, history, traffic, heartbeat_s=heartbeat_s, maximum=maximum_readers)
-        self._engine = ReplayEngine(self.service, history, kinds)
+        self._engine = ReplayEngine(self.service, history, kinds, traffic)
 
     def add_services(self, app: FastAPI) -> None:
         """Set the services of the routes in the application's state."""

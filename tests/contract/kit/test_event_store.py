@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -117,6 +119,25 @@ async def test_history_is_complete_across_batches(any_bus: NatsServer) -> None:
         assert {stored.body for stored in found} == {message.body for message in sent}
         batch, left = await store.batch(before, size=500)
         assert (len(batch), left) == (500, len(sent) - 500)
+
+
+async def test_other_tasks_run_while_a_batch_is_read(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+
+    def taking(sequence: int, *rest: Any) -> StoredEvent:
+        taken.append(sequence)
+        return StoredEvent(sequence, *rest)
+
+    async with opened(nats_server) as store:
+        _, before = await epoch_of(store.client, "EVENTS")
+        await asyncio.gather(*(store.publish(queued(new_id("job"))) for _ in range(400)))
+        monkeypatch.setattr("kit.bus.event_store.StoredEvent", taking)
+        reading, seen = asyncio.ensure_future(store.batch(before, size=400)), [0]
+        while not reading.done():
+            await asyncio.sleep(0)
+            seen.append(len(taken))
+        assert len((await reading)[0]) == 400
+        assert max(later - earlier for earlier, later in itertools.pairwise(seen)) <= 20
 
 
 async def test_a_publish_survives_a_killed_server(any_bus: NatsServer) -> None:

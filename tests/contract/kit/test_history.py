@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -150,6 +152,21 @@ async def test_a_count_of_a_type_that_this_version_does_not_know_is_exact(histor
         for subjects in ((">",), ("saccade.evt.*.*.*.*",)):
             assert await History(store).count(0, len(events) + 3, subjects) == expected
         assert await History(store).count(0, len(events) + 3, ("saccade.evt.*.job.*.foreseen",)) == {"job.foreseen": 3}
+
+
+async def test_a_caller_says_how_many_events_are_read_at_once(history_nats: NatsServer) -> None:
+    async with filled(history_nats) as (store, events):
+        asked: list[int] = []
+
+        async def on_request(message: Msg) -> None:
+            asked.append(json.loads(message.data)["batch"])
+
+        await store.client.subscribe("$JS.API.DIRECT.GET.EVENTS", cb=on_request)
+        sizes = itertools.chain([5, 7], itertools.repeat(100))
+        read = History(store).read(0, 60, batch_events=lambda: next(sizes))
+        assert [event.sequence async for event in read] == [event.sequence for event in events[:60]]
+        await store.client.flush()
+        assert asked == [5, 7, 48]
 
 
 async def test_types_that_were_found_are_counted_first_the_next_time(history_nats: NatsServer) -> None:

@@ -250,7 +250,9 @@ class WebhookTarget:
             self._skipped += 1
             return SendOutcome.SKIPPED
         request = await self._request(endpoint, event, event_id)
+        await self._parts.traffic.let_pass()
         result = await self._parts.sender.send(request)
+        await self._parts.traffic.let_pass()
         self._parts.metrics.replay_attempts.labels(result.error or "delivered").inc()
         self._lane.answered(result.status, result.retry_after_s, self._parts.now().timestamp())
         if result.error is not None:
