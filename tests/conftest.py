@@ -18,7 +18,7 @@ from kit.settings import numeric_library_threads
 from tests.harness.distribution import NICENESS_OF_LIGHT, Lanes, is_collected, lane_of_process
 from tests.harness.process_memory import PeakMemory, release_memory
 from tests.harness.servers.container_engine import engine_answers
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, NatsServer, S3Server
+from tests.harness.servers.embedded import SHARED_BUCKETS, EmbeddedNats, EmbeddedS3, NatsServer, S3Server
 from tests.harness.servers.loopback_tls import trust_one_authority
 
 #: The numeric libraries read this when they are loaded. The test processes share the cores already, and threads of
@@ -126,7 +126,7 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
 @pytest.fixture(scope="session")
 def shared_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS3]:
     """Start the S3 server of this process; each test takes a bucket of its own."""
-    with EmbeddedS3(tmp_path_factory.mktemp("shared-s3")) as server:
+    with EmbeddedS3(tmp_path_factory.mktemp("shared-s3"), new_buckets=SHARED_BUCKETS) as server:
         yield server
 
 

@@ -186,8 +186,8 @@ class SharedS3(AbstractContextManager["SharedS3"]):
         return
 
 
-#: Buckets of a server that tests share.
-BUCKETS = 2000
+#: Buckets of a server that all tests of a process share.
+SHARED_BUCKETS = 2000
 
 
 def _bucket_name(number: int) -> str:
@@ -195,10 +195,11 @@ def _bucket_name(number: int) -> str:
 
 
 class EmbeddedS3:
-    """``rclone serve s3`` from its wheel."""
+    """``rclone serve s3`` from its wheel; ``new_buckets`` is how many ``with_new_bucket`` can make."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, new_buckets: int = 0) -> None:
         self._folder = folder
+        self._new_buckets = new_buckets
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._buckets = 0
@@ -218,7 +219,7 @@ class EmbeddedS3:
 
     def __enter__(self) -> Self:
         # All buckets before the start: rclone caches the list of its folders and may miss a later one.
-        for name in ("saccade", *(_bucket_name(number) for number in range(1, BUCKETS + 1))):
+        for name in ("saccade", *(_bucket_name(number) for number in range(1, self._new_buckets + 1))):
             (self._folder / name).mkdir(parents=True, exist_ok=True)
         command = [
             binary("rclone"),
@@ -241,7 +242,7 @@ class EmbeddedS3:
     def with_new_bucket(self) -> SharedS3:
         """Return a bucket that no other test uses."""
         self._buckets += 1
-        assert self._buckets <= BUCKETS
+        assert self._buckets <= self._new_buckets
         return SharedS3(self.settings_of(_bucket_name(self._buckets)))
 
     def __exit__(self, *_: object) -> None:
