@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from kit.settings import numeric_library_threads
 from tests.harness.distribution import NICENESS_OF_LIGHT, Lanes, is_collected, lane_of_process
+from tests.harness.preloaded import popen
 from tests.harness.process_memory import PeakMemory, release_memory
 from tests.harness.servers.container_engine import engine_answers
 from tests.harness.servers.embedded import SHARED_BUCKETS, EmbeddedNats, EmbeddedS3, NatsServer, S3Server
@@ -51,6 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Take how long randomised runs are, and the seed of one that failed."""
     parser.addoption("--soak-runs", type=int, default=6, help="runs of each randomised test that is marked soak")
     parser.addoption("--seed", type=int, default=None, help="seed to run a randomised test again")
+    parser.addoption("--real-starts", action="store_true", help="start every program with python -m, fork none")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -61,6 +63,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("tx", None) and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Lanes())
     config.pluginmanager.register(PeakMemory(config))
+
+
+def pytest_unconfigure() -> None:
+    """End the process that forks programs."""
+    popen.uninstall()
+    popen.PRELOADED.close()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -103,9 +111,14 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what needs a container engine where none answers."""
+    """Skip what needs a container engine where none answers; choose how the test's programs start."""
     if item.get_closest_marker("engine") and not engine_answers():
         pytest.skip("no container engine answers")
+    is_system_test = item.path.is_relative_to(item.config.rootpath / "tests" / "system")
+    if is_system_test or item.get_closest_marker("real_starts") or item.config.getoption("--real-starts"):
+        popen.uninstall()
+    else:
+        popen.install()
 
 
 @pytest.fixture

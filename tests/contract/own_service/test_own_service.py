@@ -21,6 +21,7 @@ from contracts.events.job import Cost, JobSucceeded
 from contracts.ids import new_id
 from kit.bus.connection import connect, declare
 from kit.bus.event_store import EventStore
+from tests.harness.servers.loopback_tls import ONE_AUTHORITY
 from tests.harness.servers.own_service import PATHS, OwnService
 from tests.harness.servers.service_users import ConfiguredNats, SignedNats
 
@@ -60,7 +61,7 @@ def key_service(
 ) -> subprocess.CompletedProcess[str]:
     """Run ``saccade key service``."""
     command = [sys.executable, "-m", "cli", "key", "service", *words, *server.options, "--json"]
-    kept = {"PATH": os.environ["PATH"], "PYTHONPATH": PATHS}  # noqa: TID251 - of this environment
+    kept = {"PATH": os.environ["PATH"], "PYTHONPATH": PATHS, **ONE_AUTHORITY}  # noqa: TID251 - of this environment
     done = subprocess.run(
         command,
         cwd=folder,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.servers.embedded import ROOT
+from tests.harness.servers.loopback_tls import ONE_AUTHORITY
 from tests.harness.streams.reaction_stage import Stage, complete_upload
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +30,7 @@ class Service:
     def start(self) -> None:
         path = f"{ROOT}:{ROOT / 'clients/events'}"
         self.process = subprocess.Popen(
-            [*self._command, str(self._log), str(self.attempts)], cwd=ROOT, env={"PYTHONPATH": path}
+            [*self._command, str(self._log), str(self.attempts)], cwd=ROOT, env={"PYTHONPATH": path, **ONE_AUTHORITY}
         )
 
     def kill(self) -> None:

@@ -25,6 +25,7 @@ from kit.bus.connection import connect, request
 from kit.bus.event_store import EventStore, StoredEvent
 from services.notifier.settings import SandboxNatsSettings
 from tests.harness.servers.embedded import ROOT
+from tests.harness.servers.loopback_tls import ONE_AUTHORITY
 from tests.harness.servers.own_service import PATHS
 from tests.harness.servers.sandbox_nats import SandboxNats, running
 from tests.harness.streams.notifier import Reader, failed, notifier, retrying
@@ -151,6 +152,7 @@ async def _program_of_the_page(server: SandboxNats, folder: Path, name: str, cou
     environment = {
         "PATH": os.environ["PATH"],  # noqa: TID251 - of this environment
         "PYTHONPATH": PATHS,
+        **ONE_AUTHORITY,
         "NATS_URL": server.services.url,
     }
     process = await asyncio.create_subprocess_exec(
@@ -169,7 +171,7 @@ async def _program_of_the_page(server: SandboxNats, folder: Path, name: str, cou
 def _key_sandbox(server: SandboxNats, folder: Path, name: str) -> int:
     """Run ``saccade key sandbox`` as an operator does."""
     command = [sys.executable, "-m", "cli", "key", "sandbox", name, *server.options]
-    kept = {"PATH": os.environ["PATH"], "PYTHONPATH": PATHS}  # noqa: TID251 - of this environment
+    kept = {"PATH": os.environ["PATH"], "PYTHONPATH": PATHS, **ONE_AUTHORITY}  # noqa: TID251 - of this environment
     done = subprocess.run(
         command,
         cwd=folder,

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from tests.harness.servers.embedded import ROOT
+from tests.harness.servers.loopback_tls import ONE_AUTHORITY
 
 _PAGE = ROOT / "docs" / "own-service.md"
 #: Where the two packages are that a user has installed.
@@ -40,6 +41,7 @@ class OwnService:
             "PYTHONPATH": PATHS,
             "NATS_URL": url,
             "NATS_CREDENTIALS_FILE": str(credentials),
+            **ONE_AUTHORITY,
         }
         self._process: subprocess.Popen[bytes] | None = None
 
