@@ -136,6 +136,7 @@ async def test_a_job_that_ignores_signals_is_killed_with_all_its_children(
     assert (await executor.poll(call_id)).state is CallState.ENDED
 
 
+@pytest.mark.real_starts  # a worker that is a fork has claimed before the cancel comes
 async def test_a_cancel_before_the_claim_leaves_no_process_and_no_event(harness: ExecutorHarness) -> None:
     executor = harness.executor()
     assignment = await harness.driver.submit("save a.bin 256")
