@@ -9,6 +9,7 @@ import re
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import PurePosixPath
@@ -36,6 +37,8 @@ _LOCAL_HEADER_BYTES: Final = 30
 #: The directory is read into memory; with ``ENTRIES`` entries it is far smaller than this.
 _DIRECTORY_BYTES: Final = 16 * MIB
 _END_BYTES: Final = 22 + 65_535
+#: Sizes of ZIP64's locator, which is right before the end record, and of its record (APPNOTE 4.3.14 and 4.3.15).
+_LOCATOR_BYTES, _WIDE_BYTES = 20, 56
 _READ_BYTES: Final = 1 * MIB
 _NUMBER: Final = re.compile(r"(\d+)")
 
@@ -154,15 +157,30 @@ def _check_directory(file: IO[bytes]) -> None:
         raise SaccadeError(ErrorCode.ARCHIVE_UNREADABLE, "The ZIP has no directory at its end; it may be incomplete.")
     entries = int.from_bytes(tail[at + 10 : at + 12], "little")
     directory_bytes = int.from_bytes(tail[at + 12 : at + 16], "little")
-    wide = at >= 20 and tail[at - 20 : at - 16] == b"PK\x06\x07"
-    if wide:
-        file.seek(int.from_bytes(tail[at - 12 : at - 4], "little"))
-        end = file.read(56)
-        entries = int.from_bytes(end[32:40], "little")
-        directory_bytes = int.from_bytes(end[40:48], "little")
+    for wide_entries, wide_bytes in _wide_records(file, size - len(tail) + at):
+        entries, directory_bytes = max(entries, wide_entries), max(directory_bytes, wide_bytes)
     if entries > ENTRIES or directory_bytes > _DIRECTORY_BYTES:
         message = f"The ZIP declares {entries} entries; at most {ENTRIES} are allowed."
         raise SaccadeError(ErrorCode.ARCHIVE_TOO_LARGE, message)
+
+
+def _wide_records(file: IO[bytes], end: int) -> Iterator[tuple[int, int]]:
+    """Yield the number of entries and the size of the directory of each ZIP64 record that a reader may take.
+
+    CPython took the record right before the locator (until 2025), others and newer ones that to which the locator
+    points. A file with two of them must not be checked by one and read by the other.
+    """
+    file.seek(max(0, end - _LOCATOR_BYTES))
+    locator = file.read(_LOCATOR_BYTES)
+    if end < _LOCATOR_BYTES or not locator.startswith(b"PK\x06\x07"):
+        return
+    for start in (end - _LOCATOR_BYTES - _WIDE_BYTES, int.from_bytes(locator[8:16], "little")):
+        if not 0 <= start <= end - _LOCATOR_BYTES - _WIDE_BYTES:
+            continue
+        file.seek(start)
+        record = file.read(_WIDE_BYTES)
+        if record.startswith(b"PK\x06\x06"):
+            yield int.from_bytes(record[32:40], "little"), int.from_bytes(record[40:48], "little")
 
 
 def _safe_name(info: zipfile.ZipInfo) -> str:

@@ -87,6 +87,21 @@ def _endless_directory() -> bytes:
     return bytes(data)
 
 
+def wide(entries: int = 1, directory_bytes: int | None = None, *, pointed_elsewhere: bool = False) -> bytes:
+    """Return a ZIP with a ZIP64 record, which says what it is told; the locator may point to another, harmless one."""
+    data = zipped({"photo.jpg": JPEG})
+    end = data.rindex(b"PK\x05\x06")
+    size, start = struct.unpack("<II", data[end + 12 : end + 20])
+
+    def record(entries: int, size: int) -> bytes:
+        return struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, entries, entries, size, start)
+
+    written = record(entries, size if directory_bytes is None else directory_bytes)
+    harmless = record(1, size) if pointed_elsewhere else b""
+    locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, end, 1)
+    return data[:end] + harmless + written + locator + data[end:]
+
+
 def _method_99() -> bytes:
     return _patched(10, struct.pack("<H", 99))
 
@@ -109,6 +124,9 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "no photo": (lambda: zipped({"notes.txt": b"hello", "__MACOSX/._photo.jpg": JPEG}), "archive_empty"),
     "too many entries": (_too_many, "archive_too_large"),
     "an endless directory": (_endless_directory, "archive_too_large"),
+    "an endless ZIP64 directory": (lambda: wide(0xFFFFFFFF, 1 << 40), "archive_too_large"),
+    # CPython read the record before the locator, whatever the locator says.
+    "two ZIP64 records": (lambda: wide(0xFFFFFFFF, 1 << 40, pointed_elsewhere=True), "archive_too_large"),
     "a file of gigabytes": (lambda: _patched(24, struct.pack("<I", 0x7FFFFFFF)), "archive_too_large"),
     "an unknown method": (_method_99, "archive_unreadable"),
     "cut off": (lambda: zipped({f"{number}.jpg": JPEG for number in range(9)})[:-200], "archive_unreadable"),

@@ -8,7 +8,7 @@ import pytest
 
 from contracts.archive import list_archive, natural_order, open_archive, read_member
 from contracts.errors import SaccadeError
-from tests.harness.vision.hostile_archives import HOSTILE, JPEG, lying_about_its_size, zipped
+from tests.harness.vision.hostile_archives import HOSTILE, JPEG, lying_about_its_size, wide, zipped
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -34,6 +34,10 @@ def test_photos_are_in_natural_order_and_system_files_are_left_out():
     ]
     assert listing.skipped == ["notes.txt"]
     assert [picture.name for picture in listing.pictures if picture.mask] == ["b/masks/9.png"]
+
+
+def test_a_zip64_is_read():
+    assert [picture.name for picture in list_archive(open_archive(io.BytesIO(wide()))).pictures] == ["photo.jpg"]
 
 
 def test_natural_order_compares_any_names():
