@@ -6,26 +6,51 @@ import os
 import re
 from collections.abc import Iterable
 from typing import Annotated, Final, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from kit.auth.api_keys import AuthSettings, comma_separated
+from kit.auth.api_keys import AuthSettings, comma_separated, is_loopback
 
 _THIS_MACHINE: Final = ("127.0.0.0/8", "::1")
 #: Placeholder for secrets in deploy/example.env.
 _PLACEHOLDER: Final = "change-me"
+#: Beginning of the secrets that docker-compose.yml has by default.
+_DEVELOPMENT: Final = "development-only"
+_ALLOWED_HOSTS, _PUBLIC_BUCKET = "SACCADE_ALLOWED_HOSTS", "S3_PUBLIC_ENDPOINT_URL"
 
 
-def _not_placeholder(secret: SecretStr) -> SecretStr:
-    """Refuse the public placeholder."""
+def _chosen(secret: SecretStr) -> SecretStr:
+    """Refuse the public placeholder, and on a server that others reach the public values for development."""
     if secret.get_secret_value().startswith(_PLACEHOLDER):
         raise ValueError("it is still the placeholder of deploy/example.env: replace it by a long random value")
+    if secret.get_secret_value().startswith(_DEVELOPMENT) and (variable := _public_host()):
+        raise ValueError(
+            f"it is the public value for development, and {variable} names other hosts than this machine: replace it "
+            "by a long random value"
+        )
     return secret
 
 
-#: A secret that is not the placeholder.
-ChosenSecret = Annotated[SecretStr, AfterValidator(_not_placeholder)]
+class _Reach(BaseSettings):
+    """Names under which others reach the servers."""
+
+    allowed_hosts: str = Field(default="", validation_alias=_ALLOWED_HOSTS)
+    bucket_url: str = Field(default="", validation_alias=_PUBLIC_BUCKET)
+
+
+def _public_host() -> str | None:
+    """Return the variable that names a host besides this machine, if one does."""
+    reach = _Reach()
+    if any(not is_loopback(host) for host in comma_separated(reach.allowed_hosts)):
+        return _ALLOWED_HOSTS
+    public = urlsplit(reach.bucket_url).hostname
+    return _PUBLIC_BUCKET if public and not is_loopback(public) else None
+
+
+#: A secret that is not public.
+ChosenSecret = Annotated[SecretStr, AfterValidator(_chosen)]
 
 
 class NatsSettings(BaseSettings):

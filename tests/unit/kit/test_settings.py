@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,19 +111,19 @@ async def test_links_into_a_public_bucket_are_not_signed(monkeypatch: pytest.Mon
         assert "Signature" in await bucket.presign_put("uploads/a.mp4", "video/mp4")
 
 
-@pytest.mark.parametrize(
-    ("settings", "field", "variable"),
-    [
-        (lambda secret: NatsSettings(password=secret), "password", "NATS_PASSWORD"),
-        (
-            lambda secret: S3Settings(endpoint_url="http://x", access_key_id="a", secret_access_key=secret),
-            *("secret", "S3_SECRET_ACCESS_KEY or B2_APP_KEY or AWS_SECRET_ACCESS_KEY"),
-        ),
-        (lambda secret: NotifierSettings(ticket_key=secret), "ticket_key", "NOTIFIER_TICKET_KEY"),
-        (lambda secret: WebhookSettings(secret_key=secret), "secret_key", "NOTIFIER_SECRET_KEY"),
-        (lambda secret: SessionSettings(ticket_key=secret), "ticket_key", "GATEWAY_TICKET_KEY or NOTIFIER_TICKET_KEY"),
-    ],
-)
+SECRETS = [
+    (lambda secret: NatsSettings(password=secret), "password", "NATS_PASSWORD"),
+    (
+        lambda secret: S3Settings(endpoint_url="http://x", access_key_id="a", secret_access_key=secret),
+        *("secret", "S3_SECRET_ACCESS_KEY or B2_APP_KEY or AWS_SECRET_ACCESS_KEY"),
+    ),
+    (lambda secret: NotifierSettings(ticket_key=secret), "ticket_key", "NOTIFIER_TICKET_KEY"),
+    (lambda secret: WebhookSettings(secret_key=secret), "secret_key", "NOTIFIER_SECRET_KEY"),
+    (lambda secret: SessionSettings(ticket_key=secret), "ticket_key", "GATEWAY_TICKET_KEY or NOTIFIER_TICKET_KEY"),
+]
+
+
+@pytest.mark.parametrize(("settings", "field", "variable"), SECRETS)
 def test_placeholders_of_the_example_are_refused(settings: Callable[[str], object], field: str, variable: str) -> None:
     """A user who copied deploy/example.env without changes gets the name of the setting."""
     example = (ROOT / "deploy/example.env").read_text()
@@ -134,6 +135,32 @@ def test_placeholders_of_the_example_are_refused(settings: Callable[[str], objec
         assert placeholder not in str(refused.value.errors(include_input=False))
         assert invalid_settings(refused.value).partition(":")[0] == variable
     settings("a-long-and-random-value")
+
+
+PUBLIC = {"SACCADE_ALLOWED_HOSTS": "localhost,saccade.example.org", "S3_PUBLIC_ENDPOINT_URL": "https://s3.example.org"}
+LOCAL = {"SACCADE_ALLOWED_HOSTS": "localhost, [::1]", "S3_PUBLIC_ENDPOINT_URL": "http://127.0.0.1:9000"}
+
+
+@pytest.mark.parametrize(("settings", "field", "variable"), SECRETS)
+def test_secrets_for_development_are_refused_where_others_reach_the_server(
+    settings: Callable[[str], object], field: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everybody knows them: they are in docker-compose.yml. The API key for development is refused in the same way."""
+    compose = (ROOT / "docker-compose.yml").read_text()
+    published = {found for found in re.findall(r":-(development-only[a-z-]*)", compose) if len(found) >= 16}
+    assert len(published) == 3
+    for name, value in LOCAL.items():
+        monkeypatch.setenv(name, value)
+    for secret in published:
+        settings(secret)
+    for name, value in PUBLIC.items():
+        monkeypatch.setenv(name, value)
+        for secret in published:
+            with pytest.raises(ValidationError, match=f"public value for development, and {name} names") as refused:
+                settings(secret)
+            assert invalid_settings(refused.value).partition(":")[0] == variable
+            assert secret not in str(refused.value.errors(include_input=False)), field
+        monkeypatch.setenv(name, LOCAL[name])
 
 
 def keys_of(folder: Path, secret: str) -> Path:
