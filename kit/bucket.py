@@ -89,9 +89,9 @@ class Bucket:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
         try:
-            await self._call("head_bucket")
+            await self.call("head_bucket")
         except ObjectMissing:
-            await self._call("create_bucket")
+            await self.call("create_bucket")
 
     async def check(self) -> None:
         """Check that the bucket is available.
@@ -99,14 +99,14 @@ class Bucket:
         Raises:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
-        await self._call("head_bucket")
+        await self.call("head_bucket")
 
     async def presign_put(
-        self, key: str, content_type: str, expires_s: int = PRESIGNED_URL_S, *, inside: bool = False
+        self, key: str, content_type: str, size_bytes: int | None = None, *, inside: bool = False
     ) -> str:
-        """Return a presigned PUT of one object with this content type; ``inside`` is as for ``presign_get``."""
-        params = {"Key": key, "ContentType": content_type}
-        return await self._presign("put_object", params, expires_s, inside=inside)
+        """Return a presigned PUT of this content type and, where given, size; ``inside`` is as for ``presign_get``."""
+        params = {"Key": key, "ContentType": content_type} | _length(size_bytes)
+        return await self._presign("put_object", params, PRESIGNED_URL_S, inside=inside)
 
     async def presign_get(
         self,
@@ -132,10 +132,10 @@ class Bucket:
             params["ResponseContentType"] = content_type
         return await self._presign("head_object" if head else "get_object", params, expires_s, inside=inside)
 
-    async def presign_part(self, key: str, multipart_id: str, number: int, expires_s: int = PRESIGNED_URL_S) -> str:
-        """Return a presigned PUT of one part, numbered from 1."""
-        params = {"Key": key, "UploadId": multipart_id, "PartNumber": number}
-        return await self._presign("upload_part", params, expires_s)
+    async def presign_part(self, key: str, multipart_id: str, number: int, size_bytes: int | None = None) -> str:
+        """Return a presigned PUT of one part, numbered from 1; the size is signed as for ``presign_put``."""
+        params = {"Key": key, "UploadId": multipart_id, "PartNumber": number} | _length(size_bytes)
+        return await self._presign("upload_part", params, PRESIGNED_URL_S)
 
     async def presign_any(
         self, operation: str, key: str, params: dict[str, Any], expires_s: int = PRESIGNED_URL_S
@@ -145,7 +145,7 @@ class Bucket:
 
     async def start_multipart(self, key: str, content_type: str) -> str:
         """Start a multipart upload and return its id."""
-        answer = await self._call("create_multipart_upload", Key=key, ContentType=content_type)
+        answer = await self.call("create_multipart_upload", Key=key, ContentType=content_type)
         return str(answer["UploadId"])
 
     async def list_parts(self, key: str, multipart_id: str) -> list[dict[str, Any]]:
@@ -157,7 +157,7 @@ class Bucket:
         parts: list[dict[str, Any]] = []
         marker = 0
         while True:
-            answer = await self._call("list_parts", Key=key, UploadId=multipart_id, PartNumberMarker=marker)
+            answer = await self.call("list_parts", Key=key, UploadId=multipart_id, PartNumberMarker=marker)
             parts += [
                 {"part_number": part["PartNumber"], "size_bytes": part["Size"], "etag": part["ETag"]}
                 for part in answer.get("Parts", [])
@@ -172,16 +172,15 @@ class Bucket:
         Raises:
             ObjectMissing: no such multipart upload (perhaps completed before).
         """
-        listed = [{"PartNumber": number, "ETag": etag} for number, etag in parts]
-        completed = {"Parts": listed}
+        joined = {"Parts": [{"PartNumber": number, "ETag": etag} for number, etag in parts]}
         return _etag(
-            await self._call("complete_multipart_upload", Key=key, UploadId=multipart_id, MultipartUpload=completed)
+            await self.call("complete_multipart_upload", Key=key, UploadId=multipart_id, MultipartUpload=joined)
         )
 
     async def abort_multipart(self, key: str, multipart_id: str) -> None:
         """Delete the parts; do nothing if there are none."""
         with suppress(ObjectMissing):
-            await self._call("abort_multipart_upload", Key=key, UploadId=multipart_id)
+            await self.call("abort_multipart_upload", Key=key, UploadId=multipart_id)
 
     async def size(self, key: str) -> int:
         """Return an object's size in bytes.
@@ -197,7 +196,7 @@ class Bucket:
         Raises:
             ObjectMissing: there is none.
         """
-        answer = await self._call("head_object", Key=key)
+        answer = await self.call("head_object", Key=key)
         return _etag(answer), int(answer["ContentLength"])
 
     @asynccontextmanager
@@ -209,7 +208,7 @@ class Bucket:
             SaccadeError: STORAGE_UNAVAILABLE, also while it is read.
         """
         part = {} if length is None else {"Range": f"bytes={offset}-{offset + length - 1}"}
-        answer = await self._call("get_object", Key=key, **part)
+        answer = await self.call("get_object", Key=key, **part)
         body = answer["Body"]
         async with body:
             yield OpenObject(_etag(answer), int(answer["ContentLength"]), body)
@@ -235,7 +234,7 @@ class Bucket:
 
     async def put(self, key: str, body: bytes, content_type: str = "application/json") -> Transfer:
         """Upload a small object."""
-        answer = await self._call("put_object", Key=key, Body=body, ContentType=content_type)
+        answer = await self.call("put_object", Key=key, Body=body, ContentType=content_type)
         return Transfer(key, len(body), hashlib.sha256(body).hexdigest(), _etag(answer))
 
     async def send_file(self, path: Path, key: str, content_type: str) -> Transfer:
@@ -283,7 +282,7 @@ class Bucket:
 
     async def _send_part(self, key: str, multipart_id: str, number: int, body: bytes) -> tuple[int, str]:
         """Upload a part, numbered from 1, and return its number and entity tag."""
-        answer = await self._call("upload_part", Key=key, UploadId=multipart_id, PartNumber=number, Body=body)
+        answer = await self.call("upload_part", Key=key, UploadId=multipart_id, PartNumber=number, Body=body)
         return number, answer["ETag"]
 
     @asynccontextmanager
@@ -322,7 +321,7 @@ class Bucket:
         keys: list[str] = []
         token: dict[str, str] = {}
         while True:
-            answer = await self._call("list_objects_v2", Prefix=prefix, **token)
+            answer = await self.call("list_objects_v2", Prefix=prefix, **token)
             keys += [entry["Key"] for entry in answer.get("Contents", [])]
             if not answer.get("IsTruncated"):
                 return keys
@@ -331,7 +330,7 @@ class Bucket:
     async def delete(self, key: str) -> None:
         """Delete an object; do nothing if there is none."""
         with suppress(ObjectMissing):
-            await self._call("delete_object", Key=key)
+            await self.call("delete_object", Key=key)
 
     async def _presign(self, operation: str, params: dict[str, Any], expires_s: int, *, inside: bool = False) -> str:
         client = self._client if inside else self._public
@@ -340,7 +339,7 @@ class Bucket:
         )
         return url
 
-    async def _call(self, operation: str, **params: Any) -> Any:
+    async def call(self, operation: str, **params: Any) -> Any:
         """Call S3 and translate its errors.
 
         Raises:
@@ -355,6 +354,10 @@ class Bucket:
             raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, f"The bucket refused {operation}.") from error
         except (BotoCoreError, aiohttp.ClientError, OSError) as error:  # aiohttp's: the body of an error is cut off
             raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE) from error
+
+
+def _length(size_bytes: int | None) -> dict[str, int]:
+    return {} if size_bytes is None else {"ContentLength": size_bytes}
 
 
 def _etag(answer: Any) -> str:

@@ -64,7 +64,7 @@ class UploadPresenter:
             body.parts = [Part.model_validate(part) for part in parts]
             return body
         body.method, body.headers = "PUT", {"Content-Type": created.content_type}
-        body.url = await self._bucket.presign_put(created.key, created.content_type)
+        body.url = await self._bucket.presign_put(created.key, created.content_type, created.size_bytes)
         body.url_expires_at = _url_expires_at()
         return body
 
@@ -85,7 +85,7 @@ class UploadPresenter:
             SignedPart(
                 part_number=number,
                 size_bytes=upload.part_size(number),
-                url=await self._bucket.presign_part(upload.created.key, multipart_id, number),
+                url=await self._bucket.presign_part(upload.created.key, multipart_id, number, upload.part_size(number)),
             )
             for number in dict.fromkeys(part_numbers)
         ]
@@ -97,9 +97,9 @@ class UploadPresenter:
         Raises:
             SaccadeError: INVALID_PARAMETER.
         """
-        operation, params = _s3_operation(wanted)
+        operation, params = _s3_operation(upload, wanted)
         headers: dict[str, str] = {}
-        if operation in ("put_object", "create_multipart_upload"):
+        if operation == "put_object":
             params["ContentType"] = headers["Content-Type"] = upload.created.content_type
         expires_s = min(wanted.expiresIn or PRESIGNED_URL_S, PRESIGNED_URL_S)
         url = await self._bucket.presign_any(operation, upload.created.key, params, expires_s)
@@ -110,24 +110,30 @@ def _url_expires_at() -> datetime:
     return datetime.now(UTC) + timedelta(seconds=PRESIGNED_URL_S)
 
 
-def _s3_operation(wanted: SignRequest) -> tuple[str, dict[str, Any]]:
-    """Return the S3 operation of a request, and its parameters.
+def _s3_operation(upload: Upload, wanted: SignRequest) -> tuple[str, dict[str, Any]]:
+    """Return the S3 operation of a request, and its parameters. Sizes are signed: no more bytes arrive than declared.
 
     Raises:
         SaccadeError: INVALID_PARAMETER.
     """
-    match wanted.method, wanted.uploadId, wanted.partNumber:
-        case "PUT", None, None:
-            return "put_object", {}
-        case "POST", None, None:
-            return "create_multipart_upload", {}
-        case "PUT", str(upload_id), int(number):
-            return "upload_part", {"UploadId": upload_id, "PartNumber": number}
-        case "GET", str(upload_id), None:
-            return "list_parts", {"UploadId": upload_id}
-        case "POST", str(upload_id), None:
-            return "complete_multipart_upload", {"UploadId": upload_id}
-        case "DELETE", str(upload_id), None:
-            return "abort_multipart_upload", {"UploadId": upload_id}
-    message = f"{wanted.method} with these values is not a request of an upload."
+    if wanted.uploadId is None:
+        if wanted.method == "PUT" and wanted.partNumber is None and upload.created.multipart_id is None:
+            return "put_object", {"ContentLength": upload.created.size_bytes}
+        if wanted.method == "POST" and wanted.partNumber is None:
+            # Nobody would know such a multipart upload, nor delete its parts.
+            message = "The server starts multipart uploads itself, and signs none that a client starts."
+            hint = "Set shouldUseMultipart: false, or create the upload with multipart: true and send its parts."
+            raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint=hint)
+    elif wanted.uploadId == upload.created.multipart_id:
+        same = {"UploadId": wanted.uploadId}
+        match wanted.method, wanted.partNumber:
+            case "PUT", int(number) if number <= upload.part_count:
+                return "upload_part", {**same, "PartNumber": number, "ContentLength": upload.part_size(number)}
+            case "GET", None:
+                return "list_parts", same
+            case "POST", None:
+                return "complete_multipart_upload", same
+            case "DELETE", None:
+                return "abort_multipart_upload", same
+    message = f"{wanted.method} with these values is not a request of this upload."
     raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint="Send what @uppy/aws-s3 passes to signRequest.")

@@ -195,9 +195,9 @@ async def test_parts_are_sent_again_only_where_they_are_missing(running: Running
 
 async def test_uppy_signs_every_request_and_none_for_another_key(running: RunningGateway):
     clip = video()
-    announced = {"filename": "c.mp4", "content_type": "video/mp4", "size_bytes": len(clip)}
+    announced = {"filename": "c.mp4", "content_type": "video/mp4", "size_bytes": len(clip), "multipart": True}
     created = (await running.http.post("/v1/uploads", json=announced)).json()
-    here = f"/v1/uploads/{created['id']}"
+    here, upload_id = f"/v1/uploads/{created['id']}", created["multipart_id"]
 
     async def sign(**asked: object) -> dict[str, str]:
         answer = await running.http.post(f"{here}/sign", json={"key": "results/of/others", **asked})
@@ -208,11 +208,6 @@ async def test_uppy_signs_every_request_and_none_for_another_key(running: Runnin
         return found
 
     async with httpx.AsyncClient() as bucket:
-        headers = {"Content-Type": "video/mp4"}
-        started = await bucket.post(await sign(method="POST", contentType="video/mp4"), headers=headers)
-        found = re.search(r"<UploadId>(.+?)</UploadId>", started.text)
-        assert found, started.text
-        upload_id = found[1]
         sent = await bucket.put(await sign(method="PUT", uploadId=upload_id, partNumber=1), content=clip)
         assert sent.is_success
         listed = await bucket.get(await sign(method="GET", uploadId=upload_id))
@@ -225,6 +220,37 @@ async def test_uppy_signs_every_request_and_none_for_another_key(running: Runnin
         assert joined.is_success, joined.text
     assert (await running.http.post(f"{here}/complete")).json()["state"] == "completed"
     assert code_of(await running.http.post(f"{here}/sign", json={"method": "PUT"})) == "upload_already_ended"
+
+
+async def test_no_more_bytes_arrive_than_were_declared(running: RunningGateway):
+    """40 MiB stayed where 10 bytes were declared: the size is signed, of a PUT, of a part and of Uppy's PUT."""
+    announced = {"filename": "c.mp4", "content_type": "video/mp4", "size_bytes": 10}
+    for multipart in (False, True):
+        created = (await running.http.post("/v1/uploads", json=announced | {"multipart": multipart})).json()
+        here = f"/v1/uploads/{created['id']}"
+        if multipart:
+            signed = (await running.http.post(f"{here}/parts", json={"part_numbers": [1]})).json()
+            urls, headers = [signed["parts"][0]["url"]], {}
+        else:
+            uppy = (await running.http.post(f"{here}/sign", json={"method": "PUT"})).json()
+            urls, headers = [created["url"], uppy["url"]], created["headers"]
+        async with httpx.AsyncClient() as bucket:
+            for url in urls:
+                for size_bytes in (11, 9, 5000):
+                    refused = await bucket.put(url, content=bytes(size_bytes), headers=headers)
+                    assert refused.status_code == 403, (multipart, size_bytes, refused.text)
+                assert (await bucket.put(url, content=bytes(10), headers=headers)).is_success
+
+
+async def test_a_client_starts_no_multipart_upload_of_its_own(running: RunningGateway):
+    """Its parts would be of no upload: nobody would find them."""
+    upload_id = await running.send(video())
+    asked = {"method": "POST", "contentType": "video/mp4"}
+    refused = await running.http.post(f"/v1/uploads/{upload_id}/sign", json=asked)
+    assert (refused.status_code, code_of(refused)) == (422, "invalid_parameter")
+    for wanted in ({"method": "GET"}, {"method": "PUT", "partNumber": 1}):
+        asked = {"uploadId": "another", **wanted}
+        assert code_of(await running.http.post(f"/v1/uploads/{upload_id}/sign", json=asked)) == "invalid_parameter"
 
 
 @pytest.mark.parametrize("asked", [{"method": "GET"}, {"method": "DELETE"}, {"method": "PUT", "partNumber": 1}])

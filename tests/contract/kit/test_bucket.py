@@ -249,7 +249,7 @@ async def test_a_cancelled_upload_ends_although_the_bucket_is_unavailable(tmp_pa
     class SilentBucket(Bucket):
         """A client whose server becomes unavailable during an upload."""
 
-        async def _call(self, operation: str, **_: Any) -> Any:
+        async def call(self, operation: str, **_: Any) -> Any:
             if operation == "create_multipart_upload":
                 return {"UploadId": "one"}
             if operation == "upload_part":

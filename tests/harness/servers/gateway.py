@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import anyio
 import av
@@ -123,8 +124,12 @@ class RunningGateway:
         answer = await self.http.post("/v1/uploads", json=wanted, headers=headers)
         assert answer.status_code == 201, answer.text
         upload = answer.json()
-        sent = await self.put(upload["url"], body, upload["headers"])
-        assert sent.is_success, sent.text
+        if wanted["size_bytes"] == len(body):
+            sent = await self.put(upload["url"], body, upload["headers"])
+            assert sent.is_success, sent.text
+        else:  # the URL takes the declared size only; a server that does not check that is played
+            key = unquote(urlsplit(upload["url"]).path).split("/", 2)[2]
+            await self.bucket.put(key, body, content_type)
         return str(upload["id"])
 
     async def uploaded(self, body: bytes | None = None, content_type: str = "video/mp4", **announced: Any) -> str:

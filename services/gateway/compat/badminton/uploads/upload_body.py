@@ -84,7 +84,7 @@ class UploadBodies:
     async def _store(self, caller: Principal, upload: Upload, stream: AsyncIterator[bytes]) -> Upload:
         if upload.state is UploadState.CREATED:
             created = upload.created
-            url = await self._bucket.presign_put(created.key, created.content_type, inside=True)
+            url = await self._bucket.presign_put(created.key, created.content_type, created.size_bytes, inside=True)
             await put_stream(url, stream, created.size_bytes, created.content_type)
         else:  # sent before: the first answer was lost, or refused it
             async for _ in stream:
