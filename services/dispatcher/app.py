@@ -41,10 +41,12 @@ from services.dispatcher.erasure.erasures import Erasures
 from services.dispatcher.executors.caller_accounts import CallerExecutors, OpensAccount
 from services.dispatcher.executors.executor import Executor
 from services.dispatcher.jobs.job_repository import JobRepository
+from services.dispatcher.jobs.stored_uploads import StoredUploads
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
 from services.dispatcher.lifecycle.janitor import Janitor
 from services.dispatcher.lifecycle.lifecycle import Lifecycle
 from services.dispatcher.lifecycle.lifecycle_rules import lifecycle_rules
+from services.dispatcher.lifecycle.upload_sweep import UploadSweep
 from services.dispatcher.metrics import DispatcherMetrics
 from services.dispatcher.pipelines.progress_publisher import PipelineProgressPublisher
 from services.dispatcher.rules import on_upload
@@ -130,7 +132,11 @@ class Dispatcher:
         repository = JobRepository(store, self.jobs, lambda: self.lease.held)
         budgets = TenantBudgets(budget.limits, repository.clock, self.tail.wait_for)
         self.notices = BudgetNotices(store, budgets, lambda: self.lease.held)
-        self.janitor = Janitor(repository, bucket, executor, self.jobs, retention or RetentionSettings())
+        retention = retention or RetentionSettings()
+        self.janitor = Janitor(repository, bucket, executor, self.jobs, retention)
+        self.upload_sweep = UploadSweep(
+            StoredUploads(store), bucket, retention, require_leader=repository.require_leader, clock=repository.clock
+        )
         self.lifecycle = Lifecycle(
             repository=repository,
             bucket=bucket,
@@ -283,6 +289,7 @@ class Dispatcher:
             self.reconciler.lead(),
             self.pipeline_progress.run(),
             self.janitor.run(),
+            self.upload_sweep.run(),
             self.upload_rules.lead(),
             self.notices.run(),
             self.operations.abandoned.run(),

@@ -104,6 +104,9 @@ class RetentionSettings(BaseSettings):
     scratch_hours: float = Field(default=SCRATCH_RETENTION_H, gt=0, validation_alias="MODAL_VOLUME_CLEANUP_HOURS")
     #: Interval between sweeps of the bucket.
     sweep_s: float = Field(default=600.0, gt=0)
+    #: Age from which bytes are removed that belong to no known upload: long enough to notice that the events of a
+    #: restored backup are older than the bucket.
+    orphan_hours: float = Field(default=168.0, gt=0)
 
 
 class ArchiveWriterSettings(BaseSettings):

@@ -1,0 +1,169 @@
+"""Removes from the bucket what no upload accounts for: late bytes of ended uploads, orphans, forgotten parts.
+
+A presigned URL outlives what it was made for by up to its validity: a client can still send bytes after its upload was
+deleted, has expired or was refused, and other bytes after it was completed. Parts stay when a process dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+from contracts.errors import SaccadeError
+from contracts.ids import is_id
+from contracts.limits import UPLOAD_EXPIRES_S
+from contracts.upload import Upload, UploadState
+from kit.bucket import Bucket, ObjectMissing
+from kit.bucket_inventory import OpenMultipart, StoredObject, list_multiparts, list_objects
+from services.dispatcher.jobs.job_repository import NotLeading
+from services.dispatcher.jobs.stored_uploads import StoredUploads
+from services.dispatcher.settings import RetentionSettings
+
+log = logging.getLogger(__name__)
+
+_ERROR_RETRY_S: Final = 60.0
+#: Clocks of the bucket and of the gateway may differ by this.
+_CLOCKS: Final = timedelta(seconds=5)
+#: A deletion that failed is found after this time at the latest.
+_RECHECK: Final = timedelta(days=1)
+
+
+class UploadSweep:
+    """Sweeps of the uploads' part of the bucket, while its dispatcher leads."""
+
+    def __init__(
+        self,
+        uploads: StoredUploads,
+        bucket: Bucket,
+        settings: RetentionSettings,
+        *,
+        require_leader: Callable[[], None],
+        clock: Callable[[], datetime],
+    ) -> None:
+        """Sweep ``bucket``; ``require_leader`` raises ``NotLeading``."""
+        self._uploads = uploads
+        self._bucket = bucket
+        self._settings = settings
+        self._require_leader = require_leader
+        self._clock = clock
+        #: Objects that were found right, by their key: looked at again when they change, and once a day.
+        self._settled: dict[str, StoredObject] = {}
+        self._settled_until = clock() + _RECHECK
+        #: Objects whose bytes were compared, likewise.
+        self._compared: dict[str, StoredObject] = {}
+        self._lists_multiparts = True
+        self.removed = 0
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            wait_s = self._settings.sweep_s
+            try:
+                await self.sweep()
+            except (SaccadeError, NotLeading) as error:
+                log.warning("the sweep of uploads failed and is repeated: %s", error)
+                wait_s = max(wait_s, _ERROR_RETRY_S)
+            await asyncio.sleep(wait_s)
+
+    async def sweep(self) -> None:
+        """Sweep once.
+
+        Raises:
+            NotLeading: the lease is lost.
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+        """
+        folder = f"{self._bucket.key('uploads')}/"
+        settled: dict[str, StoredObject] = {}
+        if self._clock() > self._settled_until:
+            self._settled, self._settled_until = {}, self._clock() + _RECHECK
+        async for stored in list_objects(self._bucket, folder):
+            if self._settled.get(stored.key) == stored:
+                settled[stored.key] = stored
+                continue
+            why = await self.why_remove(stored, folder)
+            if why == "":
+                settled[stored.key] = stored
+            elif why:
+                self._require_leader()
+                await self._bucket.delete(stored.key)
+                self._removed(stored.key, why)
+        self._settled = settled
+        self._compared = {key: stored for key, stored in self._compared.items() if key not in settled}
+        await self._sweep_multiparts(folder)
+
+    async def why_remove(self, stored: StoredObject, folder: str) -> str | None:
+        """Return why an object has to go; an empty text if it is right for good, None if that is not known yet."""
+        known, upload = await self._upload_of(stored.key, folder)
+        if not known:
+            return None  # not of ours
+        if upload is None:
+            return "no upload has this id" if self._is_older(stored.modified_at, self._settings.orphan_hours) else None
+        if upload.state is UploadState.FAILED:
+            return f"its upload was {upload.reason}"
+        if upload.created.key != stored.key:
+            return "its upload has another key"
+        if upload.completed is None or upload.completed_at is None:
+            return None
+        if stored.size_bytes != upload.completed.size_bytes:
+            return "its size is not the one that was checked"
+        if stored.modified_at > upload.completed_at + _CLOCKS and self._compared.get(stored.key) != stored:
+            if await self._digest(stored.key) not in (None, upload.completed.sha256):
+                return "it was replaced after it was checked"
+            self._compared[stored.key] = stored
+        return "" if self._is_older(upload.completed_at, UPLOAD_EXPIRES_S / 3600) else None
+
+    async def _sweep_multiparts(self, folder: str) -> None:
+        """Abort the multipart uploads of ended uploads, and those that are older than any upload may be."""
+        if not self._lists_multiparts:
+            return
+        try:
+            found = [multipart async for multipart in list_multiparts(self._bucket, self._bucket.key(""))]
+        except SaccadeError as error:
+            self._lists_multiparts = False
+            log.warning("the bucket does not list multipart uploads: its lifecycle rule has to remove them: %s", error)
+            return
+        for multipart in found:
+            if why := await self._why_abort(multipart, folder):
+                self._require_leader()
+                await self._bucket.abort_multipart(multipart.key, multipart.id)
+                self._removed(multipart.key, why)
+
+    async def _why_abort(self, multipart: OpenMultipart, folder: str) -> str | None:
+        known, upload = await self._upload_of(multipart.key, folder)
+        if known and upload and upload.state is not UploadState.CREATED:
+            return f"parts of an upload that is {upload.state}"
+        if self._is_older(multipart.started_at, self._settings.orphan_hours):
+            return "parts that nobody completed"
+        return None
+
+    async def _upload_of(self, key: str, folder: str) -> tuple[bool, Upload | None]:
+        """Return whether a key is an upload's, and the upload.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        tenant, _, rest = key.removeprefix(folder).partition("/")
+        upload_id = rest.partition("/")[0]
+        if not key.startswith(folder) or not is_id(upload_id, "upl"):
+            return False, None
+        return True, await self._uploads.load(tenant, upload_id)
+
+    async def _digest(self, key: str) -> str | None:
+        digest = hashlib.sha256()
+        try:
+            async for chunk in self._bucket.read(key):
+                await asyncio.to_thread(digest.update, chunk)
+        except ObjectMissing:
+            return None
+        return digest.hexdigest()
+
+    def _is_older(self, at: datetime, hours: float) -> bool:
+        return self._clock() - at > timedelta(hours=hours)
+
+    def _removed(self, key: str, why: str) -> None:
+        self.removed += 1
+        log.warning("removed %s from the bucket: %s", key, why)

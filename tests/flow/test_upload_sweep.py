@@ -1,0 +1,149 @@
+"""The bucket keeps nothing by accident: late bytes, orphans and forgotten parts are found and removed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from contracts.ids import new_id
+from contracts.limits import PART_BYTES
+from kit.bucket import ObjectMissing
+from kit.bucket_inventory import StoredObject, list_multiparts
+from services.dispatcher.jobs.job_repository import NotLeading
+from services.dispatcher.jobs.stored_uploads import StoredUploads
+from services.dispatcher.lifecycle.upload_sweep import UploadSweep
+from services.dispatcher.settings import RetentionSettings
+from tests.harness.dispatch.dispatcher import Servers, shared_servers
+from tests.harness.servers.gateway import RunningGateway, running_gateway, video
+
+pytestmark = pytest.mark.anyio
+
+LATER = timedelta(hours=200)
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with shared_servers(tmp_path_factory.mktemp("sweep")) as both:
+        yield both
+
+
+@pytest.fixture
+async def running(servers: Servers, tmp_path: Path) -> AsyncIterator[RunningGateway]:
+    nats, s3 = servers
+    async with running_gateway(nats.settings, s3.settings, tmp_path) as found:
+        yield found
+
+
+def sweep_of(
+    running: RunningGateway, later: timedelta = timedelta(), require_leader: Callable[[], None] = lambda: None
+) -> UploadSweep:
+    return UploadSweep(
+        StoredUploads(running.store),
+        running.bucket,
+        RetentionSettings(),
+        require_leader=require_leader,
+        clock=lambda: datetime.now(UTC) + later,
+    )
+
+
+async def announced(running: RunningGateway, **more: object) -> dict[str, object]:
+    wanted = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": 10} | more
+    found: dict[str, object] = (await running.http.post("/v1/uploads", json=wanted)).json()
+    return found
+
+
+async def put(created: dict[str, object], body: bytes) -> None:
+    async with httpx.AsyncClient() as client:
+        sent = await client.put(str(created["url"]), content=body, headers={"Content-Type": "video/mp4"})
+    assert sent.is_success, sent.text
+
+
+async def keys(running: RunningGateway) -> list[str]:
+    return await running.bucket.list_keys(running.bucket.key("uploads"))
+
+
+async def test_bytes_that_arrive_after_the_deletion_go(running: RunningGateway):
+    before = await keys(running)
+    created = await announced(running)
+    assert (await running.http.delete(f"/v1/uploads/{created['id']}")).is_success
+    await put(created, bytes(10))
+    assert len(await keys(running)) == len(before) + 1
+    sweep = sweep_of(running)
+    await sweep.sweep()
+    assert await keys(running) == before
+    assert sweep.removed == 1
+    await put(created, bytes(10))  # its URL is still valid
+    await sweep.sweep()
+    assert await keys(running) == before
+
+
+async def test_other_bytes_after_the_completion_go_and_the_checked_ones_stay(running: RunningGateway):
+    clip = video()
+    names = []
+    for _ in range(3):
+        created = await announced(running, size_bytes=len(clip))
+        await put(created, clip)
+        assert (await running.http.post(f"/v1/uploads/{created['id']}/complete")).is_success
+        names.append(next(key for key in await keys(running) if str(created["id"]) in key))
+    kept, replaced, longer = names
+    await running.bucket.put(longer, bytes(40_000), "video/mp4")
+    await sweep_of(running).sweep()
+    assert await running.bucket.size(kept) == len(clip)
+    with pytest.raises(ObjectMissing):
+        await running.bucket.size(longer)
+
+    await running.bucket.put(replaced, clip[:-1] + b"x", "video/mp4")
+    folder, late = f"{running.bucket.key('uploads')}/", datetime.now(UTC) + timedelta(hours=1)
+    sweep = sweep_of(running)
+    said = [await sweep.why_remove(StoredObject(key, len(clip), late), folder) for key in (kept, replaced)]
+    assert said == [None, "it was replaced after it was checked"]
+
+
+async def test_bytes_of_no_upload_go_after_a_week_and_what_is_not_an_uploads_stays(running: RunningGateway):
+    orphan = running.bucket.key("uploads", "local", new_id("upl"), "a.mp4")
+    other = running.bucket.key("uploads", "notes.txt")
+    for key in (orphan, other):
+        await running.bucket.put(key, b"x")
+    await sweep_of(running, timedelta(hours=160)).sweep()
+    assert orphan in await keys(running)
+    await sweep_of(running, LATER).sweep()
+    assert orphan not in await keys(running)
+    assert other in await keys(running)
+    await running.bucket.delete(other)
+
+
+async def test_parts_of_ended_uploads_and_forgotten_ones_go(running: RunningGateway):
+    created = await announced(running, size_bytes=PART_BYTES + 1, multipart=True)
+    open_one = await announced(running, size_bytes=PART_BYTES + 1, multipart=True)
+    assert (await running.http.delete(f"/v1/uploads/{created['id']}")).is_success
+    key = running.bucket.key("results", new_id("job"), "large.mp4")
+    forgotten = await running.bucket.start_multipart(key, "video/mp4")
+    late = running.bucket.key("uploads", "local", str(created["id"]), "a.mp4")
+    late_id = await running.bucket.start_multipart(late, "video/mp4")
+
+    async def ids() -> set[str]:
+        return {multipart.id async for multipart in list_multiparts(running.bucket, running.bucket.key(""))}
+
+    assert {forgotten, late_id, open_one["multipart_id"]} <= await ids()
+    await sweep_of(running).sweep()
+    assert late_id not in await ids()
+    assert {forgotten, open_one["multipart_id"]} <= await ids()
+    await sweep_of(running, LATER).sweep()
+    assert not await ids()
+
+
+async def test_a_dispatcher_that_leads_no_longer_removes_nothing(running: RunningGateway):
+    created = await announced(running)
+    assert (await running.http.delete(f"/v1/uploads/{created['id']}")).is_success
+    await put(created, bytes(10))
+
+    def lost() -> None:
+        raise NotLeading
+
+    with pytest.raises(NotLeading):
+        await sweep_of(running, require_leader=lost).sweep()
+    assert any(str(created["id"]) in key for key in await keys(running))
