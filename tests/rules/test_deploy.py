@@ -150,6 +150,13 @@ def test_compose_pins_its_images_and_builds_ours() -> None:
         assert service["security_opt"] == ["no-new-privileges:true"]
 
 
+def test_every_container_has_a_limit_of_memory_and_processes() -> None:
+    for name, service in COMPOSE["services"].items():
+        limit = re.sub(r"^\$\{[A-Z]+_MEMORY:-(.+)\}$", r"\1", str(service["mem_limit"]))
+        assert re.fullmatch(r"\d+[mg]", limit), name
+        assert service["pids_limit"] > 0
+
+
 def test_only_what_prepares_the_volumes_runs_as_root() -> None:
     """Published images run as root unless told otherwise; our Dockerfiles name their user."""
     users = {name: service.get("user") for name, service in COMPOSE["services"].items() if "build" not in service}
