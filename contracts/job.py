@@ -37,6 +37,9 @@ from contracts.events.job import (
     JobWaitingForGpu,
 )
 
+#: A worker's clock may differ from the server's by this and the time that an event takes; then the server's counts.
+CLOCK_TOLERANCE: Final = timedelta(seconds=5)
+
 
 class State(StrEnum):
     """State of a job."""
@@ -123,10 +126,11 @@ class Job:
         return self.attempt == attempt and self.run_id == run_id
 
 
-def fold(job: Job | None, envelope: Envelope, sequence: int) -> Job | None:
+def fold(job: Job | None, envelope: Envelope, sequence: int, stored_at: datetime | None = None) -> Job | None:
     """Apply one event and return the job. Events of an outdated attempt change only the sequence.
 
-    ``job`` is None before ``job.submitted``; the result is None when that event is missing.
+    ``job`` is None before ``job.submitted``; the result is None when that event is missing. ``stored_at`` is the
+    server's time of the event: it is what counts for an event of a run whose worker has another clock.
     """
     # An event type of a newer version does not change any state known to this version.
     data = envelope.parsed() if envelope.type in EVENT_CLASSES else None
@@ -173,14 +177,16 @@ def fold(job: Job | None, envelope: Envelope, sequence: int) -> Job | None:
             | JobInterrupted()
             | JobSucceeded()
         ):
-            return _fold_run(job, data, at) if job.is_current_run(data.attempt, data.run_id) else job
+            return _fold_run(job, data, at, stored_at) if job.is_current_run(data.attempt, data.run_id) else job
     return job
 
 
-def fold_stored(job: Job | None, subject: str, body: bytes, sequence: int) -> Job | None:
+def fold_stored(
+    job: Job | None, subject: str, body: bytes, sequence: int, stored_at: datetime | None = None
+) -> Job | None:
     """Apply one stored event. An undecodable event, or one of another subject, changes only the sequence."""
     try:
-        return fold(job, decode_at(subject, body), sequence)
+        return fold(job, decode_at(subject, body), sequence, stored_at)
     except ValueError:
         return copied(job, sequence=sequence) if job is not None and sequence > job.sequence else job
 
@@ -241,9 +247,11 @@ def _fold_run(
     | JobArtifactReady
     | JobInterrupted
     | JobSucceeded,
-    at: datetime,
+    told_at: datetime,
+    stored_at: datetime | None,
 ) -> Job:
-    """Apply an event of the current run."""
+    """Apply an event of the current run; ``told_at`` is the time by its worker's clock."""
+    at = stored_at if stored_at is not None and abs(stored_at - told_at) > CLOCK_TOLERANCE else told_at
     match data:
         case JobLaunched():
             return copied(job, call_id=data.call_id)
@@ -257,7 +265,7 @@ def _fold_run(
                 device=data.device,
                 worker=data.worker,
                 started_at=at,
-                billed_since=data.billed_since,
+                billed_since=_billed_since(job, data, at, told_at),
             )
         case JobStageCompleted():
             return copied(job, stage=data.stage)
@@ -284,6 +292,13 @@ def _fold_run(
             )
         case JobArtifactReady():
             return job
+
+
+def _billed_since(job: Job, data: JobStarted, at: datetime, told_at: datetime) -> datetime | None:
+    """Return when the billed time began: as the worker says, or moved by the error of its clock."""
+    if at == told_at or data.billed_since is None:
+        return data.billed_since
+    return min(max(data.billed_since + (at - told_at), job.starting_at or at), at)
 
 
 def request_cancel(job: Job, by: str) -> JobCancelRequested | None:

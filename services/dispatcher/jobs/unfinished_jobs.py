@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from contracts.events.base import Envelope
 from contracts.events.job import JobRetrying
@@ -19,7 +20,7 @@ def fold_all(events: list[StoredEvent]) -> Job | None:
     """Fold all events of a job, or the newest of each type; return None when ``job.submitted`` is not among them."""
     job: Job | None = None
     for stored in events:
-        job = fold_stored(job, stored.subject, stored.body, stored.sequence)
+        job = fold_stored(job, stored.subject, stored.body, stored.sequence, stored.stored_at)
     return job
 
 
@@ -66,10 +67,10 @@ class UnfinishedJobs:
         """Return the job of a stage of an unfinished pipeline, ended or not."""
         return self._jobs.get(job_id) or self._ended_stage_jobs.get(pipeline_id_of(job_id) or "", {}).get(job_id)
 
-    def fold(self, envelope: Envelope, sequence: int) -> Job | None:
+    def fold(self, envelope: Envelope, sequence: int, stored_at: datetime | None = None) -> Job | None:
         """Fold one event and return the job after it, ended or not; None when the job is unknown."""
         before = self.stage_job(envelope.subject)
-        job = fold(before, envelope, sequence)
+        job = fold(before, envelope, sequence, stored_at)
         if job is not None:
             return self.put(job)
         if envelope.type == JobRetrying.type:

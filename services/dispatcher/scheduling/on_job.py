@@ -95,7 +95,7 @@ def on_stored(reconciler: Reconciler, stored: StoredEvent) -> Envelope | None:
     if not is_job_event(stored.subject):
         return None
     envelope = decode_at(stored.subject, stored.body)
-    job = reconciler.jobs.fold(envelope, stored.sequence)
+    job = reconciler.jobs.fold(envelope, stored.sequence, stored.stored_at)
     if handler := ON_JOB.get(envelope.type):
         handler(reconciler, envelope, job)
     return envelope

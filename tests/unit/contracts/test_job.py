@@ -259,3 +259,50 @@ def test_an_event_on_another_subject_changes_only_the_sequence() -> None:
     assert after is not None
     assert (after.state, after.sequence) == (State.SUBMITTED, 5)
     assert decode_at(f"live.{liar.subject}", liar.body).subject == other
+
+
+@pytest.mark.parametrize("wrong_s", [-7200.0, 0.0, 7200.0])
+def test_a_run_is_timed_by_the_servers_stamp_when_its_workers_clock_is_wrong(wrong_s: float) -> None:
+    """A clock that was ahead or behind made timeouts and costs of hours out of seconds."""
+    wrong = timedelta(seconds=wrong_s)
+    run = {"attempt": 1, "run_id": "run_1"}
+    steps: list[tuple[EventData, int, timedelta]] = [
+        (JobSubmitted(workload="echo", workload_version="1", inputs={}, params={}, deadline=BEGIN), 0, timedelta()),
+        (JobQueued(position=1), 1, timedelta()),
+        (JobStarting(**run, executor="local", device="cpu", usd_per_s=0.001), 10, timedelta()),
+        (
+            JobStarted(**run, device="cpu", worker="w", billed_since=BEGIN + timedelta(seconds=12) + wrong),
+            15,
+            wrong,
+        ),
+    ]
+    job: Job | None = None
+    for sequence, (data, at_s, error) in enumerate(steps, 1):
+        stored_at = BEGIN + timedelta(seconds=at_s)
+        envelope = Envelope(
+            id=f"evt{sequence}", source="/test", type=data.type, subject="job_1", time=stored_at + error, tenant="acme",
+            data=data.model_dump(mode="json"),
+        )  # fmt: skip
+        job = fold(job, envelope, sequence, stored_at)
+    assert job
+    assert (job.started_at, job.billed_since) == (BEGIN + timedelta(seconds=15), BEGIN + timedelta(seconds=12))
+    assert job.starting_at == BEGIN + timedelta(seconds=10)
+
+
+def test_billed_time_does_not_begin_before_the_attempt() -> None:
+    """The clock jumped between the beginning of the billed time and the event."""
+    run = {"attempt": 1, "run_id": "run_1"}
+    stored_at = BEGIN + timedelta(seconds=15)
+    job = Job(
+        id="job_1", tenant="acme", created_at=BEGIN, first_sequence=1, sequence=1, updated_at=BEGIN,
+        submitted=JobSubmitted(workload="echo", workload_version="1", inputs={}, params={}, deadline=BEGIN),
+        attempt=1, run_id="run_1", starting_at=BEGIN + timedelta(seconds=10),
+    )  # fmt: skip
+    data = JobStarted(**run, device="cpu", worker="w", billed_since=BEGIN + timedelta(seconds=12))
+    envelope = Envelope(
+        id="evt", source="/test", type=data.type, subject="job_1", time=stored_at + timedelta(hours=2), tenant="acme",
+        data=data.model_dump(mode="json"),
+    )  # fmt: skip
+    after = fold(job, envelope, 2, stored_at)
+    assert after
+    assert (after.started_at, after.billed_since) == (stored_at, BEGIN + timedelta(seconds=10))
