@@ -1,4 +1,4 @@
-"""What is in a bucket, with sizes and times, and multipart uploads that were never completed."""
+"""Lists the objects of a bucket with sizes and times, and multipart uploads that were never completed."""
 
 from __future__ import annotations
 

@@ -132,11 +132,8 @@ class Dispatcher:
         repository = JobRepository(store, self.jobs, lambda: self.lease.held)
         budgets = TenantBudgets(budget.limits, repository.clock, self.tail.wait_for)
         self.notices = BudgetNotices(store, budgets, lambda: self.lease.held)
-        retention = retention or RetentionSettings()
-        self.janitor = Janitor(repository, bucket, executor, self.jobs, retention)
-        self.upload_sweep = UploadSweep(
-            StoredUploads(store), bucket, retention, require_leader=repository.require_leader, clock=repository.clock
-        )
+        self.janitor = Janitor(repository, bucket, executor, self.jobs, kept := retention or RetentionSettings())
+        self.upload_sweep = UploadSweep(StoredUploads(store), bucket, kept, repository)
         self.lifecycle = Lifecycle(
             repository=repository,
             bucket=bucket,
@@ -157,6 +154,9 @@ class Dispatcher:
         self.bus.context.set_global("upload_rules", self.upload_rules)
         self.operations = self._open_operations(repository, workloads)
         self.bus.include_router(self.operations.router(verified_senders=verified_senders))
+        self._open_upkeep(bucket, archive)
+
+    def _open_upkeep(self, bucket: Bucket, archive: ArchiveReader | None) -> None:
         self.archive_writer = self._open_archive_writer(archive)
         self.snapshots = self._open_snapshots(archive, snapshots or SnapshotSettings())
         self.erasures = self._open_erasures(bucket, archive)

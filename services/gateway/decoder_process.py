@@ -9,6 +9,11 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+#: Runs a module with the search path of this process, which an isolated interpreter does not take from an environment.
+_RUN: Final = "import runpy, sys; sys.path[:] = sys.argv[2:]; runpy.run_module(sys.argv[1], run_name='__main__')"
 
 
 @asynccontextmanager
@@ -22,7 +27,7 @@ async def decoder_process(module: str) -> AsyncIterator[asyncio.subprocess.Proce
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-I", "-B", "-m", module),
+        *("-I", "-B", "-c", _RUN, module, *(str(Path(part).absolute()) for part in sys.path)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

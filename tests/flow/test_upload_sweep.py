@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -38,16 +39,23 @@ async def running(servers: Servers, tmp_path: Path) -> AsyncIterator[RunningGate
         yield found
 
 
-def sweep_of(
-    running: RunningGateway, later: timedelta = timedelta(), require_leader: Callable[[], None] = lambda: None
-) -> UploadSweep:
-    return UploadSweep(
-        StoredUploads(running.store),
-        running.bucket,
-        RetentionSettings(),
-        require_leader=require_leader,
-        clock=lambda: datetime.now(UTC) + later,
-    )
+@dataclass
+class Leader:
+    """A dispatcher that leads, or no longer, at some time."""
+
+    later: timedelta = timedelta()
+    leads: bool = True
+
+    def clock(self) -> datetime:
+        return datetime.now(UTC) + self.later
+
+    def require_leader(self) -> None:
+        if not self.leads:
+            raise NotLeading
+
+
+def sweep_of(running: RunningGateway, later: timedelta = timedelta(), *, leads: bool = True) -> UploadSweep:
+    return UploadSweep(StoredUploads(running.store), running.bucket, RetentionSettings(), Leader(later, leads))
 
 
 async def announced(running: RunningGateway, **more: object) -> dict[str, object]:
@@ -141,9 +149,6 @@ async def test_a_dispatcher_that_leads_no_longer_removes_nothing(running: Runnin
     assert (await running.http.delete(f"/v1/uploads/{created['id']}")).is_success
     await put(created, bytes(10))
 
-    def lost() -> None:
-        raise NotLeading
-
     with pytest.raises(NotLeading):
-        await sweep_of(running, require_leader=lost).sweep()
+        await sweep_of(running, leads=False).sweep()
     assert any(str(created["id"]) in key for key in await keys(running))

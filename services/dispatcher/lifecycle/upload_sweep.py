@@ -11,7 +11,7 @@ import hashlib
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from contracts.errors import SaccadeError
 from contracts.ids import is_id
@@ -32,27 +32,36 @@ _CLOCKS: Final = timedelta(seconds=5)
 _RECHECK: Final = timedelta(days=1)
 
 
+class Leadership(Protocol):
+    """Clock and lease of a dispatcher."""
+
+    @property
+    def clock(self) -> Callable[[], datetime]:
+        """Return the clock."""
+
+    def require_leader(self) -> None:
+        """Check that this dispatcher leads.
+
+        Raises:
+            NotLeading: it does not.
+        """
+
+
 class UploadSweep:
     """Sweeps of the uploads' part of the bucket, while its dispatcher leads."""
 
     def __init__(
-        self,
-        uploads: StoredUploads,
-        bucket: Bucket,
-        settings: RetentionSettings,
-        *,
-        require_leader: Callable[[], None],
-        clock: Callable[[], datetime],
+        self, uploads: StoredUploads, bucket: Bucket, settings: RetentionSettings, leadership: Leadership
     ) -> None:
-        """Sweep ``bucket``; ``require_leader`` raises ``NotLeading``."""
+        """Sweep ``bucket`` as far as ``leadership`` lasts."""
         self._uploads = uploads
         self._bucket = bucket
         self._settings = settings
-        self._require_leader = require_leader
-        self._clock = clock
+        self._require_leader = leadership.require_leader
+        self._clock = leadership.clock
         #: Objects that were found right, by their key: looked at again when they change, and once a day.
         self._settled: dict[str, StoredObject] = {}
-        self._settled_until = clock() + _RECHECK
+        self._settled_until = self._clock() + _RECHECK
         #: Objects whose bytes were compared, likewise.
         self._compared: dict[str, StoredObject] = {}
         self._lists_multiparts = True

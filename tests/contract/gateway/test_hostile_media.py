@@ -16,8 +16,10 @@ import pytest
 
 from contracts.errors import ErrorCode
 from modal_workers.footage.decoder_lockdown import LAYERS
+from services.gateway.decoder_process import run_decoder
 from tests.harness.vision.hostile_media import CANARY_PX, clip, corpus
 
+pytestmark = pytest.mark.anyio
 MIB = 1 << 20
 #: What a file may take: memory beyond the decoders themselves (about 70 MiB), and processor time.
 PEAK_BYTES, CPU_S = 512 * MIB, 4.0
@@ -156,3 +158,17 @@ os.write(1, json.dumps(done).encode())
     command = [sys.executable, "-c", script, str(target)]
     assert subprocess.run(command, capture_output=True, check=True, timeout=600).stdout == b"[]"
     assert target.read_text() == "canary"
+
+
+async def test_the_decoder_finds_its_modules_where_the_parent_does(tmp_path: Path):
+    """In an image the code lies in a folder that only the search path of the service names."""
+    script = "import os, sys; sys.stdout.write(sys.stdin.read() + str(dict(os.environ)))"
+    (tmp_path / "of_the_image.py").write_text(script)
+    sys.path.append(str(tmp_path))
+    try:
+        output, exit_code = await run_decoder("of_the_image", b"given ", timeout_s=60)
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert exit_code == 0
+    assert output.startswith(b"given ")
+    assert b"PATH" not in output
