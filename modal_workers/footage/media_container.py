@@ -1,4 +1,4 @@
-"""Opens media that users sent: the only place that gives a file to a demuxer (docs/adr/0037).
+"""Opens media that users sent: the only place that gives a file to a demuxer (docs/adr/0038).
 
 The format is one of a closed list, none of which names other files. The demuxer gets a stream of bytes without a name:
 FFmpeg prefers a format by the suffix of a name, and resolves what a playlist names against it. Whatever a format should

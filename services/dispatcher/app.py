@@ -132,8 +132,9 @@ class Dispatcher:
         repository = JobRepository(store, self.jobs, lambda: self.lease.held)
         budgets = TenantBudgets(budget.limits, repository.clock, self.tail.wait_for)
         self.notices = BudgetNotices(store, budgets, lambda: self.lease.held)
-        self.janitor = Janitor(repository, bucket, executor, self.jobs, kept := retention or RetentionSettings())
-        self.upload_sweep = UploadSweep(StoredUploads(store), bucket, kept, repository)
+        retention = retention or RetentionSettings()
+        self.janitor = Janitor(repository, bucket, executor, self.jobs, retention)
+        self.upload_sweep = UploadSweep(StoredUploads(store), bucket, retention, repository)
         self.lifecycle = Lifecycle(
             repository=repository,
             bucket=bucket,
@@ -154,11 +155,11 @@ class Dispatcher:
         self.bus.context.set_global("upload_rules", self.upload_rules)
         self.operations = self._open_operations(repository, workloads)
         self.bus.include_router(self.operations.router(verified_senders=verified_senders))
-        self._open_upkeep(bucket, archive)
+        self._open_upkeep(bucket, archive, snapshots or SnapshotSettings())
 
-    def _open_upkeep(self, bucket: Bucket, archive: ArchiveReader | None) -> None:
+    def _open_upkeep(self, bucket: Bucket, archive: ArchiveReader | None, snapshots: SnapshotSettings) -> None:
         self.archive_writer = self._open_archive_writer(archive)
-        self.snapshots = self._open_snapshots(archive, snapshots or SnapshotSettings())
+        self.snapshots = self._open_snapshots(archive, snapshots)
         self.erasures = self._open_erasures(bucket, archive)
         self.health = self._open_health(bucket)
 

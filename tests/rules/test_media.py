@@ -1,4 +1,4 @@
-"""Media that users sent is opened in one place for each decoder, with pinned formats (docs/adr/0037)."""
+"""Media that users sent is opened in one place for each decoder, with pinned formats (docs/adr/0038)."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Workspace:
             given = self._inputs[name][index]
         except (KeyError, IndexError):
             raise ValueError(f"the job has no input {name!r} number {index}") from None
-        # Without the user's suffix: libraries choose a format by it, a playlist for example (docs/adr/0037).
+        # Without the user's suffix: libraries choose a format by it, a playlist for example (docs/adr/0038).
         return given, self._input_folder / f"{name}-{index}"
 
     async def fetch(self, bucket: Bucket, on_progress: Callable[[float], None]) -> None:
