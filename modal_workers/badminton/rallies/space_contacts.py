@@ -7,7 +7,7 @@ Laplace's approximation: the fit, and how much of what was possible before fits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,7 +18,7 @@ from modal_workers.badminton.court.dimensions import NET_Y_M
 from modal_workers.badminton.rallies.contacts import Contact
 from modal_workers.badminton.rallies.flight_model import Prior, fly
 from modal_workers.badminton.rallies.flight_piece import SpacePath
-from modal_workers.badminton.rallies.net_ends import NetEnd, find_net_ends
+from modal_workers.badminton.rallies.net_ends import NetEnd, find_net_ends, joined
 from modal_workers.badminton.rallies.reach import RacketReach
 from modal_workers.badminton.rallies.space_flights import refit
 
@@ -51,9 +51,15 @@ _UNSEEN_COST: Final = 1.2
 _MOST_UNSEEN_COST: Final = 12.0
 #: After a flight that ends at the net nothing is hit for this long.
 _QUIET_S: Final = 0.6
+#: Log probability of a hit after which the shuttle comes down on the hitter's own side without the net, beside others,
+#: and the distance from the net from which on that is sure.
+_SHORT: Final = -4.0
+_SHORT_M: Final = 0.4
 #: Log probabilities before: of a bounce, of a flight from anywhere.
 _BOUNCE: Final = -1.0
 _ANYWHERE: Final = -3.0
+#: Log odds of a hit by a player whose place is not known.
+_NO_HIT: Final = -20.0
 
 
 @dataclass(frozen=True)
@@ -95,43 +101,112 @@ def explain_contacts(contacts: Sequence[Contact], reach: RacketReach, times_s: F
     ]
     fitted += _fit(others, contacts, times_s)
     best = _best(fitted)
-    found: list[SpaceContact] = []
-    for number, contact in enumerate(contacts):
-        own = [each for each in fitted if each.explanation.contact == number]
-        none = float(np.logaddexp.reduce([each.evidence for each in own if each.explanation.player < 0]))
-        by_player = np.full(reach.player_count, -20.0)
-        net_ends = _net_ends(number, contacts, [each.explanation for each in own])
-        for player in range(reach.player_count):
-            tried = [each.evidence for each in own if each.explanation.player == player]
-            tried += [end.evidence for at, end in net_ends if at == player]
-            if tried:
-                by_player[player] = float(np.logaddexp.reduce(tried) - none)
-        at_net = max((end for _, end in net_ends), key=lambda end: end.evidence, default=None)
-        if at_net is not None and at_net.evidence > best[number].evidence:
-            found.append(SpaceContact(_ended_at_net(contact, at_net, times_s), by_player))
-        else:
-            found.append(SpaceContact(_explained(contact, best[number], times_s), by_player))
-    return found
+    judged = _Judged.of(fitted, best, contacts, reach.player_count, times_s)
+    # From the last on: whether a flight ended at the net depends on what can be said of the next piece without that.
+    for number in reversed(range(len(contacts))):
+        judged.end_at_net(number, contacts, [each for each in fitted if each.explanation.contact == number])
+    return judged.contacts()
 
 
-def _net_ends(
-    number: int, contacts: Sequence[Contact], explanations: Sequence[_Explanation]
-) -> list[tuple[int, NetEnd]]:
-    """Return ends at the net of a flight after which nothing is hit, with the players who may have hit it there."""
-    contact = contacts[number]
+@dataclass
+class _Judged:
+    """What is said of each contact: log evidence of a hit by each player and of no hit, and the best explanation."""
+
+    by_player: Floats  # [contacts, players]
+    none: Floats
+    explained: list[Contact]
+    times_s: Floats
+
+    @classmethod
+    def of(
+        cls,
+        fitted: Sequence[_Fitted],
+        best: Mapping[int, _Fitted],
+        contacts: Sequence[Contact],
+        player_count: int,
+        times_s: Floats,
+    ) -> _Judged:
+        by_player = np.full((len(contacts), player_count), -np.inf)
+        none = np.full(len(contacts), -np.inf)
+        for each in fitted:
+            number, player = each.explanation.contact, each.explanation.player
+            if player >= 0:
+                by_player[number, player] = np.logaddexp(by_player[number, player], each.evidence)
+            else:
+                none[number] = np.logaddexp(none[number], each.evidence)
+        explained = [_explained(contact, best[number], times_s) for number, contact in enumerate(contacts)]
+        return cls(by_player, none, explained, times_s)
+
+    def contacts(self) -> list[SpaceContact]:
+        odds = np.where(np.isfinite(self.by_player), self.by_player - self.none[:, None], _NO_HIT)
+        return [SpaceContact(contact, each) for contact, each in zip(self.explained, odds, strict=True)]
+
+    def end_at_net(self, number: int, contacts: Sequence[Contact], fitted: Sequence[_Fitted]) -> None:
+        """Consider that a flight after which nothing is hit ended at the net, with the fall there or the next piece."""
+        contact, pieces = contacts[number], _until_quiet(number, contacts)
+        hits = [each.explanation for each in fitted if each.explanation.player >= 0]
+        if not contact.time_known or not hits or not pieces:
+            return
+        path, following, next_piece = hits[0].path, None, 0.0
+        if len(pieces) > 1:
+            following = pieces[1]
+            fallen = contacts[following].after.space
+            assert fallen is not None
+            path, next_piece = joined(path, fallen), self._all(following)
+        ends = find_net_ends(path, contact.time_s, [(each.mean, each.spread, each.log_prior) for each in hits])
+        if not ends:
+            return
+        end_s = contact.after.end_s
+        without = np.logaddexp.reduce([each.evidence + _SHORT * _falls_short(each, end_s) for each in fitted])
+        for end in ends:
+            player = hits[end.hit].player
+            self.by_player[number, player] = np.logaddexp(self.by_player[number, player], end.evidence - next_piece)
+        at_net = float(np.logaddexp.reduce([end.evidence for end in ends]))
+        if following is not None:
+            self.none[following] = np.logaddexp(self.none[following], at_net - without)
+        if at_net > without + next_piece:
+            best = max(ends, key=lambda end: end.evidence)
+            self.explained[number] = _ended_at_net(contact, best, self.times_s)
+            if following is not None:
+                self.explained[following] = _met_net(contacts[following], best, self.times_s)
+
+    def _all(self, number: int) -> float:
+        return float(np.logaddexp.reduce([self.none[number], *self.by_player[number]]))
+
+
+def _falls_short(fitted: _Fitted, end_s: float) -> bool:
+    """Return whether a flight is that of a hit which ends on the hitter's own side."""
+    if fitted.explanation.player < 0:
+        return False
+    beyond_m = float(fitted.path.place_m(end_s)[1] - NET_Y_M) * np.sign(fitted.explanation.mean[4])
+    return bool(beyond_m < -_SHORT_M)
+
+
+def _until_quiet(number: int, contacts: Sequence[Contact]) -> list[int]:
+    """Return a contact, with the next one if that belongs to it, if nothing follows them soon; else nothing."""
+    pieces = [number]
+    if number + 1 < len(contacts) and not _quiet_after(number, contacts):
+        pieces.append(number + 1)
+        if not contacts[number + 1].time_known:
+            return []
+    return pieces if _quiet_after(pieces[-1], contacts) else []
+
+
+def _quiet_after(number: int, contacts: Sequence[Contact]) -> bool:
     following = contacts[number + 1] if number + 1 < len(contacts) else None
-    if following is not None and following.after.start_s - contact.after.end_s < _QUIET_S:
-        return []
-    hits = [each for each in explanations if each.player >= 0]
-    if not contact.time_known or not hits:
-        return []
-    priors = [(each.mean, each.spread, each.log_prior) for each in hits]
-    return [(hits[end.hit].player, end) for end in find_net_ends(hits[0].path, contact.time_s, priors)]
+    return following is None or following.after.start_s - contacts[number].after.end_s >= _QUIET_S
 
 
 def _ended_at_net(contact: Contact, end: NetEnd, times_s: Floats) -> Contact:
     last = int(np.searchsorted(times_s, end.end_s)) - 1
     return replace(contact, after=replace(contact.after, end_s=end.end_s, last_frame=last, space=end.path))
+
+
+def _met_net(contact: Contact, end: NetEnd, times_s: Floats) -> Contact:
+    """Return the contact with which the fall at the net begins."""
+    place = end.fall.camera.project(end.fall.place_m(end.end_s)[None])[0]
+    frame = int(np.abs(times_s - end.end_s).argmin())
+    return replace(contact, time_s=end.end_s, frame=frame, place_px=place, after=replace(contact.after, space=end.fall))
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,13 @@ def find_space_flights(points: ChainPoints, times_s: Floats, camera: SpaceCamera
     ]
 
 
-def refit(paths: Sequence[SpacePath], origins_s: Sequence[float], prior: Prior) -> tuple[list[SpacePath], Floats]:
-    """Return the flights fitted again from other origins with other knowledge of their start, and the costs."""
+def refit(
+    paths: Sequence[SpacePath], origins_s: Sequence[float], prior: Prior, at_net_s: Sequence[float] | None = None
+) -> tuple[list[SpacePath], Floats]:
+    """Return the flights fitted again from other origins with other knowledge of their start, and the costs.
+
+    ``at_net_s``: when each of them is in the net's plane, if that is known.
+    """
     found: list[SpacePath] = []
     costs: list[float] = []
     start = 0
@@ -87,6 +92,8 @@ def refit(paths: Sequence[SpacePath], origins_s: Sequence[float], prior: Prior) 
         rows, start = slice(start, end), end
         some = list(zip(paths[rows], origins_s[rows], strict=True))
         sightings = _padded([(path.seen_s - origin, path.seen_px, path.weight) for path, origin in some])
+        if at_net_s is not None:
+            sightings = _ending_at_net(sightings, np.subtract(at_net_s[rows], origins_s[rows]))
         fits = fit_flights(sightings, some[0][0].camera, Prior(prior.mean[rows], prior.spread[rows]))
         found += [_with_fit(path, origin, fits, row) for row, (path, origin) in enumerate(some)]
         costs += fits.cost.tolist()
@@ -175,6 +182,21 @@ def _padded(seen: Sequence[tuple[Floats, Floats, float]]) -> Sightings:
     for row, (times, position, each) in enumerate(seen):
         elapsed[row, : len(times)], pixels[row, : len(times)], weight[row, : len(times)] = times, position, each
     return Sightings(elapsed, pixels, weight)
+
+
+def _ending_at_net(sightings: Sightings, elapsed_s: Floats) -> Sightings:
+    """Return sightings with one time more, at which the flight is in the net's plane and not seen."""
+
+    def longer(values: Floats, last: Floats) -> Floats:
+        return np.concatenate([values, last[:, None]], axis=1)
+
+    none = np.zeros(len(elapsed_s))
+    return Sightings(
+        longer(sightings.elapsed_s, elapsed_s),
+        longer(sightings.pixels, np.zeros((len(elapsed_s), 2))),
+        longer(sightings.weight, none),
+        longer(np.zeros_like(sightings.weight), none + 1),
+    )
 
 
 def _with_fit(path: SpacePath, origin_s: float, fits: FlightFits, row: int) -> SpacePath:

@@ -56,3 +56,37 @@ def test_the_pixels_of_a_bounce_fit_no_shot_that_flies_below_the_floor() -> None
     both = np.repeat(elapsed, 2, axis=0)
     fits = fit_flights(Sightings(both, np.repeat(pixels, 2, axis=0), np.ones(both.shape)), CAMERA, prior)
     assert fly(fits.state, both)[..., 2].min() > -0.3
+
+
+def test_a_lift_that_leaves_the_picture_at_once_is_found_from_both_ends() -> None:
+    # In the picture for a fifth of a second, above it for 1.6 s, and there again as it falls.
+    filmed = match_truth(MatchOptions(seed=982, duration_s=3.0, camera="broadcast_low"))
+    camera = SpaceCamera(filmed.image_from_world[0], (1280, 720))
+    lift = np.array([[4.22, 2.8, 0.2, -1.1, 31.0, 46.0]])
+    elapsed = np.arange(0.5, 63)[None] / 30
+    pixels = camera.project(fly(lift, elapsed))
+    inside = ((pixels > 0) & (pixels < (1280, 720))).all(2)
+    assert 4 <= inside[0, :10].sum() <= 8 < inside.sum() < 25
+    noisy = pixels + np.random.default_rng(2).normal(0, 1.5, pixels.shape)
+    prior = Prior(np.array([[3.2, 2.7, 0.9, 0.0, 18.0, 28.0]]), np.array([[0.7, 0.7, 0.35, 5.0, 9.0, 14.0]]))
+    fits = fit_flights(Sightings(elapsed, noisy, inside.astype(float)), camera, prior)
+    assert np.abs(fits.state[0, :3] - lift[0, :3]).max() < 1.0
+    assert fits.cost[0] < 3 * inside.sum()
+
+
+def test_a_short_flight_that_is_known_to_end_at_the_net_does() -> None:
+    shot = np.array([[4.0, 9.6, 0.7, 2.9, -13.6, 3.3]])
+    elapsed = np.arange(1, 10)[None] / 30
+    pixels = CAMERA.project(fly(shot, elapsed)) + np.random.default_rng(3).normal(0, 1.5, (1, 9, 2))
+    weight = np.ones((1, 9))
+    weight[0, -1] = 0  # it meets the net between two frames
+    met = np.zeros((1, 9))
+    met[0, -1] = 1
+    # As if it had been a soft shot: what is seen hardly says how fast it is.
+    prior = Prior(np.array([[3.4, 10.5, 1.2, 0.0, -3.0, 3.0]]), np.array([[0.7, 0.7, 0.4, 1.5, 4.0, 1.5]]))
+    free = fit_flights(Sightings(elapsed, pixels, weight), CAMERA, prior)
+    known = fit_flights(Sightings(elapsed, pixels, weight, met), CAMERA, prior)
+    true = fly(shot, elapsed)[0, -1]
+    assert abs(fly(free.state, elapsed)[0, -1, 1] - true[1]) > 1.0
+    assert np.abs(fly(known.state, elapsed)[0, -1] - true).max() < 0.5
+    assert known.covariance[0, 1, 1] < free.covariance[0, 1, 1]

@@ -181,3 +181,12 @@ def test_a_short_flight_into_the_net_ends_there_although_its_depth_is_hardly_kno
     assert true.reason == "net"
     assert abs(found.rallies[0].end_s - true.end_s) < 0.15
     assert found.rallies[0].hits[-1].time_s < true.end_s - 0.1
+
+
+def test_a_clear_into_the_net_ends_there_although_the_track_is_cut_elsewhere() -> None:
+    # The piece from 0.1 s after the hit until the shuttle lies looks like a shot of the other player, 8 m away.
+    found = analyse(MatchOptions(seed=981, duration_s=8.0, camera="broadcast_high", quick_service=True))
+    true = found.truth.rallies[0]
+    assert true.reason == "net"
+    assert [hit.player for hit in found.rallies[0].hits] == [hit.player for hit in found.truth.hits[:2]]
+    assert abs(found.rallies[0].end_s - true.end_s) < 0.15

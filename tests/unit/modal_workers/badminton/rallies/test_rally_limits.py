@@ -120,3 +120,14 @@ def test_a_soft_shot_over_the_net_is_no_fall_at_the_net() -> None:
     (rally,) = rallies_of(flights, far_m=(1.7, 4.9))
     assert abs(rally.end_s - (1.0 + met_s + shot.duration_s)) < 0.1
     assert [each.player for each in rally.hits] == [1, 0]
+
+
+def test_a_shot_into_the_net_ends_there_although_its_flight_alone_seems_to_end_far_before_it() -> None:
+    service = hit((3.2, 4.3, 1.0), (4.3, 10.6, 0.03), 24.0)
+    met_s = float(service.time_s[(service.xyz_m[:, 2] > 0.64).nonzero()[0][-1]])
+    shot = hit(tuple(service.at(met_s)), (4.7, 6.72, 1.07), 20.0)
+    fall = fly(shot.xyz_m[-1], np.array([0.0, 0.2, 0.0]), 0.03)
+    end_s = 1.0 + met_s + shot.duration_s
+    (rally,) = rallies_of([(1.0, service.until(met_s)), (1.0 + met_s, shot), (end_s, fall)])
+    assert [each.player for each in rally.hits] == [0, 1]
+    assert abs(rally.end_s - end_s) < 0.15
