@@ -262,6 +262,12 @@ def main() -> None:
             print(row(camera, own))
     if found:
         print(row("all", found))
+        players = [player for each in found for player in each.compared.players]
+        print(
+            f"\nframes farther from an edge between zones than their own error: "
+            f"{np.mean([player.sure_zone_share for player in players]):.2f} of all, in the right zone:"
+            f" {np.nanmean([player.sure_zone_agreement for player in players]):.3f}"
+        )
         reliability(found)
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\n{time.process_time() - started_s:.0f} s of CPU time, {peak_mib:.0f} MiB")

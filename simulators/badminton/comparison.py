@@ -43,6 +43,9 @@ class PlayerComparison:
     #: Share of the frames in the right zone, and of the time in zones that is reported for the right one.
     zone_agreement: float
     zone_time_agreement: float
+    #: Share of the frames that are farther from an edge between zones than their own error, and of these in the right.
+    sure_zone_share: float
+    sure_zone_agreement: float
     switch_count: int
 
 
@@ -79,7 +82,7 @@ def compare_with_truth(results: Mapping[str, Any], truth: MatchTruth) -> MatchCo
             entry["player_id"],
             _array(track["x_m"]),
             _array(track["y_m"]),
-            entry,
+            {**entry, "error_m": _array(track["error_m"])},
         )
         for entry, track in zip(results["players"], tracks["players"], strict=True)
     ]
@@ -160,6 +163,7 @@ def _player(
     error = np.linalg.norm(place - true, axis=1)
     known = np.isfinite(error)
     smooth = _smoothed(truth.hips_m[person], truth.time_s)[frames]
+    sure = known & (_edge_distance(place) > entry["error_m"])
     both = known[1:] & known[:-1]
     steps = np.linalg.norm(np.diff(smooth, axis=0), axis=1)
     speeds = steps / np.maximum(np.diff(truth.time_s[frames]), 1e-6)
@@ -173,6 +177,8 @@ def _player(
         true_top_speed_m_s=float(speeds[both].max(initial=0.0)),
         zone_agreement=_zone_agreement(place[known], true[known]),
         zone_time_agreement=_zone_time_agreement(entry["zones"]["share"], true[known]),
+        sure_zone_share=float(sure.sum() / max(1, known.sum())),
+        sure_zone_agreement=_zone_agreement(place[sure], true[sure]),
         switch_count=_switches(place, person, truth, frames),
     )
 
@@ -202,6 +208,11 @@ def _zone_time_agreement(share: Sequence[Sequence[float | None]], true: Floats) 
     # Who is on the far half faces the camera: his left is its right.
     counts = np.bincount(depth * 3 + np.where(near == 1, across, 2 - across), minlength=9)
     return float(np.minimum(np.array(share, np.float64).ravel(), counts / counts.sum()).sum())
+
+
+def _edge_distance(places: Floats) -> Floats:
+    along = [np.abs(np.abs(places[:, 1] - 6.70) - edge * _ZONE_LENGTH_M) for edge in (1, 2)]
+    return np.asarray(np.min([*along, *(np.abs(places[:, 0] - edge * _ZONE_WIDTH_M) for edge in (1, 2))], axis=0))
 
 
 def _zones(places: Floats) -> NDArray[np.int64]:

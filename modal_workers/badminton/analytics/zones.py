@@ -28,13 +28,15 @@ class ZoneTimes:
     """Seconds in each zone: ``time_s`` [3, 3], rows front, mid, back, columns left, centre, right.
 
     ``camera_time_s`` is the same with left and right as the camera sees them. ``mean_from_net_m`` is NaN where no
-    position is known; ``outside_s`` is the time behind a line, which is counted in the zone next to it.
+    position is known; ``outside_s`` is the time behind a line, which is counted in the zone next to it, ``near_edge_s``
+    that in which an edge between two zones is nearer than the position's own error: it may be the zone beside.
     """
 
     time_s: Floats
     camera_time_s: Floats
     mean_from_net_m: float
     outside_s: float
+    near_edge_s: float
     position_count: int
 
     @property
@@ -54,11 +56,15 @@ def zone_of(from_net_m: Floats, from_left_m: Floats) -> tuple[NDArray[np.int64],
     )
 
 
-def measure_zones(half: OwnHalf, frame_s: Floats) -> ZoneTimes:
-    """Return the time in each zone; ``frame_s`` [N] is each frame's duration, 0 where it does not count."""
+def measure_zones(half: OwnHalf, frame_s: Floats, error_m: Floats) -> ZoneTimes:
+    """Return the time in each zone.
+
+    ``frame_s`` [N]: each frame's duration, 0 where it does not count; ``error_m`` [N]: standard deviation of its place.
+    """
     known = np.isfinite(half.from_net_m) & np.isfinite(half.from_left_m) & (frame_s > 0)
     weight = frame_s[known]
     total_s = float(weight.sum())
+    near_edge = _edge_distance(half.from_net_m[known], half.from_left_m[known]) < error_m[known]
     outside = (
         (half.from_net_m[known] > NET_Y_M) | (half.from_left_m[known] < 0) | (half.from_left_m[known] > COURT_WIDTH_M)
     )
@@ -67,8 +73,15 @@ def measure_zones(half: OwnHalf, frame_s: Floats) -> ZoneTimes:
         camera_time_s=_table(half.from_net_m[known], half.from_camera_left_m[known], weight),
         mean_from_net_m=float(half.from_net_m[known] @ weight / total_s) if total_s > 0 else float("nan"),
         outside_s=float(weight[outside].sum()),
+        near_edge_s=float(weight[near_edge].sum()),
         position_count=int(known.sum()),
     )
+
+
+def _edge_distance(from_net_m: Floats, from_left_m: Floats) -> Floats:
+    """Return the distance to the nearest edge between two zones."""
+    places = ((from_net_m, DEPTH_EDGES_M), (from_left_m, WIDTH_EDGES_M))
+    return np.asarray(np.min([np.abs(place - edge) for place, edges in places for edge in edges], axis=0))
 
 
 def _table(from_net_m: Floats, from_left_m: Floats, weight_s: Floats) -> Floats:

@@ -100,6 +100,7 @@ def _player(figures: PlayerFigures) -> dict[str, Any]:
             "share": Column(zone_times.share(), 4),
             "mean_from_net_m": rounded(zone_times.mean_from_net_m),
             "outside_s": rounded(zone_times.outside_s),
+            "near_edge_s": rounded(zone_times.near_edge_s),
             "position_count": zone_times.position_count,
             "depth_edges_m": [rounded(edge) for edge in zones.DEPTH_EDGES_M],
             "width_edges_m": [rounded(edge) for edge in zones.WIDTH_EDGES_M],

@@ -84,6 +84,7 @@ class ResultsZones(_Model):
     share: list[list[float | None]] = Field(description="Of the zones' time; null where the player was not seen.")
     mean_from_net_m: float | None
     outside_s: float = Field(description="Time behind a line, counted in the zone next to it.")
+    near_edge_s: float = Field(description="Time nearer to an edge between zones than the place's standard deviation.")
     position_count: int
     depth_edges_m: list[float] = Field(description="Boundaries from the net.")
     width_edges_m: list[float] = Field(description="Boundaries from the player's left side line.")

@@ -122,7 +122,9 @@ def test_figures_of_simulated_matches_are_near_the_truth() -> None:
             distances.append(motion.distance_m / length_m - 1)
             tops.append(motion.top_speed_m_s / truth.speeds_mps[true].max() - 1)
             shares = [
-                measure_zones(own_half(np.asarray(where), np.zeros(count, np.int8)), np.full(count, 1 / 30)).share()
+                measure_zones(
+                    own_half(np.asarray(where), np.zeros(count, np.int8)), np.full(count, 1 / 30), np.zeros(count)
+                ).share()
                 for where in (truth.positions_m[true], position_m)
             ]
             zones.append(1 - 0.5 * float(np.abs(shares[0] - shares[1]).sum()))

@@ -29,18 +29,25 @@ def _half(x_m: float, y_m: float, side: int):
 def test_a_place_lies_in_the_third_of_the_half_that_the_player_sees(
     x_m: float, y_m: float, side: int, row: int, column: int
 ) -> None:
-    zones = measure_zones(_half(x_m, y_m, side), np.array([0.04]))
+    zones = measure_zones(_half(x_m, y_m, side), np.array([0.04]), np.zeros(1))
     assert zones.time_s[row, column] == zones.total_s == pytest.approx(0.04)
     assert zones.camera_time_s[row, column if side > 0 else 2 - column] == pytest.approx(0.04)
 
 
 def test_zones_count_time_and_not_frames() -> None:
     half = own_half(np.array([[3.0, 7.0], [3.0, 13.0], [np.nan, np.nan], [3.0, 13.0]]), np.ones(4, np.int8))
-    zones = measure_zones(half, np.array([0.3, 0.1, 5.0, 0.0]))
+    zones = measure_zones(half, np.array([0.3, 0.1, 5.0, 0.0]), np.zeros(4))
     assert zones.time_s[0, 1] == pytest.approx(0.3)
     assert zones.time_s[2, 1] == pytest.approx(0.1)
     assert zones.position_count == 2
     assert zones.mean_from_net_m == pytest.approx(0.75 * 0.3 + 0.25 * 6.3)
+
+
+def test_time_near_an_edge_between_zones_is_told_where_the_error_of_the_place_reaches_the_edge() -> None:
+    # From the net 2.20 and 2.20 m (edge at 2.23), 5.5 m; from the left 2.9, 2.05 (edge at 2.03) and 3.0 m.
+    half = own_half(np.array([[2.9, 8.9], [3.0, 8.9], [2.05, 12.2], [3.0, 12.2]]), np.ones(4, np.int8))
+    zones = measure_zones(half, np.array([0.1, 0.2, 0.4, 0.8]), np.array([0.02, 0.05, 0.05, 0.3]))
+    assert zones.near_edge_s == pytest.approx(0.2 + 0.4)
 
 
 def test_court_zones_are_right_where_thirds_of_the_picture_are_not() -> None:
