@@ -110,7 +110,7 @@ def explain_contacts(contacts: Sequence[Contact], reach: RacketReach, times_s: F
 
 @dataclass
 class _Judged:
-    """What is said of each contact: log evidence of a hit by each player and of no hit, and the best explanation."""
+    """Log evidence of a hit by each player and of no hit, of each contact, and its best explanation."""
 
     by_player: Floats  # [contacts, players]
     none: Floats
