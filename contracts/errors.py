@@ -53,6 +53,7 @@ class ErrorCode(StrEnum):
     ORIGIN_NOT_ALLOWED = "origin_not_allowed"
     READ_ONLY = "read_only"
     RATE_LIMITED = "rate_limited"
+    QUOTA_EXCEEDED = "quota_exceeded"
     # uploads
     UPLOAD_NOT_FOUND = "upload_not_found"
     UPLOAD_NOT_COMPLETED = "upload_not_completed"
@@ -167,6 +168,7 @@ class ErrorCode(StrEnum):
     COST_CAP_REACHED = "cost_cap_reached"
     # the service
     BUS_UNAVAILABLE = "bus_unavailable"
+    EVENTS_FULL = "events_full"
     STORAGE_UNAVAILABLE = "storage_unavailable"
     SERVICE_UNAVAILABLE = "service_unavailable"
     INTERNAL = "internal"
@@ -205,6 +207,7 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.ORIGIN_NOT_ALLOWED: _kind(403, "This origin is not allowed", "Add the origin to the allowed origins in the settings."),
     _C.READ_ONLY: _kind(403, "This server shows an imported window and changes nothing", "Send the request to the server that the window came from."),
     _C.RATE_LIMITED: _kind(429, "Too many requests", "Wait for the seconds in Retry-After and try again.", retryable=True),
+    _C.QUOTA_EXCEEDED: _kind(409, "Your quota is used up", "The message says which; it is freed by what ends or is deleted (docs/quotas.md)."),
     _C.UPLOAD_NOT_FOUND: _kind(404, "There is no such upload", "Create an upload with POST /v1/uploads."),
     _C.UPLOAD_NOT_COMPLETED: _kind(409, "The upload is not complete", "Send the bytes, then POST /v1/uploads/{id}/complete."),
     _C.UPLOAD_ALREADY_ENDED: _kind(409, "The upload has already ended", "Create a new upload with POST /v1/uploads."),
@@ -305,6 +308,7 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.DEADLINE_EXCEEDED: _kind(504, "The job was not done before its deadline", "Submit it again with a later deadline."),
     _C.COST_CAP_REACHED: _kind(402, "The job reached its cost cap", "Raise max_cost_usd and submit it again."),
     _C.BUS_UNAVAILABLE: _kind(503, "The event bus does not answer", "No data was lost: try again in a few seconds.", retryable=True),
+    _C.EVENTS_FULL: _kind(507, "The server has no room for more events", "Nothing was stored. The oldest events are moved to the archive: try again after the seconds in Retry-After.", retryable=True),
     _C.STORAGE_UNAVAILABLE: _kind(503, "The bucket does not answer", "No data was lost: try again in a few seconds.", retryable=True),
     _C.SERVICE_UNAVAILABLE: _kind(503, "A service behind this address does not answer", "It is being restarted: try again in a few seconds.", retryable=True),
     _C.INTERNAL: _kind(500, "Internal error", "Try again; if the error persists, report the request id to us.", retryable=True),

@@ -26,6 +26,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from contracts.audit import SYSTEM
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import TENANT_PATTERN
+from contracts.quotas import QuotaLimits, TenantQuotas
+from kit.auth.quotas import Quotas
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ class ApiKey(BaseModel):
         return self
 
 
-_KEYS: Final = TypeAdapter(list[ApiKey])
+_KEYS: Final = TypeAdapter(list[ApiKey | TenantQuotas])
 #: Hashes of the secrets in this repository's examples, which are public.
 _EXAMPLE_HASHES: Final = frozenset({"63a27210ee4a5cd1e16d2d15e77987af258c3650c485e9e425aad2a69c6f1eba"})
 
@@ -62,7 +64,8 @@ class AuthSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SACCADE_", frozen=True)
 
-    #: JSON list of ``{"id", "sha256", "tenant", "scopes"}``; without it requests need no key.
+    #: JSON list of ``{"id", "sha256", "tenant", "scopes"}``, and of ``{"tenant", "quotas"}`` (docs/quotas.md); without
+    #: it requests need no key.
     api_keys_file: Path | None = None
     #: Host names that are allowed in addition to loopback; with API keys and an empty list all are.
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
@@ -85,7 +88,7 @@ class AuthSettings(BaseSettings):
     def _readable_keys(self) -> Self:
         """Refuse at the start a file that would be refused when the keys are read."""
         if self.api_keys_file is not None:
-            self.find_example_key(_read_keys(self.api_keys_file))
+            self.find_example_key(_read_keys(self.api_keys_file)[0])
         return self
 
     def find_example_key(self, keys: Iterable[ApiKey]) -> str | None:
@@ -128,8 +131,8 @@ def comma_separated(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _read_keys(file: Path) -> list[ApiKey]:
-    """Return the entries of a keys file.
+def _read_keys(file: Path) -> tuple[list[ApiKey], QuotaLimits]:
+    """Return the keys of a keys file, and the quotas that it sets.
 
     Raises:
         ValueError: it cannot be read; the message names the variable and what to do.
@@ -140,7 +143,9 @@ def _read_keys(file: Path) -> list[ApiKey]:
         why = f"is a folder; remove it and {create}"
     else:
         try:
-            return _KEYS.validate_json(file.read_bytes())
+            entries = _KEYS.validate_json(file.read_bytes())
+            keys = [entry for entry in entries if isinstance(entry, ApiKey)]
+            return keys, QuotaLimits.of([entry for entry in entries if isinstance(entry, TenantQuotas)])
         except FileNotFoundError:
             why = f"does not exist; {create}"
         except PermissionError:
@@ -201,6 +206,8 @@ class Authenticator:
         self._settings = settings
         self._local = _local(settings)
         self._keys: dict[str, ApiKey] = {}
+        #: Quotas of the tenants; the keys file has entries ``{"tenant", "quotas"}`` that change the defaults.
+        self.quotas = Quotas()
         self._file_version: tuple[int, int] | None = None
         if self._file:
             self._read(self._file)
@@ -240,12 +247,17 @@ class Authenticator:
         key = self._keys.get(key_id)
         return _principal(key, self._settings) if key else None
 
+    def is_still_valid(self, principal: Principal) -> bool:
+        """Return whether the key of a caller exists and permits what it did."""
+        return self.principal(principal.key_id) == principal
+
     def _read(self, file: Path) -> None:
         status = file.stat()
-        keys = {key.id: key for key in _read_keys(file)}
+        entries, limits = _read_keys(file)
+        keys = {key.id: key for key in entries}
         if key_id := self._settings.find_example_key(keys.values()):
             log.warning("the API key %r comes from the public examples: use it on this machine only", key_id)
-        self._keys = keys
+        self._keys, self.quotas.limits = keys, limits
         self._file_version = (status.st_mtime_ns, status.st_size)
 
     def _reload_if_changed(self, file: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 from starlette.requests import HTTPConnection
 
 from contracts.errors import ErrorCode, SaccadeError
+from contracts.quotas import QuotaName
 from kit.auth.api_keys import Authenticator, Principal, ScopeName
 
 #: Key of an ASGI scope with a ``MappedCredential``.
@@ -29,9 +30,17 @@ class MappedCredential:
 def caller_of(authenticator: Authenticator, connection: HTTPConnection, *scopes: ScopeName) -> Principal:
     """Return the caller of a request, by the credential that was mapped for it or else by its API key.
 
+    The request counts as one of its tenant's.
+
     Raises:
-        SaccadeError: UNAUTHENTICATED; FORBIDDEN.
+        SaccadeError: UNAUTHENTICATED; FORBIDDEN; RATE_LIMITED.
     """
+    principal = _identified(authenticator, connection, *scopes)
+    authenticator.quotas.take(principal.tenant, QuotaName.REQUESTS)
+    return principal
+
+
+def _identified(authenticator: Authenticator, connection: HTTPConnection, *scopes: ScopeName) -> Principal:
     mapped: MappedCredential | None = connection.scope.get(MAPPED_CREDENTIAL)
     if mapped is None:
         return authenticator.authenticate(connection.headers, *scopes)

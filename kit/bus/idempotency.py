@@ -22,6 +22,8 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Message
 from contracts.ids import new_id
 from contracts.limits import IDEMPOTENCY_KEY_CHARS
+from contracts.quotas import QuotaName
+from kit.auth.quotas import Quotas
 from kit.bus.event_store import Conflict, EventStore
 
 #: Spaces at the ends of a header's value are not part of it.
@@ -43,6 +45,7 @@ class IdempotencyRecord(BaseModel):
 class IdempotencyKey:
     """One key of one tenant on one route, with the hash of the request."""
 
+    tenant: str
     subject: str
     request_sha256: str
 
@@ -58,16 +61,16 @@ def idempotency_key(tenant: str, route: str, key: str, body: dict[str, Any]) -> 
     scope = json.dumps([tenant, route, key]).encode()
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
     return IdempotencyKey(
-        f"saccade.idem.{hashlib.sha256(scope).hexdigest()}", hashlib.sha256(canonical).hexdigest()
+        tenant, f"saccade.idem.{hashlib.sha256(scope).hexdigest()}", hashlib.sha256(canonical).hexdigest()
     )  # fmt: skip
 
 
 class Idempotency:
     """Records of all keys, kept for a day."""
 
-    def __init__(self, store: EventStore) -> None:
-        """Use the store of the stream of records."""
-        self._store = store
+    def __init__(self, store: EventStore, quotas: Quotas | None = None) -> None:
+        """Use the store of the stream of records; ``quotas`` limit how many a tenant makes."""
+        self._store, self._quotas = store, quotas
 
     async def recall(self, key: IdempotencyKey) -> str | None:
         """Return the id that is recorded for a key; None when there is none.
@@ -87,8 +90,10 @@ class Idempotency:
         """Record the id ``made`` for a key, unless it has one already, and return the recorded id.
 
         Raises:
-            SaccadeError: IDEMPOTENCY_KEY_REUSED; BUS_UNAVAILABLE.
+            SaccadeError: IDEMPOTENCY_KEY_REUSED; RATE_LIMITED; BUS_UNAVAILABLE.
         """
+        if self._quotas is not None:
+            self._quotas.take(key.tenant, QuotaName.IDEMPOTENCY_KEYS)
         record = IdempotencyRecord(id=new_id("evt"), request_sha256=key.request_sha256, made=made)
         message = Message(key.subject, record.id, record.model_dump_json().encode())
         for _ in range(_ATTEMPTS):

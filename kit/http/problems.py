@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -92,8 +93,9 @@ def problem_headers(error: SaccadeError) -> dict[str, str]:
     headers = {"cache-control": "no-store"}
     if error.code is ErrorCode.UNAUTHENTICATED:
         headers["www-authenticate"] = "Bearer"
-    if error.kind.status in (429, 503):
-        headers["retry-after"] = _RETRY_AFTER_S
+    if error.kind.status in (429, 503) or "retry_after_s" in error.extra:
+        asked_s = error.extra.get("retry_after_s")
+        headers["retry-after"] = _RETRY_AFTER_S if asked_s is None else str(max(1, math.ceil(asked_s)))
     return headers
 
 
@@ -126,7 +128,9 @@ def problem_responses(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
         ErrorCode.FORBIDDEN,
         ErrorCode.HOST_NOT_ALLOWED,
         ErrorCode.ORIGIN_NOT_ALLOWED,
+        ErrorCode.RATE_LIMITED,
         ErrorCode.BUS_UNAVAILABLE,
+        ErrorCode.EVENTS_FULL,
         ErrorCode.STORAGE_FULL,
         ErrorCode.INTERNAL,
     )

@@ -28,6 +28,7 @@ from kit.network.download import Downloader
 from kit.settings import WebhookAddressSettings
 from kit.tasks import first_of
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
+from services.gateway.aggregates.tenant_use import TenantUse
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.aggregates.view_follower import ViewFollower
 from services.gateway.artifacts.pages import ArtifactPages
@@ -173,8 +174,10 @@ def build_gateway(
     tickets = _tickets(session_settings := session_settings or SessionSettings())
     open_sockets, waiters, url_settings = OpenSockets(), CompletionWaiters(), url_settings or UrlInputSettings()
     tail = (follower := ViewFollower(store, view, open_sockets.on_event)).tail
-    idempotency, disk = Idempotency(EventStore(client, "IDEMPOTENCY")), Disk(DiskSettings().disk)
-    common: Any = {"store": store, "view": view, "tail": tail, "idempotency": idempotency}
+    quotas, disk = authenticator.quotas, Disk(DiskSettings().disk)
+    idempotency, use = Idempotency(EventStore(client, "IDEMPOTENCY"), quotas), TenantUse(quotas, view.usage)
+    metrics.show_quotas(quotas)
+    common: Any = {"store": store, "view": view, "tail": tail, "idempotency": idempotency, "use": use}
     uploads = _upload_service(settings, bucket=bucket, disk=disk, **common)
     fetches = _upload_fetches(client, uploads, bucket, disk, UrlPolicy(url_settings, auth))
     backends, budgets, holds = _reported(client, settings, store=store, view=view, tail=tail)
@@ -191,7 +194,7 @@ def build_gateway(
     state.authenticator, state.view, state.uploads = authenticator, view, uploads
     state.upload_presenter, state.ply_download = UploadPresenter(bucket, fetches.progress), PlyDownload(bucket)
     state.url_uploads, state.url_jobs = UrlUploads(fetches, uploads, idempotency), url_jobs
-    _add_rules(app, RuleService(jobs=jobs, store=store, view=view, tail=tail, idempotency=idempotency), view)
+    _add_rules(app, RuleService(jobs=jobs, store=store, view=view, tail=tail, idempotency=idempotency, use=use), view)
     state.jobs, state.job_presenter = jobs, JobPresenter(view, job_progress, tail, settings.scratch_hours, holds)
     _add_artifacts(app, bucket, view, authenticator, tickets)
     state.compat_nerf_jobs = NerfJobs(jobs, uploads, bucket, settings, CompatNerfSettings())

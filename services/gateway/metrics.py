@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from kit.auth.quota_metrics import QuotaMetrics
+from kit.auth.quotas import Quotas
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -58,6 +61,10 @@ class GatewayMetrics:
             ("kind", "service"),
             registry=self._registry,
         )
+
+    def show_quotas(self, quotas: Quotas) -> None:
+        """Show refusals by quotas."""
+        self._registry.register(QuotaMetrics(quotas))
 
     def set_dead_letters(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Set the number of open dead letters by kind and service."""

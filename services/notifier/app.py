@@ -115,7 +115,7 @@ async def run(
         )
         health = Health("notifier", nats=nats_check(client))
         app = make_app(StreamService(hub, history, metrics, _limits(settings)), health, auth, _tickets(settings, auth))
-        idempotency = Idempotency(EventStore(client, IDEMPOTENCY.name))
+        idempotency = Idempotency(EventStore(client, IDEMPOTENCY.name), app.state.authenticator.quotas)
         if webhooks:
             await webhooks.add_services(app, history, idempotency)
         target = webhooks.replay_target(metrics, traffic) if webhooks else None
@@ -199,6 +199,7 @@ class WebhookParts:
             guard=self.guard,
             https_only=self.https_only,
             idempotency=idempotency,
+            quotas=app.state.authenticator.quotas,
             recipients=self.mail_server.recipients if self.mail_server else None,
         )
         app.state.delivery_service = DeliveryService(self.delivery.projector, self.endpoints, history)

@@ -12,6 +12,7 @@ from contracts.streams import aggregate
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from kit.bus.tail import EventTail
+from services.gateway.aggregates.tenant_use import TenantUse
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +49,10 @@ class AggregateEvents(Generic[A]):
         store: EventStore,
         tail: EventTail,
         idempotency: Idempotency,
+        use: TenantUse,
     ) -> None:
         """``fold_stored`` applies an event, given its subject, body and sequence, to the aggregate so far."""
+        self._use = use
         self.noun, self.not_found, self.is_valid_id = noun, not_found, is_valid_id
         self.store, self.tail = store, tail
         self._fold_stored = fold_stored
@@ -116,12 +119,13 @@ class AggregateEvents(Generic[A]):
         """Store an aggregate's first event and return its id: ``new_id``, or the id that ``key`` already stands for.
 
         Raises:
-            SaccadeError: from ``first_event``; IDEMPOTENCY_KEY_REUSED; BUS_UNAVAILABLE.
+            SaccadeError: from ``first_event``; IDEMPOTENCY_KEY_REUSED; RATE_LIMITED; BUS_UNAVAILABLE.
         """
         subject_id = await self._idempotency.recall(key) if key else None
         if subject_id and await self.load(tenant, subject_id):
             return subject_id
         data = await first_event()
+        self._use.count_event(tenant)
         if subject_id is None:
             subject_id = await self._idempotency.claim(key, new_id) if key else new_id
         try:
@@ -136,13 +140,17 @@ class AggregateEvents(Generic[A]):
         Returns the aggregate with the event applied; unchanged if the decision returned None.
 
         Raises:
-            SaccadeError: not found; from ``decision``; BUS_UNAVAILABLE, also after too many conflicts.
+            SaccadeError: not found; from ``decision``; RATE_LIMITED; BUS_UNAVAILABLE, also after too many conflicts.
         """
+        counted = False
         for _ in range(_CONFLICT_RETRIES):
             current = await self.load_existing(tenant, subject_id)
             data = decision(current)
             if data is None:
                 return current
+            if not counted:
+                self._use.count_event(tenant)
+                counted = True
             message = encode(data, tenant=tenant, subject_id=subject_id, source=SOURCE)
             try:
                 sequence = await self.store.publish(

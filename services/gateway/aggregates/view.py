@@ -24,6 +24,7 @@ from services.gateway.aggregates.erased_rows import ErasedRows
 from services.gateway.aggregates.kept_rows import KeptRows
 from services.gateway.aggregates.rule_rows import RuleRows
 from services.gateway.aggregates.run_rows import RunRows
+from services.gateway.aggregates.usage_rows import UsageRows
 
 #: Incremented when the tables or their contents change: a file of another version is deleted.
 _SCHEMA_VERSION: Final = 6
@@ -152,6 +153,7 @@ class GatewayView:
         self.rules = RuleRows(self._file)
         self.budgets = BudgetRows(self._file)
         self.runs = RunRows(self._file)
+        self.usage = UsageRows(self._file)
         self.erasures = ErasedRows(self._file, self.on_erased)
         ((self.epoch, self.sequence),) = self._file.rows("SELECT epoch, sequence FROM position")
         self.dirty = False

@@ -52,7 +52,7 @@ _E = ErrorCode
             *FILE_ERRORS,
             _E.URL_FETCH_PENDING,
             _E.BUDGET_EXCEEDED,
-            _E.RATE_LIMITED,
+            _E.QUOTA_EXCEEDED,
             _E.UPLOAD_NOT_FOUND,
             _E.UPLOAD_NOT_COMPLETED,
             _E.IDEMPOTENCY_KEY_INVALID,
@@ -199,6 +199,7 @@ async def cancel_job(caller: Writer, job_id: JobId, jobs: JobServiceDep, present
         _E.UNKNOWN_WORKLOAD,
         _E.BACKEND_NOT_INSTALLED,
         _E.BUDGET_EXCEEDED,
+        _E.QUOTA_EXCEEDED,
     ),
 )
 async def retry_job(caller: Writer, job_id: JobId, jobs: JobServiceDep, presenter: JobPresenterDep) -> JobObject:

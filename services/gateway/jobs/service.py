@@ -33,6 +33,7 @@ from services.gateway.aggregates.aggregate_events import AggregateEvents
 from services.gateway.aggregates.aggregate_reader import AggregateReader
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
 from services.gateway.aggregates.page_cursor import JOBS, decode_page_cursor, encode_page_cursor
+from services.gateway.aggregates.tenant_use import TenantUse
 from services.gateway.aggregates.view import GatewayView, JobFilter
 from services.gateway.backends.reported_backends import ReportedBackends
 from services.gateway.budgets.service import BudgetService
@@ -63,9 +64,10 @@ class JobService:
         backends: ReportedBackends,
         budgets: BudgetService,
         https_webhooks_only: bool,
+        use: TenantUse,
     ) -> None:
         """Read from ``view`` and, where it is behind, from the bus; write to the bus only."""
-        self._view = view
+        self._view, self._use = view, use
         self._uploads = uploads
         self._events = AggregateEvents[Job](
             "job",
@@ -75,6 +77,7 @@ class JobService:
             store=store,
             tail=tail,
             idempotency=idempotency,
+            use=use,
         )
         self._reader = AggregateReader(self._events, view.job, waiters)
         self._settings = settings
@@ -104,6 +107,7 @@ class JobService:
         check_webhook_url(request.webhook_url, https_only=self._https_webhooks_only)
 
         async def submitted() -> JobSubmitted:
+            self._use.require_job(tenant)
             checked = await self._checked(tenant, request, complete=True)
             await self._budgets.check(tenant, request.max_cost_usd, checked[-1].usd)
             return submitted_event(request, *checked)
@@ -121,6 +125,7 @@ class JobService:
             SaccadeError: the request is invalid; BUS_UNAVAILABLE.
         """
         check_webhook_url(request.webhook_url, https_only=self._https_webhooks_only)
+        self._use.require_job(tenant)
         workload, params, inputs, cost = await self._checked(tenant, request, complete=True, reserved=reserved)
         await self._budgets.check(tenant, request.max_cost_usd, cost.usd)
         submitted = submitted_event(request, workload, params, inputs, cost)
@@ -263,6 +268,7 @@ class JobService:
         for upload_id in job.submitted.used_uploads:
             await self._uploads.get(tenant, upload_id)
         await self._check_standalone(tenant, job_id)
+        self._use.require_job(tenant)
         cap_usd = job.submitted.max_cost_usd
         left_usd = None if cap_usd is None else max(0.0, cap_usd - job.actual_usd)
         await self._budgets.check(tenant, left_usd, job.submitted.estimated_usd)

@@ -21,6 +21,7 @@ from modal_workers import catalog
 from services.gateway.aggregates.aggregate_events import AggregateEvents
 from services.gateway.aggregates.page_cursor import RULES as RULE_PAGES
 from services.gateway.aggregates.page_cursor import decode_page_cursor, encode_page_cursor
+from services.gateway.aggregates.tenant_use import TenantUse
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.jobs.service import JobService
 from services.gateway.jobs.submission import JobRequest
@@ -34,7 +35,14 @@ class RuleService:
     """Operations on rules. All are tenant-scoped."""
 
     def __init__(
-        self, *, store: EventStore, view: GatewayView, tail: EventTail, idempotency: Idempotency, jobs: JobService
+        self,
+        *,
+        store: EventStore,
+        view: GatewayView,
+        tail: EventTail,
+        idempotency: Idempotency,
+        jobs: JobService,
+        use: TenantUse,
     ) -> None:
         """Check rules as ``jobs`` checks requests for jobs."""
         self._view, self._jobs = view, jobs
@@ -46,6 +54,7 @@ class RuleService:
             store=store,
             tail=tail,
             idempotency=idempotency,
+            use=use,
         )
         #: By tenant: a new rule is counted before the next one is made.
         self._creating: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)

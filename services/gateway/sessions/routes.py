@@ -41,6 +41,7 @@ _E = ErrorCode
             _E.SESSION_RECORD_EXPIRED,
             _E.SESSIONS_NOT_CONFIGURED,
             _E.BUDGET_EXCEEDED,
+            _E.QUOTA_EXCEEDED,
             _E.IDEMPOTENCY_KEY_INVALID,
             _E.IDEMPOTENCY_KEY_REUSED,
         ),

@@ -29,6 +29,7 @@ from services.gateway.aggregates.aggregate_events import AggregateEvents
 from services.gateway.aggregates.aggregate_reader import AggregateReader
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
 from services.gateway.aggregates.page_cursor import SESSIONS, decode_page_cursor, encode_page_cursor
+from services.gateway.aggregates.tenant_use import TenantUse
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.backends.reported_backends import ReportedBackends
 from services.gateway.budgets.service import BudgetService
@@ -79,9 +80,10 @@ class SessionService:
         backends: ReportedBackends,
         budgets: BudgetService,
         accounts: CallerAccounts,
+        use: TenantUse,
     ) -> None:
         """``progress`` has the frame counts of workers, also of those that have died."""
-        self._accounts = accounts
+        self._accounts, self._use = accounts, use
         self._view = view
         self._jobs = jobs
         self._events = AggregateEvents[Session](
@@ -92,6 +94,7 @@ class SessionService:
             store=store,
             tail=tail,
             idempotency=idempotency,
+            use=use,
         )
         self._reader = AggregateReader(self._events, view.session, waiters)
         self._progress = progress
@@ -107,6 +110,7 @@ class SessionService:
         """
 
         async def opened() -> SessionOpened:
+            self._use.require_session(tenant)
             event = await self._check(tenant, request)
             cost = self._jobs.estimate(check_kind(request.workload, "session"))
             await self._budgets.check(tenant, request.max_cost_usd, cost.usd)
@@ -126,6 +130,8 @@ class SessionService:
             SaccadeError: as ``open``.
         """
         session_id = new_id("ses")
+        self._use.require_session(tenant)
+        self._use.count_event(tenant)
         opened = (await self._check(tenant, request)).model_copy(update={"account": "caller"})
         await self._accounts.hold(job_id_of_session(session_id), account)
         try:

@@ -61,7 +61,7 @@ _REJECTIONS: Final = (
             _E.URL_INPUT_NOT_ALLOWED,
             _E.URL_INVALID,
             _E.URL_ADDRESS_REFUSED,
-            _E.RATE_LIMITED,
+            _E.QUOTA_EXCEEDED,
         ),
     },
 )

@@ -20,6 +20,7 @@ from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from kit.bus.tail import EventTail
 from services.gateway.aggregates.aggregate_events import AggregateEvents
+from services.gateway.aggregates.tenant_use import TenantUse
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.uploads.disk import Disk
 from services.gateway.uploads.media_probe_process import ReadRange, range_reader
@@ -61,12 +62,13 @@ class UploadService:
         probe_media: ProbeMedia,
         concurrent_checks: int,
         disk: Disk,
+        use: TenantUse,
     ) -> None:
         """``probe_media`` opens a file with a decoder; at most ``concurrent_checks`` files are read at a time.
 
         ``disk`` is the bucket's.
         """
-        self._disk = disk
+        self._disk, self._use = disk, use
         self._bucket = bucket
         self._view = view
         self._idempotency = idempotency
@@ -78,6 +80,7 @@ class UploadService:
             store=store,
             tail=tail,
             idempotency=idempotency,
+            use=use,
         )
         self.check_origin = UploadOriginCheck(view, store)
         self._probe_media = probe_media
@@ -100,18 +103,21 @@ class UploadService:
         """Store a new upload and reserve its key in the bucket.
 
         Raises:
-            SaccadeError: UNSUPPORTED_MEDIA_TYPE, UPLOAD_EMPTY, UPLOAD_TOO_LARGE, STORAGE_FULL; as the check of origins.
+            SaccadeError: UNSUPPORTED_MEDIA_TYPE, UPLOAD_EMPTY, UPLOAD_TOO_LARGE, STORAGE_FULL,
+                QUOTA_EXCEEDED, RATE_LIMITED; as the check of origins.
         """
         await self.check_origin(tenant, metadata or {}, from_job)
         content_type = media_type(content_type)
         check_declared_size(size_bytes)
         self._disk.require_room(size_bytes)
         upload_id = new_id("upl")
-        if key and (known_id := await self._idempotency.recall(key)):
+        if known_id := await self._idempotency.recall(key) if key else None:
             if upload := await self._events.load(tenant, known_id):
                 return upload
             upload_id = known_id
-        elif key:
+        self._use.require_upload(tenant, size_bytes)
+        self._use.count_event(tenant)
+        if key and known_id is None:
             upload_id = await self._idempotency.claim(key, upload_id)
         bucket_key = self._bucket.key("uploads", tenant, upload_id, safe_name(filename))
         multipart_id = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -18,8 +19,11 @@ from starlette.types import Receive, Scope, Send
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor
 from contracts.ids import JOB_ID_PATTERN, Prefix, id_pattern, is_id, is_job_id
+from contracts.quotas import QuotaName
 from kit.auth.api_keys import Principal
 from kit.auth.principal import ACCEPTS_KEY, ACCEPTS_TICKET
+from kit.auth.quota_metrics import QuotaMetrics
+from kit.auth.quotas import Quotas
 from kit.http.head_requests import IS_HEAD
 from kit.http.path_ids import JobId, SessionId
 from kit.http.point_in_time import PointText
@@ -60,10 +64,15 @@ _MAX_SUBJECTS: Final = 50
 class RetryLaterResponse(Response):
     """Stream that ends after its head, so that a client retries later: an EventSource reconnects only after a 200."""
 
+    def __init__(self, reason: str = "") -> None:
+        """Say why in a comment, which clients ignore and people read."""
+        super().__init__(status_code=200)
+        self._reason = f": {reason}\n".encode() if reason else b""
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
         """Answer."""
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        await send({"type": "http.response.body", "body": stream_head()})
+        await send({"type": "http.response.body", "body": self._reason + stream_head()})
 
 
 class EventStreamResponse(Response):
@@ -111,20 +120,34 @@ class StreamService:
         self.history = history
         self.metrics = metrics
         self.limits = limits
+        self._quotas = Quotas()
+        self._by_tenant: Counter[str] = Counter()
+
+    def limit_tenants(self, quotas: Quotas) -> None:
+        """Limit the streams that each tenant has open here."""
+        self._quotas = quotas
+        self.metrics.registry.register(QuotaMetrics(quotas))
 
     def on_opened(self, subscriber: Subscriber) -> None:
         """Count an open stream and send its first bytes."""
         self.hub.open.add(subscriber)
+        self._by_tenant[subscriber.selection.tenant] += 1
         self.metrics.streams.inc()
         subscriber.begin()
 
     def on_closed(self, subscriber: Subscriber) -> None:
         """Remove a closed stream and count why it was closed."""
         self.hub.remove(subscriber)
+        self._leave(subscriber.selection.tenant)
         self.metrics.streams.dec()
         self.metrics.conflated.inc(subscriber.conflated)
         if subscriber.reason and subscriber.reason != "gone":
             self.metrics.closed.labels(subscriber.reason).inc()
+
+    def _leave(self, tenant: str) -> None:
+        self._by_tenant[tenant] -= 1
+        if not self._by_tenant[tenant]:
+            del self._by_tenant[tenant]
 
     async def open(self, selection: Selection, cursor: Cursor | None, since: str | None) -> Response:
         """Answer a request for a stream.
@@ -135,6 +158,10 @@ class StreamService:
         since_position = parse_since(since, datetime.now(UTC)) if since and cursor is None else None
         if self.hub.stopping or len(self.hub.open) >= self.limits.max_streams:
             return RetryLaterResponse()
+        try:
+            self._quotas.require(selection.tenant, QuotaName.EVENT_STREAMS, self._by_tenant[selection.tenant])
+        except SaccadeError as error:
+            return RetryLaterResponse(error.message)
         try:
             start = await self.history.plan(selection, cursor, since_position)
         except SaccadeError as error:

@@ -10,7 +10,9 @@ from pydantic import BaseModel, Field
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import KIB
+from contracts.quotas import QuotaName
 from kit.auth.api_keys import Authenticator, Principal, ScopeName
+from kit.auth.mapped_credential import caller_of
 from kit.auth.principal import ACCEPTS_KEY
 from kit.auth.tickets import RESOURCE_PATTERN, Tickets
 from kit.http.problems import problem_responses
@@ -54,15 +56,16 @@ def stream_principal_of(request: Request, *scopes: ScopeName) -> Principal:
     """Authenticate a request for a stream by API key, or by the ticket in ``?ticket=``, with one of some scopes.
 
     Raises:
-        SaccadeError: UNAUTHENTICATED, FORBIDDEN.
+        SaccadeError: UNAUTHENTICATED, FORBIDDEN, RATE_LIMITED.
     """
     authenticator: Authenticator = request.app.state.authenticator
     text = request.query_params.get("ticket")
     if not text or not authenticator.authenticated or "authorization" in request.headers:
-        return authenticator.authenticate(request.headers, *scopes)
+        return caller_of(authenticator, request, *scopes)
     tickets: Tickets = request.app.state.tickets
     principal = tickets.admit(authenticator, text, request.url.path, datetime.now(UTC))
     principal.require(*scopes)
+    authenticator.quotas.take(principal.tenant, QuotaName.REQUESTS)
     return principal
 
 

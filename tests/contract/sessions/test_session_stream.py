@@ -272,7 +272,8 @@ async def test_a_tenants_sockets_are_limited_and_the_next_one_is_told_so(
             async with served.session.get(url, headers=handshake) as answer:
                 refused = await answer.json(content_type="application/problem+json")
             assert (answer.status, refused["code"]) == (429, "rate_limited")
-            assert "At most 2 WebSockets" in refused["detail"]
+            assert refused["detail"] == "Your quota is 2 open WebSockets of sessions; 2 are in use."
+            assert refused["quota"]["name"] == "session_sockets"
             assert refused["hint"] == "Close some of them, then connect again."
             assert await served.refusal(of_rival, headers=rival) == 101, "another tenant has places of its own"
             await second.close()
@@ -280,6 +281,29 @@ async def test_a_tenants_sockets_are_limited_and_the_next_one_is_told_so(
             while await served.refusal(session_id, headers=acme) != 101:
                 assert time.monotonic() < end, "a closed socket keeps its place"
                 await asyncio.sleep(0.05)
+
+
+async def test_a_revoked_key_neither_writes_nor_reads_on_an_open_socket(
+    session_servers: Servers, tmp_path: Path
+) -> None:
+    keys = keys_file(tmp_path, "acme", "rival")
+    async with serving(session_servers, tmp_path, AuthSettings(api_keys_file=keys)) as served:
+        acme, rival = ({"Authorization": f"Bearer {name}.secret"} for name in ("acme", "rival"))
+        session_id, of_rival = (await served.opened(acme))["id"], (await served.opened(rival))["id"]
+        async with (
+            served.stream(session_id, headers=acme) as revoked,
+            served.stream(of_rival, headers=rival) as other,
+        ):
+            for socket in (revoked, other):
+                await until(socket, "session.opened")
+            keys_file(tmp_path, "rival")
+            async with asyncio.timeout(10):
+                while not (await revoked.receive()).type.name.startswith("CLOS"):
+                    await revoked.send_str('{"type": "joints"}')
+            assert revoked.close_code == 1008
+            await other.send_str('{"type": "stop"}')
+            await until(other, "session.stop_requested")
+        assert (await served.running.http.get(f"/v1/sessions/{of_rival}", headers=rival)).status_code == 200
 
 
 async def test_pages_of_others_do_not_get_in(served: Served):

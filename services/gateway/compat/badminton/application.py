@@ -23,6 +23,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import KIB, MIB, REQUEST_BODY_BYTES
 from kit.auth.api_keys import Authenticator, Principal, ScopeName
 from kit.auth.mapped_credential import caller_of
+from kit.auth.revocation import serve_until_revoked
 from kit.http.body_limit import DRAINED_BYTES
 from kit.http.problems import problem_headers
 from services.gateway.compat.badminton.addresses import base_url
@@ -148,9 +149,10 @@ class BadmintonRoutes:
 
     async def _sync(self, socket: WebSocket, principal: Principal) -> None:
         caller = Caller(principal, base_url(socket.scope))
-        await SyncSocket(
+        sync_socket = SyncSocket(
             socket, caller, functions=self._functions, changes=self._changes, remembered=self._remembered
-        ).run()
+        )
+        await serve_until_revoked(self._authenticator, principal, socket, sync_socket.run())
 
     # -- routes
 

@@ -20,6 +20,7 @@ from contracts.caller_account import CallerAccount
 from contracts.errors import SaccadeError
 from kit.auth.api_keys import Authenticator, Principal
 from kit.auth.mapped_credential import caller_of
+from kit.auth.revocation import serve_until_revoked
 from kit.http.request_body import check_text, parse_body
 from services.gateway.compat.vision.captions import Captions, UploadedCaption
 from services.gateway.compat.vision.connection_places import ConnectionPlaces
@@ -123,7 +124,8 @@ class VisionRoutes:
                 await socket.send_denial_response(PlainTextResponse("too many streams", 503))
                 return
             await socket.accept()
-            await self._new_socket(socket, principal, account).run()
+            serving = self._new_socket(socket, principal, account).run()
+            await serve_until_revoked(self._authenticator, principal, socket, serving)
 
     async def _send_to_poke(self, request: Request) -> Response:
         caller_of(self._authenticator, request, "write")

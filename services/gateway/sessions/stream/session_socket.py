@@ -20,7 +20,8 @@ from contracts.ids import new_id
 from contracts.session import Session, telemetry_subject
 from contracts.streams import aggregate
 from contracts.telemetry import JointBatch
-from kit.auth.api_keys import Principal
+from kit.auth.api_keys import Authenticator, Principal
+from kit.auth.revocation import until_revoked
 from kit.bus.event_store import EventStore
 from kit.bus.tail import EventTail
 from kit.http.problems import problem
@@ -56,6 +57,7 @@ _MAX_COMMANDS: Final = 16
 _END_CHECK_S: Final = 5.0
 #: Close codes: RFC 6455, section 7.4.1, and the IANA registry: the service restarts; try again later, for slow clients.
 _NORMAL: Final = 1000
+_POLICY_VIOLATION: Final = 1008
 _RESTART: Final = 1012
 _TRY_AGAIN: Final = 1013
 
@@ -69,6 +71,7 @@ class SessionSocket:
         session: Session,
         principal: Principal,
         *,
+        authenticator: Authenticator,
         sessions: SessionService,
         words: SessionWords,
         progress: LatestSessionProgress,
@@ -79,7 +82,7 @@ class SessionSocket:
         """Connect an accepted socket with a session, on behalf of ``principal``."""
         self._socket = socket
         self._session = session
-        self._principal = principal
+        self._principal, self._authenticator = principal, authenticator
         self._sessions, self._words, self._progress = sessions, words, progress
         self._ingest = ingest
         self._open_sockets = open_sockets
@@ -103,7 +106,11 @@ class SessionSocket:
         self._open_sockets.add(self._session.id, self._backlog)
         try:
             await first_of(
-                self._send_all(after, joints=joints), self._receive_all(), self._run_commands(), self._announce_end()
+                self._send_all(after, joints=joints),
+                self._receive_all(),
+                self._run_commands(),
+                self._announce_end(),
+                self._end_when_revoked(),
             )
         except (WebSocketDisconnect, TimeoutError):
             log.info("a client of %s disconnected", self._session.id)
@@ -193,6 +200,13 @@ class SessionSocket:
                 announced.add(end.reason)
                 self._backlog.add_reply(self._going_away_text(end))
             await asyncio.sleep(max(0.1, min(_END_CHECK_S, end.after_s - NOTICE_S)) if not announced else _END_CHECK_S)
+
+    async def _end_when_revoked(self) -> None:
+        """Return when the client's key was removed, or permits something else than when the socket was opened."""
+        await until_revoked(self._authenticator, self._principal)
+        log.info("a stream of %s was closed: its key is no longer valid", self._session.id)
+        with contextlib.suppress(RuntimeError):  # closed meanwhile
+            await self._socket.close(_POLICY_VIOLATION, str(ErrorCode.UNAUTHENTICATED))
 
     def _going_away_text(self, end: GoingAway) -> str:
         return json.dumps(

@@ -11,8 +11,8 @@ from typing import Final
 
 from starlette.websockets import WebSocket
 
-from contracts.errors import ErrorCode, SaccadeError
 from contracts.events import Cursor
+from contracts.quotas import QuotaName
 from kit.auth.api_keys import Authenticator, Principal
 from kit.auth.tickets import Tickets
 from kit.bus.tail import EventTail
@@ -52,7 +52,7 @@ class SessionStreams:
         self._authenticator = authenticator
         self._sessions, self._ingest, self._tail = sessions, ingest, tail
         self._words, self._progress = words, progress
-        self._per_tenant = settings.session_sockets_per_tenant
+        authenticator.quotas.defaults[QuotaName.SESSION_SOCKETS] = settings.session_sockets_per_tenant
         self._places: Counter[str] = Counter()
         self._running: set[SessionSocket] = set()
         self._all_closed = asyncio.Event()
@@ -62,14 +62,16 @@ class SessionStreams:
         """Return the socket's connection to a session of the client's tenant; the caller accepts and runs it.
 
         Raises:
-            SaccadeError: UNAUTHENTICATED, FORBIDDEN, SESSION_NOT_FOUND.
+            SaccadeError: UNAUTHENTICATED, FORBIDDEN, RATE_LIMITED, SESSION_NOT_FOUND.
         """
         principal = self._authenticate(socket)
+        self._authenticator.quotas.take(principal.tenant, QuotaName.REQUESTS)
         session = await self._sessions.get(principal.tenant, session_id)
         return SessionSocket(
             socket,
             session,
             principal,
+            authenticator=self._authenticator,
             sessions=self._sessions,
             words=self._words,
             progress=self._progress,
@@ -83,12 +85,10 @@ class SessionStreams:
         """Count a socket among its tenant's open ones while the block runs.
 
         Raises:
-            SaccadeError: RATE_LIMITED.
+            SaccadeError: QUOTA_EXCEEDED.
         """
         tenant = session_socket.tenant
-        if self._places[tenant] >= self._per_tenant:
-            message = f"At most {self._per_tenant} WebSockets of sessions may be open for you."
-            raise SaccadeError(ErrorCode.RATE_LIMITED, message, hint="Close some of them, then connect again.")
+        self._authenticator.quotas.require(tenant, QuotaName.SESSION_SOCKETS, self._places[tenant])
         self._places[tenant] += 1
         try:
             yield

@@ -9,7 +9,9 @@ from typing import Any, Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import new_id
+from contracts.quotas import QuotaName
 from contracts.streams import EVENTS
+from kit.auth.quotas import Quotas
 from kit.bus.connection import epoch_of
 from kit.bus.event_store import Conflict
 from kit.bus.idempotency import Idempotency, IdempotencyKey
@@ -21,8 +23,6 @@ from services.notifier.webhooks.endpoints.url_check import check_destination, ch
 from services.notifier.webhooks.messages.formats import MESSAGE_TYPES
 from services.notifier.webhooks.signing import EndpointKeyPair, Signer
 
-#: Maximum endpoints of a tenant; each event costs one delivery per endpoint.
-MAX_ENDPOINTS: Final = 100
 #: Maximum secrets that sign at a time: the newest and those that have not expired. Each makes up to two signatures, and
 #: our receivers read 16 of them.
 MAX_SECRETS: Final = 8
@@ -40,6 +40,7 @@ class EndpointService:
         guard: AddressGuard,
         https_only: bool,
         idempotency: Idempotency,
+        quotas: Quotas,
         recipients: EmailRecipients | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -48,7 +49,7 @@ class EndpointService:
         self._guard = guard
         self._https_only = https_only
         self._recipients = recipients
-        self._idempotency = idempotency
+        self._idempotency, self._quotas = idempotency, quotas
         self._signer = signer
         self.now = now
 
@@ -87,8 +88,8 @@ class EndpointService:
         """Create an endpoint with a secret of its own; it gets the events from now on.
 
         Raises:
-            SaccadeError: INVALID_PARAMETER, EMAIL_NOT_CONFIGURED, TOO_MANY_WEBHOOKS, IDEMPOTENCY_KEY_REUSED,
-                BUS_UNAVAILABLE.
+            SaccadeError: INVALID_PARAMETER, EMAIL_NOT_CONFIGURED, TOO_MANY_WEBHOOKS, QUOTA_EXCEEDED, RATE_LIMITED,
+                IDEMPOTENCY_KEY_REUSED, BUS_UNAVAILABLE.
         """
         now = self.now()
         endpoint = _with_types(
@@ -110,9 +111,8 @@ class EndpointService:
             if created := self._endpoints.get(tenant, endpoint_id):
                 return self.get(tenant, created.id)
             endpoint = replace(endpoint, id=endpoint_id)
-        if len(self._endpoints.of_tenant(tenant)) >= MAX_ENDPOINTS:
-            message = f"A tenant may have at most {MAX_ENDPOINTS} webhook endpoints."
-            raise SaccadeError(ErrorCode.TOO_MANY_WEBHOOKS, message)
+        self._quotas.require(tenant, QuotaName.WEBHOOKS, len(self._endpoints.of_tenant(tenant)))
+        self._quotas.require(tenant, QuotaName.DELETED_WEBHOOKS, self._endpoints.count_deleted(tenant, now))
         endpoint = replace(endpoint, **await self._head())
         try:
             await self._endpoints.put(endpoint, 0)
@@ -161,7 +161,16 @@ class EndpointService:
             SaccadeError: WEBHOOK_NOT_FOUND, WEBHOOK_CHANGED, BUS_UNAVAILABLE.
         """
         endpoint, sequence = self.get(tenant, endpoint_id), self._endpoints.sequence(endpoint_id)
-        tombstone = replace(endpoint, deleted=True, enabled=False, secrets=(), headers={}, updated_at=self.now())
+        tombstone = replace(
+            endpoint,
+            deleted=True,
+            enabled=False,
+            secrets=(),
+            headers={},
+            template=None,
+            subject=None,
+            updated_at=self.now(),
+        )
         await self._put(tombstone, sequence)
 
     async def default_secrets(self, tenant: str) -> tuple[EndpointSecret, ...]:

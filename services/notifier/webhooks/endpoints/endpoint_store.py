@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -154,6 +155,12 @@ class EndpointStore:
     def of_tenant(self, tenant: str) -> list[Endpoint]:
         """Return a tenant's endpoints, the oldest first, without the deleted."""
         return [endpoint for endpoint in self._by_tenant.get(tenant, {}).values() if not endpoint.deleted]
+
+    def count_deleted(self, tenant: str, now: datetime) -> int:
+        """Return the number of a tenant's deleted endpoints whose records are still stored."""
+        since = now - timedelta(seconds=_TOMBSTONE_S)
+        known = self._by_tenant.get(tenant, {}).values()
+        return sum(endpoint.deleted and endpoint.updated_at > since for endpoint in known)
 
     def all(self) -> list[Endpoint]:
         """Return all endpoints, also deleted ones."""

@@ -54,6 +54,7 @@ Service = Annotated[EndpointService, Depends(_service)]
             # With a key whose endpoint was deleted since.
             _E.WEBHOOK_NOT_FOUND,
             _E.TOO_MANY_WEBHOOKS,
+            _E.QUOTA_EXCEEDED,
             _E.IDEMPOTENCY_KEY_INVALID,
             _E.IDEMPOTENCY_KEY_REUSED,
             _E.EMAIL_NOT_CONFIGURED,

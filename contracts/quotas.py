@@ -1,0 +1,189 @@
+"""Table of the quotas of a tenant, and the decisions by them. Pure: who counts, and what with, is the services' part.
+
+Two kinds: a *rate* is refilled by time (``rate_limited``, with Retry-After), a *level* is freed by what ends or is
+deleted (``quota_exceeded``). docs/quotas.md is generated from this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.ids import TENANT_PATTERN
+from contracts.limits import GIB
+
+#: Tenant of the entry of a keys file that changes the defaults of all tenants.
+ALL_TENANTS: Final = "*"
+_DAY_S: Final = 86_400.0
+
+
+class QuotaName(StrEnum):
+    """Every quota, by the name that answers, metrics and the keys file have."""
+
+    REQUESTS = "requests"
+    EVENTS = "events"
+    IDEMPOTENCY_KEYS = "idempotency_keys"
+    UNFINISHED_JOBS = "unfinished_jobs"
+    UNFINISHED_INPUT_BYTES = "unfinished_input_bytes"
+    STORAGE_BYTES = "storage_bytes"
+    SESSIONS = "sessions"
+    EVENT_STREAMS = "event_streams"
+    SESSION_SOCKETS = "session_sockets"
+    WEBHOOKS = "webhooks"
+    DELETED_WEBHOOKS = "deleted_webhooks"
+
+
+@dataclass(frozen=True)
+class Quota:
+    """One quota: its default, what it counts and where, and what a user does who has reached it."""
+
+    name: QuotaName
+    default: int
+    #: What is counted, in the plural.
+    counts: str
+    #: What to do; for a level also what frees it.
+    advice: str
+    #: Code of the refusal; a rate is always ``rate_limited``.
+    code: ErrorCode = ErrorCode.QUOTA_EXCEEDED
+    #: Whether all processes count together; otherwise each allows as much, as with every rate.
+    exact: bool = True
+    #: Period of a rate; None for a level.
+    period_s: float | None = None
+    #: Periods whose whole amount may be used at once after a rest.
+    burst_periods: float = 1.0
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether time alone refills it."""
+        return self.period_s is not None
+
+
+_Q = QuotaName
+_LIMITED: Final = ErrorCode.RATE_LIMITED
+QUOTAS: Final[Mapping[QuotaName, Quota]] = {
+    quota.name: quota
+    for quota in (
+        Quota(_Q.REQUESTS, 200, "requests", "Follow events instead of polling.", period_s=1.0, burst_periods=10.0),
+        Quota(_Q.EVENTS, 6_000, "events", "Submit and change less at a time.", period_s=60.0),
+        Quota(
+            _Q.IDEMPOTENCY_KEYS, 100_000, "new Idempotency-Keys", "Or send the request without a key.", period_s=_DAY_S
+        ),
+        Quota(_Q.UNFINISHED_JOBS, 10_000, "unfinished jobs", "Wait until jobs end, or cancel some."),
+        Quota(
+            _Q.UNFINISHED_INPUT_BYTES, 500 * GIB, "bytes of uploads that are not completed",
+            "Complete or delete uploads; the others expire a day after they were created.",
+        ),
+        Quota(_Q.STORAGE_BYTES, 10_240 * GIB, "bytes of completed uploads", "Delete some: DELETE /v1/uploads/{id}."),
+        Quota(_Q.SESSIONS, 200, "live sessions", "Stop a session, or wait until one ends."),
+        Quota(
+            _Q.EVENT_STREAMS, 1_000, "open event streams", "Close some of them; one stream can follow all events.",
+            code=_LIMITED, exact=False,
+        ),
+        Quota(
+            _Q.SESSION_SOCKETS, 200, "open WebSockets of sessions", "Close some of them, then connect again.",
+            code=_LIMITED, exact=False,
+        ),
+        Quota(
+            _Q.WEBHOOKS, 100, "webhook endpoints", "Delete an endpoint that you do not need any more.",
+            code=ErrorCode.TOO_MANY_WEBHOOKS,
+        ),
+        Quota(
+            _Q.DELETED_WEBHOOKS, 1_000, "deleted webhook endpoints",
+            "Change an endpoint with PATCH instead of creating it anew; a deleted one is forgotten after 35 days.",
+        ),
+    )
+}  # fmt: skip
+
+
+class TenantQuotas(BaseModel):
+    """Entry of the keys file with the limits of one tenant, or of ``*`` for all that have no entry of their own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tenant: str = Field(pattern=rf"{TENANT_PATTERN}|^\*$")
+    quotas: dict[QuotaName, int]
+
+
+@dataclass(frozen=True)
+class QuotaLimits:
+    """Limits of all tenants: the defaults, and the entries of the keys file."""
+
+    by_tenant: Mapping[str, Mapping[QuotaName, int]]
+
+    @classmethod
+    def of(cls, entries: list[TenantQuotas]) -> QuotaLimits:
+        """Return the limits that entries give; a later entry of a tenant goes on from an earlier one."""
+        by_tenant: dict[str, dict[QuotaName, int]] = {}
+        for entry in entries:
+            by_tenant.setdefault(entry.tenant, {}).update(entry.quotas)
+        return cls(by_tenant)
+
+    def override(self, tenant: str, name: QuotaName) -> int | None:
+        """Return the limit that the keys file sets for a tenant; None for the default."""
+        for key in (tenant, ALL_TENANTS):
+            if (limit := self.by_tenant.get(key, {}).get(name)) is not None:
+                return limit
+        return None
+
+
+@dataclass
+class RateState:
+    """What is left of a rate, as of a time of a monotonic clock."""
+
+    left: float
+    at_s: float
+
+
+def take(quota: Quota, limit: int, state: RateState | None, now_s: float, count: float) -> tuple[RateState, float]:
+    """Take ``count`` from what is left of a rate, and return what is left then.
+
+    The second value is 0, or the time after which so much is left: then nothing was taken.
+    """
+    assert quota.period_s is not None
+    most = limit * quota.burst_periods
+    per_s = limit / quota.period_s
+    left = most if state is None else min(most, state.left + (now_s - state.at_s) * per_s)
+    if left >= count:
+        return RateState(left - count, now_s), 0.0
+    return RateState(left, now_s), (count - left) / per_s if per_s > 0 else quota.period_s
+
+
+def rate_refusal(quota: Quota, limit: int, wait_s: float, now: datetime) -> SaccadeError:
+    """Return the answer to a request beyond a rate."""
+    assert quota.period_s is not None
+    per = {1.0: "second", 60.0: "minute", _DAY_S: "day"}[quota.period_s]
+    message = f"You have used your quota of {limit:,} {quota.counts} a {per}; go on in {wait_s:.1f} s."
+    return SaccadeError(
+        ErrorCode.RATE_LIMITED,
+        message,
+        hint=f"Wait for the seconds in Retry-After and try again. {quota.advice}",
+        retry_after_s=round(wait_s, 3),
+        quota=_facts(quota, limit, limit, now + timedelta(seconds=wait_s)),
+    )
+
+
+def level_refusal(quota: Quota, limit: int, used: int, wanted: int = 1) -> SaccadeError | None:
+    """Return the answer to a request that would go beyond a level; None when it does not."""
+    if used + wanted <= limit:
+        return None
+    message = f"Your quota is {limit:,} {quota.counts}; {used:,} are in use" + (
+        f", and this needs {wanted:,} more." if wanted != 1 else "."
+    )
+    facts = _facts(quota, limit, used, None)
+    return SaccadeError(quota.code, message, hint=quota.advice, quota=facts)
+
+
+def _facts(quota: Quota, limit: int, used: int, until: datetime | None) -> dict[str, Any]:
+    """Return what a program needs: name, limit, what is used, and when there is more; null if only an end frees it."""
+    return {
+        "name": str(quota.name),
+        "limit": limit,
+        "used": used,
+        "until": until.isoformat(timespec="milliseconds") if until else None,
+    }

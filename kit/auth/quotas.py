@@ -1,0 +1,58 @@
+"""Quotas of the tenants of one process: rates are counted here, levels by whom they belong to (contracts/quotas.py)."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from contracts.quotas import QUOTAS, QuotaLimits, QuotaName, RateState, level_refusal, rate_refusal, take
+
+#: Tenants whose rates are kept; beyond that, those that are full again are forgotten.
+_MOST_STATES: Final = 10_000
+
+
+class Quotas:
+    """Limits of all tenants, and what each has left of its rates in this process."""
+
+    def __init__(self, limits: QuotaLimits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start with full rates; ``limits`` may be replaced at any time."""
+        self.limits = limits or QuotaLimits({})
+        #: Refusals by tenant and quota, for the metrics.
+        self.refused: Counter[tuple[str, QuotaName]] = Counter()
+        #: Defaults of this process that a setting changes.
+        self.defaults: dict[QuotaName, int] = {}
+        self._clock = clock
+        self._states: dict[tuple[str, QuotaName], RateState] = {}
+
+    def limit(self, tenant: str, name: QuotaName) -> int:
+        """Return a tenant's limit: of the keys file, else of a setting, else of the table."""
+        override = self.limits.override(tenant, name)
+        return self.defaults.get(name, QUOTAS[name].default) if override is None else override
+
+    def take(self, tenant: str, name: QuotaName, count: float = 1) -> None:
+        """Use a part of a rate.
+
+        Raises:
+            SaccadeError: RATE_LIMITED; nothing was used.
+        """
+        quota, limit, key = QUOTAS[name], self.limit(tenant, name), (tenant, name)
+        state, wait_s = take(quota, limit, self._states.get(key), self._clock(), count)
+        if key not in self._states and len(self._states) >= _MOST_STATES:
+            self._states.clear()
+        self._states[key] = state
+        if wait_s:
+            self.refused[key] += 1
+            raise rate_refusal(quota, limit, wait_s, datetime.now(UTC))
+
+    def require(self, tenant: str, name: QuotaName, used: int, wanted: int = 1) -> None:
+        """Check that a tenant may use more of a level.
+
+        Raises:
+            SaccadeError: QUOTA_EXCEEDED.
+        """
+        if refusal := level_refusal(QUOTAS[name], self.limit(tenant, name), used, wanted):
+            self.refused[tenant, name] += 1
+            raise refusal

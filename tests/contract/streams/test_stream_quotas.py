@@ -1,0 +1,78 @@
+"""Quotas of event streams and webhook endpoints: one tenant's leave room for those of others."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.harness.servers.embedded import EmbeddedNats
+from tests.harness.webhooks.callers import Callers, callers, keys_of_two_tenants, webhook_settings
+
+pytestmark = pytest.mark.anyio
+ENDPOINT = {"url": "https://hooks.example.com/x", "types": ["job.succeeded"]}
+
+
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNats]:
+    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@pytest.fixture
+async def two(nats: EmbeddedNats, tmp_path: Path) -> AsyncIterator[Callers]:
+    auth = keys_of_two_tenants(tmp_path)
+    assert auth.api_keys_file
+    limits = {"tenant": "acme", "quotas": {"event_streams": 2, "webhooks": 2, "deleted_webhooks": 3}}
+    auth.api_keys_file.write_text(json.dumps([*json.loads(auth.api_keys_file.read_text()), limits]))
+    async with callers(nats, auth, webhook_settings()) as found:
+        yield found
+
+
+async def first_text(http: httpx.AsyncClient, stack: contextlib.AsyncExitStack) -> str:
+    """Open a stream that stays open, and return the first text of it."""
+    answer = await stack.enter_async_context(http.stream("GET", "/v1/events"))
+    assert answer.status_code == 200, "a browser's EventSource would not come back after any other status"
+    texts = answer.aiter_text()
+    stack.push_async_callback(texts.aclose)  # type: ignore[attr-defined]
+    return await anext(texts)
+
+
+async def test_a_tenants_streams_are_limited_and_one_more_is_told_to_come_back(two: Callers) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(2):
+            assert "quota" not in await first_text(two.acme, stack)
+        refused = (await two.acme.get("/v1/events")).text
+        assert refused.startswith(": Your quota is 2 open event streams; 2 are in use.\n")
+        assert "retry: " in refused
+        assert "quota" not in await first_text(two.rival, stack)
+        metrics = (await two.rival.get("/metrics")).text
+        assert 'saccade_quota_refused_total{quota="event_streams",tenant="acme"} 1.0' in metrics
+    while ": Your quota" in (await _beginning(two.acme)):
+        pass
+
+
+async def _beginning(http: httpx.AsyncClient) -> str:
+    async with contextlib.AsyncExitStack() as stack:
+        return await first_text(http, stack)
+
+
+async def test_endpoints_count_and_deleted_ones_until_they_are_forgotten(two: Callers) -> None:
+    made = [(await two.acme.post("/v1/webhooks", json=ENDPOINT)).json()["id"] for _ in range(2)]
+    refused = await two.acme.post("/v1/webhooks", json=ENDPOINT)
+    assert (refused.status_code, refused.json()["code"]) == (409, "too_many_webhooks")
+    assert refused.json()["quota"] == {"name": "webhooks", "limit": 2, "used": 2, "until": None}
+    for _ in range(2):
+        assert (await two.acme.delete(f"/v1/webhooks/{made.pop()}")).status_code == 204
+        answer = await two.acme.post("/v1/webhooks", json=ENDPOINT)
+        assert answer.status_code == 201, answer.text
+        made.append(answer.json()["id"])
+    assert (await two.acme.delete(f"/v1/webhooks/{made.pop()}")).status_code == 204
+    refused = await two.acme.post("/v1/webhooks", json=ENDPOINT)
+    assert (refused.status_code, refused.json()["code"]) == (409, "quota_exceeded")
+    assert refused.json()["quota"] == {"name": "deleted_webhooks", "limit": 3, "used": 3, "until": None}
+    assert (await two.rival.post("/v1/webhooks", json=ENDPOINT)).status_code == 201
