@@ -23,6 +23,7 @@ from services.gateway.aggregates.aggregate_events import AggregateEvents
 from services.gateway.aggregates.tenant_use import TenantUse
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.uploads.disk import Disk
+from services.gateway.uploads.fair_slots import FairSlots, hash_slots
 from services.gateway.uploads.media_probe_process import ReadRange, range_reader
 from services.gateway.uploads.origin_check import UploadOriginCheck
 from services.gateway.uploads.upload_checks import (
@@ -64,9 +65,9 @@ class UploadService:
         disk: Disk,
         use: TenantUse,
     ) -> None:
-        """``probe_media`` opens a file with a decoder; at most ``concurrent_checks`` files are read at a time.
+        """``probe_media`` opens a file with a decoder; at most ``concurrent_checks`` do so at a time.
 
-        ``disk`` is the bucket's.
+        Twice as many files are read for their SHA-256. ``disk`` is the bucket's.
         """
         self._disk, self._use = disk, use
         self._bucket = bucket
@@ -84,7 +85,7 @@ class UploadService:
         )
         self.check_origin = UploadOriginCheck(view, store)
         self._probe_media = probe_media
-        self._check_slots = asyncio.Semaphore(concurrent_checks)
+        self._decode_slots, self._hash_slots = FairSlots(concurrent_checks), hash_slots(concurrent_checks)
         self._completing: dict[str, asyncio.Task[Upload]] = {}
 
     async def create(
@@ -237,8 +238,7 @@ class UploadService:
     async def _check_and_store(self, upload: Upload, parts: list[tuple[int, str]] | None) -> Upload:
         try:
             await self._join_parts(upload, parts)
-            async with self._check_slots:
-                completed = await self._check_bytes(upload)
+            completed = await self._check_bytes(upload)
         except SaccadeError as error:
             if error.code not in TEMPORARY_ERRORS:
                 await self.reject(upload, error)
@@ -279,7 +279,7 @@ class UploadService:
         Raises:
             SaccadeError: MEDIA_UNDECODABLE, MEDIA_NO_VIDEO, MEDIA_TOO_LARGE, or an error of the ZIP.
         """
-        async with self._check_slots:
+        async with self._decode_slots.slot(upload.tenant):
             return await self._open_media(upload)
 
     async def store_completed(self, upload: Upload, completed: UploadCompleted) -> Upload:
@@ -326,16 +326,17 @@ class UploadService:
             raise SaccadeError(ErrorCode.UPLOAD_BYTES_MISSING)
         check_stored_size(upload, size)
         digest = hashlib.sha256()
-        try:
-            async for chunk in self._bucket.read(upload.created.key):
-                await asyncio.to_thread(digest.update, chunk)
-        except ObjectMissing as error:
-            raise SaccadeError(ErrorCode.UPLOAD_BYTES_MISSING) from error
+        async with self._hash_slots.slot(upload.tenant):
+            try:
+                async for chunk in self._bucket.read(upload.created.key):
+                    await asyncio.to_thread(digest.update, chunk)
+            except ObjectMissing as error:
+                raise SaccadeError(ErrorCode.UPLOAD_BYTES_MISSING) from error
         sha256 = digest.hexdigest()
         if upload.created.sha256 and sha256 != upload.created.sha256:
             message = f"The file has SHA-256 {sha256}, {upload.created.sha256} was declared."
             raise SaccadeError(ErrorCode.UPLOAD_CHECKSUM_MISMATCH, message)
-        media = await self._open_media(upload)
+        media = await self.probe(upload)
         check_media_type(upload, media)
         return UploadCompleted(size_bytes=size, sha256=sha256, media=media)
 
