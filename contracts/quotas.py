@@ -134,7 +134,7 @@ class QuotaLimits:
 
 @dataclass
 class RateState:
-    """What is left of a rate, as of a time of a monotonic clock."""
+    """Rest of a rate, as of a time of a monotonic clock."""
 
     left: float
     at_s: float

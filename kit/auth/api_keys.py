@@ -207,7 +207,8 @@ class Authenticator:
         self._local = _local(settings)
         self._keys: dict[str, ApiKey] = {}
         #: Quotas of the tenants; the keys file has entries ``{"tenant", "quotas"}`` that change the defaults.
-        self.quotas = Quotas()
+        #: Without keys there is one tenant, and nobody else to leave time for.
+        self.quotas = Quotas(has_rates=self._file is not None)
         self._file_version: tuple[int, int] | None = None
         if self._file:
             self._read(self._file)

@@ -17,8 +17,15 @@ _MOST_STATES: Final = 10_000
 class Quotas:
     """Limits of all tenants, and what each has left of its rates in this process."""
 
-    def __init__(self, limits: QuotaLimits | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start with full rates; ``limits`` may be replaced at any time."""
+    def __init__(
+        self,
+        limits: QuotaLimits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        has_rates: bool = True,
+    ) -> None:
+        """Start with full rates; ``limits`` may be replaced at any time. Without ``has_rates``, none is limited."""
+        self._has_rates = has_rates
         self.limits = limits or QuotaLimits({})
         #: Refusals by tenant and quota, for the metrics.
         self.refused: Counter[tuple[str, QuotaName]] = Counter()
@@ -38,6 +45,8 @@ class Quotas:
         Raises:
             SaccadeError: RATE_LIMITED; nothing was used.
         """
+        if not self._has_rates:
+            return
         quota, limit, key = QUOTAS[name], self.limit(tenant, name), (tenant, name)
         state, wait_s = take(quota, limit, self._states.get(key), self._clock(), count)
         if key not in self._states and len(self._states) >= _MOST_STATES:

@@ -170,23 +170,21 @@ def build_gateway(
     Raises:
         OSError, ValueError: a file that the settings name cannot be read.
     """
-    store, metrics, authenticator = EventStore(client), GatewayMetrics(), Authenticator(auth)
+    store, authenticator, disk = EventStore(client), Authenticator(auth), Disk(DiskSettings().disk)
     tickets = _tickets(session_settings := session_settings or SessionSettings())
     open_sockets, waiters, url_settings = OpenSockets(), CompletionWaiters(), url_settings or UrlInputSettings()
     tail = (follower := ViewFollower(store, view, open_sockets.on_event)).tail
-    quotas, disk = authenticator.quotas, Disk(DiskSettings().disk)
-    idempotency, use = Idempotency(EventStore(client, "IDEMPOTENCY"), quotas), TenantUse(quotas, view.usage)
-    metrics.show_quotas(quotas)
+    metrics, use = GatewayMetrics(quotas := authenticator.quotas), TenantUse(quotas, view.usage)
+    idempotency = Idempotency(EventStore(client, "IDEMPOTENCY"), quotas)
     common: Any = {"store": store, "view": view, "tail": tail, "idempotency": idempotency, "use": use}
     uploads = _upload_service(settings, bucket=bucket, disk=disk, **common)
     fetches = _upload_fetches(client, uploads, bucket, disk, UrlPolicy(url_settings, auth))
     backends, budgets, holds = _reported(client, settings, store=store, view=view, tail=tail)
     common |= {"waiters": waiters, "settings": settings, "backends": backends, "budgets": budgets}
     jobs = JobService(uploads=uploads, https_webhooks_only=WebhookAddressSettings().https_only(auth), **common)
-    url_jobs = UrlJobs(jobs, uploads, fetches, idempotency, waiters)
     job_progress, session_progress = LatestJobProgress(client), LatestSessionProgress(client, open_sockets.on_advisory)
     sessions = SessionService(jobs=jobs, progress=session_progress, accounts=CallerAccounts(client), **common)
-    reconciler = SessionReconciler(sessions, view)
+    reconciler, url_jobs = SessionReconciler(sessions, view), UrlJobs(jobs, uploads, fetches, idempotency, waiters)
     _set_projectors(follower, job_progress, waiters, reconciler, fetches.on_upload, url_jobs.on_upload)
     ingest = SessionIngest(TelemetryPublisher(client, metrics), acks := FrameAcks(client, metrics))
     app = http_application(auth, metrics, disk)

@@ -21,9 +21,11 @@ _BUCKETS_S: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 class GatewayMetrics:
     """Counters of one gateway process."""
 
-    def __init__(self) -> None:
-        """Register all metrics, at zero."""
+    def __init__(self, quotas: Quotas | None = None) -> None:
+        """Register all metrics, at zero, and the refusals by ``quotas``."""
         self._registry = CollectorRegistry()
+        if quotas is not None:
+            self._registry.register(QuotaMetrics(quotas))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         self._requests = Counter(
@@ -61,10 +63,6 @@ class GatewayMetrics:
             ("kind", "service"),
             registry=self._registry,
         )
-
-    def show_quotas(self, quotas: Quotas) -> None:
-        """Show refusals by quotas."""
-        self._registry.register(QuotaMetrics(quotas))
 
     def set_dead_letters(self, counts: Mapping[tuple[str, str], int]) -> None:
         """Set the number of open dead letters by kind and service."""

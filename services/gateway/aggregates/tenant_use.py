@@ -1,4 +1,4 @@
-"""What a tenant may still make: checked before a job, a session or an upload is stored, and with every event."""
+"""Quotas of a tenant in the gateway: checked before a job, a session or an upload is stored, and with every event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each tenant uses now, by the view: unfinished jobs and sessions, bytes of uploads."""
+"""Use of each tenant now, by the view: unfinished jobs and sessions, bytes of uploads."""
 
 from __future__ import annotations
 

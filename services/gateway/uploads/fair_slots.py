@@ -1,4 +1,4 @@
-"""Places for work that is done for several tenants: whoever waits is served in turn by tenant, not by arrival."""
+"""Places for work that is done for several tenants: those that wait are served in turn by tenant, not by arrival."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class FairSlots:
         self._serve()
 
     def _serve(self) -> None:
-        """Give free places to the waiting tenant that has the fewest; among those, to the one served longest ago."""
+        """Assign free places to the waiting tenant that has the fewest; among those, to the one served longest ago."""
         while self._free:
             allowed = [tenant for tenant in self._waiting if self._running[tenant] < self._most_of_one]
             if not allowed:

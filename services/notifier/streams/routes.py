@@ -65,7 +65,7 @@ class RetryLaterResponse(Response):
     """Stream that ends after its head, so that a client retries later: an EventSource reconnects only after a 200."""
 
     def __init__(self, reason: str = "") -> None:
-        """Say why in a comment, which clients ignore and people read."""
+        """Write ``reason`` in a comment, which clients ignore and people read."""
         super().__init__(status_code=200)
         self._reason = f": {reason}\n".encode() if reason else b""
 
