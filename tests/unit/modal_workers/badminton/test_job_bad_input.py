@@ -17,6 +17,9 @@ from modal_workers.badminton.report.results_schema import MatchResults
 from simulators.badminton.comparison import compare_with_truth
 from tests.harness.vision.badminton_jobs import film, run_job
 
+#: Half the frames, for tests that are not about the shuttle: at this rate it is not found.
+FEW_HZ = 12.5
+
 
 def refused(video: Path, home: Path, **params: Any) -> SaccadeError:
     """Return the error of a job, which leaves no artifact."""
@@ -39,7 +42,7 @@ def refused(video: Path, home: Path, **params: Any) -> SaccadeError:
 def test_a_video_without_a_court_that_stands_still_is_refused_with_the_reason(
     tmp_path: Path, scene: dict[str, Any], said: str
 ) -> None:
-    video, _ = film(tmp_path, duration_s=3.0, **scene)
+    video, _ = film(tmp_path, duration_s=3.0, rate_hz=FEW_HZ, **scene)
     error = refused(video, tmp_path / "home")
     assert error.code is ErrorCode.COURT_NOT_FOUND
     assert said in error.message.lower()
@@ -113,20 +116,20 @@ def test_slow_motion_of_240_hz_is_analysed_at_60_hz(tmp_path: Path, soak_runs: i
 
 
 def test_a_black_stretch_is_left_out_and_the_players_are_the_same_after_it(tmp_path: Path) -> None:
-    video, truth = film(tmp_path, black_s=(3.0, 5.0))
+    video, truth = film(tmp_path, duration_s=6.4, black_s=(2.4, 4.0))
     done = run_job(video, tmp_path / "home", video_height_px=180)
     kinds = [(each["kind"], each["start_s"], each["end_s"]) for each in done.results["segments"]]
-    assert kinds == [("play", 0.0, 3.0), ("black", 3.0, 5.0), ("play", 5.0, pytest.approx(7.96))]
-    assert done.result.left_out_s == pytest.approx(2.0)
-    black = slice(75, 125)
+    assert kinds == [("play", 0.0, 2.4), ("black", 2.4, 4.0), ("play", 4.0, pytest.approx(6.36))]
+    assert done.result.left_out_s == pytest.approx(1.6)
+    black = slice(60, 100)
     for track in done.results["tracks"]["players"]:
         assert set(track["x_m"][black]) == {None}
-    assert not any(75 <= hit["frame"] < 125 for hit in done.results["hits"])
+    assert not any(60 <= hit["frame"] < 100 for hit in done.results["hits"])
     assert [player.switch_count for player in compare_with_truth(done.results, truth).players] == [0, 0]
 
 
 def test_a_hand_that_shakes_is_taken_out(tmp_path: Path) -> None:
-    video, truth = film(tmp_path, duration_s=4.0, shake_px=2.0)
+    video, truth = film(tmp_path, duration_s=4.0, rate_hz=FEW_HZ, shake_px=2.0)
     done = run_job(video, tmp_path / "home", video_height_px=180)
     assert done.result.left_out_s < 0.5
     compared = compare_with_truth(done.results, truth)
@@ -144,11 +147,11 @@ def test_a_hand_that_shakes_is_taken_out(tmp_path: Path) -> None:
     assert sum(value is not None for value in boxes["x_m"]) > 0.7 * len(boxes["x_m"])
 
 
-def test_a_replay_a_close_up_and_the_crowd_are_left_out_and_named(tmp_path: Path) -> None:
-    video, truth = film(tmp_path, duration_s=26.0, rate_hz=12.0, cuts=True)
+def test_a_replay_and_the_crowd_are_left_out_and_named(tmp_path: Path) -> None:
+    video, truth = film(tmp_path, seed=26, duration_s=17.0, rate_hz=10.0, cuts=True)
     done = run_job(video, tmp_path / "home", video_height_px=180)
     away = [each for each in truth.segments if each.kind != "play"]
-    assert away
+    assert {each.kind for each in away} == {"crowd", "replay"}
     for each in away:
         inside = [one for one in done.results["segments"] if each.start_s <= one["start_s"] < each.end_s - 0.2]
         assert inside, each
@@ -191,7 +194,7 @@ def test_files_that_hold_no_video_worth_the_name_are_refused(tmp_path: Path) -> 
 
 
 def test_wrong_keypoints_are_refused_before_anything_is_analysed(tmp_path: Path) -> None:
-    video, truth = film(tmp_path, duration_s=2.4)
+    video, truth = film(tmp_path, duration_s=2.4, rate_hz=FEW_HZ)
     homography = truth.image_from_court[0]
     corners = {}
     for name, (x, y) in {
