@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from tests.harness.servers.own_service import PATHS, OwnService
-from tests.system.compose import ROOT, ComposedSystem, compose_command
+from tests.harness.vision.short_laps import render_short_laps
+from tests.system.compose import ComposedSystem, compose_command
 from tests.system.documents import Checkout, blocks_of, check_out
 
 pytestmark = pytest.mark.engine
@@ -36,10 +37,9 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposedSystem]
 def laps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Film two short laps."""
     folder = tmp_path_factory.mktemp("laps")
-    module = "simulators.laps.two_laps"
-    command = [sys.executable, "-m", module, str(folder), "--seed", "3", "--duration-s", "5"]
-    subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=300)
-    return folder / "lap_a.mp4", folder / "lap_b.mp4"
+    paths = folder / "lap_a.mp4", folder / "lap_b.mp4"
+    render_short_laps(*paths)
+    return paths
 
 
 def test_every_service_is_well_and_runs_as_nobody(system: ComposedSystem) -> None:

@@ -22,6 +22,7 @@ from tests.harness.servers.embedded import ROOT
 from tests.harness.servers.gateway import video
 from tests.harness.servers.own_service import PATHS, OwnService
 from tests.harness.servers.process_output import read_line
+from tests.harness.vision.short_laps import render_short_laps
 from tests.lacking_workers.lacking.spec import ABSENT
 from tests.system.embedded import TIMEOUT_S, SystemProcess, command, environment, run, up, wait_until
 
@@ -68,6 +69,15 @@ def demonstrated(system: SystemProcess) -> dict[str, Any]:
     return shown
 
 
+@pytest.fixture(scope="module")
+def laps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Render two laps whose comparison takes a tenth of the demo's CPU time."""
+    folder = tmp_path_factory.mktemp("laps")
+    paths = folder / "lap_a.mp4", folder / "lap_b.mp4"
+    render_short_laps(*paths)
+    return paths
+
+
 def figures_in_readme() -> dict[str, tuple[float, float, float]]:
     """Return README's figures of the demo by name: measured, band, true, s."""
     rows = re.findall(
@@ -94,12 +104,10 @@ def test_the_demo_finds_what_readme_shows_and_is_near_the_truth(demonstrated: di
 
 
 def test_a_comparison_shows_its_headline_and_its_report_opens(
-    demonstrated: dict[str, Any], url: str, tmp_path: Path
+    laps: tuple[Path, Path], url: str, tmp_path: Path
 ) -> None:
-    """Compare the laps that the demo has rendered, with a browser that writes down what it is asked to open."""
-    rendered = Path(demonstrated["report"]).parents[1] / "laps-1"
-    laps = [str(rendered / f"lap_{name}.mp4") for name in "ab"]
-    watched = run("submit", "lap_compare", *laps, "--watch", "--url", url, cwd=tmp_path)
+    """Compare two laps, with a browser that writes down what it is asked to open."""
+    watched = run("submit", "lap_compare", *map(str, laps), "--watch", "--url", url, cwd=tmp_path)
     assert watched.returncode == 0, watched.stderr
     job_id = next(word for word in watched.stdout.split() if word.startswith("job_"))
     report = f"{url}/v1/jobs/{job_id}/artifacts/report.html"
@@ -171,20 +179,19 @@ def read_lines(process: subprocess.Popen[str], key: str) -> dict[str, Any]:
 
 
 def test_laps_that_are_dropped_into_a_folder_become_a_report_once(
-    demonstrated: dict[str, Any], url: str, tmp_path: Path
+    laps: tuple[Path, Path], url: str, tmp_path: Path
 ) -> None:
     """Type the lines of docs/rules.md, copy two laps, and kill the command in between."""
-    rendered = Path(demonstrated["report"]).parents[1] / "laps-1"
-    laps, results = tmp_path / "laps", tmp_path / "results"
-    laps.mkdir()
+    dropped, results = tmp_path / "laps", tmp_path / "results"
+    dropped.mkdir()
     made = ("rules", "create", "lap_compare", "--group-by", "lap", "--needs", "2", "--order", "filename")
     (rule,) = say(url, tmp_path, *made)
     with watching(url, tmp_path) as process:
         # The other lap comes first: the order is that of the names.
-        shutil.copy(rendered / "lap_b.mp4", laps / "7_b.mp4")
+        shutil.copy(laps[1], dropped / "7_b.mp4")
         assert read_lines(process, "upload_id")["metadata"] == {"lap": "7", "side": "b"}
         process.kill()
-    shutil.copy(rendered / "lap_a.mp4", laps / "7_a.mp4")
+    shutil.copy(laps[0], dropped / "7_a.mp4")
     with watching(url, tmp_path) as process:
         assert read_lines(process, "upload_id")["file"] == "7_a.mp4", "the other one is not uploaded again"
         ended = read_lines(process, "job")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.harness.sessions.scripted_session_worker import jpeg
+from tests.harness.vision.short_laps import render_short_laps
 from tests.rules.test_documents import PAGES
 from tests.system.documents import ROOT, Checkout, blocks_of, running_checkout
 
@@ -26,10 +26,7 @@ RUN = [page for page in DOCUMENTS if any(not block.not_run for block in blocks_o
 def laps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Film two short laps, A.mp4 and B.mp4."""
     folder = tmp_path_factory.mktemp("laps")
-    command = [sys.executable, "-m", "simulators.laps.two_laps", str(folder), "--seed", "3", "--duration-s", "5"]
-    subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=300)
-    (folder / "lap_a.mp4").rename(folder / "A.mp4")
-    (folder / "lap_b.mp4").rename(folder / "B.mp4")
+    render_short_laps(folder / "A.mp4", folder / "B.mp4")
     return folder
 
 
