@@ -121,9 +121,12 @@ def check_out(folder: Path) -> None:
     venv.mkdir()
     for name in ("bin", "lib", "include", "pyvenv.cfg"):
         (venv / name).symlink_to(Path(sys.prefix) / name)
-    # For make: everything is installed.
+    # For make: everything is installed, at one time. With one of them newer than the others it would install again, and
+    # let the packages of this environment be those of the folder.
+    now_s = time.time()
     for name in _SENTINEL.findall((ROOT / "Makefile").read_text()):
         (venv / name).touch()
+        os.utime(venv / name, (now_s, now_s))
 
 
 @contextmanager

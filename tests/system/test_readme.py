@@ -16,7 +16,7 @@ import pytest
 from tests.harness.sessions.scripted_session_worker import jpeg
 from tests.harness.vision.short_laps import render_short_laps
 from tests.rules.test_documents import PAGES
-from tests.system.documents import ROOT, Checkout, blocks_of, running_checkout
+from tests.system.documents import ROOT, Checkout, blocks_of, check_out, running_checkout
 
 DOCUMENTS = [page for page in PAGES if blocks_of(page)]
 RUN = [page for page in DOCUMENTS if any(not block.not_run for block in blocks_of(page))]
@@ -38,6 +38,16 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, laps: Path) -> Iterator[C
             shutil.copy(laps / name, running.folder / name)
         (running.folder / "frame.jpg").write_bytes(jpeg())
         yield running
+
+
+def test_a_checkout_counts_as_installed(tmp_path: Path) -> None:
+    """Make would install again what is older than what it needs, here into the environment that runs the tests."""
+    check_out(tmp_path)
+    installed = [path for path in (tmp_path / ".venv").glob(".*") if path.is_file()]
+    assert {path.name for path in installed} >= {".made", ".embedded", ".dev"}
+    assert len({path.stat().st_mtime_ns for path in installed}) == 1
+    for path in installed:
+        subprocess.run(["make", "--question", f".venv/{path.name}"], cwd=tmp_path, check=True, timeout=60)
 
 
 def test_what_make_test_is_given_does_not_reach_make_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
