@@ -51,13 +51,13 @@ class PhotoSamples:
 
     @cached_property
     def two_things(self) -> dict[str, bytes]:
-        """Return photos of two different boxes, 13 of each along a third of a circle."""
+        """Return photos of two different boxes, 9 of each along a quarter of a circle."""
         return {
             f"box_{box}_{number:02d}.jpg": jpeg(
                 photograph(textures, "", camera_pose(np.radians(10 * number), 0.25 + 0.2 * (number % 2))).picture, 95
             )
             for box, textures in enumerate((box_textures(3), box_textures(4)))
-            for number in range(13)
+            for number in range(9)
         }
 
     def picture(self, name: str) -> np.ndarray:
@@ -146,10 +146,10 @@ ROWS: Final = (
         ("There are 20 photos, 19 taken from the same place as another one",), ("each showing most of what",)),
     Row("20 times the same, verdict ignored", _in_zip(_identical), "poses", "poses_not_found",
         "nothing moves from photo to photo", ("same picture",), ("Walk around the object",), FORCE),
-    Row("two things, 13 photos of each", _in_zip(lambda shelf: shelf.two_things), "capture", "capture_refused",
-        "pre-flight: `in_pieces`, with their sizes", ("pieces of 13 and 13", "in_pieces"), ("one object",)),
+    Row("two things, 9 photos of each", _in_zip(lambda shelf: shelf.two_things), "capture", "capture_refused",
+        "pre-flight: `in_pieces`, with their sizes", ("pieces of 9 and 9", "in_pieces"), ("one object",)),
     Row("two things, verdict ignored", _in_zip(lambda shelf: shelf.two_things), "poses", "poses_split",
-        "two models, of which neither is passed off as the whole", ("groups of 13 and 13",), ("one object",), FORCE),
+        "two models, of which neither is passed off as the whole", ("groups of 9 and 9",), ("one object",), FORCE),
     Row("a panorama of 12,500 px", lambda _: {"panorama.jpg": panorama(12_500)}, "upload", "media_too_large",
         "not taken", ("12500 x 2000", "12,000 on a side"), ("photo to at most 12,000",)),
     Row("12,000 px panoramas only", _in_zip(lambda _: {f"pano_{n}.jpg": panorama() for n in (1, 2)}), "capture",
