@@ -35,7 +35,7 @@ def environment(**more: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"} | more
 
 
-def run(*words: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+def run(*words: str, cwd: Path, timeout_s: float = TIMEOUT_S, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command of saccade to its end."""
     return subprocess.run(
         command(*words),
@@ -44,7 +44,7 @@ def run(*words: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]
         env=environment(**more),
         text=True,
         capture_output=True,
-        timeout=TIMEOUT_S,
+        timeout=timeout_s,
     )
 
 

@@ -63,7 +63,7 @@ def script(*steps: str) -> str:
 def demonstrated(system: SystemProcess) -> dict[str, Any]:
     """Run the demo once and give what it said."""
     # Without --url: the system that runs on the data folder is used.
-    done = run("demo", "--data", str(system.data), "--json", cwd=system.data)
+    done = run("demo", "--data", str(system.data), "--json", cwd=system.data, timeout_s=570)
     assert done.returncode == 0, done.stderr
     shown: dict[str, Any] = json.loads(done.stdout)
     return shown
