@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 
 import cv2
@@ -13,6 +14,7 @@ from tests.harness.vision.badminton_persons import SIZE_PX, camera
 
 VIEW = camera("phone")
 Place = tuple[float, float]
+_NOISE_MARGIN_PX = 64
 
 
 def _hall(random: np.random.Generator) -> np.ndarray:
@@ -45,8 +47,17 @@ def _picture(hall: np.ndarray, random: np.random.Generator, places: list[Place],
     picture = hall.copy()
     for place in sorted(places, key=lambda place: place[1]):
         _draw(picture, place)
-    noisy = picture * light + random.normal(0, 3, picture.shape)
-    return np.clip(noisy, 0, 255).astype(np.uint8)
+    top, left = random.integers(0, _NOISE_MARGIN_PX, 2)
+    noise = _noise()[top : top + picture.shape[0], left : left + picture.shape[1]]
+    return np.clip(picture * np.float32(light) + noise, 0, 255).astype(np.uint8)
+
+
+@functools.cache
+def _noise() -> np.ndarray:
+    """Return noise that is larger than a picture, each of which gets another part: drawing it anew takes long."""
+    width, height = SIZE_PX
+    shape = (height + _NOISE_MARGIN_PX, width + _NOISE_MARGIN_PX, 3)
+    return np.random.default_rng(0).normal(0, 3, shape).astype(np.float32)
 
 
 def _backend(hall: np.ndarray, random: np.random.Generator) -> MotionPoseBackend:
