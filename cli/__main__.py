@@ -64,6 +64,7 @@ _COMMANDS: Final = {
     "erase": _Entry("operators.erase", "Erase a tenant's data, a job or an upload."),
     "backup": _Entry("backups.backup", "Copy streams and bucket into a new folder."),
     "restore": _Entry("backups.restore", "Make a new system of a backup."),
+    "bucket": _Entry("operators.bucket", "Set up the bucket's rules, and check what it does."),
     "modal": _Entry("operators.modal", "Deploy workers on Modal."),
 }
 
@@ -74,6 +75,7 @@ _WITHOUT_SERVER: Final = frozenset(
     {
         "up",
         "key",
+        "bucket",
         "modal",
         "status",
         "drain",
