@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import click
 
 from cli.failure import Failure
-from cli.operators.bucket_rules import Finding, check, set_up
+from cli.operators.bucket_rules import BucketFinding, check, set_up
 from cli.output import print_json, print_table
 from kit.bucket import Bucket, open_bucket
 from kit.settings import S3Settings
@@ -47,18 +47,18 @@ def check_bucket(origins: Sequence[str], *, as_json: bool) -> None:
 
 
 def _run(
-    act: Callable[[Bucket, S3Settings, Sequence[str]], Awaitable[list[Finding]]], origins: Sequence[str]
-) -> list[Finding]:
+    act: Callable[[Bucket, S3Settings, Sequence[str]], Awaitable[list[BucketFinding]]], origins: Sequence[str]
+) -> list[BucketFinding]:
     settings = S3Settings()
 
-    async def acted() -> list[Finding]:
+    async def acted() -> list[BucketFinding]:
         async with open_bucket(settings) as opened:
             return await act(opened, settings, origins)
 
     return asyncio.run(acted())
 
 
-def _show(found: list[Finding], *, as_json: bool) -> None:
+def _show(found: list[BucketFinding], *, as_json: bool) -> None:
     if as_json:
         for finding in found:
             print_json({"check": finding.name, "outcome": finding.outcome, "message": finding.says})

@@ -38,7 +38,7 @@ _CORS_RULES: Final = _RuleKind("bucket_cors", "CORSConfiguration", "CORSRules")
 
 
 @dataclass(frozen=True)
-class Finding:
+class BucketFinding:
     """One thing that was set up or checked."""
 
     name: str
@@ -46,30 +46,30 @@ class Finding:
     says: str
 
 
-async def set_up(bucket: Bucket, settings: S3Settings, origins: Sequence[str]) -> list[Finding]:
+async def set_up(bucket: Bucket, settings: S3Settings, origins: Sequence[str]) -> list[BucketFinding]:
     """Create the bucket and install its rules; rules of others stay.
 
     Raises:
         SaccadeError: STORAGE_UNAVAILABLE, the bucket cannot be created.
     """
     await bucket.create()
-    found = [Finding("bucket", "ok", f"{settings.bucket} exists")]
+    found = [BucketFinding("bucket", "ok", f"{settings.bucket} exists")]
     prefix = {"Filter": {"Prefix": f"{settings.prefix}/" if settings.prefix else ""}, "Status": "Enabled"}
     parts = {"ID": _PARTS, **prefix, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": _PARTS_DAYS}}
     versions = {"ID": _VERSIONS, **prefix, "NoncurrentVersionExpiration": {"NoncurrentDays": 1}}
     # Servers without versions refuse the second rule.
     for rules in ([parts, versions], [parts]):
         if await _install(bucket, _LIFECYCLE, rules):
-            found.append(Finding("lifecycle", "ok", f"{len(rules)} rules installed"))
+            found.append(BucketFinding("lifecycle", "ok", f"{len(rules)} rules installed"))
             break
     else:
-        found.append(Finding("lifecycle", "warning", "the server takes no such rules: see docs/bucket.md"))
+        found.append(BucketFinding("lifecycle", "warning", "the server takes no such rules: see docs/bucket.md"))
     if origins:
         found.append(await _install_cors(bucket, origins))
     return found
 
 
-async def check(bucket: Bucket, settings: S3Settings, origins: Sequence[str]) -> list[Finding]:
+async def check(bucket: Bucket, settings: S3Settings, origins: Sequence[str]) -> list[BucketFinding]:
     """Check what Saccade needs of the bucket, with an object and a multipart upload of its own.
 
     Raises:
@@ -78,8 +78,8 @@ async def check(bucket: Bucket, settings: S3Settings, origins: Sequence[str]) ->
     try:
         await bucket.check()
     except ObjectMissing:
-        return [Finding("bucket", "failed", f"there is no bucket {settings.bucket}: saccade bucket setup")]
-    found = [Finding("bucket", "ok", f"{settings.bucket} at {settings.endpoint_url}")]
+        return [BucketFinding("bucket", "failed", f"there is no bucket {settings.bucket}: saccade bucket setup")]
+    found = [BucketFinding("bucket", "ok", f"{settings.bucket} at {settings.endpoint_url}")]
     key = bucket.key("checks", new_id("upl"))
     try:
         found.append(await _check_size(bucket, key))
@@ -88,21 +88,21 @@ async def check(bucket: Bucket, settings: S3Settings, origins: Sequence[str]) ->
     finally:
         await bucket.delete(key)
     if any("AbortIncompleteMultipartUpload" in rule for rule in await _rules(bucket, _LIFECYCLE)):
-        found.append(Finding("lifecycle", "ok", "unfinished multipart uploads are removed by the bucket"))
+        found.append(BucketFinding("lifecycle", "ok", "unfinished multipart uploads are removed by the bucket"))
     else:
         says = "unfinished multipart uploads are removed only while a dispatcher runs"
-        found.append(Finding("lifecycle", "warning", says))
+        found.append(BucketFinding("lifecycle", "warning", says))
     return found
 
 
-async def _install_cors(bucket: Bucket, origins: Sequence[str]) -> Finding:
+async def _install_cors(bucket: Bucket, origins: Sequence[str]) -> BucketFinding:
     rule = {
         "ID": _CORS, "AllowedOrigins": list(origins), "AllowedMethods": list(_METHODS),
         "AllowedHeaders": list(_HEADERS), "ExposeHeaders": list(_EXPOSED), "MaxAgeSeconds": 3600,
     }  # fmt: skip
     if await _install(bucket, _CORS_RULES, [rule]):
-        return Finding("cors", "ok", f"pages of {', '.join(origins)} may send and read files")
-    return Finding("cors", "warning", "the server takes no such rules: see docs/bucket.md")
+        return BucketFinding("cors", "ok", f"pages of {', '.join(origins)} may send and read files")
+    return BucketFinding("cors", "warning", "the server takes no such rules: see docs/bucket.md")
 
 
 async def _install(bucket: Bucket, kind: _RuleKind, rules: list[dict[str, Any]]) -> bool:
@@ -124,7 +124,7 @@ async def _rules(bucket: Bucket, kind: _RuleKind) -> list[dict[str, Any]]:
     return list(answer.get(kind.rules, []))
 
 
-async def _check_size(bucket: Bucket, key: str) -> Finding:
+async def _check_size(bucket: Bucket, key: str) -> BucketFinding:
     """Send one byte more than was signed: it must not arrive."""
     headers = {"Content-Type": "video/mp4"}
     async with aiohttp.ClientSession() as session:
@@ -134,13 +134,13 @@ async def _check_size(bucket: Bucket, key: str) -> Finding:
             async with session.put(url, data=body, headers=headers) as answer:
                 statuses.append(answer.status)
     if statuses[0] >= 400 and statuses[1] < 300:
-        return Finding("signed size", "ok", "no more bytes arrive than were declared")
+        return BucketFinding("signed size", "ok", "no more bytes arrive than were declared")
     if statuses[1] >= 300:
-        return Finding("signed size", "failed", f"a presigned PUT is answered with {statuses[1]}")
-    return Finding("signed size", "failed", "the server takes more bytes than were signed")
+        return BucketFinding("signed size", "failed", f"a presigned PUT is answered with {statuses[1]}")
+    return BucketFinding("signed size", "failed", "the server takes more bytes than were signed")
 
 
-async def _check_multiparts(bucket: Bucket, key: str) -> Finding:
+async def _check_multiparts(bucket: Bucket, key: str) -> BucketFinding:
     upload_id = await bucket.start_multipart(key, "video/mp4")
     try:
         listed = [multipart.id async for multipart in list_multiparts(bucket, key)]
@@ -149,12 +149,12 @@ async def _check_multiparts(bucket: Bucket, key: str) -> Finding:
     finally:
         await bucket.abort_multipart(key, upload_id)
     if upload_id in listed:
-        return Finding("multipart", "ok", "unfinished multipart uploads are listed")
-    return Finding("multipart", "warning", "unfinished multipart uploads are not listed: the bucket's rule is needed")
+        return BucketFinding("multipart", "ok", "unfinished multipart uploads are listed")
+    return BucketFinding("multipart", "warning", "unfinished multipart uploads are not listed: the rule is needed")
 
 
-async def _check_origin(bucket: Bucket, key: str, origin: str) -> Finding:
-    """Ask as a browser does before a PUT."""
+async def _check_origin(bucket: Bucket, key: str, origin: str) -> BucketFinding:
+    """Send what a browser sends before a PUT."""
     headers = {
         "Origin": origin, "Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "content-type",
     }  # fmt: skip
@@ -162,5 +162,5 @@ async def _check_origin(bucket: Bucket, key: str, origin: str) -> Finding:
     async with aiohttp.ClientSession() as session, session.options(url, headers=headers) as answer:
         allowed = answer.headers.get("Access-Control-Allow-Origin", "")
     if answer.status < 300 and allowed in ("*", origin):
-        return Finding("cors", "ok", f"pages of {origin} may send files")
-    return Finding("cors", "failed", f"pages of {origin} may not send files: saccade bucket setup --origin {origin}")
+        return BucketFinding("cors", "ok", f"pages of {origin} may send files")
+    return BucketFinding("cors", "failed", f"pages of {origin} may not send files: see saccade bucket setup")

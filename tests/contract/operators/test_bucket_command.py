@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from cli.operators.bucket_rules import Finding, check, set_up
+from cli.operators.bucket_rules import BucketFinding, check, set_up
 from kit.bucket import Bucket, open_bucket
 from kit.settings import S3Settings
 from tests.harness.servers.embedded import S3Server
@@ -79,7 +79,7 @@ async def ruled(settings: S3Settings) -> AsyncIterator[tuple[RuledServer, Bucket
         await runner.cleanup()
 
 
-def outcomes(found: list[Finding]) -> dict[str, str]:
+def outcomes(found: list[BucketFinding]) -> dict[str, str]:
     return {finding.name: finding.outcome for finding in found}
 
 
