@@ -72,8 +72,13 @@ docs: $(VENV)/.dev ## Generate docs/events.md, docs/asyncapi.json, docs/schemas 
 	$(BIN)/python docs/generate.py
 	$(BIN)/python clients/python/generate_sync.py
 
-soak: $(VENV)/.dev ## Kill processes at random for a long time; SOAK_RUNS=200
+# Suites of what reads and writes streams: make soak runs them over three nats-servers too.
+CLUSTER_SUITES := tests/contract/kit tests/contract/reactions tests/contract/callbacks tests/contract/history \
+	tests/contract/gateway tests/contract/streams tests/flow
+
+soak: $(VENV)/.dev ## Kill processes at random for a long time, and run suites over a cluster; SOAK_RUNS=200
 	$(BIN)/python -m pytest -q -m soak --soak-runs $(SOAK_RUNS) $(ARGS)
+	$(BIN)/python -m pytest -q -m "not soak" --cluster -n 2 $(CLUSTER_SUITES)
 
 clean: ## Remove the virtual environment and caches; data in .saccade stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info

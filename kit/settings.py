@@ -252,6 +252,7 @@ def as_environment(nats: NatsSettings | None, s3: S3Settings) -> dict[str, str]:
             "NATS_CREDENTIALS_FILE": nats.credentials_file,
             "NATS_CREDENTIALS": nats.credentials.get_secret_value() if nats.credentials else None,
             "NATS_INBOX_PREFIX": nats.inbox_prefix,
+            "NATS_REPLICAS": str(nats.replicas) if nats.replicas > 1 else None,
         }
     )
     variables |= {

@@ -18,8 +18,9 @@ from kit.settings import numeric_library_threads
 from tests.harness.distribution import NICENESS_OF_LIGHT, Lanes, is_collected, lane_of_process
 from tests.harness.preloaded import popen
 from tests.harness.process_memory import PeakMemory, release_memory
+from tests.harness.servers.chosen_bus import choose_cluster, chosen_bus
 from tests.harness.servers.container_engine import engine_answers
-from tests.harness.servers.embedded import SHARED_BUCKETS, EmbeddedNats, EmbeddedS3, NatsServer, S3Server
+from tests.harness.servers.embedded import SHARED_BUCKETS, EmbeddedS3, NatsServer, S3Server
 from tests.harness.servers.loopback_tls import trust_one_authority
 
 #: The numeric libraries read this when they are loaded. The test processes share the cores already, and threads of
@@ -51,6 +52,7 @@ settings.load_profile("saccade")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take how long randomised runs are, and the seed of one that failed."""
     parser.addoption("--soak-runs", type=int, default=6, help="runs of each randomised test that is marked soak")
+    parser.addoption("--cluster", action="store_true", help="a cluster of three, wherever a test has one nats-server")
     parser.addoption("--seed", type=int, default=None, help="seed to run a randomised test again")
     parser.addoption("--real-starts", action="store_true", help="start every program with python -m, fork none")
 
@@ -58,6 +60,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare the process: signals, and what distributes tests or measures memory."""
     _restore_interrupts()
+    if config.getoption("--cluster"):
+        choose_cluster()
     if lane_of_process(config) == "light":
         os.nice(NICENESS_OF_LIGHT)
     if config.getoption("tx", None) and not hasattr(config, "workerinput"):
@@ -129,10 +133,10 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
-    """Start a nats-server of the test's own."""
+    """Start a nats-server of the test's own, or with ``--cluster`` three of them."""
     folder = tmp_path / "nats"
     folder.mkdir()
-    with EmbeddedNats(folder) as server:
+    with chosen_bus(folder) as server:
         yield server
 
 

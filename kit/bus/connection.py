@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+import re
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
+import nats.errors
 from nats.aio.client import Client, RawCredentials, Srv
+from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.streams import STREAMS, Stream
 from kit.bus.jetstream_api import STREAM_EXISTS, STREAM_NOT_FOUND, StreamMissing, error_code, request
+from kit.bus.leader_reads import is_clustered
 from kit.bus.lineage import lineage_of, metadata_with, position_of_stream
 from kit.settings import NatsSettings
 
@@ -22,6 +28,19 @@ log = logging.getLogger(__name__)
 __all__ = ["StreamMissing", "connect", "declare", "epoch_of", "request"]
 
 _ASYNC: Final = "async"
+#: Requests about a stream before the one whose failure is told, and the time of each.
+_ATTEMPTS_IN_CLUSTER: Final = 4
+_ATTEMPT_S: Final = 1.0
+#: Subjects of requests that services answer, not JetStream.
+_OF_SERVICES: Final = ("saccade.cmd.", "saccade.ask.", "_INBOX")
+#: How JetStream answers without a leader; and, as long as a leader that is cut off believes to be one, about a message
+#: that it cannot store (event_store.py). And where in an answer that is.
+_NOT_STORED: Final = re.compile(rb'"err_code":\s*(?:10008|10009|10158|10164)\b')
+_ERROR_BYTES: Final = 400
+#: Time without an answer of JetStream after which a node is left: longer than the election of a leader (4 to 10 s),
+#: during which it is no better at the other nodes.
+_LEAVES_AFTER_S: Final = 12.0
+_LEAVES_AFTER_MAX_S: Final = 60.0
 #: Errors of the server when credentials do not allow an operation, or have expired.
 _REFUSALS: Final = (
     "permissions violation",
@@ -44,10 +63,63 @@ def _header_name(raw: bytes) -> str | None:
 class _Client(Client):
     """nats-py's client, with two defects of 2.16.0 repaired, and headers parsed in a third of the time.
 
+    It leaves a node of a cluster whose JetStream does not answer for a while: one that is cut off from the others keeps
+    its connections, and neither stores nor decides anything.
+
     It leaves the socket of a failed attempt open: a proxy or a container engine accepts connections before the server
     behind it listens, and closes them. And closing it while the server is away raises ConnectionResetError, with
     subscriptions and socket left open, if something waited to be sent.
     """
+
+    #: Replicas of each stream that is declared by this connection, from its settings.
+    replicas = 1
+    #: When JetStream began not to answer; None while it answers.
+    _silent_since: float | None = None
+    _leaves_after_s = _LEAVES_AFTER_S
+    _left: Srv | None = None
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        timeout: float = 0.5,  # noqa: ASYNC109 - the name in nats-py
+        old_style: bool = False,
+        headers: dict[str, Any] | None = None,
+    ) -> Msg:
+        """Request as nats-py does; leave the node if JetStream has not answered for a while."""
+        try:
+            answer = await super().request(subject, payload, timeout, old_style, headers)
+        except (TimeoutError, nats.errors.NoRespondersError):
+            if not subject.startswith(_OF_SERVICES):
+                await self._missed()
+            raise
+        if subject.startswith(_OF_SERVICES):
+            return answer
+        if _NOT_STORED.search(answer.data, 0, _ERROR_BYTES):
+            await self._missed()
+        else:
+            self._silent_since, self._leaves_after_s = None, _LEAVES_AFTER_S
+        return answer
+
+    async def _missed(self) -> None:
+        """Note that JetStream did not answer; leave the node after a while, the next one after twice as long."""
+        now = asyncio.get_running_loop().time()
+        if self._silent_since is None:
+            self._silent_since = now
+        if now - self._silent_since < self._leaves_after_s or len(self._server_pool) < 2 or not self.is_connected:
+            return
+        self._silent_since, self._leaves_after_s = now, min(2 * self._leaves_after_s, _LEAVES_AFTER_MAX_S)
+        self._left = self._current_server
+        log.warning("nats: JetStream does not answer at this node: trying another one")
+        await self.force_reconnect()
+        if isinstance(self._transport, TcpTransport) and (writer := self._transport._io_writer):  # noqa: SLF001
+            writer.transport.abort()  # closing it would wait until the node has read all that was sent
+
+    async def _select_next_server(self) -> None:
+        if self._left is not None:
+            self._server_pool.sort(key=lambda server: server is self._left)
+            self._left = None
+        await super()._select_next_server()
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
@@ -108,6 +180,7 @@ async def connect(settings: NatsSettings, name: str, on_refused: Callable[[str],
         report_refusal(str(client.last_error or ""))
 
     client = _Client()
+    client.replicas = settings.replicas
     await client.connect(
         settings.urls,
         name=name,
@@ -171,21 +244,24 @@ def stream_config(stream: Stream, replicas: int) -> dict[str, Any]:
     return config
 
 
-async def declare(client: Client, replicas: int = 1, streams: Iterable[Stream] = STREAMS) -> None:
+async def declare(client: Client, replicas: int | None = None, streams: Iterable[Stream] = STREAMS) -> None:
     """Create missing streams, and update the configured fields and the lineage of the others; idempotent.
 
-    Several services may do so at once: each writes the same.
+    Several services may do so at once: each writes the same. Without ``replicas`` they get as many as the settings of
+    the connection say.
 
     Raises:
         SaccadeError: BUS_UNAVAILABLE, when NATS does not reply or refuses a change (of retention or storage).
     """
+    if replicas is None:
+        replicas = client.replicas if isinstance(client, _Client) else 1
     for stream in streams:
         wanted = stream_config(stream, replicas)
-        info = await request(client, f"STREAM.INFO.{stream.name}", {})
+        info = await _ask(client, f"STREAM.INFO.{stream.name}", {})
         if error_code(info) == STREAM_NOT_FOUND:
-            info = await request(client, f"STREAM.CREATE.{stream.name}", wanted)
+            info = await _ask(client, f"STREAM.CREATE.{stream.name}", wanted)
             if error_code(info) == STREAM_EXISTS:  # another service was first
-                info = await request(client, f"STREAM.INFO.{stream.name}", {})
+                info = await _ask(client, f"STREAM.INFO.{stream.name}", {})
         _check(info, stream)
         if info["config"].get("sealed"):
             continue  # a window of another system that was imported: it takes no events and keeps them all
@@ -198,7 +274,7 @@ async def declare(client: Client, replicas: int = 1, streams: Iterable[Stream] =
             wanted["metadata"] = metadata_with(info, await lineage_of(client, info))
         config = info["config"]
         if any(config.get(name) != value for name, value in wanted.items()):
-            _check(await request(client, f"STREAM.UPDATE.{stream.name}", config | wanted), stream)
+            _check(await _ask(client, f"STREAM.UPDATE.{stream.name}", config | wanted), stream)
 
 
 async def _create_again(client: Client, stream: Stream, wanted: dict[str, Any]) -> None:
@@ -210,10 +286,22 @@ async def _create_again(client: Client, stream: Stream, wanted: dict[str, Any]) 
         SaccadeError: BUS_UNAVAILABLE.
     """
     log.warning("stream %s is created anew, with replicas: what was in it is gone", stream.name)
-    await request(client, f"STREAM.DELETE.{stream.name}", {})
-    answer = await request(client, f"STREAM.CREATE.{stream.name}", wanted)
+    await _ask(client, f"STREAM.DELETE.{stream.name}", {})
+    answer = await _ask(client, f"STREAM.CREATE.{stream.name}", wanted)
     if error_code(answer) != STREAM_EXISTS:  # another service was first
         _check(answer, stream)
+
+
+async def _ask(client: Client, subject: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Request; in a cluster again, because nobody answers about a stream that another service is creating or changing.
+
+    Raises:
+        SaccadeError: BUS_UNAVAILABLE.
+    """
+    for _ in range(_ATTEMPTS_IN_CLUSTER if is_clustered(client) else 0):
+        with contextlib.suppress(SaccadeError):
+            return await request(client, subject, body, _ATTEMPT_S)
+    return await request(client, subject, body)
 
 
 def _check(answer: Mapping[str, Any], stream: Stream) -> None:

@@ -45,8 +45,10 @@ _EXPECTED_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
 _EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 #: A publish that was not stored is shown in the health report for this long, if no other publish follows.
 _FAILURE_SHOWN_S: Final = 300.0
-#: Pause before a write is tried again that met another one in flight: at least, at most.
-_PAUSE_S: Final = (0.002, 0.02)
+#: Pause before a write is tried again that met another one in flight: at first a share of this, then longer each time.
+#: A leader that is cut off answers so for 17 s.
+_PAUSE_S: Final = 0.02
+_PAUSE_MAX_S: Final = 0.5
 #: Events of a batch that are taken before other tasks run.
 _READ_AT_A_TIME: Final = 16
 _END_OF_BATCH: Final = frozenset({"204", "404", "408"})
@@ -137,7 +139,7 @@ class EventStore:
         check_size(self.stream, message, sent)
         loop = asyncio.get_running_loop()
         end = loop.time() + deadline_s
-        maybe_stored = False
+        maybe_stored, pause_s = False, _PAUSE_S
         while True:
             try:
                 timeout_s = max(0.1, min(2.0, end - loop.time()))
@@ -146,7 +148,8 @@ class EventStore:
                 maybe_stored |= error.err_code in _PASSING and error.err_code != _CONFLICT_IN_FLIGHT
                 if error.err_code in _PASSING and loop.time() < end:
                     # Ask until the other write is stored or has failed: who is told of a conflict can read its cause.
-                    await asyncio.sleep(random.uniform(*_PAUSE_S))  # noqa: S311 - spreads writers, keeps no secret
+                    await asyncio.sleep(random.uniform(0.1, 1) * pause_s)  # noqa: S311 - spreads writers, keeps no secret
+                    pause_s = min(1.2 * pause_s, _PAUSE_MAX_S)
                     continue
                 in_conflict = error.err_code == _CONFLICT_IN_FLIGHT and not maybe_stored
                 if error.err_code != _WRONG_LAST_SEQUENCE and not in_conflict:

@@ -21,6 +21,7 @@ _WINDOW: Final = 16
 #: The server gives up a transfer that stands still for 5 s; it also needs time to write what it was sent.
 _STALLED_S: Final = 15.0
 _COMPLETED_S: Final = 120.0
+_RETRY_S: Final = 0.05
 
 
 class CopyFailed(SaccadeError):  # noqa: N818 - what the server answered
@@ -124,7 +125,11 @@ async def _send(client: Client, subject: str, chunks: Iterable[bytes]) -> dict[s
     subscription = await client.subscribe(inbox, cb=answers.put)
     outstanding = 0
     try:
-        for chunk in _cut(chunks):
+        for number, chunk in enumerate(_cut(chunks)):
+            if number == 0:
+                if failed := _failure(await _send_first(client, subject, chunk, inbox, answers)):
+                    return failed
+                continue
             if outstanding >= _WINDOW:
                 if failed := _failure(await _next(answers, _STALLED_S)):
                     return failed
@@ -140,6 +145,26 @@ async def _send(client: Client, subject: str, chunks: Iterable[bytes]) -> dict[s
     finally:
         if not client.is_closed:
             await subscription.unsubscribe()
+
+
+async def _send_first(client: Client, subject: str, chunk: bytes, inbox: str, answers: asyncio.Queue[Msg]) -> Msg:
+    """Send the first chunk and return the server's answer.
+
+    In a cluster another node may take the archive, and our node learns of it after the answer that names the subject:
+    until then it says that nobody takes what we send, and nobody has got it.
+
+    Raises:
+        TimeoutError, nats.errors.Error: the server stopped.
+    """
+    end = asyncio.get_running_loop().time() + _STALLED_S
+    while True:
+        await client.publish(subject, chunk, reply=inbox)
+        try:
+            return await _next(answers, _STALLED_S)
+        except nats.errors.NoRespondersError:
+            if asyncio.get_running_loop().time() >= end:
+                raise
+            await asyncio.sleep(_RETRY_S)
 
 
 async def _next(answers: asyncio.Queue[Msg], timeout_s: float) -> Msg:

@@ -15,6 +15,7 @@ from tests.harness.runtime.executor_environment import (
     open_credential_harness,
     open_local_harness,
 )
+from tests.harness.servers.chosen_bus import chosen_bus
 from tests.harness.servers.cluster import EmbeddedCluster
 from tests.harness.servers.containers import ContainerNats, ContainerS3
 from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, NatsServer, OperatorNats, S3Server
@@ -77,7 +78,7 @@ def session_servers(
     tmp_path_factory: pytest.TempPathFactory, shared_s3: EmbeddedS3
 ) -> Iterator[tuple[NatsSettings, S3Settings]]:
     """Run a bus and a bucket, for a file of tests that plays a session's worker itself."""
-    with streamed_catalog(), EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats:
+    with streamed_catalog(), chosen_bus(tmp_path_factory.mktemp("nats")) as nats:
         yield nats.settings, shared_s3.with_new_bucket().settings
 
 
@@ -128,5 +129,5 @@ def worker_servers(
     tmp_path_factory: pytest.TempPathFactory, shared_s3: EmbeddedS3
 ) -> Iterator[tuple[NatsServer, S3Server]]:
     """Run a bus and a bucket for it."""
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats:
+    with chosen_bus(tmp_path_factory.mktemp("nats")) as nats:
         yield nats, shared_s3.with_new_bucket()

@@ -18,6 +18,7 @@ from contracts.streams import RULE_COUNTS
 from kit.bus.event_store import EventStore
 from tests.harness.dispatch.crashing_dispatcher import CrashTrigger
 from tests.harness.rules.rule_nodes import RuleHarness, RuleNode, open_rule_harness
+from tests.harness.servers.chosen_bus import chosen_bus
 from tests.harness.servers.embedded import EmbeddedNats
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNats]:
-    with EmbeddedNats(tmp_path_factory.mktemp("rules")) as started:
+    with chosen_bus(tmp_path_factory.mktemp("rules")) as started:
         yield started
 
 

@@ -18,7 +18,8 @@ from kit.bucket import open_bucket
 from kit.bus.connection import connect
 from kit.bus.event_store import EventStore
 from tests.harness.network.file_servers import answer, file_server
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, free_port, wait_for_port
+from tests.harness.servers.chosen_bus import chosen_bus
+from tests.harness.servers.embedded import EmbeddedS3, free_port, wait_for_port
 from tests.harness.servers.gateway import video
 from tests.harness.servers.gateway_process import Servers, environment, process
 
@@ -30,7 +31,7 @@ SETTINGS = {"GATEWAY_URL_INPUTS": "public", "GATEWAY_URL_ALLOWED_NETWORKS": "127
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
+    with chosen_bus(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
         yield nats.settings, s3.settings
 
 

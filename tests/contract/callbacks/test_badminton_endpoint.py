@@ -24,7 +24,8 @@ from services.gateway.settings import UrlInputSettings
 from tests.harness.callbacks.convex_site import ConvexSite, convex_site
 from tests.harness.callbacks.running_callbacks import RESULTS, SUMMARY, VIDEO, run_callbacks
 from tests.harness.network.file_servers import FileServer, answer, file_server, sending
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
+from tests.harness.servers.chosen_bus import chosen_bus
+from tests.harness.servers.embedded import EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, keys_file, running_gateway, video
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +38,7 @@ Servers = tuple[NatsSettings, S3Settings]
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
+    with chosen_bus(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
         yield nats.settings, s3.settings
 
 

@@ -35,6 +35,7 @@ from tests.harness.callbacks.running_callbacks import (
     run_callbacks,
     workers_bucket,
 )
+from tests.harness.servers.chosen_bus import chosen_bus
 from tests.harness.servers.embedded import EmbeddedNats, S3Server
 from tests.harness.streams.notifier import Publisher, publisher
 
@@ -43,7 +44,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(scope="module")
 def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNats]:
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as server:
+    with chosen_bus(tmp_path_factory.mktemp("nats")) as server:
         yield server
 
 

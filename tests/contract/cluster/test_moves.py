@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,20 @@ async def test_a_backup_of_one_server_is_restored_with_three_replicas(tmp_path: 
         info = await request(client, "STREAM.INFO.EVENTS", {})
         assert (info["config"]["num_replicas"], len(info["cluster"]["replicas"])) == (3, 2)
         await client.close()
+
+
+async def test_services_that_start_at_once_on_an_empty_cluster_declare_the_same(tmp_path: Path) -> None:
+    """Nobody answers about a stream while another service is creating or changing it."""
+    with EmbeddedCluster(tmp_path) as cluster:
+        clients = [await connect(cluster.settings, "test") for _ in range(5)]
+        try:
+            await asyncio.gather(*(declare(client) for client in clients))
+            assert len({await epoch_of(client, "EVENTS") for client in clients}) == 1
+            info = await request(clients[0], "STREAM.INFO.EVENTS", {})
+            assert info["config"]["num_replicas"] == 3, "as the settings of the connection say"
+        finally:
+            for client in clients:
+                await client.close()
 
 
 async def test_streams_take_more_replicas_and_fewer(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 from kit.settings import NatsSettings, S3Settings
 from modal_workers.vision_stream.spec import WORKLOAD
 from tests.harness.clients.vision_sessions import Served
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
+from tests.harness.servers.chosen_bus import chosen_bus
+from tests.harness.servers.embedded import EmbeddedS3
 from tests.harness.servers.served_gateway import served_gateway
 
 
@@ -19,7 +20,7 @@ def servers(
     tmp_path_factory: pytest.TempPathFactory, shared_s3: EmbeddedS3
 ) -> Iterator[tuple[NatsSettings, S3Settings]]:
     """Run a bus and a bucket, for all tests of a file."""
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats:
+    with chosen_bus(tmp_path_factory.mktemp("nats")) as nats:
         yield nats.settings, shared_s3.with_new_bucket().settings
 
 

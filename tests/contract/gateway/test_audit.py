@@ -22,7 +22,8 @@ from kit.bus.audit_log import AuditLog
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.settings import NatsSettings, S3Settings
 from services.gateway.audit import audit_reader
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
+from tests.harness.servers.chosen_bus import chosen_bus
+from tests.harness.servers.embedded import EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, code_of, running_gateway
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +34,7 @@ Servers = tuple[NatsSettings, S3Settings]
 def servers(tmp_path: Path, shared_s3: EmbeddedS3) -> Iterator[Servers]:
     """Run a bus whose audit log is empty."""
     (tmp_path / "nats").mkdir()
-    with EmbeddedNats(tmp_path / "nats") as nats:
+    with chosen_bus(tmp_path / "nats") as nats:
         yield nats.settings, shared_s3.with_new_bucket().settings
 
 

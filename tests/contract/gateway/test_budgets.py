@@ -18,7 +18,8 @@ from contracts.streams import DISPATCHER_LEASE
 from kit.auth.api_keys import AuthSettings
 from kit.bus.event_store import EventStore
 from kit.settings import NatsSettings, S3Settings
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
+from tests.harness.servers.chosen_bus import chosen_bus
+from tests.harness.servers.embedded import EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, code_of, keys_file, running_gateway
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +28,7 @@ Servers = tuple[NatsSettings, S3Settings]
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory, shared_s3: EmbeddedS3) -> Iterator[Servers]:
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats:
+    with chosen_bus(tmp_path_factory.mktemp("nats")) as nats:
         yield nats.settings, shared_s3.with_new_bucket().settings
 
 

@@ -21,7 +21,8 @@ from kit.settings import NatsSettings, S3Settings
 from services.gateway.dead_letters.plan_runner import PlanRunner
 from tests.contract.gateway.test_audit import operators_keys
 from tests.harness.dead_letters import LetterMaker, OperatorClient
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
+from tests.harness.servers.chosen_bus import chosen_bus
+from tests.harness.servers.embedded import EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, code_of, running_gateway
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +33,7 @@ Servers = tuple[NatsSettings, S3Settings]
 def servers(tmp_path: Path, shared_s3: EmbeddedS3) -> Iterator[Servers]:
     """Run a bus without dead letters."""
     (tmp_path / "nats").mkdir()
-    with EmbeddedNats(tmp_path / "nats") as nats:
+    with chosen_bus(tmp_path / "nats") as nats:
         yield nats.settings, shared_s3.with_new_bucket().settings
 
 

@@ -20,7 +20,8 @@ from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, idempotency_key
 from kit.settings import NatsSettings, S3Settings
 from modal_workers.lap_compare.spec import WORKLOAD
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
+from tests.harness.servers.chosen_bus import chosen_bus
+from tests.harness.servers.embedded import EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, code_of, picture, running_gateway
 
 pytestmark = pytest.mark.anyio
@@ -38,7 +39,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Settings]:
 def servers(tmp_path: Path, s3: S3Settings) -> Iterator[Servers]:
     folder = tmp_path / "nats"
     folder.mkdir()
-    with EmbeddedNats(folder) as nats:
+    with chosen_bus(folder) as nats:
         yield nats.settings, s3
 
 
@@ -137,7 +138,7 @@ async def test_what_is_wrong_is_said_before_anything_is_stored(
 
 @pytest.fixture(scope="module")
 def bad_input_servers(tmp_path_factory: pytest.TempPathFactory, s3: S3Settings) -> Iterator[Servers]:
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats:
+    with chosen_bus(tmp_path_factory.mktemp("nats")) as nats:
         yield nats.settings, s3
 
 
@@ -312,7 +313,7 @@ async def test_an_estimate_rests_on_what_such_jobs_took_once_there_is_a_history(
 async def test_jobs_are_read_but_not_taken_while_the_bus_is_away(tmp_path: Path, s3: S3Settings):
     folder = tmp_path / "nats"
     folder.mkdir()
-    with EmbeddedNats(folder) as nats:
+    with chosen_bus(folder) as nats:
         async with running_gateway(nats.settings, s3, tmp_path) as running:
             upload_id = await running.uploaded()
             job = await running.submitted(upload_id)

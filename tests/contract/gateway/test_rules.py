@@ -20,7 +20,8 @@ from contracts.rule import Rule, fold
 from contracts.streams import aggregate
 from kit.auth.api_keys import AuthSettings
 from kit.settings import NatsSettings, S3Settings
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
+from tests.harness.servers.chosen_bus import chosen_bus
+from tests.harness.servers.embedded import EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, code_of, keys_file, picture, running_gateway
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +33,7 @@ CLIPS = {"name": "Matches", "workload": "badminton", "match": {"filename": "*.MP
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
+    with chosen_bus(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
         yield nats.settings, s3.settings
 
 

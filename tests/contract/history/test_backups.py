@@ -28,7 +28,8 @@ from kit.bus.lineage import position_of_stream
 from kit.bus.stream_copies import stream_state
 from kit.settings import NatsSettings, S3Settings, as_environment
 from tests.harness.history.stories import stored_stories, story
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
+from tests.harness.servers.chosen_bus import chosen_bus
+from tests.harness.servers.embedded import EmbeddedS3, NatsServer
 
 OBJECTS = {"results/job_1/report.html": b"<p>", "uploads/upl_1/a film.mp4": b"\x00" * 70_000, "archive/x/1-2.zst": b"z"}
 
@@ -37,7 +38,7 @@ OBJECTS = {"results/job_1/report.html": b"<p>", "uploads/upl_1/a film.mp4": b"\x
 class Original:
     """A bus and a bucket with something of everything in them."""
 
-    nats: EmbeddedNats
+    nats: NatsServer
     s3: S3Settings
 
     @property
@@ -47,7 +48,7 @@ class Original:
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory, shared_s3: EmbeddedS3) -> Iterator[Original]:
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats:
+    with chosen_bus(tmp_path_factory.mktemp("nats")) as nats:
         found = Original(nats, shared_s3.with_new_bucket().settings)
         asyncio.run(_fill(found))
         yield found
@@ -185,7 +186,7 @@ def test_an_event_that_is_sent_again_after_a_restore_is_stored_once(
 def test_a_backup_is_restored_onto_an_empty_bus_and_never_onto_another(
     original: Original, backup: Path, tmp_path: Path, shared_s3: EmbeddedS3
 ) -> None:
-    with EmbeddedNats(tmp_path) as nats:
+    with chosen_bus(tmp_path) as nats:
         target = as_environment(nats.settings, shared_s3.with_new_bucket().settings)
         restored = shown(target, "restore", backup, "--verify")
         assert restored["data"] is None
@@ -248,7 +249,7 @@ def test_a_restore_onto_a_bus_that_was_killed_is_begun_again(
     original: Original, backup: Path, tmp_path: Path, shared_s3: EmbeddedS3
 ) -> None:
     """A stream with the mark of a restore, and fewer messages than the backup: as a kill leaves it."""
-    with EmbeddedNats(tmp_path) as nats:
+    with chosen_bus(tmp_path) as nats:
 
         async def interrupted() -> None:
             async with open_client(nats.settings) as client:
@@ -272,7 +273,7 @@ def test_a_restore_onto_a_bus_that_was_killed_is_begun_again(
 def test_a_backup_is_not_taken_for_the_newest_state_where_the_archive_knows_better(
     backup: Path, tmp_path: Path, shared_s3: EmbeddedS3
 ) -> None:
-    with EmbeddedNats(tmp_path) as nats:
+    with chosen_bus(tmp_path) as nats:
         s3 = shared_s3.with_new_bucket().settings
 
         async def archive() -> None:
@@ -301,7 +302,7 @@ def test_the_bucket_of_the_archive_is_in_the_backup(original: Original, tmp_path
     folder = tmp_path / "backup"
     shown(original.environment | {"ARCHIVE_BUCKET": source.bucket}, "backup", folder)
     (tmp_path / "nats").mkdir()
-    with EmbeddedNats(tmp_path / "nats") as nats:
+    with chosen_bus(tmp_path / "nats") as nats:
         s3 = shared_s3.with_new_bucket().settings
         environment = as_environment(nats.settings, s3) | {"ARCHIVE_BUCKET": target.bucket}
         assert shown(environment, "restore", folder, "--verify")["read_back"]
@@ -318,7 +319,7 @@ def test_objects_that_somebody_else_keeps_are_listed_and_checked(
     assert (made["objects"], made["object_count"]) == ("listed", len(OBJECTS))
     assert not (folder / "bucket").exists()
     (tmp_path / "nats").mkdir()
-    with EmbeddedNats(tmp_path / "nats") as nats:
+    with chosen_bus(tmp_path / "nats") as nats:
         empty = as_environment(nats.settings, shared_s3.with_new_bucket().settings)
         assert failure(run(empty, "restore", folder)) == "restore_differs"
         same = as_environment(nats.settings, original.s3)

@@ -22,7 +22,8 @@ from kit.bus.event_store import EventStore, StoredEvent
 from kit.history.history import History, HistoryEvent
 from kit.history.subjects import matches_any
 from kit.tasks import end
-from tests.harness.servers.embedded import EmbeddedNats, NatsServer
+from tests.harness.servers.chosen_bus import chosen_bus
+from tests.harness.servers.embedded import NatsServer
 
 pytestmark = pytest.mark.anyio
 VERBS = ["submitted", "queued", "starting", "started", "succeeded"]
@@ -31,7 +32,7 @@ JOBS = 60
 
 @pytest.fixture(scope="module")
 def history_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as server:
+    with chosen_bus(tmp_path_factory.mktemp("nats")) as server:
         yield server
 
 

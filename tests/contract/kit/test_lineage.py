@@ -82,13 +82,15 @@ async def test_a_service_that_comes_between_creation_and_lineage_of_another_goes
     class Slow:
         """Learns that there is no stream, and says so after another service has made them."""
 
+        _server_info = first._server_info
+
         async def request(self, subject: str, body: bytes, timeout: float) -> Msg:
             answer = await first.request(subject, body, timeout=timeout)
             if subject.endswith("STREAM.INFO.EVENTS") and b"10059" in answer.data:
                 await declare(second)
             return answer
 
-    await declare(Slow())  # type: ignore[arg-type] # all that it needs of a connection
+    await declare(Slow(), nats_server.settings.replicas)  # type: ignore[arg-type] # all that it needs of a connection
     assert await metadata(EventStore(first)) == await metadata(EventStore(second)) != {}
     await first.close()
     await second.close()

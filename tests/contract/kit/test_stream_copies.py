@@ -142,3 +142,26 @@ async def test_an_existing_stream_is_refused_and_stays(any_nats_server: NatsServ
         state = await stream_state(client, "COPIED")
         assert state
         assert state["messages"] == 3000
+
+
+class LateInterest:
+    """A connection whose node learns late that another node takes the archive: until then nobody gets what is sent."""
+
+    def __init__(self, client: Client, lost: int) -> None:
+        self._client, self.lost = client, lost
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def publish(self, subject: str, body: bytes, reply: str = "") -> None:
+        self.lost -= 1
+        await self._client.publish("nobody.listens" if self.lost >= 0 else subject, body, reply=reply)
+
+
+async def test_a_restore_waits_until_its_node_knows_who_takes_the_archive(any_nats_server: NatsServer) -> None:
+    async with opened(any_nats_server) as client:
+        listed = messages()[:10]
+        bounds = bounds_of(listed)
+        late = LateInterest(client, lost=3)
+        await restore_stream(late, CONFIG, bounds.state(), encode_archive(bounds, listed))  # type: ignore[arg-type]
+        assert [row[0] for row in await stored(client)] == [message.sequence for message in listed]

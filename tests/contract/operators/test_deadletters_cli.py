@@ -16,7 +16,8 @@ from cli.failure import Failure
 from contracts.ids import new_id
 from kit.settings import NatsSettings, S3Settings
 from tests.harness.dead_letters import LetterMaker
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
+from tests.harness.servers.chosen_bus import chosen_bus
+from tests.harness.servers.embedded import EmbeddedS3
 from tests.harness.servers.served_gateway import served_gateway
 
 pytestmark = pytest.mark.anyio
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.anyio
 def servers(tmp_path: Path, shared_s3: EmbeddedS3) -> Iterator[tuple[NatsSettings, S3Settings]]:
     """Run a bus without dead letters."""
     (tmp_path / "nats").mkdir()
-    with EmbeddedNats(tmp_path / "nats") as nats:
+    with chosen_bus(tmp_path / "nats") as nats:
         yield nats.settings, shared_s3.with_new_bucket().settings
 
 

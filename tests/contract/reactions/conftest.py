@@ -6,14 +6,15 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.harness.servers.embedded import EmbeddedNats, NatsServer
+from tests.harness.servers.chosen_bus import chosen_bus
+from tests.harness.servers.embedded import NatsServer
 from tests.harness.streams.reaction_stage import Stage, open_stage
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     """Start a nats-server; a test that kills it starts it again."""
-    with EmbeddedNats(tmp_path_factory.mktemp("nats")) as server:
+    with chosen_bus(tmp_path_factory.mktemp("nats")) as server:
         yield server
 
 

@@ -47,7 +47,7 @@ async def jetstream(client: Client) -> JetStreamContext:
 
 @pytest.fixture
 def broker(server: NatsServer) -> NatsBroker:
-    return NatsBroker(server.settings.url, logger=None, graceful_timeout=0.1)
+    return NatsBroker(server.settings.urls, logger=None, graceful_timeout=0.1)
 
 
 async def test_a_stream_given_by_name_loses_its_configuration(broker: NatsBroker, jetstream: JetStreamContext) -> None:
@@ -144,7 +144,7 @@ async def test_its_page_publishes_for_anybody_and_a_dry_run_ends_the_service(
 async def test_a_pull_takes_an_inbox_that_the_connection_may_not_use(
     server: NatsServer, jetstream: JetStreamContext
 ) -> None:
-    broker = NatsBroker(server.settings.url, logger=None, graceful_timeout=0.1, inbox_prefix="_INBOX_billing")
+    broker = NatsBroker(server.settings.urls, logger=None, graceful_timeout=0.1, inbox_prefix="_INBOX_billing")
 
     @broker.subscriber("s.in", durable="d", **PULL)
     async def handle(body: Any) -> None:

@@ -29,7 +29,8 @@ from services.dispatcher.executors.executor import Executor
 from services.dispatcher.jobs.unfinished_jobs import fold_all
 from services.dispatcher.settings import BudgetSettings, DispatcherSettings, QueueSettings, SnapshotSettings
 from tests.harness.runtime.job_changes import job_changes
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3, NatsServer, S3Server
+from tests.harness.servers.chosen_bus import chosen_bus
+from tests.harness.servers.embedded import EmbeddedS3, NatsServer, S3Server
 
 #: A dispatcher that is told to stop and has not after this hangs.
 STOP_S = 15.0
@@ -238,5 +239,5 @@ def shared_servers(folder: Path) -> Iterator[Servers]:
     """Start servers for a whole module: ``a_world`` begins each test with empty streams."""
     (folder / "nats").mkdir()
     (folder / "s3").mkdir()
-    with EmbeddedNats(folder / "nats") as nats_server, EmbeddedS3(folder / "s3") as s3_server:
+    with chosen_bus(folder / "nats") as nats_server, EmbeddedS3(folder / "s3") as s3_server:
         yield nats_server, s3_server

@@ -33,10 +33,8 @@ class ClusterServices:
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
-        settings = cluster.settings
-        self._environment = inherited_environment() | as_environment(settings, s3) | ONE_AUTHORITY
+        self._environment = inherited_environment() | as_environment(cluster.settings, s3) | ONE_AUTHORITY
         self._environment |= {
-            "NATS_REPLICAS": str(settings.replicas),
             "WORKER_CATALOG": "tests.workers",
             "NOTIFIER_SECRET_KEY": "k" * 32,
             "NOTIFIER_WEBHOOK_HTTPS_ONLY": "false",

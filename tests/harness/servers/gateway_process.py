@@ -22,6 +22,7 @@ def environment(servers: Servers, folder: Path, port: int, **more: str) -> dict[
     return {
         "PATH": "/usr/bin:/bin",
         "NATS_URL": nats.url,
+        "NATS_REPLICAS": str(nats.replicas),
         # As Backblaze B2 calls them.
         "B2_S3_ENDPOINT": s3.endpoint_url,
         "B2_BUCKET": s3.bucket,

@@ -91,6 +91,7 @@ def running_services(
     ):
         environment = {
             "NATS_URL": nats.settings.url,
+            "NATS_REPLICAS": str(nats.settings.replicas),
             "S3_ENDPOINT_URL": bucket_url(s3.settings.endpoint_url),
             "S3_ACCESS_KEY_ID": s3.settings.access_key_id,
             "S3_SECRET_ACCESS_KEY": s3.settings.secret_access_key.get_secret_value(),

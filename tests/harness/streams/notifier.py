@@ -178,6 +178,7 @@ class NotifierProcess:
         self.url = f"http://{HOST}:{self.port}"
         self._environment = {
             "NATS_URL": settings.url,
+            "NATS_REPLICAS": str(settings.replicas),
             "NOTIFIER_PORT": str(self.port),
             **ONE_AUTHORITY,
             **environment,
