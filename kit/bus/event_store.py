@@ -45,8 +45,7 @@ _EXPECTED_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
 _EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
 #: A publish that was not stored is shown in the health report for this long, if no other publish follows.
 _FAILURE_SHOWN_S: Final = 300.0
-#: Pause before a write is tried again that met another one in flight: at first a share of this, then longer each time.
-#: A leader that is cut off answers so for 17 s.
+#: Pause before a write is tried again that met another one in flight; longer each time: one cut off says so for 17 s.
 _PAUSE_S: Final = 0.02
 _PAUSE_MAX_S: Final = 0.5
 #: Events of a batch that are taken before other tasks run.
