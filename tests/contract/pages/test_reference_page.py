@@ -43,7 +43,7 @@ async def _unfold(page: SessionTab, path: str) -> str:
 async def test_every_route_of_both_services_is_shown(
     services: RunningServices, front: BreakingProxy, tmp_path: Path, size: tuple[int, int]
 ) -> None:
-    async with httpx.AsyncClient(base_url=front.url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=front.url, trust_env=False, timeout=60) as http:
         documents = [(await http.get(path)).json() for path in ("/openapi.json", "/v1/webhooks/openapi.json")]
     wanted = {operation for document in documents for operation in _operations(document)}
     # The notifier's own health and metrics are not reached through the origin.
