@@ -8,7 +8,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+#: Primary result codes: a page is not what it should be; the file is no database.
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class ProjectionFile:
@@ -22,7 +25,9 @@ class ProjectionFile:
         Raises:
             OSError, sqlite3.OperationalError: the folder cannot be written, or another process has the file open.
         """
-        self._schema, self._version = schema, version
+        self._schema, self._version, self._path = schema, version, path
+        #: What is wrong with the file, once something is found to be; it is removed at its end, and rebuilt.
+        self.damage = ""
         self._rewrite = False
         self._holds: list[Callable[[], bool]] = []
         self._writers: list[Callable[[], None]] = []
@@ -63,7 +68,7 @@ class ProjectionFile:
 
     def held(self) -> bool:
         """Return whether nothing may be committed now: a process that starts again must read it again."""
-        return any(is_held() for is_held in self._holds)
+        return bool(self.damage) or any(is_held() for is_held in self._holds)
 
     def hold_while(self, is_held: Callable[[], bool]) -> None:
         """Commit nothing while ``is_held`` returns True; what is written meanwhile is readable here all the same."""
@@ -72,7 +77,22 @@ class ProjectionFile:
     def reopen_in_memory(self) -> None:
         """Replace a file that cannot be written by an empty database in memory."""
         self._database.close()
+        self._remove_damaged()
         self._database = self._open(None)
+
+    def report_damage(self, problem: str) -> None:
+        """Note that the file does not hold what was written: nothing more is committed, and the file is removed."""
+        self.damage = self.damage or problem
+
+    def _note(self, error: sqlite3.Error) -> None:
+        """Note an error that means damage, and not a full disk."""
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
+            self.report_damage(str(error))
+
+    def _remove_damaged(self) -> None:
+        if self.damage and self._path is not None:
+            _remove(self._path)
+        self.damage = ""
 
     def write_before_queries(self, write: Callable[[], None]) -> None:
         """Call ``write`` before each query, write and commit: it stores rows that waited in memory by ``write_own``."""
@@ -90,10 +110,20 @@ class ProjectionFile:
         except sqlite3.OperationalError:
             self._roll_back()
             raise
+        except sqlite3.Error as error:
+            self._note(error)
+            raise
 
     def own_row(self, query: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         """Return the first row of a query of a table in which no rows wait that it would find; None without one."""
-        found: tuple[Any, ...] | None = self._database.execute(query, values).fetchone()
+        return self._first(query, values)
+
+    def _first(self, query: str, values: Sequence[Any]) -> tuple[Any, ...] | None:
+        try:
+            found: tuple[Any, ...] | None = self._database.execute(query, values).fetchone()
+        except sqlite3.Error as error:
+            self._note(error)
+            raise
         return found
 
     def _write_waiting(self) -> None:
@@ -124,17 +154,23 @@ class ProjectionFile:
         except sqlite3.OperationalError:
             self._roll_back()
             raise
+        except sqlite3.Error as error:
+            self._note(error)
+            raise
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
         self._write_waiting()
-        return self._database.execute(query, values).fetchall()
+        try:
+            return self._database.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            self._note(error)
+            raise
 
     def row(self, query: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         """Return the first row of a query; None when there is none."""
         self._write_waiting()
-        found: tuple[Any, ...] | None = self._database.execute(query, values).fetchone()
-        return found
+        return self._first(query, values)
 
     def commit(self) -> None:
         """Commit the transaction and begin the next one.
@@ -171,6 +207,7 @@ class ProjectionFile:
                 self._commit()
         finally:
             self._database.close()
+            self._remove_damaged()
 
 
 def _remove(path: Path) -> None:

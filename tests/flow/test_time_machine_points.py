@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from contracts.errors import SaccadeError
-from services.gateway.aggregates.view import JobFilter
+from services.gateway.aggregates.job_lists import JobFilter
 from services.gateway.time_machine.points import Point
 from tests.harness.history.archive_stage import archive_stage
 from tests.harness.history.random_histories import RandomHistory, random_history

@@ -11,7 +11,7 @@ from contracts.budget import Budget
 from contracts.events.base import Envelope
 from contracts.spending import SPENDING_EVENTS, Account
 from kit.projection_file import ProjectionFile
-from services.gateway.aggregates.kept_rows import KeptRows
+from services.gateway.aggregates.kept_rows import KeptRows, decode_row
 
 _BUDGET: Final = TypeAdapter(Budget)
 _ACCOUNT: Final = TypeAdapter(Account)
@@ -28,7 +28,7 @@ class BudgetRows:
     def get(self, tenant: str) -> Budget:
         """Return the budget of a tenant; without events, one that limits nothing."""
         row = self._file.row("SELECT body FROM budgets WHERE tenant = ?", (tenant,))
-        return _BUDGET.validate_json(row[0]) if row else Budget(tenant)
+        return decode_row(self._file, _BUDGET, row[0]) if row else Budget(tenant)
 
     def keep(self, budget: Budget) -> None:
         """Insert or replace a budget."""

@@ -40,7 +40,7 @@ class ErasedRows:
     def unfinished_of(self, tenant: str) -> list[str]:
         """Return the ids of a tenant's unfinished jobs and sessions."""
         tables = ("jobs", "sessions")
-        queries = [f"SELECT id FROM {table} WHERE tenant = ? AND NOT ended ORDER BY id" for table in tables]  # noqa: S608
+        queries = [f"SELECT id FROM {table} WHERE tenant = ? AND ended = 0 ORDER BY id" for table in tables]  # noqa: S608
         return [row[0] for query in queries for row in self._file.rows(query, (tenant,))]
 
     def delete_tenant(self, is_erased: Callable[[str], bool], until_sequence: int, until: datetime) -> None:

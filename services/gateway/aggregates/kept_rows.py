@@ -22,6 +22,19 @@ _CACHE_SIZE: Final = 2000
 _MAX_WAITING: Final = 2000
 
 
+def decode_row(file: ProjectionFile, adapter: TypeAdapter[T], body: bytes) -> T:
+    """Return the value of a row.
+
+    Raises:
+        ValueError: the row is damaged, and so the file has to be rebuilt.
+    """
+    try:
+        return adapter.validate_json(body)
+    except ValueError as error:
+        file.report_damage(f"a row cannot be read: {error}")
+        raise
+
+
 class KeptRows(Generic[T]):
     """The rows of one table by their key, its first column; the column ``body`` has the value as JSON."""
 
@@ -44,9 +57,17 @@ class KeptRows(Generic[T]):
         if found is None:
             found = self._waiting.get(key)
         if found is None and (row := self._file.own_row(self._find, (key,))) is not None:
-            found = self._adapter.validate_json(row[0])
+            found = self.decode(row[0])
             self._cache(key, found)
         return found
+
+    def decode(self, body: bytes) -> T:
+        """Return the value of a row.
+
+        Raises:
+            ValueError: as ``decode_row``.
+        """
+        return decode_row(self._file, self._adapter, body)
 
     def keep(self, key: str, value: T) -> None:
         """Insert or replace the value of a key."""

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from contracts.manifest import Artifact
 from contracts.rule import Rule
 from kit.projection_file import ProjectionFile
+from services.gateway.aggregates.kept_rows import decode_row
 
 _RULE: Final = TypeAdapter(Rule)
 
@@ -24,7 +25,7 @@ class RuleRows:
     def get(self, rule_id: str) -> Rule | None:
         """Return a rule of any tenant; None also for a deleted one."""
         row = self._file.row("SELECT body FROM rules WHERE id = ?", (rule_id,))
-        return _RULE.validate_json(row[0]) if row else None
+        return decode_row(self._file, _RULE, row[0]) if row else None
 
     def keep(self, rule: Rule) -> None:
         """Insert or replace a rule; delete a deleted one."""
@@ -39,7 +40,7 @@ class RuleRows:
         """Return a tenant's rules, newest first, and the value of ``before`` for the next page."""
         query = "SELECT body, first_sequence FROM rules WHERE tenant = ? AND first_sequence < ? ORDER BY 2 DESC LIMIT ?"
         rows = self._file.rows(query, (tenant, (1 << 62) if before is None else before, limit + 1))
-        found = [_RULE.validate_json(row[0]) for row in rows[:limit]]
+        found = [decode_row(self._file, _RULE, row[0]) for row in rows[:limit]]
         return found, rows[limit - 1][1] if len(rows) > limit else None
 
     def count(self, tenant: str) -> int:

@@ -7,7 +7,6 @@ committed in the same transaction as the folded rows, so that a restart resumes 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -21,14 +20,15 @@ from contracts.upload import Upload, UploadState
 from kit.projection_file import ProjectionFile
 from services.gateway.aggregates.budget_rows import BudgetRows
 from services.gateway.aggregates.erased_rows import ErasedRows
+from services.gateway.aggregates.job_lists import INDEXES, JobFilter, JobLists, microseconds
 from services.gateway.aggregates.kept_rows import KeptRows
 from services.gateway.aggregates.rule_rows import RuleRows
 from services.gateway.aggregates.run_rows import RunRows
 from services.gateway.aggregates.usage_rows import UsageRows
 
 #: Incremented when the tables or their contents change: a file of another version is deleted.
-_SCHEMA_VERSION: Final = 6
-_SCHEMA: Final = """
+_SCHEMA_VERSION: Final = 7
+_SCHEMA: Final = f"""
 CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL, sequence INTEGER NOT NULL);
 INSERT INTO position VALUES (1, '', 0);
 CREATE TABLE jobs (
@@ -36,10 +36,7 @@ CREATE TABLE jobs (
     created_us INTEGER NOT NULL, updated_us INTEGER NOT NULL, first_sequence INTEGER NOT NULL, pipeline TEXT NOT NULL,
     rule TEXT NOT NULL, body BLOB NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX jobs_by_age ON jobs (tenant, pipeline, first_sequence);
-CREATE INDEX jobs_by_state ON jobs (tenant, pipeline, state, first_sequence);
-CREATE INDEX jobs_by_pipeline ON jobs (pipeline) WHERE pipeline != '';
-CREATE INDEX jobs_by_rule ON jobs (rule, first_sequence) WHERE rule != '';
+{INDEXES};
 CREATE TABLE job_inputs (upload_id TEXT NOT NULL, job_id TEXT NOT NULL, PRIMARY KEY (upload_id, job_id)) WITHOUT ROWID;
 CREATE INDEX job_inputs_by_job ON job_inputs (job_id);
 CREATE TABLE artifacts (
@@ -67,45 +64,12 @@ CREATE TABLE rules (
 CREATE INDEX rules_by_age ON rules (tenant, first_sequence);
 CREATE TABLE budgets (tenant TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE accounts (tenant TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID
-"""
+"""  # noqa: S608 - no values in it
+_OLD_UPLOADS: Final = f"state IN ({', '.join('?' * len(UploadState))}) AND created_us < ?"
 _TABLES: Final = ("jobs", "job_inputs", "artifacts", "runs", "uploads", "sessions", "rules", "budgets", "accounts")
 _JOB: Final = TypeAdapter(Job)
 _SESSION: Final = TypeAdapter(Session)
 _UPLOAD: Final = TypeAdapter(Upload)
-
-
-@dataclass(frozen=True)
-class JobFilter:
-    """Filter of a list of jobs; ``since`` (inclusive) and ``until`` (exclusive) are times of creation."""
-
-    workload: str | None = None
-    states: tuple[str, ...] = ()
-    since: datetime | None = None
-    until: datetime | None = None
-    #: Id of a pipeline whose stage jobs are listed; empty for jobs that belong to no pipeline.
-    pipeline: str = ""
-    #: Id of the rule that submitted the jobs.
-    rule: str | None = None
-
-    def without_states(self) -> JobFilter:
-        """Return the filter of jobs in any state."""
-        return replace(self, states=())
-
-    def matches(self, job: Job) -> bool:
-        """Return whether a job is in the list."""
-        submitted = job.submitted
-        return (
-            (self.workload is None or submitted.workload == self.workload)
-            and (not self.states or str(job.state) in self.states)
-            and (self.since is None or job.created_at >= self.since)
-            and (self.until is None or job.created_at < self.until)
-            and (submitted.part_of.job_id if submitted.part_of else "") == self.pipeline
-            and (self.rule is None or (submitted.rule is not None and submitted.rule.rule_id == self.rule))
-        )
-
-
-def _us(moment: datetime) -> int:
-    return int(moment.timestamp() * 1_000_000)
 
 
 def _job_columns(job: Job) -> tuple[Any, ...]:
@@ -114,8 +78,8 @@ def _job_columns(job: Job) -> tuple[Any, ...]:
         job.submitted.workload,
         str(job.state),
         job.state.ended,
-        _us(job.created_at),
-        _us(job.updated_at or job.created_at),
+        microseconds(job.created_at),
+        microseconds(job.updated_at or job.created_at),
         job.first_sequence,
         job.submitted.part_of.job_id if job.submitted.part_of else "",
         job.submitted.rule.rule_id if job.submitted.rule else "",
@@ -123,7 +87,7 @@ def _job_columns(job: Job) -> tuple[Any, ...]:
 
 
 def _upload_columns(upload: Upload) -> tuple[Any, ...]:
-    return upload.tenant, str(upload.state), _us(upload.created_at)
+    return upload.tenant, str(upload.state), microseconds(upload.created_at)
 
 
 def _session_columns(session: Session) -> tuple[Any, ...]:
@@ -132,7 +96,7 @@ def _session_columns(session: Session) -> tuple[Any, ...]:
         session.opened.workload,
         str(session.state),
         session.state.ended,
-        _us(session.updated_at),
+        microseconds(session.updated_at),
         session.first_sequence,
     )
 
@@ -148,6 +112,7 @@ class GatewayView:
         """
         self._file = ProjectionFile(folder and folder / "view.sqlite3", _SCHEMA, _SCHEMA_VERSION)
         self._jobs = KeptRows(self._file, "jobs", _JOB, _job_columns)
+        self._job_lists = JobLists(self._file)
         self._uploads = KeptRows(self._file, "uploads", _UPLOAD, _upload_columns)
         self._sessions = KeptRows(self._file, "sessions", _SESSION, _session_columns)
         self.rules = RuleRows(self._file)
@@ -173,6 +138,11 @@ class GatewayView:
     def hold_while(self, is_held: Callable[[], bool]) -> None:
         """Commit nothing while ``is_held`` returns True: after a crash, events are folded again from before it did."""
         self._file.hold_while(is_held)
+
+    @property
+    def damage(self) -> str:
+        """What is wrong with the file, once it was found: the process must end, and the next one folds all events."""
+        return self._file.damage
 
     def set_position(self, sequence: int) -> None:
         """Set the sequence of the last folded event; stored with the next commit."""
@@ -215,30 +185,14 @@ class GatewayView:
         self, tenant: str, wanted: JobFilter, *, before: int | None = None, limit: int
     ) -> tuple[list[Job], int | None]:
         """Return a tenant's jobs, newest first, and the value of ``before`` for the next page."""
-        clauses, values = ["tenant = ?", "pipeline = ?"], [tenant, wanted.pipeline]
-        conditions: list[tuple[str, Any]] = [
-            ("workload = ?", wanted.workload),
-            ("rule = ?", wanted.rule),
-            ("created_us >= ?", _us(wanted.since) if wanted.since else None),
-            ("created_us < ?", _us(wanted.until) if wanted.until else None),
-            ("first_sequence < ?", before),
-        ]
-        for clause, value in conditions:
-            if value is not None:
-                clauses.append(clause)
-                values.append(value)
-        if wanted.states:
-            clauses.append(f"state IN ({', '.join('?' * len(wanted.states))})")
-            values += wanted.states
-        query = f"SELECT body FROM jobs WHERE {' AND '.join(clauses)} ORDER BY first_sequence DESC LIMIT ?"  # noqa: S608
-        rows = self._file.rows(query, (*values, limit + 1))
-        found = [_JOB.validate_json(row[0]) for row in rows[:limit]]
-        return found, found[-1].first_sequence if len(rows) > limit else None
+        bodies = self._job_lists.bodies(tenant, wanted, before, limit + 1)
+        found = [self._jobs.decode(body) for body in bodies[:limit]]
+        return found, found[-1].first_sequence if len(bodies) > limit else None
 
     def stage_jobs(self, job_id: str) -> list[Job]:
         """Return the jobs of a pipeline's stages, by id."""
         rows = self._file.rows("SELECT body FROM jobs WHERE pipeline = ? AND pipeline != '' ORDER BY id", (job_id,))
-        return [_JOB.validate_json(row[0]) for row in rows]
+        return [self._jobs.decode(row[0]) for row in rows]
 
     def keep_inputs(self, job_id: str, upload_ids: list[str]) -> None:
         """Store which uploads a job uses."""
@@ -259,16 +213,19 @@ class GatewayView:
             "WHERE upload_id = ? AND tenant = ? AND workload = ? ORDER BY first_sequence LIMIT 1"
         )
         row = self._file.row(query, (upload_id, tenant, workload))
-        return _JOB.validate_json(row[0]) if row else None
+        return self._jobs.decode(row[0]) if row else None
 
     def count_jobs_of(self, tenant: str, workload: str) -> dict[str, int]:
         """Return the number of a tenant's jobs of a workload by state, without those of pipelines' stages."""
-        query = "SELECT state, count(*) FROM jobs WHERE tenant = ? AND pipeline = '' AND workload = ? GROUP BY state"
+        index = "jobs INDEXED BY jobs_by_workload"
+        query = (
+            f"SELECT state, count(*) FROM {index} WHERE tenant = ? AND pipeline = '' AND workload = ? GROUP BY state"  # noqa: S608
+        )
         return dict(self._file.rows(query, (tenant, workload)))
 
     def count_jobs(self) -> dict[str, int]:
         """Return the number of unfinished jobs by state."""
-        query = "SELECT state, count(*) FROM jobs WHERE NOT ended GROUP BY state"
+        query = "SELECT state, count(*) FROM jobs INDEXED BY jobs_unfinished WHERE ended = 0 GROUP BY state"
         return dict(self._file.rows(query))
 
     # -- artifacts
@@ -302,15 +259,15 @@ class GatewayView:
     def open_uploads_created_before(self, moment: datetime, limit: int = 100) -> list[Upload]:
         """Return uploads that were created before a time and not completed, oldest first."""
         query = "SELECT body FROM uploads WHERE state = ? AND created_us < ? ORDER BY created_us LIMIT ?"
-        rows = self._file.rows(query, (str(UploadState.CREATED), _us(moment), limit))
-        return [_UPLOAD.validate_json(row[0]) for row in rows]
+        rows = self._file.rows(query, (str(UploadState.CREATED), microseconds(moment), limit))
+        return [self._uploads.decode(row[0]) for row in rows]
 
     def completed_uploads(self, tenant: str, since: datetime | None, limit: int) -> list[Upload]:
         """Return a tenant's completed uploads that were created since a time, the newest ``limit``, newest first."""
         of_tenant = "tenant = ? AND state = ? AND created_us >= ?"
         query = f"SELECT body FROM uploads WHERE {of_tenant} ORDER BY created_us DESC LIMIT ?"  # noqa: S608
-        rows = self._file.rows(query, (tenant, str(UploadState.COMPLETED), _us(since) if since else 0, limit))
-        return [_UPLOAD.validate_json(row[0]) for row in rows]
+        rows = self._file.rows(query, (tenant, str(UploadState.COMPLETED), microseconds(since) if since else 0, limit))
+        return [self._uploads.decode(row[0]) for row in rows]
 
     # -- sessions
 
@@ -335,27 +292,27 @@ class GatewayView:
             values.append(before)
         query = f"SELECT body FROM sessions WHERE {' AND '.join(clauses)} ORDER BY first_sequence DESC LIMIT ?"  # noqa: S608
         rows = self._file.rows(query, (*values, limit + 1))
-        found = [_SESSION.validate_json(row[0]) for row in rows[:limit]]
+        found = [self._sessions.decode(row[0]) for row in rows[:limit]]
         return found, found[-1].first_sequence if len(rows) > limit else None
 
     def unfinished_sessions(self) -> list[str]:
         """Return the ids of the unfinished sessions of all tenants."""
-        return [row[0] for row in self._file.rows("SELECT id FROM sessions WHERE NOT ended")]
+        return [row[0] for row in self._file.rows("SELECT id FROM sessions WHERE ended = 0")]
 
     def count_sessions(self) -> dict[str, int]:
         """Return the number of unfinished sessions by state."""
-        query = "SELECT state, count(*) FROM sessions WHERE NOT ended GROUP BY state"
+        query = "SELECT state, count(*) FROM sessions WHERE ended = 0 GROUP BY state"
         return dict(self._file.rows(query))
 
     def prune_before(self, moment: datetime) -> None:
         """Delete what has ended and is older than the stream's events: a rebuilt view would not contain it either."""
-        before = _us(moment)
-        old = "SELECT id FROM jobs WHERE ended AND updated_us < ?"
+        before = microseconds(moment)
+        old = "SELECT id FROM jobs INDEXED BY jobs_by_end WHERE ended = 1 AND updated_us < ?"
         for table in ("artifacts", "job_inputs"):
             self._file.write(f"DELETE FROM {table} WHERE job_id IN ({old})", (before,))  # noqa: S608
-        self._file.write("DELETE FROM jobs WHERE ended AND updated_us < ?", (before,))
-        self._file.write("DELETE FROM uploads WHERE created_us < ?", (before,))
-        self._file.write("DELETE FROM sessions WHERE ended AND updated_us < ?", (before,))
+        self._file.write("DELETE FROM jobs INDEXED BY jobs_by_end WHERE ended = 1 AND updated_us < ?", (before,))
+        self._file.write(f"DELETE FROM uploads WHERE {_OLD_UPLOADS}", (*UploadState, before))  # noqa: S608
+        self._file.write("DELETE FROM sessions WHERE ended = 1 AND updated_us < ?", (before,))
         self._forget()
         self.dirty = True
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor, Envelope, decode_at
 from contracts.streams import LIVE_EVENTS
 from kit.bus.event_store import EventStore, StoredEvent
@@ -45,6 +46,7 @@ class ViewFollower:
 
         Raises:
             EpochChanged: the stream was replaced while it was followed; restart the process.
+            SaccadeError: INTERNAL, the view is damaged; restart the process.
         """
         # No TaskGroup: it cancels each of its tasks once, and the cancellation can be swallowed (kit/tasks.py).
         await first_of(self._fold(), self._commit_periodically())
@@ -63,9 +65,20 @@ class ViewFollower:
     async def _commit_periodically(self) -> None:
         while True:
             await asyncio.sleep(_COMMIT_INTERVAL_S)
+            if self.view.damage:
+                raise SaccadeError(ErrorCode.INTERNAL, f"The view is damaged ({self.view.damage}): it is folded again.")
             self.view.commit()
 
     def _on_event(self, stored: StoredEvent) -> None:
+        if self.view.damage:
+            return  # the next process folds it: no event is at fault
+        try:
+            self._project(stored)
+        except Exception:
+            if not self.view.damage:
+                raise
+
+    def _project(self, stored: StoredEvent) -> None:
         self.view.set_position(stored.sequence)
         noun = stored.subject.split(".")[3]
         if projector := self._projectors.get(noun):

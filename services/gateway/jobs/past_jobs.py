@@ -12,8 +12,9 @@ from contracts.job import Job, fold, fold_stored
 from kit.bucket import Bucket
 from kit.bus.tail import EventTail
 from kit.history.history import History, HistoryEvent
+from services.gateway.aggregates.job_lists import JobFilter
 from services.gateway.aggregates.page_cursor import JOBS, decode_past_cursor, encode_past_cursor
-from services.gateway.aggregates.view import GatewayView, JobFilter
+from services.gateway.aggregates.view import GatewayView
 from services.gateway.jobs.presenter import JobPresenter
 from services.gateway.jobs.schemas import JobObject, JobPage
 from services.gateway.jobs.stage_objects import stage_job_ids

@@ -16,9 +16,9 @@ from kit.auth.principal import Reader, Writer
 from kit.bus.idempotency import IdempotencyHeader, key_of
 from kit.http.path_ids import JobId
 from kit.http.problems import problem_responses
+from services.gateway.aggregates.job_lists import JobFilter
 from services.gateway.aggregates.page_cursor import JOBS, is_past_cursor, page_cursor_query
 from services.gateway.aggregates.prefer_header import apply_wait
-from services.gateway.aggregates.view import JobFilter
 from services.gateway.jobs.dependencies import JobPresenterDep, JobServiceDep, PastJobsDep, UrlJobsDep
 from services.gateway.jobs.schemas import JobCheck, JobObject, JobPage, Moment, NewJob
 from services.gateway.jobs.submission import JobRequest

@@ -32,9 +32,10 @@ from modal_workers.deployment import warm_device
 from services.gateway.aggregates.aggregate_events import AggregateEvents
 from services.gateway.aggregates.aggregate_reader import AggregateReader
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
+from services.gateway.aggregates.job_lists import JobFilter
 from services.gateway.aggregates.page_cursor import JOBS, decode_page_cursor, encode_page_cursor
 from services.gateway.aggregates.tenant_use import TenantUse
-from services.gateway.aggregates.view import GatewayView, JobFilter
+from services.gateway.aggregates.view import GatewayView
 from services.gateway.backends.reported_backends import ReportedBackends
 from services.gateway.budgets.service import BudgetService
 from services.gateway.jobs.submission import (

@@ -15,7 +15,8 @@ from contracts.upload import Upload, UploadState
 from kit.bus.event_store import EventStore
 from kit.bus.idempotency import idempotency_key
 from modal_workers import catalog
-from services.gateway.aggregates.view import GatewayView, JobFilter
+from services.gateway.aggregates.job_lists import JobFilter
+from services.gateway.aggregates.view import GatewayView
 from services.gateway.compat.badminton.videos.keypoints import Keypoints
 from services.gateway.compat.badminton.videos.video_log import LOG_ENTRIES, job_entries, newest
 from services.gateway.compat.badminton.videos.video_records import AnalysisMode, VideoRecord, VideoRecords

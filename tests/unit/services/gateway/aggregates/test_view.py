@@ -13,7 +13,8 @@ import pytest
 from contracts.events.job import JobSubmitted
 from contracts.ids import new_id
 from contracts.job import Job, State
-from services.gateway.aggregates.view import GatewayView, JobFilter
+from services.gateway.aggregates.job_lists import JobFilter
+from services.gateway.aggregates.view import GatewayView
 
 ROOT = Path(__file__).parents[5]
 NOW = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)

@@ -1,0 +1,132 @@
+"""Lists of a tenant's jobs: which rows of the view they have, found in an index alone, however many jobs there are."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+from contracts.job import Job
+from kit.projection_file import ProjectionFile
+
+#: Every column that a list may be filtered by is in the index that it is read from: rows are read for one page only.
+INDEXES: Final = """
+CREATE INDEX jobs_by_age ON jobs (tenant, pipeline, first_sequence, created_us);
+CREATE INDEX jobs_by_state ON jobs (tenant, pipeline, state, first_sequence, created_us);
+CREATE INDEX jobs_by_workload ON jobs (tenant, pipeline, workload, first_sequence, state, created_us);
+CREATE INDEX jobs_by_time ON jobs (tenant, pipeline, created_us);
+CREATE INDEX jobs_by_pipeline ON jobs (pipeline) WHERE pipeline != '';
+CREATE INDEX jobs_by_rule ON jobs (rule, first_sequence) WHERE rule != '';
+CREATE INDEX jobs_unfinished ON jobs (tenant, state) WHERE ended = 0;
+CREATE INDEX jobs_by_end ON jobs (updated_us) WHERE ended = 1
+"""
+#: Jobs of a period of time up to which they are all looked at, instead of the newest ones until a page is full.
+_FEW: Final = 2000
+#: Sequence and id, which sort as the list does.
+_Place = tuple[int, str]
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Filter of a list of jobs; ``since`` (inclusive) and ``until`` (exclusive) are times of creation."""
+
+    workload: str | None = None
+    states: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    #: Id of a pipeline whose stage jobs are listed; empty for jobs that belong to no pipeline.
+    pipeline: str = ""
+    #: Id of the rule that submitted the jobs.
+    rule: str | None = None
+
+    def without_states(self) -> JobFilter:
+        """Return the filter of jobs in any state."""
+        return replace(self, states=())
+
+    def matches(self, job: Job) -> bool:
+        """Return whether a job is in the list."""
+        submitted = job.submitted
+        return (
+            (self.workload is None or submitted.workload == self.workload)
+            and (not self.states or str(job.state) in self.states)
+            and (self.since is None or job.created_at >= self.since)
+            and (self.until is None or job.created_at < self.until)
+            and (submitted.part_of.job_id if submitted.part_of else "") == self.pipeline
+            and (self.rule is None or (submitted.rule is not None and submitted.rule.rule_id == self.rule))
+        )
+
+
+def microseconds(moment: datetime) -> int:
+    """Return a time as it stands in the rows."""
+    return int(moment.timestamp() * 1_000_000)
+
+
+class JobLists:
+    """Finds the jobs of lists."""
+
+    def __init__(self, file: ProjectionFile) -> None:
+        """Read the view's file."""
+        self._file = file
+
+    def bodies(self, tenant: str, wanted: JobFilter, before: int | None, limit: int) -> list[bytes]:
+        """Return the rows of a tenant's jobs, newest first, at most ``limit``."""
+        # Each state by itself: over several, SQLite would sort all of their jobs.
+        alone = wanted.workload is None and wanted.rule is None and not self._is_short(tenant, wanted)
+        parts = [replace(wanted, states=(state,)) for state in wanted.states] if alone and wanted.states else [wanted]
+        places = [self._places(tenant, part, before, limit) for part in parts]
+        found = [job_id for _, job_id in heapq.merge(*places, reverse=True)][:limit]
+        rows = [self._file.row("SELECT body FROM jobs WHERE id = ?", (job_id,)) for job_id in found]
+        return [row[0] for row in rows if row]
+
+    def _places(self, tenant: str, wanted: JobFilter, before: int | None, limit: int) -> list[_Place]:
+        query, values = self.query(tenant, wanted, before, limit)
+        return self._file.rows(query, values)
+
+    def query(
+        self, tenant: str, wanted: JobFilter, before: int | None, limit: int
+    ) -> tuple[str, Sequence[Any]]:  # fmt: skip
+        """Return the query for the places of a list's jobs, and its values."""
+        clauses, values = ["tenant = ?", "pipeline = ?"], [tenant, wanted.pipeline]
+        conditions: list[tuple[str, Any]] = [
+            ("workload = ?", wanted.workload),
+            ("rule != '' AND rule = ?", wanted.rule),
+            ("created_us >= ?", microseconds(wanted.since) if wanted.since else None),
+            ("created_us < ?", microseconds(wanted.until) if wanted.until else None),
+            ("first_sequence < ?", before),
+        ]
+        for clause, value in conditions:
+            if value is not None:
+                clauses.append(clause)
+                values.append(value)
+        if wanted.states:
+            clauses.append(f"state IN ({', '.join('?' * len(wanted.states))})")
+            values += wanted.states
+        table = f"jobs INDEXED BY {self._index(tenant, wanted)}"
+        order = "ORDER BY first_sequence DESC LIMIT ?"
+        query = f"SELECT first_sequence, id FROM {table} WHERE {' AND '.join(clauses)} {order}"  # noqa: S608
+        return query, (*values, limit)
+
+    def _index(self, tenant: str, wanted: JobFilter) -> str:
+        """Return the index in which the jobs of a list are next to each other, as far as any has them so."""
+        if wanted.rule is not None:
+            return "jobs_by_rule"
+        if self._is_short(tenant, wanted):
+            return "jobs_by_time"
+        if wanted.workload is not None:
+            return "jobs_by_workload"
+        return "jobs_by_state" if len(wanted.states) == 1 else "jobs_by_age"
+
+    def _is_short(self, tenant: str, wanted: JobFilter) -> bool:
+        """Return whether few jobs were created in the period of a list; without one, False."""
+        if wanted.since is None and wanted.until is None:
+            return False
+        query = (
+            "SELECT count(*) FROM (SELECT 1 FROM jobs INDEXED BY jobs_by_time "
+            "WHERE tenant = ? AND pipeline = ? AND created_us >= ? AND created_us < ? LIMIT ?)"
+        )
+        since_us = microseconds(wanted.since) if wanted.since else 0
+        until_us = microseconds(wanted.until) if wanted.until else 1 << 62
+        ((count,),) = self._file.rows(query, (tenant, wanted.pipeline, since_us, until_us, _FEW + 1))
+        return int(count) <= _FEW
