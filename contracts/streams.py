@@ -46,7 +46,6 @@ EVENTS: Final = Stream(
     max_age_s=90 * _DAY_S,
     max_bytes=16 * GIB,
     max_message_bytes=EVENT_BYTES,
-    discard="old",
     republish="live",
     has_lineage=True,
 )

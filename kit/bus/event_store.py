@@ -25,7 +25,7 @@ from nats.js.errors import APIError
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import CONTENT_TYPE, Message
 from kit.bus.leader_reads import is_clustered, is_one_subject, newest_at_leader, next_at_leader
-from kit.bus.message_size import check_size
+from kit.bus.message_size import check_size, refusal
 from kit.bus.stored_event import StoredEvent
 from kit.tasks import end as end_task
 
@@ -110,8 +110,8 @@ class EventStore:
 
         Raises:
             Conflict: the last sequence is another one; nothing was stored.
-            SaccadeError: BODY_TOO_LARGE; BUS_UNAVAILABLE, after ``deadline_s`` without acknowledgement (the event may
-                be stored).
+            SaccadeError: BODY_TOO_LARGE; EVENTS_FULL; BUS_UNAVAILABLE, after ``deadline_s`` without acknowledgement
+                (the event may be stored).
         """
         try:
             sequence = await self._publish(message, after, among, deadline_s, headers)
@@ -152,7 +152,7 @@ class EventStore:
                     continue
                 in_conflict = error.err_code == _CONFLICT_IN_FLIGHT and not maybe_stored
                 if error.err_code != _WRONG_LAST_SEQUENCE and not in_conflict:
-                    raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {error.description}.") from error
+                    raise refusal(self.stream, error.err_code, error.description) from error
                 if maybe_stored and among and (sequence := await self._find_stored(message)):
                     return sequence
                 raise Conflict(message.subject, _sequence_in(error.description or "")) from error

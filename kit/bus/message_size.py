@@ -1,4 +1,4 @@
-"""Largest message of each stream; a larger one is refused before it is sent, and the error says what to change."""
+"""Refusals of messages: one that is too large, before it is sent, and those of the server, such as of a full stream."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ _LARGEST_BYTES: Final = {stream.name: stream.max_message_bytes for stream in STR
 #: First and last line of a message's headers, and what stands between and after a name and its value.
 _FRAME_BYTES: Final = len("NATS/1.0\r\n") + len("\r\n")
 _LINE_BYTES: Final = len(": ") + len("\r\n")
+#: The server could not store a message; its description says so if the stream has its maximum size.
+_STORE_FAILED: Final = 10077
+_FULL_RETRY_S: Final = 30.0
 
 
 def check_size(stream: str, message: Message, headers: Mapping[str, str]) -> None:
@@ -39,3 +42,11 @@ def check_size(stream: str, message: Message, headers: Mapping[str, str]) -> Non
 def header_bytes(headers: Mapping[str, str]) -> int:
     """Return the size of a message's headers on the bus."""
     return _FRAME_BYTES + sum(len(name) + len(value.encode()) + _LINE_BYTES for name, value in headers.items())
+
+
+def refusal(stream: str, code: int | None, description: str | None) -> SaccadeError:
+    """Return the error for a message that the server has refused."""
+    if code == _STORE_FAILED and "maximum" in (description or ""):
+        message = f"The stream {stream} is full: {description}."
+        return SaccadeError(ErrorCode.EVENTS_FULL, message, retry_after_s=_FULL_RETRY_S)
+    return SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {description}.")

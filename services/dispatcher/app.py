@@ -30,6 +30,7 @@ from modal_workers.backends import Backends
 from modal_workers.settings import DeploymentSettings
 from services.dispatcher.archive.archive_metrics import ArchiveMetrics
 from services.dispatcher.archive.archive_writer import ArchiveWriter
+from services.dispatcher.archive.stream_trimmer import StreamTrimmer
 from services.dispatcher.budgets.budget_notices import BudgetNotices
 from services.dispatcher.budgets.early_refusal import early_refusal
 from services.dispatcher.budgets.on_budget import on_stored as on_budget_stored
@@ -159,6 +160,7 @@ class Dispatcher:
 
     def _open_upkeep(self, bucket: Bucket, archive: ArchiveReader | None, snapshots: SnapshotSettings) -> None:
         self.archive_writer = self._open_archive_writer(archive)
+        self.trimmer = self._open_trimmer()
         self.snapshots = self._open_snapshots(archive, snapshots)
         self.erasures = self._open_erasures(bucket, archive)
         self.health = self._open_health(bucket)
@@ -200,6 +202,10 @@ class Dispatcher:
         writer = ArchiveWriter(reader, archive, self.operations.audit, ArchiveWriterSettings(), leads)
         self.metrics.registry.register(ArchiveMetrics(writer))
         return writer
+
+    def _open_trimmer(self) -> StreamTrimmer:
+        writer, reader = self.archive_writer, StreamReader(EventStore(self._client))
+        return StreamTrimmer(reader, lambda: writer.archived_until if writer else None)
 
     def _open_snapshots(self, archive: ArchiveReader | None, settings: SnapshotSettings) -> Snapshots:
         fold = DispatcherFold(self.jobs, self.upload_rules.fold, self.notices.budgets)
@@ -295,6 +301,7 @@ class Dispatcher:
             self.notices.run(),
             self.operations.abandoned.run(),
             *([self.archive_writer.run()] if self.archive_writer else []),
+            self.trimmer.run(),
             self.erasures.run(),
             self.snapshots.run(),
         )

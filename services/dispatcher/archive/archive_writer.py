@@ -103,6 +103,8 @@ class ArchiveWriter:
         self._loud_at = 0.0
         self._writing = asyncio.Lock()
         self.lag = ArchiveLag()
+        #: Last sequence that is in the archive; 0 while that is not known.
+        self.archived_until = 0
         #: Segments that this process stored, and events that the stream deleted before they were archived.
         self.segments = 0
         self.lost_events = 0
@@ -113,7 +115,7 @@ class ArchiveWriter:
         try:
             await self._write_for_ever()
         finally:
-            self.lag = ArchiveLag()
+            self.lag, self.archived_until = ArchiveLag(), 0
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
@@ -271,6 +273,7 @@ class ArchiveWriter:
     def _report(self, progress: _Progress, state: StreamState) -> None:
         """Keep the lag for the metrics, and warn while the stream is about to delete what is not archived."""
         oldest = state.now - progress.first_time if progress.first_time else None
+        self.archived_until = progress.plan.first - 1
         self.lag = lag_of(state, progress.plan.first - 1, oldest, EVENTS)
         now = asyncio.get_running_loop().time()
         if self.lag.retention_used >= _LOUD_AT and now >= self._loud_at:

@@ -23,7 +23,9 @@ from services.dispatcher.rules.rule_job import JobPlacement, rule_job
 from services.dispatcher.rules.skipped_occasions import SkippedOccasions, skip_id
 
 #: Errors after which the same call may succeed: no reason to give a job up.
-TEMPORARY: Final = frozenset({ErrorCode.BUS_UNAVAILABLE, ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.INTERNAL})
+TEMPORARY: Final = frozenset(
+    {ErrorCode.BUS_UNAVAILABLE, ErrorCode.EVENTS_FULL, ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.INTERNAL}
+)
 
 #: Maximum pause after another skip of the same rule was stored first.
 _CONFLICT_PAUSE_S: Final = 0.02

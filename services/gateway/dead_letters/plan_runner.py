@@ -30,7 +30,9 @@ _PATIENCE_S: Final = 120.0
 _AGAIN_S: Final = 1.0
 _FAILURES_NAMED: Final = 100
 #: Errors that say nothing about the letter.
-_TRANSIENT: Final = frozenset({ErrorCode.SERVICE_UNAVAILABLE, ErrorCode.BUS_UNAVAILABLE, ErrorCode.TIMED_OUT})
+_TRANSIENT: Final = frozenset(
+    {ErrorCode.SERVICE_UNAVAILABLE, ErrorCode.BUS_UNAVAILABLE, ErrorCode.EVENTS_FULL, ErrorCode.TIMED_OUT}
+)
 
 
 class PlanRunner:

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 #: Errors that do not depend on the file: the client may complete the upload again.
 TEMPORARY_ERRORS: Final = frozenset(
-    {ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.BUS_UNAVAILABLE, ErrorCode.UPLOAD_BYTES_MISSING}
+    {ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.BUS_UNAVAILABLE, ErrorCode.EVENTS_FULL, ErrorCode.UPLOAD_BYTES_MISSING}
 )
 
 #: Errors whose cause can be that the bytes did not fit on the bucket's disk.

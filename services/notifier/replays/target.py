@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kit.history.history import HistoryEvent
 
 #: Errors that pass: a replay that meets one goes on at its checkpoint. The bucket holds the archive.
-TRANSIENT: Final = frozenset({ErrorCode.BUS_UNAVAILABLE, ErrorCode.STORAGE_UNAVAILABLE})
+TRANSIENT: Final = frozenset({ErrorCode.BUS_UNAVAILABLE, ErrorCode.EVENTS_FULL, ErrorCode.STORAGE_UNAVAILABLE})
 
 
 class SendOutcome(StrEnum):
