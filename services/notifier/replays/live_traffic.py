@@ -46,7 +46,7 @@ class LiveTraffic:
         return _BATCH_EVENTS if self.is_expected else BATCH_EVENTS
 
     async def let_pass(self) -> None:
-        """Let live events pass in the middle of a piece of work, if there are any: what it holds up is shorter."""
+        """Leave the loop to live events in the middle of a piece of work, if there are any."""
         if self.is_expected:
             await asyncio.sleep(_PASS_S)
 
