@@ -75,7 +75,7 @@ async def test_inputs_are_local_files_with_the_name_and_bytes_of_the_upload(harn
     await executor.launch(assignment, WORKLOAD.compute)
     job = await harness.driver.until(assignment.job_id, State.SUCCEEDED)
     assert job.result is not None
-    assert job.result["notes"]["input"] == "Lap One.MP4 .mp4 not really a video"
+    assert job.result["notes"]["input"] == "Lap One.MP4  not really a video"  # no extension
 
 
 async def test_progress_is_said_again_while_the_job_is_silent(harness: ExecutorHarness) -> None:
