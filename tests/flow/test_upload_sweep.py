@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -111,8 +112,15 @@ async def test_other_bytes_after_the_completion_go_and_the_checked_ones_stay(run
     assert said == [None, "it was replaced after it was checked"]
 
 
+def upload_id_at(moment: datetime) -> str:
+    """Return an upload's id that was made at a time."""
+    stamp_ms, made = int(moment.timestamp() * 1000), uuid.UUID(new_id("upl").partition("_")[2])
+    return f"upl_{uuid.UUID(int=stamp_ms << 80 | made.int & (1 << 80) - 1)}"
+
+
 async def test_bytes_of_no_upload_go_after_a_week_and_what_is_not_an_uploads_stays(running: RunningGateway):
-    orphan = running.bucket.key("uploads", "local", new_id("upl"), "a.mp4")
+    await announced(running)  # the stream has an event
+    orphan = running.bucket.key("uploads", "local", upload_id_at(datetime.now(UTC) + timedelta(hours=1)), "a.mp4")
     other = running.bucket.key("uploads", "notes.txt")
     for key in (orphan, other):
         await running.bucket.put(key, b"x")
@@ -122,6 +130,17 @@ async def test_bytes_of_no_upload_go_after_a_week_and_what_is_not_an_uploads_sta
     assert orphan not in await keys(running)
     assert other in await keys(running)
     await running.bucket.delete(other)
+
+
+async def test_files_of_an_upload_whose_events_are_not_in_the_stream_any_more_stay(running: RunningGateway):
+    """Its events are 90 days old, or in the archive, or the stream was created anew: it was one nevertheless."""
+    await announced(running)
+    first = (await StoredUploads(running.store).complete_since()) or datetime.now(UTC)
+    old = running.bucket.key("uploads", "local", upload_id_at(first - timedelta(days=1)), "a.mp4")
+    await running.bucket.put(old, b"x")
+    await sweep_of(running, LATER).sweep()
+    assert old in await keys(running)
+    await running.bucket.delete(old)
 
 
 async def test_parts_of_ended_uploads_and_forgotten_ones_go(running: RunningGateway):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 from contracts.streams import aggregate
 from contracts.upload import Upload, fold_stored
 from kit.bus.event_store import EventStore
+from kit.history.stream_reader import StreamReader
 
 _CONCURRENCY: Final = 16
 
@@ -30,6 +32,16 @@ class StoredUploads:
         for stored in await self._store.load(aggregate(tenant, "upload", upload_id)):
             upload = fold_stored(upload, stored.subject, stored.body, stored.sequence)
         return upload
+
+    async def complete_since(self) -> datetime | None:
+        """Return the time since which the stream has every event; None while it is empty.
+
+        Older events were deleted by age or for want of space, or were in another stream.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        return (await StreamReader(self._store).state()).first_time
 
     async def load_all(self, tenant: str, upload_ids: Sequence[str]) -> list[Upload]:
         """Return those uploads that there are, in this order.

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from contracts.errors import SaccadeError
-from contracts.ids import is_id
+from contracts.ids import is_id, time_of
 from contracts.limits import UPLOAD_EXPIRES_S
 from contracts.upload import Upload, UploadState
 from kit.bucket import Bucket, ObjectMissing
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 _ERROR_RETRY_S: Final = 60.0
 #: Clocks of the bucket and of the gateway may differ by this.
 _CLOCKS: Final = timedelta(seconds=5)
+#: Most that the clock of the gateway that made an id is ahead of the server that stores its events.
+_CLOCK_SKEW: Final = timedelta(minutes=10)
 #: A deletion that failed is found after this time at the latest.
 _RECHECK: Final = timedelta(days=1)
 
@@ -106,11 +108,11 @@ class UploadSweep:
 
     async def why_remove(self, stored: StoredObject, folder: str) -> str | None:
         """Return why an object has to go; an empty text if it is right for good, None if that is not known yet."""
-        known, upload = await self._upload_of(stored.key, folder)
-        if not known:
+        upload_id, upload = await self._upload_of(stored.key, folder)
+        if upload_id is None:
             return None  # not of ours
         if upload is None:
-            return "no upload has this id" if self._is_older(stored.modified_at, self._settings.orphan_hours) else None
+            return await self._why_orphan(stored, upload_id)
         if upload.state is UploadState.FAILED:
             return f"its upload was {upload.reason}"
         if upload.created.key != stored.key:
@@ -142,15 +144,30 @@ class UploadSweep:
                 self._removed(multipart.key, why)
 
     async def _why_abort(self, multipart: OpenMultipart, folder: str) -> str | None:
-        known, upload = await self._upload_of(multipart.key, folder)
-        if known and upload and upload.state is not UploadState.CREATED:
+        _, upload = await self._upload_of(multipart.key, folder)
+        if upload and upload.state is not UploadState.CREATED:
             return f"parts of an upload that is {upload.state}"
         if self._is_older(multipart.started_at, self._settings.orphan_hours):
             return "parts that nobody completed"
         return None
 
-    async def _upload_of(self, key: str, folder: str) -> tuple[bool, Upload | None]:
-        """Return whether a key is an upload's, and the upload.
+    async def _why_orphan(self, stored: StoredObject, upload_id: str) -> str | None:
+        """Return why an object goes of whose upload the stream has no event.
+
+        The files of older uploads stay: their events may be gone by age, or be in the archive only.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        if not self._is_older(stored.modified_at, self._settings.orphan_hours):
+            return None
+        complete_since = await self._uploads.complete_since()
+        if complete_since is None or time_of(upload_id) - _CLOCK_SKEW <= complete_since:
+            return ""
+        return "no upload has this id"
+
+    async def _upload_of(self, key: str, folder: str) -> tuple[str | None, Upload | None]:
+        """Return the id of the upload to which a key belongs, if it does to one, and the upload, if there is one.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
@@ -158,8 +175,8 @@ class UploadSweep:
         tenant, _, rest = key.removeprefix(folder).partition("/")
         upload_id = rest.partition("/")[0]
         if not key.startswith(folder) or not is_id(upload_id, "upl"):
-            return False, None
-        return True, await self._uploads.load(tenant, upload_id)
+            return None, None
+        return upload_id, await self._uploads.load(tenant, upload_id)
 
     async def _digest(self, key: str) -> str | None:
         digest = hashlib.sha256()
