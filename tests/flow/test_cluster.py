@@ -1,6 +1,6 @@
 """The path of a job over a cluster of three: whatever happens to its nodes, every job ends once and everybody hears it.
 
-``make test`` kills a leader and takes the quorum away; ``make soak`` does everything else at random.
+Here a leader is killed and the quorum taken away; losses at random are those of tests/contract/cluster, without services.
 """
 
 from __future__ import annotations
