@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from contracts.events.base import encode
+from contracts.events.session import FrameTotals, SessionStopped
 from contracts.ids import new_id
 from kit.auth.api_keys import AuthSettings
 from kit.settings import NatsSettings, S3Settings
@@ -118,10 +120,12 @@ async def test_sessions(running: RunningGateway, keys: Path) -> None:
     refused = await running.http.post("/v1/sessions", json=wanted, headers=ACME)
     assert (refused.status_code, refused.json()["quota"]["name"]) == (409, "sessions")
     assert (await running.http.post("/v1/sessions", json=wanted, headers=RIVAL)).status_code == 201
-    stopped = await running.http.post(f"/v1/sessions/{first.json()['id']}/stop", headers=ACME)
-    assert stopped.is_success
-    while (await running.http.post("/v1/sessions", json=wanted, headers=ACME)).status_code != 201:
-        await asyncio.sleep(0.05)  # until the first one has ended
+    nothing = FrameTotals(sent=0, accepted=0, dropped=0)
+    stopped = SessionStopped(reason="asked", chunks=0, totals=nothing, result={}, cost_usd=0)
+    await running.store.publish(encode(stopped, tenant="acme", subject_id=first.json()["id"], source="/test"))
+    async with asyncio.timeout(20):  # until the gateway has read it
+        while (await running.http.post("/v1/sessions", json=wanted, headers=ACME)).status_code != 201:
+            await asyncio.sleep(0.05)
 
 
 async def test_idempotency_keys(running: RunningGateway, keys: Path) -> None:
