@@ -1,6 +1,6 @@
 """The path of a job over a cluster of three: whatever happens to its nodes, every job ends once and everybody hears it.
 
-Here a leader is killed and the quorum taken away; losses at random are those of tests/contract/cluster, without services.
+A leader is killed and the quorum taken away here; tests/contract/cluster has losses at random, without services.
 """
 
 from __future__ import annotations
