@@ -8,7 +8,7 @@ from typing import Final
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Message
 from contracts.limits import KIB
-from contracts.streams import STREAMS
+from contracts.streams import EVENTS, STREAMS
 
 _LARGEST_BYTES: Final = {stream.name: stream.max_message_bytes for stream in STREAMS}
 #: First and last line of a message's headers, and what stands between and after a name and its value.
@@ -46,7 +46,7 @@ def header_bytes(headers: Mapping[str, str]) -> int:
 
 def refusal(stream: str, code: int | None, description: str | None) -> SaccadeError:
     """Return the error for a message that the server has refused."""
-    if code == _STORE_FAILED and "maximum" in (description or ""):
+    if stream == EVENTS.name and code == _STORE_FAILED and "maximum" in (description or ""):
         message = f"The stream {stream} is full: {description}."
         return SaccadeError(ErrorCode.EVENTS_FULL, message, retry_after_s=_FULL_RETRY_S)
     return SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {description}.")

@@ -93,7 +93,9 @@ def nats_check(client: Client) -> Check:
             raise SaccadeError(ErrorCode.BUS_UNAVAILABLE)
         await client.flush(timeout=1)
         if is_clustered(client):  # without a majority a node keeps its connections, and stores nothing
-            await stream_info(client, EVENTS.name, timeout_s=_LEADER_S)
+            info = await stream_info(client, EVENTS.name, timeout_s=_LEADER_S)
+            if not info.get("cluster", {}).get("leader"):  # a node without the others may answer, too
+                raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"No node leads the stream {EVENTS.name}.")
 
     return check
 

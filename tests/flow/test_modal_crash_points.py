@@ -85,8 +85,8 @@ def both_sides(*places: str) -> frozenset[CrashPoint]:
 
 
 START = "advance _step _wait_or_start start"
-INTENT, LAUNCH = f"{START} _begin publish publish _publish", f"{START} launch launch"
-ACK = f"{START} launch record_call publish publish _publish"
+INTENT, LAUNCH = f"{START} _begin publish publish _publish request", f"{START} launch launch"
+ACK = f"{START} launch record_call publish publish _publish request"
 ALWAYS = both_sides(INTENT, LAUNCH, "FunctionGet", "FunctionMap", ACK)
 SCENARIOS = {
     "a worker that begins at once": Scenario("at once", ALWAYS),
@@ -96,7 +96,7 @@ SCENARIOS = {
     ),
     "a worker on a GPU": Scenario("at once", ALWAYS | both_sides("FunctionBindParams"), gpu="T4"),
     "an assignment that goes by the bucket": Scenario(
-        "late", ALWAYS | both_sides(f"{LAUNCH} put _call send"), is_large=True
+        "late", ALWAYS | both_sides(f"{LAUNCH} put call send"), is_large=True
     ),
 }
 

@@ -180,7 +180,10 @@ class UploadObject(BaseModel):
 
 
 class SignRequest(RequestBody):
-    """Uppy 6's `signRequest`: the request that `@uppy/aws-s3` is going to send to the bucket."""
+    """Uppy 6's `signRequest`: the request that `@uppy/aws-s3` is going to send to the bucket.
+
+    `uploadId` is the upload's own `multipart_id`; without one the upload is a single PUT.
+    """
 
     # As _s3_operation of the presenter reads it.
     model_config = ConfigDict(
@@ -189,7 +192,7 @@ class SignRequest(RequestBody):
             "anyOf": [
                 {
                     "properties": {
-                        "method": {"enum": ["PUT", "POST"]},
+                        "method": {"const": "PUT"},
                         "uploadId": {"type": "null"},
                         "partNumber": {"type": "null"},
                     }

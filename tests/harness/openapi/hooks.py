@@ -31,6 +31,7 @@ IN_WORDS: Final = (
     # By the state of the upload.
     r"The upload is sent by one PUT",
     r"The upload has \d+ parts",
+    r"\w+ with these values is not a request of this upload",
     # By the stream that the cursor is of.
     r"The cursor (is invalid|belongs to a stream that no longer exists)",
     r"What the cursor stands after is no longer stored",

@@ -74,6 +74,18 @@ class ClusterServices:
         except TimeoutError as error:
             raise AssertionError(f"not healthy after {_READY_S:.0f} s: {reports}") from error
 
+    async def wait_until_unhealthy(self, name: str) -> None:
+        """Wait until a service says that it is degraded for want of NATS: a node hears late that it leads no longer."""
+        report: dict[str, Any] = {}
+        try:
+            async with asyncio.timeout(_READY_S):
+                while report.get("checks", {}).get("nats", {}).get("status") != "failed":
+                    await asyncio.sleep(0.1)
+                    report = await self.health(name)
+        except TimeoutError as error:
+            raise AssertionError(f"{name} is not unhealthy after {_READY_S:.0f} s: {report}") from error
+        assert report["status"] == "degraded", report
+
     async def __aenter__(self) -> Self:
         for name in _SERVICES:
             (self._folder / name).mkdir(parents=True)
