@@ -115,14 +115,19 @@ async def test_a_segment_without_a_record_is_adopted_when_the_stream_has_its_eve
         await assert_whole(stage)
 
 
-async def _archive_with_retries(stage: ArchiveStage) -> None:
-    """Archive all, as ``run`` does: rclone fails reads of an object that another writer is writing."""
+async def _archive_with_retries(stage: ArchiveStage) -> int:
+    """Archive all, as ``run`` does, and return how often it failed.
+
+    rclone fails reads of an object that another writer is writing.
+    """
     writer = stage.writer()
-    for _ in range(100):
+    for failed in range(100):
         try:
-            return await stage.archive_all(writer)
+            await stage.archive_all(writer)
         except SaccadeError:
             await asyncio.sleep(random.uniform(0, 0.05))
+        else:
+            return failed
     raise AssertionError("it did not succeed")
 
 
@@ -131,11 +136,11 @@ async def test_two_writers_that_do_not_know_of_each_other_write_the_same(
 ) -> None:
     async with archive_stage(nats_server, s3_server) as stage:
         await stage.publish(1500)
-        await asyncio.gather(*(_archive_with_retries(stage) for _ in range(3)))
+        failed = sum(await asyncio.gather(*(_archive_with_retries(stage) for _ in range(3))))
         segments = await stage.stored()
         assert [one.first for one in segments] == [1, *(one.last + 1 for one in segments[:-1])]
         chain, _ = await stage.audit()
-        assert chain.open_intents == {}
+        assert len(chain.open_intents) <= failed  # the intent of a failed attempt is ended by AbandonedCommands later
         await stage.purge_archived()
         last = segments[-1].last
         assert [event async for event in stage.history.read(0, last)] == stage.events[:last]
