@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-#: Peak resident memory that a test process may reach; the goal is 1536, of which 1587 was measured once. What a stage needs beyond this belongs into a child process.
+#: Peak resident memory that a test process may reach; the goal is 1536, and 1587 was measured once. What a stage needs
+#: beyond this belongs into a child process.
 LIMIT_MIB = 2048
 #: Cyclic garbage is collected between two files when a process is larger than this.
 _COLLECT_ABOVE_MIB = 700
