@@ -318,14 +318,16 @@ class Bucket:
 
     async def list_keys(self, prefix: str) -> list[str]:
         """Return the keys under a prefix."""
-        keys: list[str] = []
-        token: dict[str, str] = {}
-        while True:
+        return [entry["Key"] async for entry in self.list_entries(prefix)]
+
+    async def list_entries(self, prefix: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield what S3 lists of each object under a prefix."""
+        token: dict[str, str] | None = {}
+        while token is not None:
             answer = await self.call("list_objects_v2", Prefix=prefix, **token)
-            keys += [entry["Key"] for entry in answer.get("Contents", [])]
-            if not answer.get("IsTruncated"):
-                return keys
-            token = {"ContinuationToken": answer["NextContinuationToken"]}
+            for entry in answer.get("Contents", []):
+                yield entry
+            token = {"ContinuationToken": answer["NextContinuationToken"]} if answer.get("IsTruncated") else None
 
     async def delete(self, key: str) -> None:
         """Delete an object; do nothing if there is none."""
@@ -334,10 +336,8 @@ class Bucket:
 
     async def _presign(self, operation: str, params: dict[str, Any], expires_s: int, *, inside: bool = False) -> str:
         client = self._client if inside else self._public
-        url: str = await client.generate_presigned_url(
-            operation, Params={"Bucket": self._bucket} | params, ExpiresIn=expires_s
-        )
-        return url
+        named = {"Bucket": self._bucket} | params
+        return str(await client.generate_presigned_url(operation, Params=named, ExpiresIn=expires_s))
 
     async def call(self, operation: str, **params: Any) -> Any:
         """Call S3 and translate its errors.

@@ -1,7 +1,9 @@
-"""Lists the objects of a bucket with sizes and times, and multipart uploads that were never completed."""
+"""Inventory of a bucket: objects with sizes, times and hashes, and multipart uploads that were never completed."""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,14 +35,21 @@ async def list_objects(bucket: Bucket, prefix: str) -> AsyncIterator[StoredObjec
     Raises:
         SaccadeError: STORAGE_UNAVAILABLE.
     """
-    token: dict[str, str] = {}
-    while True:
-        answer = await bucket.call("list_objects_v2", Prefix=prefix, **token)
-        for entry in answer.get("Contents", []):
-            yield StoredObject(entry["Key"], int(entry["Size"]), entry["LastModified"])
-        if not answer.get("IsTruncated"):
-            return
-        token = {"ContinuationToken": answer["NextContinuationToken"]}
+    async for entry in bucket.list_entries(prefix):
+        yield StoredObject(entry["Key"], int(entry["Size"]), entry["LastModified"])
+
+
+async def sha256_of(bucket: Bucket, key: str) -> str:
+    """Return the SHA-256 of an object's bytes, which are read for it.
+
+    Raises:
+        ObjectMissing: there is none.
+        SaccadeError: STORAGE_UNAVAILABLE.
+    """
+    digest = hashlib.sha256()
+    async for chunk in bucket.read(key):
+        await asyncio.to_thread(digest.update, chunk)
+    return digest.hexdigest()
 
 
 async def list_multiparts(bucket: Bucket, prefix: str) -> AsyncIterator[OpenMultipart]:

@@ -252,15 +252,12 @@ class SegmentStore:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
         from kit.bucket import ObjectMissing  # noqa: PLC0415 - loaded with the bucket
+        from kit.bucket_inventory import sha256_of  # noqa: PLC0415 - as above
 
-        digest = hashlib.sha256()
-        bucket = await self.open_bucket()
         try:
-            async for chunk in bucket.read(key):
-                await asyncio.to_thread(digest.update, chunk)
+            return await sha256_of(await self.open_bucket(), key)
         except ObjectMissing:
             return None
-        return digest.hexdigest()
 
 
 def segment_name(first: int, last: int) -> str:

@@ -7,7 +7,6 @@ deleted, has expired or was refused, and other bytes after it was completed. Par
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -18,7 +17,7 @@ from contracts.ids import is_id, time_of
 from contracts.limits import UPLOAD_EXPIRES_S
 from contracts.upload import Upload, UploadState
 from kit.bucket import Bucket, ObjectMissing
-from kit.bucket_inventory import OpenMultipart, StoredObject, list_multiparts, list_objects
+from kit.bucket_inventory import OpenMultipart, StoredObject, list_multiparts, list_objects, sha256_of
 from services.dispatcher.jobs.job_repository import NotLeading
 from services.dispatcher.jobs.stored_uploads import StoredUploads
 from services.dispatcher.settings import RetentionSettings
@@ -179,13 +178,10 @@ class UploadSweep:
         return upload_id, await self._uploads.load(tenant, upload_id)
 
     async def _digest(self, key: str) -> str | None:
-        digest = hashlib.sha256()
         try:
-            async for chunk in self._bucket.read(key):
-                await asyncio.to_thread(digest.update, chunk)
+            return await sha256_of(self._bucket, key)
         except ObjectMissing:
             return None
-        return digest.hexdigest()
 
     def _is_older(self, at: datetime, hours: float) -> bool:
         return self._clock() - at > timedelta(hours=hours)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -16,6 +15,7 @@ from contracts.ids import is_id, new_id
 from contracts.limits import UPLOAD_EXPIRES_S
 from contracts.upload import Upload, UploadState, fold_stored
 from kit.bucket import Bucket, ObjectMissing
+from kit.bucket_inventory import sha256_of
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from kit.bus.tail import EventTail
@@ -325,14 +325,11 @@ class UploadService:
         if size is None:
             raise SaccadeError(ErrorCode.UPLOAD_BYTES_MISSING)
         check_stored_size(upload, size)
-        digest = hashlib.sha256()
         async with self._hash_slots.slot(upload.tenant):
             try:
-                async for chunk in self._bucket.read(upload.created.key):
-                    await asyncio.to_thread(digest.update, chunk)
+                sha256 = await sha256_of(self._bucket, upload.created.key)
             except ObjectMissing as error:
                 raise SaccadeError(ErrorCode.UPLOAD_BYTES_MISSING) from error
-        sha256 = digest.hexdigest()
         if upload.created.sha256 and sha256 != upload.created.sha256:
             message = f"The file has SHA-256 {sha256}, {upload.created.sha256} was declared."
             raise SaccadeError(ErrorCode.UPLOAD_CHECKSUM_MISMATCH, message)
