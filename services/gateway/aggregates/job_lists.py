@@ -72,21 +72,20 @@ class JobLists:
 
     def bodies(self, tenant: str, wanted: JobFilter, before: int | None, limit: int) -> list[bytes]:
         """Return the rows of a tenant's jobs, newest first, at most ``limit``."""
+        is_short = wanted.rule is None and self.is_short(tenant, wanted)
         # Each state by itself: over several, SQLite would sort all of their jobs.
-        alone = wanted.workload is None and wanted.rule is None and not self._is_short(tenant, wanted)
+        alone = wanted.workload is None and wanted.rule is None and not is_short
         parts = [replace(wanted, states=(state,)) for state in wanted.states] if alone and wanted.states else [wanted]
-        places = [self._places(tenant, part, before, limit) for part in parts]
+        queries = [self.query(tenant, part, before, limit, is_short=is_short) for part in parts]
+        places: list[list[_Place]] = [self._file.rows(query, values) for query, values in queries]
         found = [job_id for _, job_id in heapq.merge(*places, reverse=True)][:limit]
         rows = [self._file.row("SELECT body FROM jobs WHERE id = ?", (job_id,)) for job_id in found]
         return [row[0] for row in rows if row]
 
-    def _places(self, tenant: str, wanted: JobFilter, before: int | None, limit: int) -> list[_Place]:
-        query, values = self.query(tenant, wanted, before, limit)
-        return self._file.rows(query, values)
-
+    @staticmethod
     def query(
-        self, tenant: str, wanted: JobFilter, before: int | None, limit: int
-    ) -> tuple[str, Sequence[Any]]:  # fmt: skip
+        tenant: str, wanted: JobFilter, before: int | None, limit: int, *, is_short: bool
+    ) -> tuple[str, Sequence[Any]]:
         """Return the query for the places of a list's jobs, and its values."""
         clauses, values = ["tenant = ?", "pipeline = ?"], [tenant, wanted.pipeline]
         conditions: list[tuple[str, Any]] = [
@@ -103,22 +102,12 @@ class JobLists:
         if wanted.states:
             clauses.append(f"state IN ({', '.join('?' * len(wanted.states))})")
             values += wanted.states
-        table = f"jobs INDEXED BY {self._index(tenant, wanted)}"
+        table = f"jobs INDEXED BY {_index(wanted, is_short=is_short)}"
         order = "ORDER BY first_sequence DESC LIMIT ?"
         query = f"SELECT first_sequence, id FROM {table} WHERE {' AND '.join(clauses)} {order}"  # noqa: S608
         return query, (*values, limit)
 
-    def _index(self, tenant: str, wanted: JobFilter) -> str:
-        """Return the index in which the jobs of a list are next to each other, as far as any has them so."""
-        if wanted.rule is not None:
-            return "jobs_by_rule"
-        if self._is_short(tenant, wanted):
-            return "jobs_by_time"
-        if wanted.workload is not None:
-            return "jobs_by_workload"
-        return "jobs_by_state" if len(wanted.states) == 1 else "jobs_by_age"
-
-    def _is_short(self, tenant: str, wanted: JobFilter) -> bool:
+    def is_short(self, tenant: str, wanted: JobFilter) -> bool:
         """Return whether few jobs were created in the period of a list; without one, False."""
         if wanted.since is None and wanted.until is None:
             return False
@@ -130,3 +119,14 @@ class JobLists:
         until_us = microseconds(wanted.until) if wanted.until else 1 << 62
         ((count,),) = self._file.rows(query, (tenant, wanted.pipeline, since_us, until_us, _FEW + 1))
         return int(count) <= _FEW
+
+
+def _index(wanted: JobFilter, *, is_short: bool) -> str:
+    """Return the index in which the jobs of a list are next to each other, as far as any has them so."""
+    if wanted.rule is not None:
+        return "jobs_by_rule"
+    if is_short:
+        return "jobs_by_time"
+    if wanted.workload is not None:
+        return "jobs_by_workload"
+    return "jobs_by_state" if len(wanted.states) == 1 else "jobs_by_age"
