@@ -9,9 +9,6 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import FRAME_BYTES, FRAME_SIDE_PX, KIB
 from contracts.picture_header import PictureHeader, read_picture_header
 
-#: Media type and size from a frame's header.
-FrameFormat = PictureHeader
-
 
 def frame_too_large(size_bytes: int) -> SaccadeError:
     """Return the error for a frame with too many bytes."""
@@ -19,7 +16,7 @@ def frame_too_large(size_bytes: int) -> SaccadeError:
     return SaccadeError(ErrorCode.FRAME_TOO_LARGE, message)
 
 
-def check_frame(body: bytes) -> FrameFormat:
+def check_frame(body: bytes) -> PictureHeader:
     """Return media type and size of a picture, read from its header.
 
     Raises:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Message
 from contracts.ids import new_id
+from contracts.picture_header import PictureHeader
 from contracts.session import telemetry_subject
 from contracts.streams import TELEMETRY
 from contracts.telemetry import (
@@ -28,7 +29,6 @@ from contracts.telemetry import (
 )
 from kit.bus.event_store import EventStore
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.telemetry.frame_check import FrameFormat
 
 #: A frame that cannot be stored in this time is stale; its sender gets an error and sends the next one.
 _PUBLISH_TIMEOUT_S: Final = 5.0
@@ -69,7 +69,7 @@ class TelemetryPublisher:
         return header.model_copy(update={"seq": seq})
 
     async def publish_frame(
-        self, tenant: str, session_id: str, header: FrameHeader, frame_format: FrameFormat, body: bytes
+        self, tenant: str, session_id: str, header: FrameHeader, frame_format: PictureHeader, body: bytes
     ) -> None:
         """Store a frame, which must have a number.
 
