@@ -36,10 +36,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComposedSystem]
 @pytest.fixture(scope="module")
 def laps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Film two short laps."""
-    folder = tmp_path_factory.mktemp("laps")
-    paths = folder / "lap_a.mp4", folder / "lap_b.mp4"
-    render_short_laps(*paths)
-    return paths
+    return render_short_laps(tmp_path_factory.mktemp("laps"))
 
 
 def test_every_service_is_well_and_runs_as_nobody(system: ComposedSystem) -> None:

@@ -72,10 +72,7 @@ def demonstrated(system: SystemProcess) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def laps(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Render two laps whose comparison takes a tenth of the demo's CPU time."""
-    folder = tmp_path_factory.mktemp("laps")
-    paths = folder / "lap_a.mp4", folder / "lap_b.mp4"
-    render_short_laps(*paths)
-    return paths
+    return render_short_laps(tmp_path_factory.mktemp("laps"))
 
 
 def figures_in_readme() -> dict[str, tuple[float, float, float]]:

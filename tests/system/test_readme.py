@@ -26,7 +26,7 @@ RUN = [page for page in DOCUMENTS if any(not block.not_run for block in blocks_o
 def laps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Film two short laps, A.mp4 and B.mp4."""
     folder = tmp_path_factory.mktemp("laps")
-    render_short_laps(folder / "A.mp4", folder / "B.mp4")
+    render_short_laps(folder, "A.mp4", "B.mp4")
     return folder
 
 

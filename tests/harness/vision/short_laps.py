@@ -13,10 +13,12 @@ ROOT = Path(__file__).parents[3]
 SEED = 1
 
 
-def render_short_laps(path_a: Path, path_b: Path) -> None:
-    """Render both laps in a process of their own."""
+def render_short_laps(folder: Path, name_a: str = "lap_a.mp4", name_b: str = "lap_b.mp4") -> tuple[Path, Path]:
+    """Render both laps in a process of their own, and return their files."""
+    path_a, path_b = folder / name_a, folder / name_b
     command = [sys.executable, "-m", "tests.harness.vision.short_laps", str(path_a), str(path_b)]
     subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=300)
+    return path_a, path_b
 
 
 def main() -> None:
