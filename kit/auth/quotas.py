@@ -10,7 +10,7 @@ from typing import Final
 
 from contracts.quotas import QUOTAS, QuotaLimits, QuotaName, RateState, level_refusal, rate_refusal, take
 
-#: Tenants whose rates are kept; beyond that, those that are full again are forgotten.
+#: Rates that are kept; at one more all begin anew, full.
 _MOST_STATES: Final = 10_000
 
 

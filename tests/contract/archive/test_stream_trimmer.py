@@ -24,7 +24,7 @@ MOST_BYTES = 400_000
 
 
 async def shrink(stage: ArchiveStage) -> None:
-    """Give EVENTS the size of a few hundred events."""
+    """Limit EVENTS to the size of a few hundred events."""
     config = (await stream_info(stage.client, "EVENTS"))["config"]
     assert config["discard"] == "new", "no event that is not archived is deleted for a new one"
     answer = await request(stage.client, "STREAM.UPDATE.EVENTS", config | {"max_bytes": MOST_BYTES})

@@ -149,7 +149,7 @@ def _show(arguments: Sequence[str], variables: Sequence[str]) -> None:
 
 
 def _take_descriptors(received: Sequence[int], numbers: Sequence[int], report: int) -> int:
-    """Give the received files their numbers and close all others but ``report``; return its new number."""
+    """Move the received files to their numbers, close all others but ``report``, and return its new number."""
     targets = (0, 1, 2, *numbers)
     above = max(targets) + 1
     report, *moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, above) for descriptor in (report, *received)]
