@@ -345,6 +345,18 @@ export class Client {
   constructor(options: ClientOptions);
   get url(): string;
   close(): void;
+  /** Call any route of the API. */
+  call(
+    method: string,
+    path: string,
+    options?: {
+      query?: Record<string, unknown>;
+      body?: unknown;
+      idempotencyKey?: string;
+      timeoutMs?: number;
+      signal?: AbortSignal;
+    },
+  ): Promise<any>;
   health(): Promise<Record<string, unknown>>;
   workloads(): Promise<Record<string, any>[]>;
   budget(): Promise<Budget>;

@@ -96,6 +96,11 @@ export class Client {
     this.#multiplexer?.close();
   }
 
+  /** Call any route of the API, and return the JSON object of the answer. */
+  async call(method, path, { query, body, idempotencyKey, timeoutMs, signal } = {}) {
+    return this.#http.call(method, path, { query, body, idempotencyKey, timeoutMs, signal });
+  }
+
   /** Return the server's health report, also when it is degraded. */
   async health() {
     return this.#http.call("GET", "/health", { acceptStatus: [503] });

@@ -195,6 +195,7 @@ def build_gateway(
     _add_rules(app, RuleService(jobs=jobs, store=store, view=view, tail=tail, idempotency=idempotency, use=use), view)
     state.jobs, state.job_presenter = jobs, JobPresenter(view, job_progress, tail, settings.scratch_hours, holds)
     _add_artifacts(app, bucket, view, authenticator, tickets)
+    state.console_bucket, state.console_base_path = bucket, settings.public_path
     state.compat_nerf_jobs = NerfJobs(jobs, uploads, bucket, settings, CompatNerfSettings())
     state.worker_ingest = WorkerIngest(store, EventStore(client, "PROGRESS"), settings.worker_key)
     state.backends, state.budgets, state.workload_presenter = backends, budgets, WorkloadPresenter(jobs)

@@ -34,6 +34,7 @@ from services.gateway.compat.credentials import ReplacedCredentials
 from services.gateway.compat.default_session import DefaultSessions
 from services.gateway.compat.replaced_paths import ReplacedPaths
 from services.gateway.compat.splat_routes import GatewayHealth
+from services.gateway.console import routes as console_routes
 from services.gateway.dead_letters import routes as dead_letter_routes
 from services.gateway.erasure import routes as erasure_routes
 from services.gateway.event_reference import routes as event_reference_routes
@@ -109,6 +110,7 @@ def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk) ->
         dead_letter_routes,
         reference_routes,
         event_reference_routes,
+        console_routes,
         compat_splat_routes,
         compat_nerf_routes,
         worker_ingest_routes,

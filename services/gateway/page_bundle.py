@@ -93,10 +93,13 @@ def page_router(path: str, assets: str, folder: Path, policy: Iterable[str]) -> 
     return router
 
 
-def load_page(folder: Path, assets: str, vendored: Iterable[Path] = ()) -> PageBundle:
+def load_page(
+    folder: Path, assets: str, vendored: Iterable[Path] = (), values: Mapping[str, str] | None = None
+) -> PageBundle:
     """Load ``page.html`` of ``folder`` and its subfolders, whose files have the URLs ``<assets>/<digest>/<name>``.
 
-    ``$header`` in a page stands for ``header.html`` of the folder, and so does each other name of an HTML file in it.
+    ``$header`` in a page stands for ``header.html`` of the folder, and so does each other name of an HTML file in it;
+    ``$name`` stands for each of ``values``.
     """
     bodies = {
         path.relative_to(folder).as_posix(): path.read_bytes()
@@ -105,6 +108,7 @@ def load_page(folder: Path, assets: str, vendored: Iterable[Path] = ()) -> PageB
     }
     bodies |= {f"vendor/{path.name}": path.read_bytes() for path in vendored}
     shared = {path.stem: path.read_bytes() for path in folder.glob("*.html") if path.name != "page.html"}
+    shared |= {name: value.encode() for name, value in (values or {}).items()}
     html = {
         path.relative_to(folder).as_posix(): _with_shared(path.read_bytes(), shared)
         for path in sorted(folder.rglob("page.html"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,9 @@ class GatewaySettings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8081, ge=0, le=65535)
+    #: Path at which a reverse proxy serves this server, where it is not the root: ``/some/prefix/``. The proxy removes
+    #: it from the requests that it passes on; the console's links and requests begin with it.
+    public_path: str = "/"
     #: Folder of the view, which can be deleted at any time.
     data_dir: Path = Path(".saccade/gateway")
     #: Modules and programs of the workers besides those that the dispatcher reports, comma-separated; on Modal, the
@@ -62,6 +66,15 @@ class GatewaySettings(BaseSettings):
     def supports_sessions(self) -> bool:
         """Return whether workers can receive the telemetry of live sessions."""
         return self.effective_executor == "local" or self.worker_bus == "nats"
+
+    @field_validator("public_path")
+    @classmethod
+    def _is_a_path(cls, value: str) -> str:
+        """Add a missing slash at either end; reject what is no path, since it becomes part of a page."""
+        path = f"/{value.strip('/')}/" if value.strip("/") else "/"
+        if not re.fullmatch(r"[A-Za-z0-9._~/-]*", path) or ".." in path or "//" in path:
+            raise ValueError("GATEWAY_PUBLIC_PATH is a path such as /some/prefix/: letters, digits, and . _ ~ - only")
+        return path
 
     @field_validator("worker_key")
     @classmethod

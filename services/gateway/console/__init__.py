@@ -1,0 +1,1 @@
+"""Console: the pages of the system in a browser."""

@@ -1,0 +1,178 @@
+// Frame of all pages: menu, search by id, choices, shortcuts, login; and in it the page that the address names.
+import { html, useEffect, useRef, useSignal, useState } from "./vendor/preact.js";
+import { logIn, logOut, may, readSession, session } from "./api.js";
+import * as feed from "./feed.js";
+import { LANGUAGES, language, theme, zone } from "./preferences.js";
+import { PAGES, pageOf } from "./page_table.js";
+import { Problem } from "./parts/problem.js";
+import { addressOfId } from "./object_address.js";
+import { base, go, href, route } from "./router.js";
+import { common } from "./words.js";
+
+export function Frame() {
+  useEffect(() => void readSession(), []);
+  useEffect(() => {
+    const help = document.getElementById("help");
+    const listen = shortcuts(help);
+    addEventListener("keydown", listen);
+    return () => removeEventListener("keydown", listen);
+  }, []);
+  const words = common();
+  const embedded = route.value.query.get("embed") === "1";
+  const shown = session.value === "none" ? html`<${Login} />` : session.value && html`<${ShownPage} />`;
+  if (embedded) return html`<div class="frame embedded"><main id="content" tabindex="-1">${shown}</main></div>`;
+  return html`
+    <a class="skip" href="#content">${words.skip}</a>
+    <div class="frame">
+      <${Menu} />
+      <div>
+        <${Bar} />
+        <main id="content" tabindex="-1">${shown}</main>
+      </div>
+    </div>
+    <${Help} />
+  `;
+}
+
+function Menu() {
+  const words = common();
+  const current = pageOf(route.value.path);
+  const names = Object.keys(PAGES).filter((name) => !PAGES[name].scope || may(PAGES[name].scope));
+  const state = feed.state.value;
+  return html`
+    <nav class="menu" aria-label=${words.menu}>
+      <a class="name" href=${href()}>Saccade</a>
+      <ul>
+        ${names.map(
+          (name) => html`<li key=${name}>
+            <a href=${name === "start" ? href() : href(name)} aria-current=${name === current ? "page" : undefined}>
+              <svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="1.8" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true"><path d=${PAGES[name].icon} /></svg>
+              ${words.pages[name]}
+            </a>
+          </li>`,
+        )}
+      </ul>
+      <p class="link" role="status"><i class=${`light ${state}`}></i>${words.feed[state]}</p>
+    </nav>
+  `;
+}
+
+function Bar() {
+  const words = common();
+  const problem = useSignal("");
+  const find = (event) => {
+    event.preventDefault();
+    const found = addressOfId(event.target.elements.id.value.trim());
+    problem.value = found ? "" : words.notAnId;
+    if (found) {
+      go(found);
+      event.target.reset();
+    }
+  };
+  const select = (chosen, label, options) => html`
+    <select aria-label=${label} value=${chosen.value} onChange=${(event) => (chosen.value = event.target.value)}>
+      ${Object.entries(options).map(([value, text]) => html`<option key=${value} value=${value}>${text}</option>`)}
+    </select>
+  `;
+  return html`
+    <div class="bar" role="search">
+      <form onSubmit=${find}>
+        <input id="search" name="id" type="search" aria-label=${words.searchHint} placeholder=${`${words.search}  /`} autocomplete="off" spellcheck="false" />
+        ${problem.value && html`<p class="hint" role="alert">${problem.value}</p>`}
+      </form>
+      ${select(zone, words.zone, words.zones)} ${select(theme, words.theme, words.themes)} ${select(language, words.language, LANGUAGES)}
+      <button type="button" aria-label=${words.help} onClick=${() => document.getElementById("help").showModal()}>?</button>
+      ${session.value?.key_id && html`<button type="button" onClick=${logOut}>${words.logOut}</button>`}
+    </div>
+  `;
+}
+
+function ShownPage() {
+  const name = pageOf(route.value.path);
+  const [loaded, setLoaded] = useState({});
+  const main = useRef(null);
+  useEffect(() => {
+    if (!name) return undefined;
+    let wanted = true;
+    PAGES[name].load().then(
+      (module) => wanted && setLoaded({ name, Page: module.default }),
+      (error) => wanted && setLoaded({ name, error }),
+    );
+    return () => (wanted = false);
+  }, [name]);
+  useEffect(() => {
+    const words = common();
+    document.title = name ? `${words.pages[name]} · Saccade` : "Saccade";
+  }, [name, language.value]);
+  const words = common();
+  if (!name) return html`<div class="empty" ref=${main}><h1>${words.notFound}</h1><p>${words.notFoundHint}</p></div>`;
+  if (loaded.name !== name) return html`<p class="quiet" role="status">${words.loading}</p>`;
+  // A file of an older version is gone after the server was replaced: only a reload finds the new ones.
+  if (loaded.error) return html`<div class="note bad" role="alert"><p>${words.reload} <button type="button" onClick=${() => location.reload()}>${words.reloadNow}</button></p></div>`;
+  return html`<${loaded.Page} path=${route.value.path.slice(1)} query=${route.value.query} />`;
+}
+
+function Login() {
+  const words = common().key;
+  const error = useSignal(null);
+  const enter = async (event) => {
+    event.preventDefault();
+    error.value = null;
+    const field = event.target.elements.key;
+    try {
+      await logIn(field.value.trim());
+    } catch (problem) {
+      error.value = problem;
+    }
+    field.value = "";
+  };
+  return html`
+    <form class="card" onSubmit=${enter}>
+      <h1>${words.title}</h1>
+      <label class="field"><span>${words.label}</span><input name="key" type="password" autocomplete="off" spellcheck="false" placeholder="id.secret" required /></label>
+      <p class="hint">${words.hint}</p>
+      ${error.value && html`<${Problem} error=${error.value} title=${words.wrong} />`}
+      <button class="primary">${words.enter}</button>
+    </form>
+  `;
+}
+
+function Help() {
+  const words = common();
+  const entry = (keys, text) => html`<dt>${keys.map((key) => html`<kbd>${key}</kbd> `)}</dt><dd>${text}</dd>`;
+  return html`
+    <dialog id="help" aria-labelledby="help-title">
+      <form method="dialog">
+        <h2 id="help-title">${words.shortcuts.title}</h2>
+        <dl class="rows">
+          ${Object.entries(PAGES).map(([name, page]) => entry(["g", page.key], words.shortcuts.go(words.pages[name])))}
+          ${entry(["/"], words.shortcuts.search)} ${entry(["?"], words.shortcuts.help)} ${entry(["Esc"], words.shortcuts.close)}
+        </dl>
+        <p></p>
+        <h2>${words.references}</h2>
+        <p><a href=${`${base}docs`}>${words.api}</a> · <a href=${`${base}asyncapi`}>${words.eventReference}</a></p>
+        <div class="row end"><button>${words.close}</button></div>
+      </form>
+    </dialog>
+  `;
+}
+
+/** Return the listener of keys: "g" and a page's letter, "/" and "?". */
+function shortcuts(help) {
+  let pressedG = 0;
+  return (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, [contenteditable]")) return;
+    if (event.key === "/") {
+      event.preventDefault();
+      document.getElementById("search").focus();
+    } else if (event.key === "?") {
+      help?.showModal();
+    } else if (event.key === "g") {
+      pressedG = Date.now();
+    } else if (Date.now() - pressedG < 1500) {
+      pressedG = 0;
+      const name = Object.keys(PAGES).find((page) => PAGES[page].key === event.key);
+      if (name) go(name === "start" ? href() : href(name));
+    }
+  };
+}

@@ -1,0 +1,31 @@
+import { html, useEffect, useSignal } from "../vendor/preact.js";
+import { common } from "../words.js";
+import { Problem } from "./problem.js";
+
+/**
+ * Return the state of something that is read from the server: {value, error, reload}.
+ *
+ * `read` gets an AbortSignal and returns a promise; it is called again when one of `keys` changes. The old value stays
+ * until the new one has come.
+ */
+export function useLoaded(read, keys) {
+  const state = useSignal({ value: undefined, error: null });
+  const count = useSignal(0);
+  useEffect(() => {
+    const controller = new AbortController();
+    read(controller.signal).then(
+      (value) => controller.signal.aborted || (state.value = { value, error: null }),
+      (error) => controller.signal.aborted || (state.value = { ...state.value, error }),
+    );
+    return () => controller.abort();
+  }, [...keys, count.value]);
+  const set = (value) => (state.value = { value, error: null });
+  return { ...state.value, reload: () => (count.value += 1), set };
+}
+
+/** Show `children(value)` once a value is loaded, else that it is loading or why it failed. */
+export function Loaded({ of, children }) {
+  if (of.error) return html`<${Problem} error=${of.error} retry=${of.reload} />`;
+  if (of.value === undefined) return html`<p class="quiet" role="status">${common().loading}</p>`;
+  return children(of.value);
+}

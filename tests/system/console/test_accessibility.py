@@ -1,0 +1,34 @@
+"""Every page of the console in light and dark: axe-core finds nothing serious, and nothing protrudes on a phone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.harness.clients.console_browser import PHONE, console_tab
+
+pytestmark = pytest.mark.anyio
+
+PAGES = ["keys"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_axe_finds_nothing_serious_on_any_page(origin: str, tmp_path: Path, scheme: str) -> None:
+    async with console_tab(origin, "/console/keys", tmp_path, scheme=scheme) as tab:
+        found = {}
+        for name in PAGES:
+            await tab.go("console" if name == "start" else f"console/{name}")
+            await tab.until("document.querySelector('main h1') !== null")
+            await tab.until("document.querySelector('main [role=status]') === null")
+            if violations := await tab.violations():
+                found[name] = violations
+        assert found == {}
+
+
+async def test_no_page_is_wider_than_a_phone(origin: str, tmp_path: Path) -> None:
+    async with console_tab(origin, "/console/keys", tmp_path, size=PHONE) as tab:
+        for name in PAGES:
+            await tab.go("console" if name == "start" else f"console/{name}")
+            await tab.until("document.querySelector('main h1') !== null")
+            assert await tab.width_px() == PHONE[0], name
