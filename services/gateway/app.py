@@ -72,6 +72,7 @@ from services.gateway.sessions.stream.session_streams import SessionStreams
 from services.gateway.sessions.words.service import SessionWords
 from services.gateway.settings import (
     CompatNerfSettings,
+    ConsoleSettings,
     DiskSettings,
     GatewaySettings,
     SessionSettings,
@@ -195,7 +196,6 @@ def build_gateway(
     _add_rules(app, RuleService(jobs=jobs, store=store, view=view, tail=tail, idempotency=idempotency, use=use), view)
     state.jobs, state.job_presenter = jobs, JobPresenter(view, job_progress, tail, settings.scratch_hours, holds)
     _add_artifacts(app, bucket, view, authenticator, tickets)
-    state.console_bucket, state.console_base_path = bucket, settings.public_path
     state.compat_nerf_jobs = NerfJobs(jobs, uploads, bucket, settings, CompatNerfSettings())
     state.worker_ingest = WorkerIngest(store, EventStore(client, "PROGRESS"), settings.worker_key)
     state.backends, state.budgets, state.workload_presenter = backends, budgets, WorkloadPresenter(jobs)
@@ -221,6 +221,7 @@ def _add_artifacts(
     app: FastAPI, bucket: Bucket, view: GatewayView, authenticator: Authenticator, tickets: Tickets
 ) -> None:
     app.state.artifacts = artifacts = ArtifactService(bucket, view)
+    app.state.console_bucket, app.state.console_base_path = bucket, ConsoleSettings().public_path
     app.state.artifact_pages = ArtifactPages(bucket, artifacts, authenticator, tickets)
 
 

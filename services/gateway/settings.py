@@ -29,9 +29,6 @@ class GatewaySettings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8081, ge=0, le=65535)
-    #: Path at which a reverse proxy serves this server, where it is not the root: ``/some/prefix/``. The proxy removes
-    #: it from the requests that it passes on; the console's links and requests begin with it.
-    public_path: str = "/"
     #: Folder of the view, which can be deleted at any time.
     data_dir: Path = Path(".saccade/gateway")
     #: Modules and programs of the workers besides those that the dispatcher reports, comma-separated; on Modal, the
@@ -67,15 +64,6 @@ class GatewaySettings(BaseSettings):
         """Return whether workers can receive the telemetry of live sessions."""
         return self.effective_executor == "local" or self.worker_bus == "nats"
 
-    @field_validator("public_path")
-    @classmethod
-    def _is_a_path(cls, value: str) -> str:
-        """Add a missing slash at either end; reject what is no path, since it becomes part of a page."""
-        path = f"/{value.strip('/')}/" if value.strip("/") else "/"
-        if not re.fullmatch(r"[A-Za-z0-9._~/-]*", path) or ".." in path or "//" in path:
-            raise ValueError("GATEWAY_PUBLIC_PATH is a path such as /some/prefix/: letters, digits, and . _ ~ - only")
-        return path
-
     @field_validator("worker_key")
     @classmethod
     def _is_a_key(cls, value: str | None) -> str | None:
@@ -89,6 +77,25 @@ class GatewaySettings(BaseSettings):
         if isinstance(value, str):
             return frozenset(part.strip() for part in value.split(",") if part.strip())
         return value
+
+
+class ConsoleSettings(BaseSettings):
+    """Where browsers find this server."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, populate_by_name=True)
+
+    #: Path at which a reverse proxy serves this server, where it is not the root: ``/some/prefix/``. The proxy removes
+    #: it from the requests that it passes on; the console's links and requests begin with it.
+    public_path: str = "/"
+
+    @field_validator("public_path")
+    @classmethod
+    def _is_a_path(cls, value: str) -> str:
+        """Add a missing slash at either end; reject what is no path, since it becomes part of a page."""
+        path = f"/{value.strip('/')}/" if value.strip("/") else "/"
+        if not re.fullmatch(r"[A-Za-z0-9._~/-]*", path) or ".." in path or "//" in path:
+            raise ValueError("GATEWAY_PUBLIC_PATH is a path such as /some/prefix/: letters, digits, and . _ ~ - only")
+        return path
 
 
 class DiskSettings(BaseSettings):

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from services.gateway.console.routes import console, preloaded_modules
-from services.gateway.settings import GatewaySettings
+from services.gateway.settings import ConsoleSettings
 from tests.harness.clients.console_browser import PHONE, console_tab
 
 pytestmark = pytest.mark.anyio
@@ -63,17 +63,17 @@ def test_the_client_is_the_published_one() -> None:
     [("", "/"), ("/", "/"), ("some/prefix", "/some/prefix/"), ("/a/", "/a/"), ("/a.b/~c", "/a.b/~c/")],
 )
 def test_a_public_path_has_a_slash_at_both_ends(given: str, path: str) -> None:
-    assert GatewaySettings(public_path=given).public_path == path
+    assert ConsoleSettings(public_path=given).public_path == path
     assert f'<base href="{path}">' in console(path).pages["page.html"].body.decode()
 
 
 @pytest.mark.parametrize("given", ['/"><script>', "//elsewhere.example/", "/../", "/a b/"])
 def test_what_is_no_path_is_refused(given: str) -> None:
     if given.startswith("//"):
-        assert GatewaySettings(public_path=given).public_path == "/elsewhere.example/"
+        assert ConsoleSettings(public_path=given).public_path == "/elsewhere.example/"
         return
     with pytest.raises(ValueError, match="GATEWAY_PUBLIC_PATH"):
-        GatewaySettings(public_path=given)
+        ConsoleSettings(public_path=given)
 
 
 async def test_the_keyboard_reaches_every_page_and_the_search(origin: str, tmp_path: Path) -> None:
