@@ -211,6 +211,33 @@ export interface Changes {
   readonly events_left_out: number;
 }
 
+/** Answer of a dry run: the job would be accepted. */
+export interface JobCheck {
+  readonly workload: string;
+  readonly workload_version: string;
+  /** With defaults. */
+  readonly params: Record<string, any>;
+  readonly inputs: Record<string, { upload_id: string; filename: string; size_bytes: number; [field: string]: unknown }[]>;
+  /** Inputs that are still required. */
+  readonly missing_inputs: string[];
+  readonly estimate: {
+    device: string;
+    seconds: number;
+    usd: number;
+    basis: "history" | "spec";
+    runs: number;
+    warm_usd_per_hour: number;
+  };
+  /** Attempts start on the first; the next ones follow. */
+  readonly devices: { device: string; usd_per_s: number; confirmed: boolean; read_on: string }[];
+  readonly stages: { name: string; title: string; share: number; needed: boolean; [field: string]: unknown }[];
+  readonly deadline_s: number;
+  readonly max_attempts: number;
+  readonly budget: { allowed: boolean; reserved_usd: number; [field: string]: unknown } | null;
+  readonly warnings: { code: string; message: string }[];
+  readonly [field: string]: unknown;
+}
+
 export interface JobSearch {
   state?: JobState | JobState[];
   workload?: string;
@@ -365,6 +392,8 @@ export class Client {
   /** In Node `file` may also be a path or a file URL, whose file is streamed. */
   upload(file: Blob | ArrayBuffer | ArrayBufferView | string | URL, options?: UploadOptions): Promise<Upload>;
   submit(wanted: NewJob): Promise<Job>;
+  /** Validate and estimate; with `partial`, inputs may be left out. */
+  check(wanted: Omit<NewJob, "idempotencyKey"> & { partial?: boolean }): Promise<JobCheck>;
   job(jobId: string, options?: Reading): Promise<Job>;
   jobChanges(jobId: string, since: Point, options?: { until?: Point; signal?: AbortSignal }): Promise<Changes>;
   jobs(search?: JobSearch): AsyncGenerator<Job, void, undefined>;

@@ -47,6 +47,7 @@ from services.gateway.dead_letters.composition import DeadLetterWork
 from services.gateway.erasure.on_erasure import ErasureProjector
 from services.gateway.erasure.service import ErasureService
 from services.gateway.http_application import add_health_route, add_metrics_route, health_of, http_application
+from services.gateway.jobs.check_presenter import JobCheckPresenter
 from services.gateway.jobs.latest_progress import LatestJobProgress
 from services.gateway.jobs.on_job import JobProjector
 from services.gateway.jobs.past_jobs import PastJobs
@@ -190,15 +191,15 @@ def build_gateway(
     ingest = SessionIngest(TelemetryPublisher(client, metrics), acks := FrameAcks(client, metrics))
     app = http_application(auth, metrics, disk)
     state = app.state  # dependencies of the routes: <noun>/dependencies.py, or the noun's routes
-    state.authenticator, state.view, state.uploads = authenticator, view, uploads
+    state.authenticator, state.view, state.uploads, state.backends = authenticator, view, uploads, backends
     state.upload_presenter, state.ply_download = UploadPresenter(bucket, fetches.progress), PlyDownload(bucket)
-    state.url_uploads, state.url_jobs = UrlUploads(fetches, uploads, idempotency), url_jobs
+    state.url_uploads, state.url_jobs, state.budgets = UrlUploads(fetches, uploads, idempotency), url_jobs, budgets
     _add_rules(app, RuleService(jobs=jobs, store=store, view=view, tail=tail, idempotency=idempotency, use=use), view)
     state.jobs, state.job_presenter = jobs, JobPresenter(view, job_progress, tail, settings.scratch_hours, holds)
     _add_artifacts(app, bucket, view, authenticator, tickets)
     state.compat_nerf_jobs = NerfJobs(jobs, uploads, bucket, settings, CompatNerfSettings())
     state.worker_ingest = WorkerIngest(store, EventStore(client, "PROGRESS"), settings.worker_key)
-    state.backends, state.budgets, state.workload_presenter = backends, budgets, WorkloadPresenter(jobs)
+    _add_estimates(app, jobs, holds)
     state.sessions, state.session_progress, state.session_ingest = sessions, session_progress, ingest
     state.session_presenter = SessionPresenter(jobs, view, session_progress, NatsAccess(session_settings), tail)
     _add_time_machine(app, History(store, archive), tail, view, bucket)
@@ -215,6 +216,11 @@ def build_gateway(
     operators = _add_operators(app, DeadLetterWork(client, jobs, idempotency, metrics), client)
     background = (follower, reconciler, uploads, fetches, url_jobs, waiters, holds, subscribe, operators)
     return app, GatewayLoop(*background, settings.housekeeping_s, read_only=auth.read_only)
+
+
+def _add_estimates(app: FastAPI, jobs: JobService, holds: ReportedHolds) -> None:
+    app.state.job_checks = JobCheckPresenter(jobs.estimates, holds, app.state.backends)
+    app.state.workload_presenter = WorkloadPresenter(jobs)
 
 
 def _add_artifacts(

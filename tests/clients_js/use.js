@@ -70,6 +70,14 @@ export function uses({ Client, SaccadeError, BlockParser }) {
       return { made, read, gone: await refusal(client.removeBudget()) };
     },
 
+    async check(url, inputs) {
+      const client = new Client({ url });
+      const wanted = { workload: "lap_compare", params: { sectors: 4 } };
+      const early = await client.check({ ...wanted, partial: true });
+      const refused = await refusal(client.check(wanted));
+      return { early, refused, whole: await client.check({ ...wanted, inputs }) };
+    },
+
     async interruptedUpload(url, file, afterBytes) {
       const client = new Client({ url });
       const given = file.startsWith("http") ? await picked(file, "lap.mp4") : file;

@@ -17,6 +17,7 @@ from saccade_client.async_replays import AsyncReplaysClient
 from saccade_client.async_rules import AsyncRulesClient
 from saccade_client.async_sessions import AsyncSessionsClient
 from saccade_client.async_webhooks import AsyncWebhooksClient
+from saccade_client.check_view import JobCheckView, dry_run
 from saccade_client.download import ArtifactDownload
 from saccade_client.event_stream import SILENCE_S, EventStream
 from saccade_client.events import Event
@@ -25,7 +26,7 @@ from saccade_client.request_parts import Inputs, Since, format_moment, job_body,
 from saccade_client.transport import AsyncTransport, iterate_async
 from saccade_client.upload import FileUpload, OnProgress
 from saccade_client.url_upload import fetch_url
-from saccade_client.views import ArtifactsView, JobCheckView, JobView, Ticket, UploadView
+from saccade_client.views import ArtifactsView, JobView, Ticket, UploadView
 
 
 class AsyncClient:
@@ -171,12 +172,18 @@ class AsyncClient:
         priority: int | None = None,
         max_cost_usd: float | None = None,
         gpu: str | None = None,
+        metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
+        partial: bool = True,
     ) -> JobCheckView:
-        """Validate a job before its files are uploaded; nothing is stored, and ``inputs`` may be incomplete."""
-        body = job_body(workload, inputs or {}, params, priority=priority, max_cost_usd=max_cost_usd, gpu=gpu)
+        """Validate a job and estimate its cost; nothing is stored, and ``inputs`` may be incomplete.
+
+        Without ``partial``, the server refuses what it would refuse of ``submit``, for the same reason.
+        """
+        options = {"priority": priority, "max_cost_usd": max_cost_usd, "gpu": gpu, "metadata": metadata}
+        body = job_body(workload, inputs or {}, params, **options)
         return await self._api.post(
-            JobCheckView, "/v1/jobs", json=body, params={"dry_run": "true"}, key=idempotency_key
+            JobCheckView, "/v1/jobs", json=body, params=dry_run(partial=partial), key=idempotency_key
         )
 
     async def job(self, job_id: str, *, wait_s: float | None = None, at: Since | None = None) -> AsyncJob:

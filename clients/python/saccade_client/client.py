@@ -12,6 +12,7 @@ from pydantic import PrivateAttr
 
 from saccade_client.api import Api, failure_of
 from saccade_client.budgets import BudgetsClient
+from saccade_client.check_view import JobCheckView, dry_run
 from saccade_client.dead_letters import DeadLettersClient
 from saccade_client.download import ArtifactDownload
 from saccade_client.erasures import ErasuresClient
@@ -25,7 +26,7 @@ from saccade_client.sessions import SessionsClient
 from saccade_client.transport import BlockingTransport, iterate, run_blocking
 from saccade_client.upload import FileUpload, OnProgress
 from saccade_client.url_upload import fetch_url
-from saccade_client.views import ArtifactsView, JobCheckView, JobView, Ticket, UploadView
+from saccade_client.views import ArtifactsView, JobView, Ticket, UploadView
 from saccade_client.webhooks import WebhooksClient
 
 
@@ -174,12 +175,18 @@ class Client:
         priority: int | None = None,
         max_cost_usd: float | None = None,
         gpu: str | None = None,
+        metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
+        partial: bool = True,
     ) -> JobCheckView:
-        """Validate a job before its files are uploaded; nothing is stored, and ``inputs`` may be incomplete."""
-        body = job_body(workload, inputs or {}, params, priority=priority, max_cost_usd=max_cost_usd, gpu=gpu)
+        """Validate a job and estimate its cost; nothing is stored, and ``inputs`` may be incomplete.
+
+        Without ``partial``, the server refuses what it would refuse of ``submit``, for the same reason.
+        """
+        options = {"priority": priority, "max_cost_usd": max_cost_usd, "gpu": gpu, "metadata": metadata}
+        body = job_body(workload, inputs or {}, params, **options)
         return run_blocking(
-            self._api.post(JobCheckView, "/v1/jobs", json=body, params={"dry_run": "true"}, key=idempotency_key)
+            self._api.post(JobCheckView, "/v1/jobs", json=body, params=dry_run(partial=partial), key=idempotency_key)
         )
 
     def job(self, job_id: str, *, wait_s: float | None = None, at: Since | None = None) -> Job:

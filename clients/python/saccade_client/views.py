@@ -83,14 +83,6 @@ class JobView(Shown):
         return self.state in {"succeeded", "failed", "cancelled"}
 
 
-class JobCheckView(Shown):
-    """A request for a job that the server would accept: parameters with defaults, and the estimated cost."""
-
-    workload: str
-    params: dict[str, Any] = Field(default_factory=dict)
-    estimate: dict[str, Any] = Field(default_factory=dict)
-
-
 class RejectedFrame(Shown):
     """A rejected frame: unusable by itself."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
@@ -19,8 +18,15 @@ from kit.http.problems import problem_responses
 from services.gateway.aggregates.job_lists import JobFilter
 from services.gateway.aggregates.page_cursor import JOBS, is_past_cursor, page_cursor_query
 from services.gateway.aggregates.prefer_header import apply_wait
-from services.gateway.jobs.dependencies import JobPresenterDep, JobServiceDep, PastJobsDep, UrlJobsDep
-from services.gateway.jobs.schemas import JobCheck, JobObject, JobPage, Moment, NewJob
+from services.gateway.jobs.check_schemas import JobCheck
+from services.gateway.jobs.dependencies import (
+    JobCheckPresenterDep,
+    JobPresenterDep,
+    JobServiceDep,
+    PastJobsDep,
+    UrlJobsDep,
+)
+from services.gateway.jobs.schemas import JobObject, JobPage, Moment, NewJob
 from services.gateway.jobs.submission import JobRequest
 from services.gateway.jobs.url_inputs import has_urls
 from services.gateway.time_machine.cached_answer import UNCHANGED, IfNoneMatch, cached_answer
@@ -68,13 +74,23 @@ async def submit_job(
     jobs: JobServiceDep,
     url_jobs: UrlJobsDep,
     presenter: JobPresenterDep,
+    checks: JobCheckPresenterDep,
     idempotency_key: IdempotencyHeader = None,
-    dry_run: Annotated[bool, Query(description="Validate and estimate only; inputs may be left out.")] = False,
+    dry_run: Annotated[
+        bool, Query(description="Validate as a submission does, with the same errors, and estimate; store nothing.")
+    ] = False,
+    partial: Annotated[
+        bool,
+        Query(description="With `dry_run`: inputs may be left out, and budget and quotas are not a reason to refuse."),
+    ] = False,
 ) -> JobObject | JSONResponse:
     """Validate the request, store the job and answer; a stored job is never lost.
 
-    Follow it by `links.events` from `cursor` on, or by `GET` with `Prefer: wait=N`. With `dry_run`, nothing is stored:
-    send parameters, GPU and the ids that you have before you upload large files.
+    Follow it by `links.events` from `cursor` on, or by `GET` with `Prefer: wait=N`.
+
+    With `dry_run`, nothing is stored: the answer is the error that the submission would have, or 200 with what the job
+    would cost and where it would run. Neither the Idempotency-Key nor a quota is used up. With `partial` too, send
+    parameters, GPU and the ids that you have before you upload large files.
 
     Inputs by URL are fetched first, and the answer waits for that: with the job, with the reason why a file cannot be
     used, or after a while with `url_fetch_pending`: the job, whose id is in `job_id`, is then submitted as soon as its
@@ -84,8 +100,8 @@ async def submit_job(
     key = key_of(caller.tenant, "POST /v1/jobs", idempotency_key, body)
     if dry_run:
         check = url_jobs.check if has_urls(body.inputs) else jobs.check
-        checked = JobCheck.model_validate(asdict(await check(caller.tenant, job_request)))
-        return JSONResponse(checked.model_dump(mode="json"))
+        checked = await check(caller.tenant, job_request, complete=not partial)
+        return JSONResponse((await checks.present(job_request, checked)).model_dump(mode="json"))
     submit = url_jobs.submit if has_urls(body.inputs) else jobs.submit
     job = await submit(caller.tenant, job_request, key)
     response.headers["Location"] = f"/v1/jobs/{job.id}"

@@ -108,36 +108,6 @@ class NewJob(RequestBody):
     )
 
 
-class EstimatedCost(BaseModel):
-    """Estimated cost of a job on the device of its first attempt."""
-
-    device: str
-    seconds: float
-    usd: float
-    basis: Literal["history", "spec"] = Field(description="Latest runs of such jobs, or the declaration.")
-    warm_usd_per_hour: float = Field(
-        default=0.0, description="Price of the container that is kept warm for such jobs; not part of `usd`."
-    )
-
-
-class BudgetCheck(BaseModel):
-    """Remainder of the budget with the job, if it were launched now; null without a limit."""
-
-    allowed: bool = Field(description="Otherwise the job is refused with `budget_exceeded`.")
-    reserved_usd: float = Field(description="Amount that is reserved for the job until it ends.")
-    day_remaining_usd: float | None
-    month_remaining_usd: float | None
-
-
-class JobCheck(BaseModel):
-    """Answer of a dry run: the request would be accepted, with these parameters."""
-
-    workload: str
-    params: dict[str, Any] = Field(description="With defaults.")
-    estimate: EstimatedCost
-    budget: BudgetCheck | None = Field(default=None, description="Null if there is none, or workers cost nothing.")
-
-
 class InputObject(BaseModel):
     """An upload as the job uses it."""
 

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from statistics import median
 from typing import Any
 
 from pydantic import ValidationError
 
-from contracts.cost_estimate import (
-    CostEstimate,
-    RunHistory,
-    estimate,
-    initial_device,
-    job_estimate,
-)
+from contracts.cost_estimate import CostEstimate
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events import EventData
 from contracts.events.job import JobInput, JobSubmitted
@@ -28,7 +21,6 @@ from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from kit.bus.tail import EventTail
 from modal_workers import catalog
-from modal_workers.deployment import warm_device
 from services.gateway.aggregates.aggregate_events import AggregateEvents
 from services.gateway.aggregates.aggregate_reader import AggregateReader
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
@@ -38,6 +30,7 @@ from services.gateway.aggregates.tenant_use import TenantUse
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.backends.reported_backends import ReportedBackends
 from services.gateway.budgets.service import BudgetService
+from services.gateway.jobs.estimates import JobEstimates
 from services.gateway.jobs.submission import (
     CheckedJob,
     JobRequest,
@@ -82,22 +75,29 @@ class JobService:
         )
         self._reader = AggregateReader(self._events, view.job, waiters)
         self._settings = settings
+        self.estimates = JobEstimates(view.runs, settings)
         self._backends = backends
         self._budgets = budgets
         self._https_webhooks_only = https_webhooks_only
 
-    async def check(self, tenant: str, request: JobRequest, reserved: frozenset[str] = frozenset()) -> CheckedJob:
-        """Validate a request without storing it. Inputs that are not uploaded yet may be left out.
+    async def check(
+        self, tenant: str, request: JobRequest, reserved: frozenset[str] = frozenset(), *, complete: bool = False
+    ) -> CheckedJob:
+        """Validate a request without storing it. Uploads with ids in ``reserved`` do not exist yet.
 
-        Uploads with ids in ``reserved`` do not exist yet.
+        With ``complete``, as ``submit`` does; otherwise inputs may be left out, and neither budgets nor quotas refuse.
 
         Raises:
             SaccadeError: as ``submit``, for what is given.
         """
         check_webhook_url(request.webhook_url, https_only=self._https_webhooks_only)
-        workload, params, _, cost = await self._checked(tenant, request, complete=False, reserved=reserved)
+        if complete:
+            self._use.require_job(tenant)
+        workload, params, inputs, cost = await self._checked(tenant, request, complete=complete, reserved=reserved)
+        if complete:
+            await self._budgets.check(tenant, request.max_cost_usd, cost.usd)
         left = await self._budgets.left(tenant, request.max_cost_usd, cost.usd)
-        return CheckedJob(workload.name, params, cost, left)
+        return CheckedJob(workload, params, inputs, cost, left)
 
     async def submit(self, tenant: str, request: JobRequest, key: IdempotencyKey | None) -> Job:
         """Validate and store a job. Requests with the same Idempotency-Key create one job, also after a crash.
@@ -184,16 +184,7 @@ class JobService:
         Raises:
             SaccadeError: INVALID_PARAMETER, for a GPU that the workload cannot use.
         """
-        executor, environment = self._settings.effective_executor, self._settings.environment
-
-        def estimate_of(work: Workload, gpu: str | None) -> CostEstimate:
-            device = initial_device(work, gpu, executor, environment)
-            durations_s = self._view.runs.durations_s(work.name, work.version, device)
-            history = RunHistory(len(durations_s), median(durations_s)) if durations_s else None
-            return estimate(work, device, executor, history, warm=warm_device(work, environment))
-
-        stages = catalog.required_stages(workload, params) if workload.kind == "pipeline" else []
-        return job_estimate(workload, gpu, stages, estimate_of)
+        return self.estimates.of_job(workload, gpu, params)
 
     def page(
         self, tenant: str, job_filter: JobFilter, *, cursor: str | None = None, limit: int = PAGE_DEFAULT

@@ -40,10 +40,11 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class CheckedJob:
-    """A valid request for a job: its parameters with defaults, and its estimated cost."""
+    """A valid request for a job: its parameters with defaults, its inputs as far as they are known, and its cost."""
 
-    workload: str
+    workload: Workload
     params: dict[str, Any]
+    inputs: dict[str, list[JobInput]]
     estimate: CostEstimate
     #: What the job would leave of the tenant's budget; None without one.
     budget: BudgetLeft | None = None

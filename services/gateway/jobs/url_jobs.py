@@ -134,8 +134,8 @@ class UrlJobs:
             raise SaccadeError(error.code, error.message, hint=error.hint)
         return None if found else await self._jobs.find(tenant, job_id)
 
-    async def check(self, tenant: str, request: JobRequest) -> CheckedJob:
-        """Validate a request without storing it.
+    async def check(self, tenant: str, request: JobRequest, *, complete: bool = False) -> CheckedJob:
+        """Validate a request without storing it, as ``JobService.check`` does; nothing is fetched.
 
         Raises:
             SaccadeError: as ``accept``, for what is given.
@@ -144,7 +144,7 @@ class UrlJobs:
             tenant, catalog.workload(request.workload), request.inputs, self._policy, job_id=None
         )
         reserved = frozenset(wanted.id for wanted in fetches)
-        return await self._jobs.check(tenant, replace(request, inputs=dict(ids)), reserved)
+        return await self._jobs.check(tenant, replace(request, inputs=dict(ids)), reserved, complete=complete)
 
     async def explain_missing(self, tenant: str, job_id: str) -> SaccadeError | None:
         """Return why a job that was accepted has no event; None if it was not accepted, or has one by now.

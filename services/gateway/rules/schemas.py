@@ -13,7 +13,7 @@ from contracts.gpu_ladder import GPUS
 from contracts.limits import METADATA_BYTES
 from contracts.prices import ALIASES
 from kit.http.request_body import RequestBody
-from services.gateway.jobs.schemas import EstimatedCost
+from services.gateway.jobs.check_schemas import EstimatedCost
 from services.gateway.workload_names import names_of
 
 _NAME_CHARS: Final = 200

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse
 
 from contracts.errors import ErrorCode
 from contracts.limits import PAGE_DEFAULT, PAGE_MAX
@@ -15,6 +16,9 @@ from kit.http.path_ids import SessionId
 from kit.http.problems import problem_responses
 from services.gateway.aggregates.page_cursor import SESSIONS, is_past_cursor, page_cursor_query
 from services.gateway.aggregates.prefer_header import PreferHeader, apply_wait
+from services.gateway.jobs.check_schemas import JobCheck
+from services.gateway.jobs.dependencies import JobCheckPresenterDep
+from services.gateway.jobs.submission import JobRequest
 from services.gateway.sessions.dependencies import PastSessionsDep, SessionPresenterDep, SessionServiceDep
 from services.gateway.sessions.schemas import NewSession, SessionObject, SessionPage
 from services.gateway.sessions.service import SessionRequest
@@ -29,8 +33,10 @@ _E = ErrorCode
 @router.post(
     "",
     status_code=201,
+    response_model=SessionObject,
     summary="Open a session",
     responses={
+        200: {"model": JobCheck, "description": "Answer of a dry run."},
         201: {"headers": {"Location": {"schema": {"type": "string"}}}},
         **problem_responses(
             _E.UNKNOWN_WORKLOAD,
@@ -54,11 +60,22 @@ async def open_session(
     *,
     sessions: SessionServiceDep,
     presenter: SessionPresenterDep,
+    checks: JobCheckPresenterDep,
     idempotency_key: IdempotencyHeader = None,
-) -> SessionObject:
-    """Validate the request, store the session and start its worker. Frames can be sent at once; they are queued."""
+    dry_run: Annotated[
+        bool, Query(description="Validate as an opening does, with the same errors, and estimate; store nothing.")
+    ] = False,
+) -> SessionObject | JSONResponse:
+    """Validate the request, store the session and start its worker. Frames can be sent at once; they are queued.
+
+    With `dry_run`, the answer is the error that the opening would have, or 200 with what its worker would cost.
+    """
     session_request = SessionRequest(**{name: getattr(body, name) for name in NewSession.model_fields})
     key = key_of(caller.tenant, "POST /v1/sessions", idempotency_key, body)
+    if dry_run:
+        wanted = JobRequest(body.workload, {}, body.params, max_cost_usd=body.max_cost_usd)
+        checked = await checks.present(wanted, await sessions.check(caller.tenant, session_request))
+        return JSONResponse(checked.model_dump(mode="json"))
     session = await sessions.open(caller.tenant, session_request, key)
     response.headers["Location"] = f"/v1/sessions/{session.id}"
     response.headers["Cache-Control"] = "no-store"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from contracts.caller_account import CallerAccount
+from contracts.cost_estimate import CostEstimate
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.session import SessionOpened
 from contracts.ids import is_id, new_id
@@ -34,7 +35,7 @@ from services.gateway.aggregates.view import GatewayView
 from services.gateway.backends.reported_backends import ReportedBackends
 from services.gateway.budgets.service import BudgetService
 from services.gateway.jobs.service import JobService
-from services.gateway.jobs.submission import check_kind, check_params
+from services.gateway.jobs.submission import CheckedJob, check_kind, check_params
 from services.gateway.metadata_check import check_metadata
 from services.gateway.sessions.caller_accounts import CallerAccounts
 from services.gateway.sessions.latest_progress import LatestSessionProgress
@@ -110,11 +111,7 @@ class SessionService:
         """
 
         async def opened() -> SessionOpened:
-            self._use.require_session(tenant)
-            event = await self._check(tenant, request)
-            cost = self._jobs.estimate(check_kind(request.workload, "session"))
-            await self._budgets.check(tenant, request.max_cost_usd, cost.usd)
-            return event
+            return (await self._allowed(tenant, request))[0]
 
         session_id = await self._events.create(tenant, new_id("ses"), key, opened)
         session = await self._events.load(tenant, session_id)
@@ -122,6 +119,28 @@ class SessionService:
             raise SaccadeError(ErrorCode.BUS_UNAVAILABLE)
         await self.reconcile(session)
         return self.known(session)
+
+    async def check(self, tenant: str, request: SessionRequest) -> CheckedJob:
+        """Validate a session as ``open`` does, without storing it, and return what its worker would be.
+
+        Raises:
+            SaccadeError: as ``open``.
+        """
+        event, cost = await self._allowed(tenant, request)
+        left = await self._budgets.left(tenant, request.max_cost_usd, cost.usd)
+        return CheckedJob(check_kind(request.workload, "session"), event.params, {}, cost, left)
+
+    async def _allowed(self, tenant: str, request: SessionRequest) -> tuple[SessionOpened, CostEstimate]:
+        """Return the event of a session that is allowed, and its estimated cost.
+
+        Raises:
+            SaccadeError: as ``open``.
+        """
+        self._use.require_session(tenant)
+        event = await self._check(tenant, request)
+        cost = self._jobs.estimate(check_kind(request.workload, "session"))
+        await self._budgets.check(tenant, request.max_cost_usd, cost.usd)
+        return event, cost
 
     async def open_on_account(self, tenant: str, request: SessionRequest, account: CallerAccount) -> Session:
         """Validate and store a session whose worker runs on the caller's Modal account, until ``release_account``.

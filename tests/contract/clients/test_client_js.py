@@ -92,6 +92,14 @@ async def test_a_budget_is_set_read_and_removed(front: BreakingProxy) -> None:
     assert found["gone"]["code"] == "budget_not_found"
 
 
+async def test_a_job_is_checked_before_it_is_submitted(front: BreakingProxy, inputs: dict[str, str]) -> None:
+    find_node()
+    found = await use("check", front.url, inputs)
+    assert found["early"]["missing_inputs"] == ["reference", "other"]
+    assert found["refused"]["code"] == "missing_input"
+    assert (found["whole"]["missing_inputs"], found["whole"]["params"]["sectors"]) == ([], 4)
+
+
 async def test_a_job_is_read_as_it_was(services: RunningServices, front: BreakingProxy) -> None:
     find_node()
     job_id = services.submit({name: services.upload(video()) for name in ("reference", "other")})

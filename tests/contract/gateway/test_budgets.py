@@ -102,7 +102,7 @@ async def test_use_is_shown_and_what_exceeds_the_rest_is_refused_at_once(running
     assert day["remaining_usd"] == pytest.approx(0.6)
 
     body = {"workload": "lap_compare", "inputs": {"reference": upload_id, "other": upload_id}, "max_cost_usd": 0.7}
-    checked = (await running.http.post("/v1/jobs", json=body, params={"dry_run": "true"})).json()
+    checked = (await running.http.post("/v1/jobs", json=body, params={"dry_run": "true", "partial": "true"})).json()
     assert checked["budget"] == {
         "allowed": False,
         "reserved_usd": 0.7,
@@ -116,7 +116,7 @@ async def test_use_is_shown_and_what_exceeds_the_rest_is_refused_at_once(running
     assert code_of(await running.http.post("/v1/sessions", json=session)) == ErrorCode.BUDGET_EXCEEDED
 
     allowed = body | {"max_cost_usd": 0.5}
-    checked = (await running.http.post("/v1/jobs", json=allowed, params={"dry_run": "true"})).json()
+    checked = (await running.http.post("/v1/jobs", json=allowed, params={"dry_run": "true", "partial": "true"})).json()
     assert (checked["budget"]["allowed"], checked["budget"]["day_remaining_usd"]) == (True, pytest.approx(0.1))
     headers = {"Idempotency-Key": new_id("req")}
     taken = await running.http.post("/v1/jobs", json=allowed, headers=headers)
@@ -169,7 +169,7 @@ async def test_where_workers_cost_nothing_a_budget_refuses_nothing(servers: Serv
         await put(running, daily_usd=0)
         upload_id = await running.uploaded()
         body = {"workload": "lap_compare", "inputs": {"reference": upload_id, "other": upload_id}, "max_cost_usd": 0.7}
-        checked = (await running.http.post("/v1/jobs", json=body, params={"dry_run": "true"})).json()
+        checked = (await running.http.post("/v1/jobs", json=body, params={"dry_run": "true", "partial": "true"})).json()
         assert checked["budget"] is None
         assert (await running.http.post("/v1/jobs", json=body)).status_code == 202
 

@@ -106,8 +106,8 @@ def test_parameters_that_fit_a_workloads_schema_are_accepted(
         operation["requestBody"]["content"]["application/json"]["schema"] = {"oneOf": choices}
         operation["parameters"] = []
     # A dry run stores nothing; sessions have none.
-    only = {"name": "dry_run", "in": "query", "required": True, "schema": {"const": True}}
-    paths["/v1/jobs"]["post"]["parameters"] = [only]
+    only = {"in": "query", "required": True, "schema": {"const": True}}
+    paths["/v1/jobs"]["post"]["parameters"] = [only | {"name": name} for name in ("dry_run", "partial")]
     document["paths"] = paths
     more = ("--mode", "positive")
     run_schemathesis(document, gateway.url, tmp_path, examples=soak_runs // 2, seed=seed, more=more, each_value=True)
