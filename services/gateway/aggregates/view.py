@@ -24,10 +24,10 @@ from services.gateway.aggregates.job_lists import INDEXES, JobFilter, JobLists, 
 from services.gateway.aggregates.kept_rows import KeptRows
 from services.gateway.aggregates.rule_rows import RuleRows
 from services.gateway.aggregates.run_rows import RunRows
-from services.gateway.aggregates.usage_rows import UsageRows
+from services.gateway.aggregates.usage_rows import USAGE_INDEXES, UsageRows
 
 #: Incremented when the tables or their contents change: a file of another version is deleted.
-_SCHEMA_VERSION: Final = 7
+_SCHEMA_VERSION: Final = 8
 _SCHEMA: Final = f"""
 CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL, sequence INTEGER NOT NULL);
 INSERT INTO position VALUES (1, '', 0);
@@ -48,7 +48,8 @@ CREATE TABLE runs (
     PRIMARY KEY (workload, version, device, sequence)
 ) WITHOUT ROWID;
 CREATE TABLE uploads (
-    id TEXT PRIMARY KEY, tenant TEXT NOT NULL, state TEXT NOT NULL, created_us INTEGER NOT NULL, body BLOB NOT NULL
+    id TEXT PRIMARY KEY, tenant TEXT NOT NULL, state TEXT NOT NULL, created_us INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL, body BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX uploads_by_state ON uploads (state, created_us);
 CREATE INDEX uploads_by_tenant ON uploads (tenant, state, created_us);
@@ -63,7 +64,8 @@ CREATE TABLE rules (
 ) WITHOUT ROWID;
 CREATE INDEX rules_by_age ON rules (tenant, first_sequence);
 CREATE TABLE budgets (tenant TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE accounts (tenant TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID
+CREATE TABLE accounts (tenant TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+{USAGE_INDEXES}
 """  # noqa: S608 - no values in it
 _OLD_UPLOADS: Final = f"state IN ({', '.join('?' * len(UploadState))}) AND created_us < ?"
 _TABLES: Final = ("jobs", "job_inputs", "artifacts", "runs", "uploads", "sessions", "rules", "budgets", "accounts")
@@ -87,7 +89,7 @@ def _job_columns(job: Job) -> tuple[Any, ...]:
 
 
 def _upload_columns(upload: Upload) -> tuple[Any, ...]:
-    return upload.tenant, str(upload.state), microseconds(upload.created_at)
+    return upload.tenant, str(upload.state), microseconds(upload.created_at), upload.size_bytes or 0
 
 
 def _session_columns(session: Session) -> tuple[Any, ...]:
