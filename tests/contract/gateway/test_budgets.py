@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,10 @@ from contracts.streams import DISPATCHER_LEASE
 from kit.auth.api_keys import AuthSettings
 from kit.bus.event_store import EventStore
 from kit.settings import NatsSettings, S3Settings
-from tests.harness.servers.chosen_bus import chosen_bus
-from tests.harness.servers.embedded import EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, code_of, keys_file, running_gateway
 
 pytestmark = pytest.mark.anyio
 Servers = tuple[NatsSettings, S3Settings]
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory, shared_s3: EmbeddedS3) -> Iterator[Servers]:
-    with chosen_bus(tmp_path_factory.mktemp("nats")) as nats:
-        yield nats.settings, shared_s3.with_new_bucket().settings
 
 
 @pytest.fixture

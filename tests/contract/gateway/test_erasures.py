@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,19 +29,11 @@ from kit.settings import NatsSettings, S3Settings
 from services.dispatcher.erasure.erasures import Erasures
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
 from tests.harness.dispatch.scripted_executor import ScriptedExecutor
-from tests.harness.servers.chosen_bus import chosen_bus
-from tests.harness.servers.embedded import EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, code_of, picture, running_gateway
 
 pytestmark = pytest.mark.anyio
 Servers = tuple[NatsSettings, S3Settings]
 WHY = {"why": "asked for by letter"}
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with chosen_bus(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
-        yield nats.settings, s3.settings
 
 
 def keys(folder: Path) -> AuthSettings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,21 +16,11 @@ from contracts.limits import EVENT_BYTES
 from kit.settings import NatsSettings, S3Settings
 from services.dispatcher.jobs.job_repository import JobRepository
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, code_of, picture, running_gateway
 
 pytestmark = pytest.mark.anyio
 PHOTOS = 500
 SHA256 = "ab" * 32
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NatsSettings, S3Settings]]:
-    with (
-        EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats,
-        EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3,
-    ):
-        yield nats.settings, s3.settings
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,11 @@ from contracts.events.session import FrameTotals, SessionStopped
 from contracts.ids import new_id
 from kit.auth.api_keys import AuthSettings
 from kit.settings import NatsSettings, S3Settings
-from tests.harness.servers.embedded import EmbeddedNats, EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, keys_file, running_gateway
 
 pytestmark = pytest.mark.anyio
 ACME, RIVAL = ({"Authorization": f"Bearer {name}.secret"} for name in ("acme", "rival"))
 UPLOAD = {"filename": "a.mp4", "content_type": "video/mp4"}
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[NatsSettings, S3Settings]]:
-    with (
-        EmbeddedNats(tmp_path_factory.mktemp("nats")) as nats,
-        EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3,
-    ):
-        yield nats.settings, s3.settings
 
 
 @pytest.fixture

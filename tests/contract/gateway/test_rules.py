@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,6 @@ from contracts.rule import Rule, fold
 from contracts.streams import aggregate
 from kit.auth.api_keys import AuthSettings
 from kit.settings import NatsSettings, S3Settings
-from tests.harness.servers.chosen_bus import chosen_bus
-from tests.harness.servers.embedded import EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, code_of, keys_file, picture, running_gateway
 
 pytestmark = pytest.mark.anyio
@@ -29,12 +27,6 @@ Servers = tuple[NatsSettings, S3Settings]
 
 PAIR = {"name": "Laps", "workload": "lap_compare", "group": {"by": "metadata.lap", "needs": 2, "order": "metadata.nr"}}
 CLIPS = {"name": "Matches", "workload": "badminton", "match": {"filename": "*.MP4"}}
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with chosen_bus(tmp_path_factory.mktemp("nats")) as nats, EmbeddedS3(tmp_path_factory.mktemp("s3")) as s3:
-        yield nats.settings, s3.settings
 
 
 @pytest.fixture
