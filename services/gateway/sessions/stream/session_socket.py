@@ -20,8 +20,7 @@ from contracts.ids import new_id
 from contracts.session import Session, telemetry_subject
 from contracts.streams import aggregate
 from contracts.telemetry import JointBatch
-from kit.auth.api_keys import Authenticator, Principal
-from kit.auth.revocation import until_revoked
+from kit.auth.api_keys import Principal
 from kit.bus.event_store import EventStore
 from kit.bus.tail import EventTail
 from kit.http.problems import problem
@@ -57,7 +56,6 @@ _MAX_COMMANDS: Final = 16
 _END_CHECK_S: Final = 5.0
 #: Close codes: RFC 6455, section 7.4.1, and the IANA registry: the service restarts; try again later, for slow clients.
 _NORMAL: Final = 1000
-_POLICY_VIOLATION: Final = 1008
 _RESTART: Final = 1012
 _TRY_AGAIN: Final = 1013
 
@@ -71,7 +69,6 @@ class SessionSocket:
         session: Session,
         principal: Principal,
         *,
-        authenticator: Authenticator,
         sessions: SessionService,
         words: SessionWords,
         progress: LatestSessionProgress,
@@ -80,9 +77,8 @@ class SessionSocket:
         tail: EventTail,
     ) -> None:
         """Connect an accepted socket with a session, on behalf of ``principal``."""
-        self._socket = socket
+        self.socket, self.principal = socket, principal
         self._session = session
-        self._principal, self._authenticator = principal, authenticator
         self._sessions, self._words, self._progress = sessions, words, progress
         self._ingest = ingest
         self._open_sockets = open_sockets
@@ -91,11 +87,6 @@ class SessionSocket:
         self._last_warnings: list[str] = []
         self._commands: asyncio.Queue[tuple[str, str]] = asyncio.Queue(_MAX_COMMANDS)
         self._acks = False
-
-    @property
-    def tenant(self) -> str:
-        """Tenant of the session and its client."""
-        return self._principal.tenant
 
     async def run(self, after: Cursor | None, *, joints: bool, acks: bool = False) -> None:
         """Serve until the session has ended, the client disconnects or reads too slowly, or the service stops.
@@ -110,14 +101,13 @@ class SessionSocket:
                 self._receive_all(),
                 self._run_commands(),
                 self._announce_end(),
-                self._end_when_revoked(),
             )
         except (WebSocketDisconnect, TimeoutError):
             log.info("a client of %s disconnected", self._session.id)
         except SaccadeError as error:
             log.warning("a stream of %s was closed: %s", self._session.id, error)
             with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-                await self._socket.close(_TRY_AGAIN, str(error.code))
+                await self.socket.close(_TRY_AGAIN, str(error.code))
         finally:
             self._open_sockets.remove(self._session.id, self._backlog)
 
@@ -138,16 +128,16 @@ class SessionSocket:
                 for text in self._backlog.take():
                     await self._send(text)
                 if self._backlog.too_slow:
-                    await self._socket.close(_TRY_AGAIN, "too slow: resume after your last cursor")
+                    await self.socket.close(_TRY_AGAIN, "too slow: resume after your last cursor")
                     return
                 if self._backlog.leaving:
                     await self._send(self._going_away_text(GoingAway("shutdown", 0.0)))
-                    await self._socket.close(_RESTART, "the service restarts: resume after your last cursor")
+                    await self.socket.close(_RESTART, "the service restarts: resume after your last cursor")
                     return
         finally:
             if subscription is not None and not client.is_closed:
                 await subscription.unsubscribe()
-        await self._socket.close(_NORMAL, "the session has ended")
+        await self.socket.close(_NORMAL, "the session has ended")
 
     async def _send_history(self, after: Cursor | None) -> None:
         """Send the stored events; live events wait in the backlog, which skips those sent here."""
@@ -188,7 +178,7 @@ class SessionSocket:
 
     async def _send(self, text: str) -> None:
         async with asyncio.timeout(_SEND_TIMEOUT_S):
-            await self._socket.send_text(text)
+            await self.socket.send_text(text)
 
     async def _announce_end(self) -> None:
         """Send the client one notice when the session is about to end by its length or cost limit; never returns."""
@@ -200,13 +190,6 @@ class SessionSocket:
                 announced.add(end.reason)
                 self._backlog.add_reply(self._going_away_text(end))
             await asyncio.sleep(max(0.1, min(_END_CHECK_S, end.after_s - NOTICE_S)) if not announced else _END_CHECK_S)
-
-    async def _end_when_revoked(self) -> None:
-        """Return when the client's key was removed, or permits something else than when the socket was opened."""
-        await until_revoked(self._authenticator, self._principal)
-        log.info("a stream of %s was closed: its key is no longer valid", self._session.id)
-        with contextlib.suppress(RuntimeError):  # closed meanwhile
-            await self._socket.close(_POLICY_VIOLATION, str(ErrorCode.UNAUTHENTICATED))
 
     def _going_away_text(self, end: GoingAway) -> str:
         return json.dumps(
@@ -222,7 +205,7 @@ class SessionSocket:
 
     async def _receive_all(self) -> None:
         while True:
-            message = await self._socket.receive()
+            message = await self.socket.receive()
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", 1005))
             if (picture := message.get("bytes")) is not None:
@@ -296,7 +279,7 @@ class SessionSocket:
                 self._report_error(error, {"in_reply_to": kind})
 
     def _check_may_write(self) -> None:
-        self._principal.require("write")
+        self.principal.require("write")
 
     def _warn(self, warnings: list[str]) -> None:
         """Send warnings about joints when they differ from the previous ones."""

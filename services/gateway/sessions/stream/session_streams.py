@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket
 from contracts.events import Cursor
 from contracts.quotas import QuotaName
 from kit.auth.api_keys import Authenticator, Principal
+from kit.auth.revocation import serve_until_revoked
 from kit.auth.tickets import Tickets
 from kit.bus.tail import EventTail
 from services.gateway.sessions.latest_progress import LatestSessionProgress
@@ -71,7 +72,6 @@ class SessionStreams:
             socket,
             session,
             principal,
-            authenticator=self._authenticator,
             sessions=self._sessions,
             words=self._words,
             progress=self._progress,
@@ -87,7 +87,7 @@ class SessionStreams:
         Raises:
             SaccadeError: QUOTA_EXCEEDED.
         """
-        tenant = session_socket.tenant
+        tenant = session_socket.principal.tenant
         self._authenticator.quotas.require(tenant, QuotaName.SESSION_SOCKETS, self._places[tenant])
         self._places[tenant] += 1
         try:
@@ -98,11 +98,12 @@ class SessionStreams:
                 del self._places[tenant]
 
     async def run(self, session_socket: SessionSocket, after: Cursor | None, *, joints: bool, acks: bool) -> None:
-        """Serve an accepted socket until it is closed."""
+        """Serve an accepted socket until it is closed, or its client's key is no longer valid."""
         self._running.add(session_socket)
         self._all_closed.clear()
         try:
-            await session_socket.run(after, joints=joints, acks=acks)
+            serving = session_socket.run(after, joints=joints, acks=acks)
+            await serve_until_revoked(self._authenticator, session_socket.principal, session_socket.socket, serving)
         finally:
             self._running.discard(session_socket)
             if not self._running:
