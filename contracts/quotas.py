@@ -6,6 +6,7 @@ deleted (``quota_exceeded``). docs/quotas.md is generated from this table.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import TENANT_PATTERN
 from contracts.limits import GIB
+from contracts.token_bucket import TokenBucket, Tokens
 
 #: Tenant of the entry of a keys file that changes the defaults of all tenants.
 ALL_TENANTS: Final = "*"
@@ -132,26 +134,15 @@ class QuotaLimits:
         return None
 
 
-@dataclass
-class RateState:
-    """Rest of a rate, as of a time of a monotonic clock."""
-
-    left: float
-    at_s: float
-
-
-def take(quota: Quota, limit: int, state: RateState | None, now_s: float, count: float) -> tuple[RateState, float]:
+def take(quota: Quota, limit: int, tokens: Tokens | None, now_s: float, count: float) -> tuple[Tokens, float]:
     """Take ``count`` from what is left of a rate, and return what is left then.
 
     The second value is 0, or the time after which so much is left: then nothing was taken.
     """
     assert quota.period_s is not None
-    most = limit * quota.burst_periods
-    per_s = limit / quota.period_s
-    left = most if state is None else min(most, state.left + (now_s - state.at_s) * per_s)
-    if left >= count:
-        return RateState(left - count, now_s), 0.0
-    return RateState(left, now_s), (count - left) / per_s if per_s > 0 else quota.period_s
+    bucket = TokenBucket(limit * quota.burst_periods, limit / quota.period_s)
+    tokens, wait_s = bucket.take(tokens, now_s, count)
+    return tokens, quota.period_s if math.isinf(wait_s) else wait_s
 
 
 def rate_refusal(quota: Quota, limit: int, wait_s: float, now: datetime) -> SaccadeError:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from contracts.quotas import QUOTAS, QuotaLimits, QuotaName, RateState, level_refusal, rate_refusal, take
+from contracts.quotas import QUOTAS, QuotaLimits, QuotaName, level_refusal, rate_refusal, take
+from contracts.token_bucket import Tokens
 
 #: Rates that are kept; at one more all begin anew, full.
-_MOST_STATES: Final = 10_000
+_MOST_RATES: Final = 10_000
 
 
 class Quotas:
@@ -32,7 +33,7 @@ class Quotas:
         #: Defaults of this process that a setting changes.
         self.defaults: dict[QuotaName, int] = {}
         self._clock = clock
-        self._states: dict[tuple[str, QuotaName], RateState] = {}
+        self._left: dict[tuple[str, QuotaName], Tokens] = {}
 
     def limit(self, tenant: str, name: QuotaName) -> int:
         """Return a tenant's limit: of the keys file, else of a setting, else of the table."""
@@ -48,10 +49,10 @@ class Quotas:
         if not self._has_rates:
             return
         quota, limit, key = QUOTAS[name], self.limit(tenant, name), (tenant, name)
-        state, wait_s = take(quota, limit, self._states.get(key), self._clock(), count)
-        if key not in self._states and len(self._states) >= _MOST_STATES:
-            self._states.clear()
-        self._states[key] = state
+        tokens, wait_s = take(quota, limit, self._left.get(key), self._clock(), count)
+        if key not in self._left and len(self._left) >= _MOST_RATES:
+            self._left.clear()
+        self._left[key] = tokens
         if wait_s:
             self.refused[key] += 1
             raise rate_refusal(quota, limit, wait_s, datetime.now(UTC))

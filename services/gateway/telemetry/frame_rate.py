@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from contracts.token_bucket import TokenBucket, Tokens
+
 #: Frames per second of one camera; a camera that was silent may send a second's frames at once.
 FRAMES_HZ: Final = 60.0
-_BURST: Final = 60.0
+_BUCKET: Final = TokenBucket(most=FRAMES_HZ, per_s=FRAMES_HZ)
 #: Cameras with a bucket of their own; all others share one.
 _SOURCES: Final = 16
 
@@ -19,16 +21,11 @@ class FrameRate:
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         """Start with full buckets; ``now_s`` returns seconds of a clock that only advances."""
         self._now_s = now_s
-        #: By camera: tokens left, and when they were counted.
-        self._buckets: dict[str, tuple[float, float]] = {}
+        self._left: dict[str, Tokens] = {}
 
     def admits(self, source: str) -> bool:
         """Take a token for a frame of this camera; False if none is left."""
-        if source not in self._buckets and len(self._buckets) >= _SOURCES:
+        if source not in self._left and len(self._left) >= _SOURCES:
             source = ""
-        now_s = self._now_s()
-        tokens, counted_s = self._buckets.get(source, (_BURST, now_s))
-        tokens = min(_BURST, tokens + (now_s - counted_s) * FRAMES_HZ)
-        admitted = tokens >= 1.0
-        self._buckets[source] = (tokens - 1.0 if admitted else tokens, now_s)
-        return admitted
+        self._left[source], wait_s = _BUCKET.take(self._left.get(source), self._now_s())
+        return not wait_s

@@ -13,12 +13,12 @@ from contracts.quotas import (
     QUOTAS,
     QuotaLimits,
     QuotaName,
-    RateState,
     TenantQuotas,
     level_refusal,
     rate_refusal,
     take,
 )
+from contracts.token_bucket import Tokens
 from kit.auth.quotas import Quotas
 
 REQUESTS = QUOTAS[QuotaName.REQUESTS]
@@ -33,22 +33,27 @@ def test_every_quota_is_in_the_table() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 5), st.integers(1, 50)), max_size=60))
 def test_a_rate_never_gives_more_than_its_burst_and_what_time_refilled(steps: list[tuple[float, int]]) -> None:
-    state: RateState | None = None
+    tokens: Tokens | None = None
     now = taken = 0.0
     for pause_s, count in steps:
         now += pause_s
-        state, wait_s = take(REQUESTS, 10, state, now, count)
+        tokens, wait_s = take(REQUESTS, 10, tokens, now, count)
         taken += 0 if wait_s else count
         assert taken <= 10 * REQUESTS.burst_periods + 10 * now + 1e-6
 
 
 @given(st.floats(0.001, 1000), st.integers(1, 100))
 def test_after_the_wait_that_is_told_so_much_is_there(at_s: float, count: int) -> None:
-    empty = RateState(0.0, at_s)
+    empty = Tokens(0.0, at_s)
     _, wait_s = take(REQUESTS, 10, empty, at_s, count)
     assert wait_s > 0
     _, again = take(REQUESTS, 10, empty, at_s + wait_s + 1e-6, count)
     assert again == 0.0
+
+
+def test_a_rate_of_nothing_says_to_wait_for_its_period() -> None:
+    _, wait_s = take(QUOTAS[QuotaName.EVENTS], 0, None, 5.0, 1)
+    assert wait_s == 60.0
 
 
 def test_a_refused_rate_says_what_and_until_when() -> None:
