@@ -15,10 +15,12 @@ import hashlib
 import hmac
 import ipaddress
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -27,6 +29,7 @@ from contracts.audit import SYSTEM
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import TENANT_PATTERN
 from contracts.quotas import QuotaLimits, TenantQuotas
+from kit.auth.browser_session import BrowserSessions
 from kit.auth.quotas import Quotas
 
 log = logging.getLogger(__name__)
@@ -167,6 +170,10 @@ class Principal:
     #: The caller operates every tenant.
     across_tenants: bool = False
     read_only: bool = False
+    #: Hash of the key's secret: what was begun with a key ends when it gets another secret.
+    key_version: str = field(default="", repr=False)
+    #: End of the browser's session by which the caller came, if it came by one.
+    valid_until: datetime | None = field(default=None, compare=False)
 
     def require(self, *scopes: ScopeName) -> None:
         """Check that the key has one of these scopes, if any are named.
@@ -190,20 +197,28 @@ def _local(settings: AuthSettings) -> Principal:
 
 def _principal(key: ApiKey, settings: AuthSettings) -> Principal:
     across_tenants = key.tenant == SYSTEM
-    return Principal(key.tenant, key.scopes, key.id, across_tenants=across_tenants, read_only=settings.read_only)
+    return Principal(
+        key.tenant,
+        key.scopes,
+        key.id,
+        across_tenants=across_tenants,
+        read_only=settings.read_only,
+        key_version=key.sha256,
+    )
 
 
 class Authenticator:
     """Authenticates requests. The keys file is read again when it changes, so that keys rotate without a restart."""
 
-    def __init__(self, settings: AuthSettings) -> None:
-        """Read the keys.
+    def __init__(self, settings: AuthSettings, sessions: BrowserSessions | None = None) -> None:
+        """Read the keys; ``sessions`` verify what browsers send instead of a key.
 
         Raises:
             OSError, ValueError: the keys file cannot be read or is invalid.
         """
         self._file = settings.api_keys_file
         self._settings = settings
+        self.sessions = sessions or BrowserSessions(None)
         self._local = _local(settings)
         self._keys: dict[str, ApiKey] = {}
         #: Quotas of the tenants; the keys file has entries ``{"tenant", "quotas"}`` that change the defaults.
@@ -248,8 +263,26 @@ class Authenticator:
         key = self._keys.get(key_id)
         return _principal(key, self._settings) if key else None
 
+    def in_browser(self, values: Sequence[str]) -> Principal | None:
+        """Return the caller whose browser sent these values of the session's cookie; None if none is valid.
+
+        None too if they stand for several keys: it cannot be told which of them its user meant.
+        """
+        found = {principal for value in values if (principal := self._of_session(value))}
+        return found.pop() if len(found) == 1 else None
+
+    def _of_session(self, value: str) -> Principal | None:
+        key_id = self.sessions.key_id_of(value)
+        principal = None if key_id is None or self._file is None else self.principal(key_id)
+        expires_at = self.sessions.expiry(value, principal) if principal else None
+        if principal is None or expires_at is None or expires_at <= datetime.now(UTC):
+            return None
+        return replace(principal, valid_until=expires_at)
+
     def is_still_valid(self, principal: Principal) -> bool:
-        """Return whether the key of a caller exists and permits what it did."""
+        """Return whether the key of a caller exists and permits what it did, and its browser's session lasts."""
+        if principal.valid_until is not None and principal.valid_until <= datetime.now(UTC):
+            return False
         return self.principal(principal.key_id) == principal
 
     def _read(self, file: Path) -> None:
@@ -271,6 +304,14 @@ class Authenticator:
         except (OSError, ValueError) as error:
             self._file_version = None
             log.warning("the API keys file cannot be read, the previous keys stay valid: %s", type(error).__name__)
+
+
+def hostname_of(authority: str) -> str | None:
+    """Return the name in ``name:port`` in lower case; None when it is invalid."""
+    try:
+        return urlsplit(f"//{authority}").hostname
+    except ValueError:
+        return None
 
 
 def is_loopback(host: str) -> bool:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from contracts.errors import ErrorCode, SaccadeError
-from kit.auth.api_keys import AuthSettings, is_loopback
+from kit.auth.api_keys import AuthSettings, hostname_of, is_loopback
 from kit.auth.mapped_credential import MAPPED_CREDENTIAL, MappedCredential
 from kit.http.problems import send_problem
 
@@ -20,14 +19,6 @@ _CORS_HEADERS: Final = (
     "x-frame-captured-at, x-frame-clock-offset, x-frame-seq, x-frame-source"
 )
 _CORS_EXPOSED: Final = "etag, link, location, preference-applied, retry-after, x-request-id"
-
-
-def _hostname(authority: str) -> str | None:
-    """Return the name in ``name:port`` in lower case; None when it is invalid."""
-    try:
-        return urlsplit(f"//{authority}").hostname
-    except ValueError:
-        return None
 
 
 class HostGuard:
@@ -90,7 +81,7 @@ class HostGuard:
     def _host_allowed(self, host: str) -> bool:
         if self._authenticated and not self._hosts:
             return True
-        name = _hostname(host)
+        name = hostname_of(host)
         if name is None:
             return False
         return is_loopback(name) or name in self._hosts or "*" in self._hosts
@@ -105,7 +96,7 @@ def _is_ambient(mapped: MappedCredential | None) -> bool:
 
 def _is_of_this_machine(origin: str) -> bool:
     scheme, _, authority = origin.partition("://")
-    name = _hostname(authority) if scheme in ("http", "https") else None
+    name = hostname_of(authority) if scheme in ("http", "https") else None
     return name is not None and is_loopback(name)
 
 

@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.quotas import QuotaName
 from kit.auth.api_keys import Authenticator, Principal, ScopeName
+from kit.auth.own_page import session_values
 
 #: Key of an ASGI scope with a ``MappedCredential``.
 MAPPED_CREDENTIAL: Final = "saccade.mapped_credential"
@@ -28,7 +29,7 @@ class MappedCredential:
 
 
 def caller_of(authenticator: Authenticator, connection: HTTPConnection, *scopes: ScopeName) -> Principal:
-    """Return the caller of a request, by the credential that was mapped for it or else by its API key.
+    """Return the caller of a request, by the credential that was mapped for it, its API key or its browser's session.
 
     The request counts as one of its tenant's.
 
@@ -43,10 +44,20 @@ def caller_of(authenticator: Authenticator, connection: HTTPConnection, *scopes:
 def _identified(authenticator: Authenticator, connection: HTTPConnection, *scopes: ScopeName) -> Principal:
     mapped: MappedCredential | None = connection.scope.get(MAPPED_CREDENTIAL)
     if mapped is None:
-        return authenticator.authenticate(connection.headers, *scopes)
+        return _by_key_or_session(authenticator, connection, *scopes)
     principal = None if mapped.key_id is None else authenticator.principal(mapped.key_id)
     if principal is None:
         message = "No key of this server stands for the credential that was sent."
         raise SaccadeError(ErrorCode.UNAUTHENTICATED, message, hint="Send the word or the key that its operator gave.")
     principal.require(*scopes)
     return principal
+
+
+def _by_key_or_session(authenticator: Authenticator, connection: HTTPConnection, *scopes: ScopeName) -> Principal:
+    """Return the caller by its API key; of a request without one, by the session of its browser."""
+    if authenticator.authenticated and "authorization" not in connection.headers:
+        principal = authenticator.in_browser(session_values(connection))
+        if principal is not None:
+            principal.require(*scopes)
+            return principal
+    return authenticator.authenticate(connection.headers, *scopes)

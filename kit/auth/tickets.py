@@ -18,6 +18,7 @@ from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from kit.auth.api_keys import Authenticator, Principal
+from kit.auth.browser_session import BrowserSessions
 
 LIFETIME: Final = timedelta(hours=24)
 #: Paths that tickets are issued for, for OpenAPI and validation.
@@ -44,6 +45,8 @@ class Tickets:
     def __init__(self, key: str | None) -> None:
         """Sign with ``key``; without one, with a random key of this process."""
         self._key = key.encode() if key else secrets.token_bytes(32)
+        #: Browsers' sessions under the same key: gateway and notifier share it.
+        self.sessions = BrowserSessions(key)
 
     def issue(self, tenant: str, key_id: str, resource: str, now: datetime) -> tuple[str, datetime]:
         """Return a new ticket and its expiry.

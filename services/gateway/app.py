@@ -172,8 +172,8 @@ def build_gateway(
     Raises:
         OSError, ValueError: a file that the settings name cannot be read.
     """
-    store, authenticator, disk = EventStore(client), Authenticator(auth), Disk(DiskSettings().disk)
     tickets = _tickets(session_settings := session_settings or SessionSettings())
+    store, authenticator, disk = EventStore(client), Authenticator(auth, tickets.sessions), Disk(DiskSettings().disk)
     open_sockets, waiters, url_settings = OpenSockets(), CompletionWaiters(), url_settings or UrlInputSettings()
     tail = (follower := ViewFollower(store, view, open_sockets.on_event)).tail
     metrics, use = GatewayMetrics(quotas := authenticator.quotas), TenantUse(quotas, view.usage)

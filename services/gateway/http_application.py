@@ -26,6 +26,7 @@ from kit.http.problems import install_problems
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.artifacts import routes as artifact_routes
 from services.gateway.audit import routes as audit_routes
+from services.gateway.browser_sessions import routes as browser_session_routes
 from services.gateway.budgets import routes as budget_routes
 from services.gateway.compat import nerf_routes as compat_nerf_routes
 from services.gateway.compat import splat_routes as compat_splat_routes
@@ -111,6 +112,7 @@ def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk) ->
         reference_routes,
         event_reference_routes,
         console_routes,
+        browser_session_routes,
         compat_splat_routes,
         compat_nerf_routes,
         worker_ingest_routes,

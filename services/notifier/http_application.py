@@ -34,7 +34,7 @@ def make_app(streams: StreamService, health: Health, auth: AuthSettings, tickets
     app.add_middleware(HeadRequests)
     install_problems(app)
     app.state.streams, app.state.tickets = streams, tickets
-    app.state.authenticator = authenticator = Authenticator(auth)
+    app.state.authenticator = authenticator = Authenticator(auth, tickets.sessions)
     streams.limit_tenants(authenticator.quotas)
     app.include_router(event_routes.router)
     app.include_router(ticket_routes.router)

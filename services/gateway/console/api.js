@@ -27,7 +27,8 @@ export const get = (path, query, signal) => call("GET", path, { query, signal })
 /** Read who is logged in. */
 export async function readSession() {
   try {
-    session.value = await client.call("GET", "/v1/browser-session");
+    const told = await client.call("GET", "/v1/browser-session");
+    session.value = told.logged_in ? told : "none";
   } catch (error) {
     session.value = error.status === 401 ? "none" : { tenant: "local", scopes: ["read", "write", "operate"] };
   }

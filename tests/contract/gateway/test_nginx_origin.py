@@ -22,6 +22,7 @@ pytestmark = [
 ]
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
+FILES = ("origin.conf", "sse.conf")
 #: Short, and small: nginx reads a request that is too large by not much as a whole, and the answer is not reset.
 LIMITS = {
     "client_header_timeout 15s": "client_header_timeout 1s",
@@ -67,6 +68,12 @@ async def test_paths_and_headers_reach_their_service(tmp_path: Path) -> None:
         (facts,) = shown(await running.exchange(head("GET /v1/webhooks", "Last-Event-ID: " + "9" * 9000)))
         assert facts["service"] == "notifier"
         assert dict(facts["headers"])["last-event-id"] == "9" * 9000
+
+
+async def test_both_configurations_say_by_which_scheme_the_client_came() -> None:
+    """The name of a browser's cookie depends on it, for event streams too."""
+    sent = {(DEPLOY / name).read_text().count("X-Forwarded-Proto $forwarded_proto;") for name in FILES}
+    assert sent == {1}
 
 
 async def test_a_key_in_a_path_is_not_logged_and_a_video_may_be_large(tmp_path: Path) -> None:

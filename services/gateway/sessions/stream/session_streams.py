@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket
 from contracts.events import Cursor
 from contracts.quotas import QuotaName
 from kit.auth.api_keys import Authenticator, Principal
+from kit.auth.mapped_credential import caller_of
 from kit.auth.revocation import serve_until_revoked
 from kit.auth.tickets import Tickets
 from kit.bus.tail import EventTail
@@ -66,7 +67,6 @@ class SessionStreams:
             SaccadeError: UNAUTHENTICATED, FORBIDDEN, RATE_LIMITED, SESSION_NOT_FOUND.
         """
         principal = self._authenticate(socket)
-        self._authenticator.quotas.take(principal.tenant, QuotaName.REQUESTS)
         session = await self._sessions.get(principal.tenant, session_id)
         return SessionSocket(
             socket,
@@ -118,14 +118,15 @@ class SessionStreams:
                 await self._all_closed.wait()
 
     def _authenticate(self, socket: WebSocket) -> Principal:
-        """Return the principal of an API key, or of the ticket in ``?ticket=``, since browsers cannot set headers.
+        """Return the caller, or the principal of the ticket in ``?ticket=``, since browsers cannot set headers.
 
         Raises:
-            SaccadeError: UNAUTHENTICATED, FORBIDDEN.
+            SaccadeError: UNAUTHENTICATED, FORBIDDEN, RATE_LIMITED.
         """
         ticket = socket.query_params.get("ticket")
         if not ticket or not self._authenticator.authenticated or "authorization" in socket.headers:
-            return self._authenticator.authenticate(socket.headers, "read")
+            return caller_of(self._authenticator, socket, "read")
         principal = self.tickets.admit(self._authenticator, ticket, socket.url.path, datetime.now(UTC))
         principal.require("read")
+        self._authenticator.quotas.take(principal.tenant, QuotaName.REQUESTS)
         return principal
