@@ -57,7 +57,7 @@ export const common = dictionary({
     states: {
       submitted: "Submitted", queued: "Queued", starting: "Starting", waiting_for_gpu: "Waiting for a GPU", running: "Running",
       interrupted: "Interrupted", retrying: "Retrying", succeeded: "Succeeded", failed: "Failed", cancelled: "Cancelled",
-      opened: "Opened", stopping: "Stopping", stopped: "Stopped",
+      opening: "Opening", ready: "Ready", stopping: "Stopping", stopped: "Stopped",
     },
     key: {
       title: "This server requires an API key",
@@ -110,7 +110,7 @@ export const common = dictionary({
     states: {
       submitted: "Eingereicht", queued: "In der Warteschlange", starting: "Startet", waiting_for_gpu: "Wartet auf eine GPU", running: "Läuft",
       interrupted: "Unterbrochen", retrying: "Neuer Versuch", succeeded: "Erfolgreich", failed: "Fehlgeschlagen", cancelled: "Abgebrochen",
-      opened: "Geöffnet", stopping: "Wird beendet", stopped: "Beendet",
+      opening: "Wird geöffnet", ready: "Bereit", stopping: "Wird beendet", stopped: "Beendet",
     },
     key: {
       title: "Dieser Server verlangt einen API-Schlüssel",

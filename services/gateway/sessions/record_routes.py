@@ -1,4 +1,4 @@
-"""``GET /v1/sessions/{id}/telemetry``: the stored inputs of a session."""
+"""``GET /v1/sessions/{id}/telemetry`` and ``/frame``: the stored inputs of a session, and its newest frame."""
 
 from __future__ import annotations
 
@@ -41,3 +41,23 @@ async def fetch_record(
     record = await sessions.record(await sessions.get(caller.tenant, session_id))
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(record.body(after), media_type=MEDIA_TYPE, headers=headers)
+
+
+@router.get(
+    "/v1/sessions/{session_id}/frame",
+    response_class=Response,
+    summary="The newest frame",
+    responses={
+        200: {
+            "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
+            "description": "A picture.",
+        },
+        **problem_responses(_E.SESSION_NOT_FOUND, _E.SESSION_NOT_STARTED, _E.BUS_UNAVAILABLE),
+    },
+)
+async def fetch_frame(caller: Reader, session_id: SessionId, sessions: SessionServiceDep) -> Response:
+    """Return the newest stored frame as it was sent: JPEG or PNG; frames are stored for 6 hours."""
+    body, media_type = await sessions.newest_frame(await sessions.get(caller.tenant, session_id))
+    return Response(
+        body, media_type=media_type, headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    )

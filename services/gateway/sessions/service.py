@@ -42,6 +42,7 @@ from services.gateway.sessions.latest_progress import LatestSessionProgress
 from services.gateway.sessions.worker_job import session_end_event, worker_job_event
 from services.gateway.settings import GatewaySettings
 from services.gateway.telemetry.record import SessionRecord, open_record
+from services.gateway.telemetry.stored_frames import newest_frame
 
 log = logging.getLogger(__name__)
 
@@ -229,6 +230,14 @@ class SessionService:
         """
         status = await self._progress.load(session)
         return await open_record(self._events.store.client, session, status.totals.sent)
+
+    async def newest_frame(self, session: Session) -> tuple[bytes, str]:
+        """Return the newest stored frame of a session, and its media type.
+
+        Raises:
+            SaccadeError: SESSION_NOT_STARTED; BUS_UNAVAILABLE.
+        """
+        return await newest_frame(self._events.store.client, session)
 
     async def stop(self, tenant: str, session_id: str) -> Session:
         """Request a session's end durably. A session that no worker has started ends at once. Idempotent.

@@ -95,6 +95,21 @@ async def test_a_form_brings_a_frame_too(running: RunningGateway):
     assert code_of(await running.http.post(path, content=b"x", headers=kind)) == "malformed_request"
 
 
+async def test_the_newest_frame_is_a_picture_until_one_is_refused(running: RunningGateway):
+    found = await opened(running)
+    path = f"/v1/sessions/{found['id']}/frame"
+    assert code_of(await running.http.get(path)) == "session_not_started"
+    async with run_scripted_worker(running, found["id"]) as worker:
+        await worker.claim()
+        for number, body in enumerate([jpeg(), picture()]):
+            assert (await send(running, found["id"], body, X_Frame_Seq=str(number))).status_code == 202
+        answer = await running.http.get(path)
+        assert (answer.status_code, answer.headers["content-type"], answer.content) == (200, "image/png", picture())
+        await send(running, found["id"], b"GIF89a" + bytes(100), X_Frame_Seq="2")
+        assert code_of(await running.http.get(path)) == "session_not_started"
+    assert code_of(await running.http.get("/v1/sessions/ses_00000000000000000000000000/frame")) == "session_not_found"
+
+
 async def test_who_waits_gets_the_verdict(running: RunningGateway):
     found = await opened(running)
     nothing = await send(running, found["id"], X_Frame_Seq="1", Prefer="wait=1")
