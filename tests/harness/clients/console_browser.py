@@ -86,7 +86,7 @@ class ConsoleTab:
 
     def check_clean(self) -> None:
         """Check that the page complained of nothing and sent no request to another origin."""
-        assert self.page.complaints() == []
+        assert self.page.complaints() == [], self.page.complaints()
         self.page.check_alone()
 
 

@@ -31,4 +31,4 @@ async def test_no_page_is_wider_than_a_phone(origin: str, tmp_path: Path) -> Non
         for name in PAGES:
             await tab.go("console" if name == "start" else f"console/{name}")
             await tab.until("document.querySelector('main h1') !== null")
-            assert await tab.width_px() == PHONE[0], name
+            assert await tab.width_px() <= PHONE[0], name

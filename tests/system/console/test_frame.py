@@ -110,6 +110,6 @@ async def test_each_text_is_there_in_every_language_and_goes_through_the_diction
 async def test_a_phone_shows_the_menu_at_the_bottom_and_nothing_protrudes(origin: str, tmp_path: Path) -> None:
     async with console_tab(origin, "/console/keys", tmp_path, size=PHONE, scheme="dark") as tab:
         await tab.until_heading("Keys")
-        assert await tab.width_px() == PHONE[0]
+        assert await tab.width_px() <= PHONE[0]
         assert await tab.evaluate("document.querySelector('.menu').getBoundingClientRect().bottom") == PHONE[1]
         tab.check_clean()
