@@ -172,19 +172,20 @@ export class Client {
    * @param {string} [wanted.idempotencyKey] the same key and body return the same job
    * @param {AbortSignal} [wanted.signal]
    */
-  async submit({ workload, inputs = {}, params = {}, idempotencyKey, signal, ...more }) {
-    const body = defined({
-      workload,
-      inputs: Object.fromEntries(Object.entries(inputs).map(([name, value]) => [name, idsOf(value)])),
-      params,
-      priority: more.priority,
-      max_cost_usd: more.maxCostUsd,
-      gpu: more.gpu,
-      metadata: more.metadata,
-      webhook_url: more.webhookUrl,
-    });
-    const fields = await this.#http.call("POST", "/v1/jobs", { body, idempotencyKey, signal });
+  async submit({ idempotencyKey, signal, ...wanted }) {
+    const fields = await this.#http.call("POST", "/v1/jobs", { body: jobBody(wanted), idempotencyKey, signal });
     return new Job(this, fields, { cursor: fields.cursor, at: Date.now() });
+  }
+
+  /**
+   * Validate a job as `submit` does, with the same errors, and estimate its cost; nothing is stored.
+   *
+   * @param {object} wanted as `submit` takes it; with `partial`, inputs may be left out, and neither budget nor quotas
+   *   are a reason to refuse
+   */
+  async check({ partial = false, signal, ...wanted }) {
+    const query = { dry_run: true, partial: partial || undefined };
+    return this.#http.call("POST", "/v1/jobs", { body: jobBody(wanted), query, signal });
   }
 
   /**
@@ -1457,6 +1458,20 @@ function isBefore(position, other) {
 
 function matchesTypes(types, type) {
   return types.length === 0 || types.includes(type) || types.includes(`${type.split(".")[0]}.*`);
+}
+
+/** Return the body of a job as the API takes it. */
+function jobBody({ workload, inputs = {}, params = {}, ...more }) {
+  return defined({
+    workload,
+    inputs: Object.fromEntries(Object.entries(inputs).map(([name, value]) => [name, idsOf(value)])),
+    params,
+    priority: more.priority,
+    max_cost_usd: more.maxCostUsd,
+    gpu: more.gpu,
+    metadata: more.metadata,
+    webhook_url: more.webhookUrl,
+  });
 }
 
 function idsOf(value) {
