@@ -10,7 +10,7 @@ from tests.harness.clients.console_browser import PHONE, console_tab
 
 pytestmark = pytest.mark.anyio
 
-PAGES = ["keys"]
+PAGES = ["keys", "live", "operate/deadletters", "operate/replays", "operate/spend", "operate/audit", "operate/health"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
