@@ -80,7 +80,7 @@ class GatewaySettings(BaseSettings):
 
 
 class ConsoleSettings(BaseSettings):
-    """Where browsers find this server."""
+    """Public path of the console."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, populate_by_name=True)
 

@@ -41,9 +41,8 @@ async def test_a_dead_letter_is_seen_handled_again_and_audited(origin: str, tmp_
         text = await tab.text()
         assert _MARKUP in text, "markup of others is shown as text"
         assert jobs[0] in text
-        await tab.evaluate(
-            f"[...document.querySelectorAll('tbody tr')].find(row => row.innerText.includes('{jobs[0]}')).querySelector('a').click()"
-        )
+        row = f"[...document.querySelectorAll('tbody tr')].find(row => row.innerText.includes('{jobs[0]}'))"
+        await tab.evaluate(f"{row}.querySelector('a').click()")
         await tab.until("document.querySelector('main .primary') !== null")
         await tab.click("main .primary")
         await confirm(tab, "the console's test")
