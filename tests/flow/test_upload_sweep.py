@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import new_id
 from contracts.limits import PART_BYTES
 from kit.bucket import ObjectMissing
@@ -112,6 +114,20 @@ async def test_other_bytes_after_the_completion_go_and_the_checked_ones_stay(run
     assert said == [None, "it was replaced after it was checked"]
 
 
+async def test_a_file_that_was_sent_again_and_completed_since_the_listing_stays(running: RunningGateway):
+    """The listing has the size of what was sent first; that of the upload is of what was sent and checked since."""
+    clip = video()
+    created = await announced(running, size_bytes=len(clip))
+    await put(created, clip)
+    assert (await running.http.post(f"/v1/uploads/{created['id']}/complete")).is_success
+    (key,) = (key for key in await keys(running) if str(created["id"]) in key)
+    folder = f"{running.bucket.key('uploads')}/"
+    listed = StoredObject(key, len(clip) - 1, datetime.now(UTC))
+    assert await sweep_of(running).why_remove(listed, folder) is None
+    await running.bucket.delete(key)
+    assert await sweep_of(running).why_remove(listed, folder) is None
+
+
 def upload_id_at(moment: datetime) -> str:
     """Return an upload's id that was made at a time."""
     stamp_ms, made = int(moment.timestamp() * 1000), uuid.UUID(new_id("upl").partition("_")[2])
@@ -161,6 +177,29 @@ async def test_parts_of_ended_uploads_and_forgotten_ones_go(running: RunningGate
     assert {forgotten, open_one["multipart_id"]} <= await ids()
     await sweep_of(running, LATER).sweep()
     assert not await ids()
+
+
+async def test_parts_go_also_after_the_bucket_was_away(
+    running: RunningGateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    key = running.bucket.key("results", new_id("job"), "large.mp4")
+    forgotten = await running.bucket.start_multipart(key, "video/mp4")
+    call = running.bucket.call
+
+    async def fail(operation: str, **params: Any) -> Any:
+        if operation == "list_multipart_uploads":
+            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE)
+        return await call(operation, **params)
+
+    sweep = sweep_of(running, LATER)
+    with monkeypatch.context() as patched:
+        patched.setattr(running.bucket, "call", fail)
+        await sweep.sweep()
+        await sweep.sweep()
+    assert caplog.text.count("multipart uploads cannot be listed") == 1
+    assert forgotten in {multipart.id async for multipart in list_multiparts(running.bucket, key)}
+    await sweep.sweep()
+    assert forgotten not in {multipart.id async for multipart in list_multiparts(running.bucket, key)}
 
 
 async def test_a_dispatcher_that_leads_no_longer_removes_nothing(running: RunningGateway):

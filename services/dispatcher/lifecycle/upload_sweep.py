@@ -65,7 +65,8 @@ class UploadSweep:
         self._settled_until = self._clock() + _RECHECK
         #: Objects whose bytes were compared, likewise.
         self._compared: dict[str, StoredObject] = {}
-        self._lists_multiparts = True
+        #: Whether the last list of multipart uploads succeeded.
+        self._listed_multiparts = True
         self.removed = 0
 
     async def run(self) -> None:
@@ -119,23 +120,37 @@ class UploadSweep:
         if upload.completed is None or upload.completed_at is None:
             return None
         if stored.size_bytes != upload.completed.size_bytes:
-            return "its size is not the one that was checked"
+            return await self._why_other_size(stored.key, upload.completed.size_bytes)
         if stored.modified_at > upload.completed_at + _CLOCKS and self._compared.get(stored.key) != stored:
             if await self._digest(stored.key) not in (None, upload.completed.sha256):
                 return "it was replaced after it was checked"
             self._compared[stored.key] = stored
         return "" if self._is_older(upload.completed_at, UPLOAD_EXPIRES_S / 3600) else None
 
+    async def _why_other_size(self, key: str, size_bytes: int) -> str | None:
+        """Return why an object goes that had another size than its upload when it was listed.
+
+        The upload may have been completed since, with bytes that were sent since.
+
+        Raises:
+            SaccadeError: STORAGE_UNAVAILABLE.
+        """
+        try:
+            found = await self._bucket.size(key)
+        except ObjectMissing:
+            return None
+        return None if found == size_bytes else "its size is not the one that was checked"
+
     async def _sweep_multiparts(self, folder: str) -> None:
         """Abort the multipart uploads of ended uploads, and those that are older than any upload may be."""
-        if not self._lists_multiparts:
-            return
         try:
             found = [multipart async for multipart in list_multiparts(self._bucket, self._bucket.key(""))]
         except SaccadeError as error:
-            self._lists_multiparts = False
-            log.warning("the bucket does not list multipart uploads: its lifecycle rule has to remove them: %s", error)
+            if self._listed_multiparts:
+                log.warning("multipart uploads cannot be listed; the bucket's lifecycle rule removes them: %s", error)
+            self._listed_multiparts = False
             return
+        self._listed_multiparts = True
         for multipart in found:
             if why := await self._why_abort(multipart, folder):
                 self._require_leader()
