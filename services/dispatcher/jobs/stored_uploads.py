@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from contracts.streams import aggregate
 from contracts.upload import Upload, fold_stored
 from kit.bus.event_store import EventStore
 from kit.history.stream_reader import StreamReader
+from kit.tasks import map_concurrently
 
 _CONCURRENCY: Final = 16
 
@@ -49,10 +50,5 @@ class StoredUploads:
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        free = asyncio.Semaphore(_CONCURRENCY)
-
-        async def load(upload_id: str) -> Upload | None:
-            async with free:
-                return await self.load(tenant, upload_id)
-
-        return [upload for upload in await asyncio.gather(*map(load, upload_ids)) if upload is not None]
+        loaded = await map_concurrently(partial(self.load, tenant), upload_ids, _CONCURRENCY)
+        return [upload for upload in loaded if upload is not None]
