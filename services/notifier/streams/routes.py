@@ -88,8 +88,8 @@ class EventStreamResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Start the stream and pass it to the hub."""
         streams = self._streams
-        if streams.hub.stopping:
-            await RetryLaterResponse()(scope, receive, send)
+        if refusal := streams.refusal(self._selection.tenant):  # others have opened while this one was planned
+            await refusal(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, (b"connection", b"close")]})
         if scope.get(IS_HEAD):
@@ -149,6 +149,16 @@ class StreamService:
         if not self._by_tenant[tenant]:
             del self._by_tenant[tenant]
 
+    def refusal(self, tenant: str) -> Response | None:
+        """Return the answer to one stream more; None while there is room for it."""
+        if self.hub.stopping or len(self.hub.open) >= self.limits.max_streams:
+            return RetryLaterResponse()
+        try:
+            self._quotas.require(tenant, QuotaName.EVENT_STREAMS, self._by_tenant[tenant])
+        except SaccadeError as error:
+            return RetryLaterResponse(error.message)
+        return None
+
     async def open(self, selection: Selection, cursor: Cursor | None, since: str | None) -> Response:
         """Answer a request for a stream.
 
@@ -156,12 +166,8 @@ class StreamService:
             SaccadeError: the request can never succeed.
         """
         since_position = parse_since(since, datetime.now(UTC)) if since and cursor is None else None
-        if self.hub.stopping or len(self.hub.open) >= self.limits.max_streams:
-            return RetryLaterResponse()
-        try:
-            self._quotas.require(selection.tenant, QuotaName.EVENT_STREAMS, self._by_tenant[selection.tenant])
-        except SaccadeError as error:
-            return RetryLaterResponse(error.message)
+        if refusal := self.refusal(selection.tenant):
+            return refusal
         try:
             start = await self.history.plan(selection, cursor, since_position)
         except SaccadeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -33,9 +34,9 @@ async def two(nats: EmbeddedNats, tmp_path: Path) -> AsyncIterator[Callers]:
         yield found
 
 
-async def first_text(http: httpx.AsyncClient, stack: contextlib.AsyncExitStack) -> str:
+async def first_text(http: httpx.AsyncClient, stack: contextlib.AsyncExitStack, since: str = "") -> str:
     """Open a stream that stays open, and return the first text of it."""
-    answer = await stack.enter_async_context(http.stream("GET", "/v1/events"))
+    answer = await stack.enter_async_context(http.stream("GET", f"/v1/events{since and '?since='}{since}"))
     assert answer.status_code == 200, "a browser's EventSource would not come back after any other status"
     texts = answer.aiter_text()
     stack.push_async_callback(texts.aclose)  # type: ignore[attr-defined]
@@ -54,6 +55,13 @@ async def test_a_tenants_streams_are_limited_and_one_more_is_told_to_come_back(t
         assert 'saccade_quota_refused_total{quota="event_streams",tenant="acme"} 1.0' in metrics
     while ": Your quota" in (await _beginning(two.acme)):
         pass
+
+
+async def test_streams_that_are_opened_at_once_are_limited_too(two: Callers) -> None:
+    """Where each begins is asked of NATS, and until it answers none of them is open."""
+    async with contextlib.AsyncExitStack() as stack:
+        begun = await asyncio.gather(*(first_text(two.acme, stack, "2026-01-01T00:00:00Z") for _ in range(6)))
+        assert sum("quota" in text for text in begun) == 4
 
 
 async def _beginning(http: httpx.AsyncClient) -> str:
