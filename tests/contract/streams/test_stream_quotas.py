@@ -28,8 +28,11 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNats]:
 async def two(nats: EmbeddedNats, tmp_path: Path) -> AsyncIterator[Callers]:
     auth = keys_of_two_tenants(tmp_path)
     assert auth.api_keys_file
-    limits = {"tenant": "acme", "quotas": {"event_streams": 2, "webhooks": 2, "deleted_webhooks": 3}}
-    auth.api_keys_file.write_text(json.dumps([*json.loads(auth.api_keys_file.read_text()), limits]))
+    limits = [
+        {"tenant": "acme", "quotas": {"event_streams": 2, "webhooks": 2, "deleted_webhooks": 3}},
+        {"tenant": "rival", "quotas": {"webhooks": 3}},
+    ]
+    auth.api_keys_file.write_text(json.dumps([*json.loads(auth.api_keys_file.read_text()), *limits]))
     async with callers(nats, auth, webhook_settings()) as found:
         yield found
 
@@ -84,3 +87,13 @@ async def test_endpoints_count_and_deleted_ones_until_they_are_forgotten(two: Ca
     assert (refused.status_code, refused.json()["code"]) == (409, "quota_exceeded")
     assert refused.json()["quota"] == {"name": "deleted_webhooks", "limit": 3, "used": 3, "until": None}
     assert (await two.rival.post("/v1/webhooks", json=ENDPOINT)).status_code == 201
+
+
+async def test_endpoints_that_are_created_at_once_are_limited_too(two: Callers) -> None:
+    before = len((await two.rival.get("/v1/webhooks")).json()["data"])
+    keys = [{"Idempotency-Key": "at-once"}] * 2 + [{}] * 5
+    answers = await asyncio.gather(*(two.rival.post("/v1/webhooks", json=ENDPOINT, headers=key) for key in keys))
+    made = {answer.json()["id"] for answer in answers if answer.status_code == 201}
+    assert before + len(made) == 3, [answer.text for answer in answers]
+    assert len((await two.rival.get("/v1/webhooks")).json()["data"]) == 3
+    assert {answer.json()["code"] for answer in answers if answer.status_code != 201} == {"too_many_webhooks"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -50,6 +52,8 @@ class EndpointService:
         self._https_only = https_only
         self._recipients = recipients
         self._idempotency, self._quotas = idempotency, quotas
+        #: By tenant: one endpoint is created after the other, since each counts before the next may be stored.
+        self._creating: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._signer = signer
         self.now = now
 
@@ -108,15 +112,25 @@ class EndpointService:
         check_format(endpoint)
         if key is not None:
             endpoint_id = await self._idempotency.claim(key, endpoint.id)
-            if created := self._endpoints.get(tenant, endpoint_id):
-                return self.get(tenant, created.id)
             endpoint = replace(endpoint, id=endpoint_id)
+        async with self._creating[tenant]:
+            if self._endpoints.get(tenant, endpoint.id):
+                return self.get(tenant, endpoint.id)
+            return await self._store_new(endpoint, now)
+
+    async def _store_new(self, endpoint: Endpoint, now: datetime) -> Endpoint:
+        """Store an endpoint if its tenant may have one more.
+
+        Raises:
+            SaccadeError: TOO_MANY_WEBHOOKS, QUOTA_EXCEEDED, BUS_UNAVAILABLE.
+        """
+        tenant = endpoint.tenant
         self._quotas.require(tenant, QuotaName.WEBHOOKS, len(self._endpoints.of_tenant(tenant)))
         self._quotas.require(tenant, QuotaName.DELETED_WEBHOOKS, self._endpoints.count_deleted(tenant, now))
         endpoint = replace(endpoint, **await self._head())
         try:
             await self._endpoints.put(endpoint, 0)
-        except Conflict:  # two requests with the same key at once
+        except Conflict:  # a request with the same key, in another process
             await self._endpoints.wait_for(endpoint.id)
             return self.get(tenant, endpoint.id)
         return endpoint
