@@ -113,6 +113,8 @@ class ClusterServices:
                     stderr=log,
                 )
             self.starts[name] += 1
+            if self._stopping:  # while it was started: nobody else has told it to stop
+                self._processes[name].terminate()
             await self._processes[name].wait()
             await asyncio.sleep(0 if self._stopping else _PAUSE_S)
 
