@@ -5,7 +5,7 @@
 
 A job is an upload and a job, 8 events, of one of 20 tenants; the last 200 jobs wait for their next attempt. The history
 is restored into a stream, which is faster than to publish it. Each service is its own process: "started" is the time
-until a dispatcher leads, or the port of a gateway or notifier is open; memory is that of the process then.
+until a dispatcher leads, or a gateway or notifier is ready; memory is that of the process then.
 """
 
 from __future__ import annotations
@@ -169,8 +169,10 @@ def wait_until_ready(name: str, url: str, process: subprocess.Popen[bytes]) -> N
     while time.monotonic() < end:
         assert process.poll() is None, f"{name} ended with {process.returncode}"
         try:
-            report = httpx.get(f"{url}/health", timeout=10, trust_env=False).json()
-            if name != "dispatcher" or report["checks"]["lease"].get("detail") == "leading":
+            answer = httpx.get(f"{url}/{'health' if name == 'dispatcher' else 'ready'}", timeout=10, trust_env=False)
+            if name != "dispatcher" and answer.is_success:
+                return
+            if name == "dispatcher" and answer.json()["checks"]["lease"].get("detail") == "leading":
                 return
         except (httpx.HTTPError, ValueError, KeyError):
             pass

@@ -39,7 +39,7 @@ from kit.bus.connection import connect
 from kit.settings import NatsSettings
 from modal_workers.runtime.sessions.telemetry_source import DirectTelemetrySource
 from modal_workers.runtime.sessions.telemetry_tail import TelemetryMessage, TelemetryTail
-from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
+from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_until_ready
 from tests.harness.sessions.robot_server import NAMES, pose
 
 RATE_HZ = 200.0
@@ -70,7 +70,7 @@ def servers(folder: Path) -> Iterator[tuple[str, EmbeddedNats, dict[str, int]]]:
         command = [sys.executable, "-m", "services.gateway"]
         gateway = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
         try:
-            wait_for_port(port, gateway, 60)
+            wait_until_ready(port, gateway, 60)
             assert nats._process is not None  # noqa: SLF001 - its process id is asked for nowhere else
             yield f"http://{HOST}:{port}", nats, {"gateway": gateway.pid, "nats-server": nats._process.pid}  # noqa: SLF001
         finally:

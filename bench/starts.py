@@ -25,7 +25,7 @@ import psutil
 from contracts.assignment import Assignment
 from kit.settings import as_environment, inherited_environment, numeric_library_threads
 from tests.harness.runtime.job_driver import open_job_driver
-from tests.harness.servers.embedded import ROOT, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
+from tests.harness.servers.embedded import ROOT, EmbeddedNats, EmbeddedS3, free_port, wait_until_ready
 
 SERVICES = ("gateway", "dispatcher", "notifier")
 COMMANDS = (("--version",), ("--help",), ("jobs", "--help"), ("up", "--help"))
@@ -46,7 +46,7 @@ def service_start(name: str, folder: Path, inherited: dict[str, str]) -> float:
         command = [sys.executable, "-m", f"services.{name}"]
         process = subprocess.Popen(command, env=inherited | own, stderr=output, cwd=folder)
     try:
-        wait_for_port(port, process, TIMEOUT_S)
+        wait_until_ready(port, process, TIMEOUT_S)
         times = psutil.Process(process.pid).cpu_times()
         return float(times.user + times.system)
     finally:

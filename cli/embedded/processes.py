@@ -40,6 +40,8 @@ class Program:
     write_error: Callable[[], Awaitable[str | None]] | None = None
     #: Takes our end of a new channel for passed connections at every start; the child's is in its environment.
     connect: Callable[[socket.socket], None] | None = None
+    #: Whether the program answers that it is not ready yet: then it is waited for, however long that takes.
+    is_starting: Callable[[], Awaitable[bool]] | None = None
 
 
 def _load_prctl() -> Callable[[int, int], int] | None:

@@ -164,7 +164,14 @@ def service(
 ) -> Program:
     """Return the program of one of our services; ``connect`` takes our end of its channel for connections."""
     command = (sys.executable, "-m", f"services.{name}")
-    return Program(name, command, lambda: _is_healthy(port), environment, connect=connect)
+    return Program(
+        name,
+        command,
+        lambda: _answers_ready(port, b" 200 "),
+        environment,
+        connect=connect,
+        is_starting=lambda: _answers_ready(port, b" 503 "),
+    )
 
 
 def install_hint() -> str:
@@ -252,9 +259,11 @@ async def _accepts(host: str, port: int) -> bool:
     return await _answers(host, port, ask)
 
 
-async def _is_healthy(port: int) -> bool:
+async def _answers_ready(port: int, status: bytes) -> bool:
+    """Return whether a service answers /ready with this status: 503 while it reads its history."""
+
     async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        writer.write(f"GET /health HTTP/1.1\r\nHost: {LOOPBACK}:{port}\r\nConnection: close\r\n\r\n".encode())
-        return b" 200 " in await reader.readline()
+        writer.write(f"GET /ready HTTP/1.1\r\nHost: {LOOPBACK}:{port}\r\nConnection: close\r\n\r\n".encode())
+        return status in await reader.readline()
 
     return await _answers(LOOPBACK, port, ask)

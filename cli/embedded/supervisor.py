@@ -114,14 +114,19 @@ class Supervisor:
 
     async def _start_until_ready(self, program: Program) -> None:
         """Start a child and wait until it is ready; retry if it ends early."""
-        end = asyncio.get_running_loop().time() + _READY_S
+        loop, reported = asyncio.get_running_loop(), False
+        end = loop.time() + _READY_S
         for _ in range(_START_ATTEMPTS):
             process = await self._start(program)
             while process.returncode is None:
                 if await program.is_ready():
                     return
-                if asyncio.get_running_loop().time() > end:
-                    raise self._failed(program, f"was not ready after {_READY_S:.0f} s")
+                if loop.time() > end:
+                    if program.is_starting is None or not await program.is_starting():
+                        raise self._failed(program, f"was not ready after {_READY_S:.0f} s")
+                    if not reported:
+                        self._report(f"{program.name} is still reading its history.")
+                    reported, end = True, loop.time() + _READY_S
                 await asyncio.sleep(_POLL_S)
             await asyncio.sleep(_FIRST_PAUSE_S)
         raise self._failed(program, f"ended during its start ({_exit_reason(process.returncode)})")

@@ -32,6 +32,7 @@ ENV DISPATCHER_HOST=0.0.0.0 DISPATCHER_PORT=8083 DISPATCHER_DATA_DIR=/data
 USER saccade
 EXPOSE 8083
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=6 \
-    CMD ["python", "-c", "import urllib.request as http; http.urlopen('http://127.0.0.1:8083/health', timeout=3)"]
+# A long history takes minutes to read; until then checks that fail do not count.
+HEALTHCHECK --interval=5s --timeout=4s --start-period=600s --retries=6 \
+    CMD ["python", "-c", "import urllib.request as http; http.urlopen('http://127.0.0.1:8083/ready', timeout=3)"]
 CMD ["python", "-m", "services.dispatcher"]

@@ -26,6 +26,7 @@ ENV GATEWAY_HOST=0.0.0.0 GATEWAY_PORT=8081 GATEWAY_DATA_DIR=/data
 USER saccade
 EXPOSE 8081
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=6 \
-    CMD ["python", "-c", "import urllib.request as http; http.urlopen('http://127.0.0.1:8081/health', timeout=3)"]
+# A long history takes minutes to read; until then checks that fail do not count.
+HEALTHCHECK --interval=5s --timeout=4s --start-period=600s --retries=6 \
+    CMD ["python", "-c", "import urllib.request as http; http.urlopen('http://127.0.0.1:8081/ready', timeout=3)"]
 CMD ["python", "-m", "services.gateway"]

@@ -27,6 +27,7 @@ ENV NOTIFIER_HOST=0.0.0.0 NOTIFIER_PORT=8082 NOTIFIER_DATA_DIR=/data
 USER saccade
 EXPOSE 8082
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=6 \
-    CMD ["python", "-c", "import urllib.request as http; http.urlopen('http://127.0.0.1:8082/health', timeout=3)"]
+# A long history takes minutes to read; until then checks that fail do not count.
+HEALTHCHECK --interval=5s --timeout=4s --start-period=600s --retries=6 \
+    CMD ["python", "-c", "import urllib.request as http; http.urlopen('http://127.0.0.1:8082/ready', timeout=3)"]
 CMD ["python", "-m", "services.notifier"]

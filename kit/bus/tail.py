@@ -51,6 +51,8 @@ class EventTail:
         self.lineage = Lineage()
         self.last = 0
         self.caught_up = asyncio.Event()
+        #: Sequence after which this tail began, and the last one of the stream then.
+        self._history = (0, 0)
         self._handler = handler
         self._live = live
         #: What the handler refused; a position that is kept elsewhere is not stored while some wait.
@@ -80,6 +82,7 @@ class EventTail:
         if position is None or position > stream.last:
             await self._leave(Cursor(epoch, after))
         self._reach(after)
+        self._history = after, stream.last
         subscription = await self.store.client.subscribe(self._live, cb=self._on_live)
         try:
             await self._follow()
@@ -88,6 +91,16 @@ class EventTail:
             if not self.store.client.is_closed:
                 await subscription.unsubscribe()
             await self.dead_letters.stop()
+
+    def reading(self) -> str | None:
+        """Return in a sentence how much of the history is read; None once all of it is."""
+        if self.caught_up.is_set():
+            return None
+        after, last = self._history
+        if last <= after:
+            return f"Stream {self.store.stream} is not read yet."
+        percent = min(99, 100 * (self.last - after) // (last - after))
+        return f"{percent} % of stream {self.store.stream} is read, up to event {self.last} of {last}."
 
     async def wait_for(self, sequence: int, timeout_s: float) -> bool:
         """Wait until an event has been handled; return whether it was within ``timeout_s``."""

@@ -19,6 +19,7 @@ from kit.bus.event_store import EventStore
 from kit.bus.jetstream_api import stream_info
 from kit.bus.leader_reads import is_clustered
 from kit.http.problems import send_problem
+from kit.http.readiness import Readiness
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -110,8 +111,10 @@ def store_check(*stores: EventStore) -> Check:
     return check
 
 
-def health_app(health: Health, metrics: Callable[[], tuple[bytes, str]] | None = None) -> ASGIApp:
-    """Return an application with ``GET /health`` and ``/metrics`` only, for a service without other routes.
+def health_app(
+    health: Health, readiness: Readiness, metrics: Callable[[], tuple[bytes, str]] | None = None
+) -> ASGIApp:  # fmt: skip
+    """Return an application with ``GET /health``, ``/ready`` and ``/metrics`` only, for a service without other routes.
 
     ``metrics`` returns the body and its content type.
     """
@@ -122,12 +125,18 @@ def health_app(health: Health, metrics: Callable[[], tuple[bytes, str]] | None =
             return
         if scope["type"] != "http":
             return
-        known = scope["path"] == "/health" or (scope["path"] == "/metrics" and metrics is not None)
+        known = scope["path"] in ("/health", "/ready") or (scope["path"] == "/metrics" and metrics is not None)
         if known and scope["method"] not in _ALLOWED:
             await send_problem(scope, send, SaccadeError(ErrorCode.METHOD_NOT_ALLOWED), allow=_ALLOWED)
             return
         if scope["path"] == "/health":
             body, content_type = (await health.report()).model_dump_json().encode(), "application/json"
+        elif scope["path"] == "/ready":
+            try:
+                body, content_type = readiness.report().model_dump_json().encode(), "application/json"
+            except SaccadeError as error:
+                await send_problem(scope, send, error)
+                return
         elif scope["path"] == "/metrics" and metrics:
             body, content_type = metrics()
         else:

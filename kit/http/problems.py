@@ -100,10 +100,16 @@ def problem_headers(error: SaccadeError) -> dict[str, str]:
 
 
 async def send_problem(scope: Scope, send: Send, error: SaccadeError, *, allow: Sequence[str] = ()) -> None:
-    """Answer with a problem from pure ASGI code; a WebSocket is refused before it is accepted."""
+    """Answer with a problem from pure ASGI code; a WebSocket is refused before it is accepted.
+
+    Its status is 403, after which a client does not come back; 503 stays 503 where the server can say so.
+    """
+    answer = "http.response"
     if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008, "reason": str(error.code)})
-        return
+        answer = "websocket.http.response"
+        if error.kind.status != 503 or answer not in scope.get("extensions", {}):
+            await send({"type": "websocket.close", "code": 1008, "reason": str(error.code)})
+            return
     request_id = request_id_of(scope)
     body = json.dumps(problem(error, request_id)).encode()
     headers = problem_headers(error) | {
@@ -114,8 +120,8 @@ async def send_problem(scope: Scope, send: Send, error: SaccadeError, *, allow: 
     if allow:
         headers["allow"] = ", ".join(allow)
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": error.kind.status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": f"{answer}.start", "status": error.kind.status, "headers": raw})
+    await send({"type": f"{answer}.body", "body": body})
 
 
 def problem_responses(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
@@ -130,6 +136,7 @@ def problem_responses(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
         ErrorCode.ORIGIN_NOT_ALLOWED,
         ErrorCode.RATE_LIMITED,
         ErrorCode.BUS_UNAVAILABLE,
+        ErrorCode.STARTING,
         ErrorCode.EVENTS_FULL,
         ErrorCode.STORAGE_FULL,
         ErrorCode.INTERNAL,

@@ -65,7 +65,7 @@ async def _run(stop: asyncio.Event) -> None:
             opens_account=account_opener(settings, bucket),
             archive=archive,
         )
-        app = health_app(dispatcher.health, dispatcher.metrics.exposition)
+        app = health_app(dispatcher.health, dispatcher.readiness, dispatcher.metrics.exposition)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(dispatcher.run(stop))
             tasks.create_task(

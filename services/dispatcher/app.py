@@ -25,6 +25,7 @@ from kit.bus.tenant_erasures import TenantErasures
 from kit.history.archive_reader import ArchiveReader
 from kit.history.stream_reader import StreamReader
 from kit.http.health import Health, nats_check
+from kit.http.readiness import Readiness
 from kit.tasks import first_of
 from modal_workers.backends import Backends
 from modal_workers.settings import DeploymentSettings
@@ -126,6 +127,7 @@ class Dispatcher:
         budget = budget or BudgetSettings()
         self.lease = Lease(client, LEASE_NAME, settings.lease_s, _details(settings, budget, backends))
         self.tail = EventTail(EventStore(client), self._on_stored, live=LIVE_EVENTS, name="dispatcher")
+        self.readiness = Readiness("dispatcher", jobs=self.tail.reading)
         self._tenant_erasures = TenantErasures()
         self.jobs = UnfinishedJobs()
         self._callers = CallerExecutors(client, executor, opens_account)

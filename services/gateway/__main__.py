@@ -8,7 +8,6 @@ import logging
 import shutil
 import sqlite3
 import sys
-from collections.abc import Awaitable
 from typing import Final
 
 from kit.imports import without_garbage_collection
@@ -58,21 +57,19 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
         running = asyncio.ensure_future(loop.run())
         stack.push_async_callback(end, running)
         running.add_done_callback(lambda _: stop.set())
-        await _unless_stopped(loop.follower.tail.caught_up.wait(), stop)
-        if not stop.is_set():
-            serving.set()
-            releasing = asyncio.ensure_future(_release_waiters(loop, stop))
-            stack.callback(releasing.cancel)
-            log.info("gateway listens on http://%s:%d", settings.host, settings.port)
-            await serve(
-                app,
-                settings.host,
-                settings.port,
-                authenticated=auth.authenticated,
-                stop=stop,
-                passed=PassedConnections.inherited(OriginSettings().connections_fd, is_path_of("gateway")),
-                drain=app.state.session_streams.drain,
-            )
+        serving.set()
+        for task in (_release_waiters(loop, stop), _say_when_ready(loop)):
+            stack.callback(asyncio.ensure_future(task).cancel)
+        log.info("gateway listens on http://%s:%d", settings.host, settings.port)
+        await serve(
+            app,
+            settings.host,
+            settings.port,
+            authenticated=auth.authenticated,
+            stop=stop,
+            passed=PassedConnections.inherited(OriginSettings().connections_fd, is_path_of("gateway")),
+            drain=app.state.session_streams.drain,
+        )
         if running.done():
             running.result()
 
@@ -83,12 +80,10 @@ async def _release_waiters(loop: GatewayLoop, stop: asyncio.Event) -> None:
     loop.waiters.notify_all()
 
 
-async def _unless_stopped(work: Awaitable[object], stop: asyncio.Event) -> None:
-    """Wait for work, or until the service is stopped."""
-    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())]
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
+async def _say_when_ready(loop: GatewayLoop) -> None:
+    """Log the end of the start: until then requests are refused."""
+    await loop.follower.tail.caught_up.wait()
+    log.info("gateway is ready")
 
 
 async def _main() -> int:

@@ -24,6 +24,7 @@ from kit.bus.idempotency import Idempotency
 from kit.bus.tail import EventTail
 from kit.history.archive_reader import ArchiveReader
 from kit.history.history import History
+from kit.http.readiness import Readiness
 from kit.network.download import Downloader
 from kit.settings import WebhookAddressSettings
 from kit.tasks import first_of
@@ -189,7 +190,7 @@ def build_gateway(
     reconciler, url_jobs = SessionReconciler(sessions, view), UrlJobs(jobs, uploads, fetches, idempotency, waiters)
     _set_projectors(follower, job_progress, waiters, reconciler, fetches.on_upload, url_jobs.on_upload)
     ingest = SessionIngest(TelemetryPublisher(client, metrics), acks := FrameAcks(client, metrics))
-    app = http_application(auth, metrics, disk)
+    app = http_application(auth, metrics, disk, Readiness("gateway", view=tail.reading))
     state = app.state  # dependencies of the routes: <noun>/dependencies.py, or the noun's routes
     state.authenticator, state.view, state.uploads, state.backends = authenticator, view, uploads, backends
     state.upload_presenter, state.ply_download = UploadPresenter(bucket, fetches.progress), PlyDownload(bucket)

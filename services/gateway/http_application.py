@@ -23,6 +23,7 @@ from kit.http.head_requests import HeadRequests
 from kit.http.health import Health, nats_check, store_check
 from kit.http.openapi import openapi_of
 from kit.http.problems import install_problems
+from kit.http.readiness import Readiness, ReadyGate, ReadyReport
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.artifacts import routes as artifact_routes
 from services.gateway.audit import routes as audit_routes
@@ -78,8 +79,8 @@ _TAGS: Final = {
 }
 
 
-def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk) -> FastAPI:
-    """Build the application with its routes and middleware."""
+def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk, readiness: Readiness) -> FastAPI:
+    """Build the application with its routes and middleware; until it is ready it refuses requests."""
     app = FastAPI(
         title="Saccade",
         version=VERSION,
@@ -121,6 +122,7 @@ def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk) ->
     app.include_router(dead_letter_routes.plan_router)
     app.openapi = partial(openapi_of, app, authenticated=auth.authenticated)  # type: ignore[method-assign]
     app.add_middleware(HeadRequests)
+    app.add_middleware(ReadyGate, readiness=readiness)
     app.add_middleware(BodyLimit)
     install_problems(app, disk.cause_of)
     app.add_middleware(HostGuard, settings=auth, answers_cors=badminton_addresses.is_badminton)
@@ -128,6 +130,7 @@ def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk) ->
     credentials = ReplacedCredentialSettings().replaced_credentials
     app.add_middleware(ReplacedPaths, credentials=ReplacedCredentials(credentials, authenticated=auth.authenticated))
     _add_documentation_routes(app)
+    _add_ready_route(app, readiness)
     return app
 
 
@@ -158,6 +161,12 @@ def add_health_route(
             tenant = LOCAL_TENANT
         report = await dependencies.report()
         return GatewayHealth(**dict(report), trainer_ready=await default_sessions.accept_frames(tenant))
+
+
+def _add_ready_route(app: FastAPI, readiness: Readiness) -> None:
+    @app.get("/ready", tags=["service"], summary="Whether the gateway has read its history")
+    async def ready() -> ReadyReport:
+        return readiness.report()
 
 
 def add_metrics_route(app: FastAPI, counters: GatewayMetrics, view: GatewayView, open_sockets: OpenSockets) -> None:

@@ -36,6 +36,7 @@ from kit.history.history import History
 from kit.http.body_limit import BodyLimit
 from kit.http.health import Health, nats_check
 from kit.http.passed_connections import PassedConnections
+from kit.http.readiness import Readiness
 from kit.http.server import EXIT_RESTART, serve
 from kit.network.address_guard import AddressGuard
 from kit.settings import ArchiveSettings, NatsSettings, OriginSettings
@@ -114,7 +115,9 @@ async def run(
             tail, EventStore(client, "PROGRESS", for_display=True), hub, metrics, history=stored, rest=traffic.rest
         )
         health = Health("notifier", nats=nats_check(client))
-        app = make_app(StreamService(hub, history, metrics, _limits(settings)), health, auth, _tickets(settings, auth))
+        readiness = Readiness("notifier", events=tail.reading, **(webhooks.delivery.reading if webhooks else {}))
+        streams = StreamService(hub, history, metrics, _limits(settings))
+        app = make_app(streams, health, readiness, auth, _tickets(settings, auth))
         idempotency = Idempotency(EventStore(client, IDEMPOTENCY.name), app.state.authenticator.quotas)
         if webhooks:
             await webhooks.add_services(app, history, idempotency)

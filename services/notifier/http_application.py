@@ -13,6 +13,7 @@ from kit.http.head_requests import HeadRequests
 from kit.http.health import Health, HealthReport
 from kit.http.openapi import openapi_of
 from kit.http.problems import install_problems
+from kit.http.readiness import Readiness, ReadyReport
 from services.notifier.replays import routes as replay_routes
 from services.notifier.streams import routes as event_routes
 from services.notifier.streams import ticket_routes
@@ -28,7 +29,9 @@ _TAGS: Final = [
 ]
 
 
-def make_app(streams: StreamService, health: Health, auth: AuthSettings, tickets: Tickets) -> FastAPI:
+def make_app(
+    streams: StreamService, health: Health, readiness: Readiness, auth: AuthSettings, tickets: Tickets
+) -> FastAPI:
     """Return the HTTP application; until ``add_webhooks`` its routes of webhooks answer WEBHOOKS_NOT_CONFIGURED."""
     app = FastAPI(title="Saccade events", version="1", docs_url=None, redoc_url=None, openapi_tags=_TAGS)
     app.add_middleware(HeadRequests)
@@ -57,6 +60,11 @@ def make_app(streams: StreamService, health: Health, auth: AuthSettings, tickets
     async def get_health() -> HealthReport:
         """Return the health report."""
         return await health.report()
+
+    @app.get("/ready", tags=["service"])
+    async def get_ready() -> ReadyReport:
+        """Return whether the notifier has read what it sends and the endpoints that it sends to."""
+        return readiness.report()
 
     text: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 

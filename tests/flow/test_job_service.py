@@ -75,6 +75,8 @@ async def test_it_serves_health_and_ends_when_told(
         health = json.loads(await asyncio.to_thread(service.get, "/health"))
         assert health["status"] == "ok"
         assert set(health["checks"]) == {"nats", "bucket", "lease", "launches"}
+        ready = json.loads(await asyncio.to_thread(service.get, "/ready"))
+        assert ready == {"status": "ready", "service": "dispatcher"}
         assert b"saccade_dispatcher_leading 1.0" in await asyncio.to_thread(service.get, "/metrics")
         service.process.send_signal(number)
         assert await service.ended(STOP_S) == 0, service.said

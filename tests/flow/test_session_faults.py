@@ -30,7 +30,7 @@ from tests.harness.network.shaping_proxy import Shape, ShapingProxy
 from tests.harness.runtime.executor_environment import ExecutorHarness, open_local_harness
 from tests.harness.runtime.job_driver import TENANT
 from tests.harness.runtime.session_driver import SessionDriver
-from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
+from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_until_ready
 from tests.harness.servers.gateway import keys_file
 from tests.harness.servers.loopback_tls import ONE_AUTHORITY
 from tests.harness.sessions.skewed_senders import Sending, sending
@@ -63,7 +63,7 @@ def gateway(folder: Path, nats: EmbeddedNats, s3: EmbeddedS3) -> Iterator[int]:
     }
     process = subprocess.Popen([sys.executable, "-m", "services.gateway"], env=environment, stderr=subprocess.DEVNULL)
     try:
-        wait_for_port(port, process)
+        wait_until_ready(port, process)
         yield port
     finally:
         process.terminate()

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from cli.__main__ import saccade
 from contracts.asyncapi import asyncapi_document
 from kit.auth.api_keys import AuthSettings
+from kit.http.readiness import Readiness
 from modal_workers import catalog
 from services.gateway.http_application import http_application
 from services.gateway.metrics import GatewayMetrics
@@ -34,7 +35,7 @@ LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]*)#([^)\s]+)\)")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "WS")
 #: Pages, and what the composition root adds beside the routers.
 PAGE_ROUTES = {"get /docs", "get /sessions/{}", "get /openapi.json", "get /v1/webhooks/openapi.json"} | {
-    "get /health", "get /metrics", "get /asyncapi.json", "get /asyncapi"
+    "get /health", "get /ready", "get /metrics", "get /asyncapi.json", "get /asyncapi"
 }  # fmt: skip
 ROUTE = re.compile(rf"({'|'.join(METHODS)}) ((?:/|…/)[\w./{{}}…-]*)(?:\?\S*)?(?: (\{{.*\}}))?")
 FIELD = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
@@ -140,7 +141,8 @@ def documents() -> list[dict[str, Any]]:
     notifier = FastAPI()
     for routes in (event_routes, ticket_routes, replay_routes, endpoint_routes, example_routes, delivery_routes):
         notifier.include_router(routes.router)
-    return [http_application(AuthSettings(), GatewayMetrics(), Disk(None)).openapi(), notifier.openapi()]
+    gateway = http_application(AuthSettings(), GatewayMetrics(), Disk(None), Readiness("gateway"))
+    return [gateway.openapi(), notifier.openapi()]
 
 
 def _shape(path: str) -> str:

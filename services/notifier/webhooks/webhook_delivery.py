@@ -62,6 +62,8 @@ class WebhookDelivery:
             now=now,
         )
         self.on_progress = self.engine.on_progress
+        #: Say how much is read of what webhooks depend on (kit/http/readiness.py).
+        self.reading = {"endpoints": endpoints.reading, "deliveries": self.projector.reading}
         endpoints.on_change(self.projector.on_endpoint)
         endpoints.on_change(self.engine.on_endpoint)
 

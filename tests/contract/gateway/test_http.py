@@ -24,7 +24,7 @@ from services.gateway.aggregates.view import GatewayView
 from tests.harness.servers.embedded import (
     SECRET_ACCESS_KEY,
     free_port,
-    wait_for_port,
+    wait_until_ready,
 )
 from tests.harness.servers.gateway import RunningGateway, code_of, keys_file, running_gateway, video
 from tests.harness.servers.gateway_process import environment, process
@@ -180,7 +180,7 @@ def test_the_process_serves_stops_and_finds_its_view_again(servers: Servers, tmp
     here = f"http://127.0.0.1:{port}"
     clip = video()
     with process(environment(servers, tmp_path, port)) as gateway:
-        wait_for_port(port)
+        wait_until_ready(port)
         announced = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": len(clip)}
         created = httpx.post(f"{here}/v1/uploads", json=announced).json()
         assert "/team/uploads/local/" in created["url"]
@@ -205,7 +205,7 @@ def test_the_process_serves_stops_and_finds_its_view_again(servers: Servers, tmp
     assert found.completed
 
     with process(environment(servers, tmp_path, port)) as gateway:
-        wait_for_port(port)
+        wait_until_ready(port)
         assert httpx.get(f"{here}/v1/uploads/{created['id']}").json()["state"] == "completed"
         with process(environment(servers, tmp_path / "second", port)) as second:
             _, log = second.communicate(timeout=20)

@@ -16,7 +16,7 @@ from tests.harness.openapi.generated import run_schemathesis
 from tests.harness.openapi.hooks import PARAMETERS
 from tests.harness.openapi.hostile import hostile_requests, requests_of, send
 from tests.harness.openapi.methods import check_methods
-from tests.harness.servers.embedded import free_port, wait_for_port
+from tests.harness.servers.embedded import free_port, wait_until_ready
 from tests.harness.servers.gateway import code_of, keys_file, running_gateway, video
 from tests.harness.servers.gateway_process import Servers, environment, process
 
@@ -41,7 +41,7 @@ def gateway(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Itera
         process(environment(servers, tmp_path_factory.mktemp("gateway"), port)),
         httpx.Client(base_url=url, timeout=60) as client,
     ):
-        wait_for_port(port)
+        wait_until_ready(port)
         clip = video()
         file = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": len(clip)}
         upload = client.post("/v1/uploads", json=file).json()

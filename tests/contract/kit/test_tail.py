@@ -67,6 +67,21 @@ async def test_history_then_live_in_order_each_once(any_nats_server: NatsServer)
         assert seen == list(range(before + 1, last + 1))
 
 
+async def test_it_says_how_much_of_the_history_is_read(any_nats_server: NatsServer) -> None:
+    async with opened(any_nats_server) as store:
+        _, before = await epoch_of(store.client, "EVENTS")
+        last = await publish(store, 200)
+        said: list[str | None] = []
+        tail = EventTail(store, lambda _: said.append(tail.reading()), live=LIVE_EVENTS, name="test")
+        assert tail.reading() == "Stream EVENTS is not read yet."
+        async with following(tail, before):
+            await asyncio.wait_for(tail.caught_up.wait(), 30)
+            assert tail.reading() is None
+            await publish(store, 1)
+        assert said[0] == f"0 % of stream EVENTS is read, up to event {before} of {last}."
+        assert said[100] == f"50 % of stream EVENTS is read, up to event {before + 100} of {last}."
+
+
 async def test_lost_live_copies_are_read_from_the_stream(any_nats_server: NatsServer) -> None:
     seed = random.randrange(2**32)
     dice = random.Random(seed)

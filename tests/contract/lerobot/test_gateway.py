@@ -13,7 +13,7 @@ import pytest
 from saccade_robot import RobotClientError, Streamer, describe, find_session, open_session
 
 from tests.contract.lerobot.test_streaming import DEGREES, JPEG, Arm
-from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
+from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_until_ready
 from tests.harness.servers.gateway import picture
 from tests.harness.servers.loopback_tls import ONE_AUTHORITY
 from tests.harness.sessions.robot_server import NAMES, pose
@@ -42,7 +42,7 @@ def gateway(folder: Path, *, by_nats: bool) -> Iterator[tuple[str, EmbeddedNats]
             [sys.executable, "-m", "services.gateway"], env=environment, stderr=subprocess.DEVNULL
         )
         try:
-            wait_for_port(port, process)
+            wait_until_ready(port, process)
             yield f"http://{HOST}:{port}", nats
         finally:
             process.terminate()

@@ -370,5 +370,5 @@ async def test_where_keys_are_needed_the_document_says_which_routes_need_one(
             )
             if answer.status_code != 401:
                 open_routes.add(request.path)
-        assert open_routes == {"/v1/webhooks/keys", "/v1/webhooks/{webhook_id}/keys", "/health", "/metrics"}
+        assert open_routes == {"/v1/webhooks/keys", "/v1/webhooks/{webhook_id}/keys", "/health", "/ready", "/metrics"}
         assert {"Ticket": []} in document["paths"]["/v1/events"]["get"]["security"]

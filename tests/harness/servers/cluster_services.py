@@ -63,12 +63,21 @@ class ClusterServices:
                 return {}
         return report
 
+    async def _is_ready(self, service: str) -> bool:
+        async with httpx.AsyncClient(trust_env=False, verify=NO_CERTIFICATES, timeout=10) as http:
+            try:
+                return (await http.get(f"{self.url(service)}/ready")).is_success
+            except httpx.HTTPError:
+                return False
+
     async def wait_until_healthy(self) -> None:
-        """Wait until each service answers and has everything it needs."""
+        """Wait until each service is ready, and has everything it needs."""
         reports: dict[str, Any] = {}
         try:
             async with asyncio.timeout(_READY_S):
                 for name in _SERVICES:
+                    while not await self._is_ready(name):
+                        await asyncio.sleep(0.1)
                     while (reports := reports | {name: await self.health(name)})[name].get("status") != "ok":
                         await asyncio.sleep(0.1)
         except TimeoutError as error:

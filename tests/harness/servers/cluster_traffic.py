@@ -66,7 +66,7 @@ class ClusterTraffic:
             async with self.http.post(f"{self.services.url('gateway')}{path}", json=body, headers=headers) as answer:
                 found = await answer.json()
                 if answer.status == 503:
-                    assert found["code"] == "bus_unavailable", found
+                    assert found["code"] in ("bus_unavailable", "starting"), found
                     assert int(answer.headers["Retry-After"]) > 0
                     self.unavailable += 1
                     return None

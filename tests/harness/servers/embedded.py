@@ -14,10 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from pydantic import SecretStr
 
@@ -66,6 +67,20 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes] | None = None, tim
                 return
         time.sleep(0.02)
     raise TimeoutError(f"nothing listens on port {port}")
+
+
+def wait_until_ready(port: int, process: subprocess.Popen[Any] | None = None, timeout_s: float = 60.0) -> None:
+    """Wait until a service of ours has read its history."""
+    end, said = time.monotonic() + timeout_s, ""
+    while time.monotonic() < end:
+        assert process is None or process.poll() is None, f"the service ended with {process and process.returncode}"
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{port}/ready", timeout=10):
+                return
+        except OSError as error:  # also an answer that is none of success
+            said = repr(error)
+        time.sleep(0.02)
+    raise TimeoutError(f"the service on port {port} is not ready: {said}")
 
 
 class NatsServer(AbstractContextManager["NatsServer"], Protocol):

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from contracts.http_routes import service_of
-from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_for_port
+from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_until_ready
 from tests.harness.servers.loopback_tls import NO_CERTIFICATES, ONE_AUTHORITY
 from tests.harness.streams.notifier import NotifierProcess
 
@@ -105,7 +105,7 @@ def running_services(
             [sys.executable, "-m", "services.gateway"], env=environment, stderr=subprocess.DEVNULL
         )
         try:
-            wait_for_port(port, gateway)
+            wait_until_ready(port, gateway)
             yield RunningServices(nats, s3, port, notifier, pages_origin)
         finally:
             gateway.terminate()

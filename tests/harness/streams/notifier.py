@@ -37,7 +37,7 @@ from kit.bus.event_store import EventStore
 from kit.settings import NatsSettings
 from services.notifier.app import run
 from services.notifier.settings import NotifierSettings, SandboxNatsSettings, SmtpSettings, WebhookSettings
-from tests.harness.servers.embedded import HOST, free_port, wait_for_port
+from tests.harness.servers.embedded import HOST, free_port, wait_until_ready
 from tests.harness.servers.loopback_tls import NO_CERTIFICATES, ONE_AUTHORITY
 
 RUN_ID = "run_1"
@@ -197,7 +197,7 @@ class NotifierProcess:
     def start(self) -> None:
         command = [sys.executable, "-m", "services.notifier"]
         self.process = subprocess.Popen(command, env=self._environment, stderr=subprocess.DEVNULL)
-        wait_for_port(self.port, self.process)
+        wait_until_ready(self.port, self.process)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         assert self.process

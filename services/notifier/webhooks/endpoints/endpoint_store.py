@@ -102,6 +102,7 @@ class EndpointStore:
         self._tail = EventTail(store, self._on_record, live=LIVE_WEBHOOKS, name="endpoints")
         #: Set when all that was stored at the start has been read.
         self.caught_up = self._tail.caught_up
+        self.reading = self._tail.reading
 
     async def run(self) -> None:
         """Follow all changes.

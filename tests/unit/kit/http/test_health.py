@@ -6,13 +6,14 @@ import httpx
 import pytest
 
 from kit.http.health import Health, health_app
+from kit.http.readiness import Readiness
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("path", ["/health", "/metrics"])
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
 async def test_each_route_is_read_only(path: str) -> None:
-    app = health_app(Health("test"), metrics=lambda: (b"up 1\n", "text/plain"))
+    app = health_app(Health("test"), Readiness("test"), metrics=lambda: (b"up 1\n", "text/plain"))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as http:
         assert (await http.get(path)).status_code == (await http.head(path)).status_code == 200
         for method in ("POST", "DELETE", "OPTIONS"):
@@ -24,6 +25,6 @@ async def test_each_route_is_read_only(path: str) -> None:
 
 async def test_metrics_that_there_are_none_of_have_no_methods() -> None:
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(health_app(Health("test"))), base_url="http://127.0.0.1"
+        transport=httpx.ASGITransport(health_app(Health("test"), Readiness("test"))), base_url="http://127.0.0.1"
     ) as http:
         assert (await http.post("/metrics")).status_code == 404
