@@ -24,6 +24,7 @@ from nats.js.errors import APIError
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import CONTENT_TYPE, Message
+from kit.bus.jetstream_api import sequence_in
 from kit.bus.leader_reads import is_clustered, is_one_subject, newest_at_leader, next_at_leader
 from kit.bus.message_size import check_size, refusal
 from kit.bus.stored_event import StoredEvent
@@ -153,9 +154,9 @@ class EventStore:
                 in_conflict = error.err_code == _CONFLICT_IN_FLIGHT and not maybe_stored
                 if error.err_code != _WRONG_LAST_SEQUENCE and not in_conflict:
                     raise refusal(self.stream, error.err_code, error.description) from error
-                if maybe_stored and among and (sequence := await self._find_stored(message)):
+                if maybe_stored and among and (sequence := await self._find_stored(message, end)):
                     return sequence
-                raise Conflict(message.subject, _sequence_in(error.description or "")) from error
+                raise Conflict(message.subject, sequence_in(error.description or "")) from error
             except (TimeoutError, nats.errors.Error, OSError) as error:
                 if loop.time() >= end or self.client.is_closed:
                     raise SaccadeError(ErrorCode.BUS_UNAVAILABLE) from error
@@ -164,16 +165,21 @@ class EventStore:
             else:
                 if not ack.duplicate or after is None:
                     return ack.seq
-                if sequence := await self._find_stored(message):
+                if sequence := await self._find_stored(message, end):
                     return sequence
                 raise Conflict(message.subject, ack.seq)
 
-    async def _find_stored(self, message: Message) -> int | None:
+    async def _find_stored(self, message: Message, end: float) -> int | None:
         """Return the sequence of this message if an earlier attempt, whose acknowledgement was lost, stored it.
 
-        Compares bytes, not ids: two workers launched for one run claim it with the same id.
+        Asks until the time ``end`` of the publish: a lost leader is what loses acknowledgements, and without one nobody
+        can read. Compares bytes, not ids: two workers launched for one run claim it with the same id.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
         """
-        for stored in await self.load(message.subject):
+        rest_s = end - asyncio.get_running_loop().time()
+        for stored in await self.load(message.subject, max(1.0, rest_s)):
             if stored.body == message.body:
                 return stored.sequence
         return None
@@ -387,12 +393,6 @@ class EventStore:
             if not self.client.is_closed:
                 await subscription.unsubscribe()
         return found, remaining
-
-
-def _sequence_in(description: str) -> int:
-    """Return the sequence that the server says instead of the expected one; 0 if it says none."""
-    number = description.rpartition(":")[2].strip()
-    return int(number) if number.isdecimal() else 0
 
 
 def _shown(stored: StoredEvent, *, with_headers: bool) -> StoredEvent:

@@ -39,6 +39,12 @@ def error_code(answer: dict[str, Any]) -> int:
     return int(answer["error"].get("err_code", 0)) if "error" in answer else 0
 
 
+def sequence_in(description: str) -> int:
+    """Return the sequence that the server says instead of the expected one; 0 if it says none."""
+    number = description.rpartition(":")[2].strip()
+    return int(number) if number.isdecimal() else 0
+
+
 async def stream_info(client: Client, stream: str, timeout_s: float = 5.0) -> dict[str, Any]:
     """Return configuration, state and time of creation of a stream.
 

@@ -32,7 +32,7 @@ class ReadyReport(BaseModel):
 
 
 class Readiness:
-    """What one service must have read before it is ready."""
+    """Parts that one service must have read before it is ready."""
 
     def __init__(self, service: str, **parts: Part) -> None:
         """Use the service's name and its parts by name."""

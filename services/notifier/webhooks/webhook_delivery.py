@@ -63,9 +63,12 @@ class WebhookDelivery:
         )
         self.on_progress = self.engine.on_progress
         #: Say how much is read of what webhooks depend on (kit/http/readiness.py).
-        self.reading = {"endpoints": endpoints.reading, "deliveries": self.projector.reading}
+        self.reading = {"endpoints": endpoints.reading, "deliveries": self._reading_deliveries}
         endpoints.on_change(self.projector.on_endpoint)
         endpoints.on_change(self.engine.on_endpoint)
+
+    def _reading_deliveries(self) -> str | None:
+        return self.projector.tail.reading()  # of the tail that it has now
 
     async def run(self) -> None:
         """Plan, send and record; when the disk fails, the projection is rebuilt in memory.

@@ -6,14 +6,16 @@ import asyncio
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import new_id
-from tests.harness.servers.cluster import EmbeddedCluster
+from kit.bus.event_store import EventStore, StoredEvent
+from tests.harness.servers.cluster import ClusterNode, EmbeddedCluster
 from tests.harness.servers.cluster_play import ClusterPlay, bring_back, take_away
-from tests.harness.servers.cluster_stores import queued, settings_of
+from tests.harness.servers.cluster_stores import queued, settings_of, stores_of
 from tests.harness.servers.embedded import S3Server
 from tests.harness.servers.gateway import code_of, running_gateway
 from tests.harness.servers.partitioned_cluster import PartitionedCluster
@@ -34,6 +36,41 @@ async def test_the_leader_of_a_stream_goes_away_while_events_are_stored(tmp_path
             await bring_back(cluster, [leader], fault)
             await play.until_more(10)
             await play.finish()
+
+
+class Interrupted(EventStore):
+    """A store whose first read falls into a time without a leader, longer than a read waits by itself."""
+
+    cluster: EmbeddedCluster
+    remaining: ClusterNode
+    back: asyncio.Task[None] | None = None
+
+    async def load(self, *given: Any, **more: Any) -> list[StoredEvent]:
+        if self.back is None:
+            for node in self.cluster.nodes:
+                if node is not self.remaining:
+                    await asyncio.to_thread(node.kill)
+            self.back = asyncio.create_task(self._bring_back())
+        return await super().load(*given, **more)
+
+    async def _bring_back(self) -> None:
+        await asyncio.sleep(6)
+        await asyncio.to_thread(self.cluster.start)
+
+
+async def test_a_writer_waits_for_the_read_that_says_whether_its_event_is_stored(tmp_path: Path) -> None:
+    """What loses an acknowledgement is a lost leader, without which nobody can read either."""
+    with EmbeddedCluster(tmp_path) as cluster:
+        async with stores_of(cluster) as stores:
+            leader = await asyncio.to_thread(cluster.leader_of, "EVENTS")
+            number = 0 if leader is cluster.nodes[1] else 1  # a leader that is alone goes on answering for a while
+            store = Interrupted(stores[number].client)
+            store.cluster, store.remaining, message = cluster, cluster.nodes[number], queued(new_id("job"))
+            first = await store.publish(message)
+            again = await store.publish(message, after=0, among=message.subject, deadline_s=90)
+            assert store.back
+            await store.back
+            assert again == first
 
 
 @pytest.mark.soak

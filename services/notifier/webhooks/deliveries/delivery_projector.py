@@ -125,10 +125,6 @@ class DeliveryProjector:
         finally:
             await self._dead_letters.stop()
 
-    def reading(self) -> str | None:
-        """Return in a sentence how many records of attempts are read; None once all are."""
-        return self.tail.reading()
-
     async def wait_until_current(self) -> None:
         """Wait until everything that is stored by now is planned and projected.
 
