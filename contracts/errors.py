@@ -316,7 +316,7 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.EVENTS_FULL: _kind(507, "The server has no room for more events", "Nothing was stored. The oldest events are moved to the archive: try again after the seconds in Retry-After.", retryable=True),
     _C.STORAGE_UNAVAILABLE: _kind(503, "The bucket does not answer", "No data was lost: try again in a few seconds.", retryable=True),
     _C.SERVICE_UNAVAILABLE: _kind(503, "A service behind this address does not answer", "It is being restarted: try again in a few seconds.", retryable=True),
-    _C.STARTING: _kind(503, "The server is starting", "It is reading its history: try again after the seconds in Retry-After. GET /ready says how far it is.", retryable=True),
+    _C.STARTING: _kind(503, "The server is starting", "It is reading its history, which may take minutes: try again later.", retryable=True),
     _C.INTERNAL: _kind(500, "Internal error", "Try again; if the error persists, report the request id to us.", retryable=True),
 }  # fmt: skip
 

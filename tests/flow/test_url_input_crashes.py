@@ -19,7 +19,7 @@ from kit.bus.connection import connect
 from kit.bus.event_store import EventStore
 from tests.harness.network.file_servers import answer, file_server
 from tests.harness.servers.chosen_bus import chosen_bus
-from tests.harness.servers.embedded import EmbeddedS3, free_port, wait_for_port
+from tests.harness.servers.embedded import EmbeddedS3, free_port, wait_until_ready
 from tests.harness.servers.gateway import video
 from tests.harness.servers.gateway_process import Servers, environment, process
 
@@ -56,7 +56,7 @@ async def test_a_gateway_killed_in_mid_fetch_leaves_one_upload_and_one_job(serve
         inputs = {"reference": {"url": server.url("/a.mp4?token=hush")}, "other": {"url": server.url("/b.mp4")}}
         body = {"workload": "lap_compare", "inputs": inputs, "metadata": {"driver": "A"}}
         with process(environment(servers, tmp_path, port, **SETTINGS)) as gateway:
-            await asyncio.to_thread(wait_for_port, port)
+            await asyncio.to_thread(wait_until_ready, port)
             async with httpx.AsyncClient(base_url=here, timeout=30) as client:
                 asking = asyncio.ensure_future(client.post("/v1/jobs", json=body))
                 async with asyncio.timeout(20):
@@ -67,7 +67,7 @@ async def test_a_gateway_killed_in_mid_fetch_leaves_one_upload_and_one_job(serve
                         await asking
         killed.set()
         with process(environment(servers, tmp_path, port, **SETTINGS)):
-            await asyncio.to_thread(wait_for_port, port)
+            await asyncio.to_thread(wait_until_ready, port)
             async with httpx.AsyncClient(base_url=here, timeout=30) as client:
                 jobs = await _submitted(client)
                 assert [job["metadata"] for job in jobs] == [{"driver": "A"}]

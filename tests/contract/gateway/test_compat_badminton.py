@@ -21,7 +21,7 @@ from services.dispatcher.app import LEASE_NAME
 from services.gateway.compat.badminton import application
 from tests.harness import badminton_job
 from tests.harness.clients.convex_page import ConvexError, ConvexPage, convex_page
-from tests.harness.servers.embedded import free_port, wait_for_port
+from tests.harness.servers.embedded import free_port, wait_until_ready
 from tests.harness.servers.gateway import RunningGateway, keys_file, video
 from tests.harness.servers.gateway_process import environment, process
 from tests.harness.servers.served_gateway import served_gateway
@@ -317,7 +317,7 @@ async def test_a_killed_gateway_loses_nothing_that_it_acknowledged(
     async def replaced(started: ExitStack) -> None:
         started.close()
         started.enter_context(process(env))
-        await asyncio.to_thread(wait_for_port, port)
+        await asyncio.to_thread(wait_until_ready, port)
 
     with ExitStack() as started:
         await replaced(started)
