@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 from saccade_client import Client, Job
 
+from cli.browser import show_page
 from cli.connection import open_client
 from cli.demo.demo_server import demo_server, demo_url_option, wait_for_interrupt
 from cli.demo.ground_truth import TrueLapTimes, curve_errors, figures, true_loss_s
@@ -95,8 +96,12 @@ def demo(
         else:
             print_line(f"\n{job.headline}.\n")
             _show(result, truth, folder, clock)
+            if not started:
+                print_line(f"Console  {server}/console/jobs/{job.id}")
         if keep and started:
-            wait_for_interrupt(f"Saccade still runs at {server}. Press Ctrl-C to stop it.")
+            page = f"{server}/console/jobs/{job.id}"
+            show_page(page, None if not as_json else False)
+            wait_for_interrupt(f"Saccade still runs: see the job at {page}. Press Ctrl-C to stop it.")
 
 
 def _compare(client: Client, laps: tuple[Path, Path, Path], clock: _Stopwatch, *, silent: bool) -> Job:

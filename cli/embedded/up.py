@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from cli.browser import show_page
 from cli.embedded.programs import install_hint, unavailable_workloads
 from cli.embedded.system import EmbeddedSystem
 from cli.embedded.workers_on_modal import WorkersOnModal
@@ -86,7 +87,8 @@ async def _run(system: EmbeddedSystem, *, as_json: bool, attached: bool) -> None
                 ready |= {"window": system.window.model_dump(mode="json")} if system.window else {}
                 print_json(ready | {"processes": system.process_ids(), "unavailable": unavailable})
             else:
-                print_line(f"Saccade is ready at {system.url} (API reference: {system.url}/docs)")
+                console = f"{system.url}/console"
+                print_line(f"Saccade is ready: open {console} in a browser (API reference: {system.url}/docs)")
                 if window := system.window:
                     of = f"{window.events} events of {window.file}, as tenant {window.tenant}"
                     print_line(f"It shows {of}; nothing is worked on, sent or changed. Press Ctrl-C to stop.")
@@ -98,6 +100,7 @@ async def _run(system: EmbeddedSystem, *, as_json: bool, attached: bool) -> None
                     print_line(
                         "Workers run on Modal and continue there when Saccade stops; cancel the jobs that should not."
                     )
+                show_page(console, opened=None)
             await stop.wait()
     finally:
         await system.stop()

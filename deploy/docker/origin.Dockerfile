@@ -15,5 +15,5 @@ STOPSIGNAL SIGQUIT
 HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=6 \
     CMD ["python", "-c", "import urllib.request as http; http.urlopen('http://127.0.0.1:8080/origin-health', timeout=3)"]
 # It starts last, when all services are healthy.
-CMD ["/bin/sh", "-c", "echo \"Saccade is ready at http://127.0.0.1:${SACCADE_PORT:-8080} (API reference: /docs)\"; \
+CMD ["/bin/sh", "-c", "echo \"Saccade is ready: open http://127.0.0.1:${SACCADE_PORT:-8080}/console in a browser (API reference: /docs)\"; \
 exec nginx -e stderr -c /etc/saccade/origin.conf -g 'daemon off;'"]

@@ -52,7 +52,9 @@ def test_every_service_is_well_and_runs_as_nobody(system: ComposedSystem) -> Non
 
 
 def test_the_logs_name_the_address(system: ComposedSystem) -> None:
-    assert f"Saccade is ready at {system.url} (API reference: /docs)" in system.compose("logs", "--no-color", "origin")
+    assert f"Saccade is ready: open {system.url}/console in a browser (API reference: /docs)" in system.compose(
+        "logs", "--no-color", "origin"
+    )
 
 
 def test_what_the_image_of_the_workers_lacks_is_refused_with_the_line_that_builds_it(system: ComposedSystem) -> None:

@@ -8,6 +8,8 @@ export const client = new Client({ url: location.origin + base, multiplex: false
 
 /** Who is logged in: {tenant, key_id, scopes, …}; null until it is known, `"none"` where a key is needed. */
 export const session = signal(null);
+/** Whether a key can be entered here: by TLS, or on the server's own machine. */
+export const canLogIn = signal(true);
 
 /** Return an address of this server for a path of the API, which begins with a slash; other addresses as they are. */
 export const addressOf = (path) => (path.startsWith("/") ? base + path.slice(1) : path);
@@ -28,9 +30,11 @@ export const get = (path, query, signal) => call("GET", path, { query, signal })
 export async function readSession() {
   try {
     const told = await client.call("GET", "/v1/browser-session");
+    canLogIn.value = told.can_log_in;
     session.value = told.logged_in ? told : "none";
   } catch (error) {
-    session.value = error.status === 401 ? "none" : { tenant: "local", scopes: ["read", "write", "operate"] };
+    if (error.status !== 401) throw error;
+    session.value = "none";
   }
 }
 

@@ -1,6 +1,6 @@
 // Frame of all pages: menu, search by id, choices, shortcuts, login; and in it the page that the address names.
 import { html, useEffect, useRef, useSignal, useState } from "./vendor/preact.js";
-import { logIn, logOut, may, readSession, session } from "./api.js";
+import { canLogIn, logIn, logOut, may, readSession, session } from "./api.js";
 import * as feed from "./feed.js";
 import { LANGUAGES, language, theme, zone } from "./preferences.js";
 import { PAGES, pageOf } from "./page_table.js";
@@ -10,7 +10,12 @@ import { base, go, href, route } from "./router.js";
 import { common } from "./words.js";
 
 export function Frame() {
-  useEffect(() => void readSession(), []);
+  const unreachable = useSignal(null);
+  const enter = () => {
+    unreachable.value = null;
+    readSession().catch((error) => (unreachable.value = error));
+  };
+  useEffect(enter, []);
   useEffect(() => {
     const help = document.getElementById("help");
     const listen = shortcuts(help);
@@ -19,7 +24,9 @@ export function Frame() {
   }, []);
   const words = common();
   const embedded = route.value.query.get("embed") === "1";
-  const shown = session.value === "none" ? html`<${Login} />` : session.value && html`<${ShownPage} />`;
+  const shown =
+    (unreachable.value && html`<${Problem} error=${unreachable.value} retry=${enter} />`) ||
+    (session.value === "none" ? html`<${Login} />` : session.value && html`<${ShownPage} />`);
   if (embedded) return html`<div class="frame embedded"><main id="content" tabindex="-1">${shown}</main></div>`;
   return html`
     <a class="skip" href="#content">${words.skip}</a>
@@ -129,10 +136,11 @@ function Login() {
   return html`
     <form class="card" onSubmit=${enter}>
       <h1>${words.title}</h1>
-      <label class="field"><span>${words.label}</span><input name="key" type="password" autocomplete="off" spellcheck="false" placeholder="id.secret" required /></label>
+      ${!canLogIn.value && html`<div class="note bad" role="alert"><p>${words.cannot}</p></div>`}
+      <label class="field"><span>${words.label}</span><input name="key" type="password" autocomplete="off" spellcheck="false" placeholder="id.secret" required disabled=${!canLogIn.value} /></label>
       <p class="hint">${words.hint}</p>
       ${error.value && html`<${Problem} error=${error.value} title=${words.wrong} />`}
-      <button class="primary">${words.enter}</button>
+      <button class="primary" disabled=${!canLogIn.value}>${words.enter}</button>
     </form>
   `;
 }

@@ -65,6 +65,7 @@ export const common = dictionary({
       hint: "The key is sent once and is not stored in this browser: the server answers with a cookie that scripts cannot read and that ends after 12 hours.",
       enter: "Log in",
       wrong: "The server does not accept this key.",
+      cannot: "Keys are not sent over a connection that others can read: open this page by https, or on the server's own machine.",
     },
     shortcuts: {
       title: "Keys",
@@ -118,6 +119,7 @@ export const common = dictionary({
       hint: "Der Schlüssel wird einmal gesendet und in diesem Browser nicht gespeichert: Der Server antwortet mit einem Cookie, das Skripte nicht lesen können und das nach 12 Stunden endet.",
       enter: "Anmelden",
       wrong: "Der Server nimmt diesen Schlüssel nicht an.",
+      cannot: "Schlüssel werden nicht über eine Verbindung gesendet, die andere mitlesen können: Öffnen Sie diese Seite mit https oder auf dem Rechner des Servers.",
     },
     shortcuts: {
       title: "Tasten",

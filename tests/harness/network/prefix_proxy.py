@@ -1,0 +1,49 @@
+"""A reverse proxy that serves another server under a path, as an operator's proxy does."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import aiohttp
+from aiohttp import web
+
+from tests.harness.servers.embedded import HOST, free_port
+
+_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-encoding", "content-length", "upgrade"}
+
+
+@contextlib.asynccontextmanager
+async def prefix_proxy(upstream: str, prefix: str) -> AsyncIterator[str]:
+    """Serve ``upstream`` under ``prefix``, with a slash at both ends, on a free port; yield the origin.
+
+    Anything outside the prefix is answered with 404, which finds addresses that forget it.
+    """
+
+    async def forward(request: web.Request) -> web.StreamResponse:
+        path = request.raw_path.removeprefix(prefix.rstrip("/"))
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
+        body = await request.read()
+        async with session.request(
+            request.method, f"{upstream}{path}", headers=headers, data=body or None, allow_redirects=False
+        ) as found:
+            kept = [(name, value) for name, value in found.headers.items() if name.lower() not in _HOP_BY_HOP]
+            answer = web.StreamResponse(status=found.status)
+            for name, value in kept:
+                answer.headers.add(name, value)
+            await answer.prepare(request)
+            with contextlib.suppress(aiohttp.ClientError, ConnectionError):
+                async for piece in found.content.iter_any():
+                    await answer.write(piece)
+            return answer
+
+    app = web.Application(client_max_size=64 * 2**20)
+    app.router.add_route("*", f"{prefix}{{path:.*}}", forward)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None), auto_decompress=True) as session:
+        await runner.setup()
+        await web.TCPSite(runner, HOST, port := free_port()).start()
+        try:
+            yield f"http://{HOST}:{port}"
+        finally:
+            await runner.cleanup()
