@@ -1,4 +1,4 @@
-"""End of what a caller has open, when its API key is removed."""
+"""End of what a caller has open, when its API key is removed or the session of its browser ends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def serve_until_revoked(
 
     ``serving`` closes the socket when it ends by itself; here it is closed for a key that is no longer valid.
     """
-    await first_of(serving, _until_revoked(authenticator, principal))
+    await first_of(serving, until_revoked(authenticator, principal))
     if authenticator.is_still_valid(principal):
         return
     log.info("a WebSocket of %s was closed: its key is no longer valid", principal.tenant)
@@ -41,7 +41,7 @@ async def serve_until_revoked(
             await socket.close(_POLICY_VIOLATION, str(ErrorCode.UNAUTHENTICATED))
 
 
-async def _until_revoked(authenticator: Authenticator, principal: Principal) -> None:
-    """Return when the key of a caller was removed, or permits something else than when it came."""
+async def until_revoked(authenticator: Authenticator, principal: Principal) -> None:
+    """Return when the key of a caller was removed or permits something else than when it came, or its session ended."""
     while authenticator.is_still_valid(principal):  # noqa: ASYNC110 - nobody tells when a file changes
         await asyncio.sleep(_CHECK_S)

@@ -39,6 +39,8 @@ def make_app(
     app.state.streams, app.state.tickets = streams, tickets
     app.state.authenticator = authenticator = Authenticator(auth, tickets.sessions)
     streams.limit_tenants(authenticator.quotas)
+    if authenticator.authenticated:
+        streams.hub.is_still_valid = authenticator.is_still_valid
     app.include_router(event_routes.router)
     app.include_router(ticket_routes.router)
     app.include_router(replay_routes.router)

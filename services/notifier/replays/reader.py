@@ -108,15 +108,22 @@ class ReplayReaders:
 
 
 class StreamOfFrames(Response):
-    """Response of server-sent events that ends when the client leaves or the process stops."""
+    """Response of server-sent events that ends when the client leaves, its key is revoked or the process stops."""
 
     def __init__(
-        self, readers: ReplayReaders, write_all: Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[None]]
+        self,
+        readers: ReplayReaders,
+        write_all: Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[None]],
+        revoked: Callable[[], Awaitable[None]],
     ) -> None:
-        """``write_all`` gets a function that writes bytes at the client's pace, and ends the stream by returning."""
+        """``write_all`` gets a function that writes bytes at the client's pace, and ends the stream by returning.
+
+        ``revoked`` returns when the client's key is no longer valid.
+        """
         super().__init__(status_code=200)
         self._readers = readers
         self._write_all = write_all
+        self._revoked = revoked
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
@@ -136,7 +143,7 @@ class StreamOfFrames(Response):
                 return
             tasks = [
                 asyncio.ensure_future(coroutine)
-                for coroutine in (self._write_all(write), leave(), self._readers.stopping.wait())
+                for coroutine in (self._write_all(write), leave(), self._readers.stopping.wait(), self._revoked())
             ]
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -14,6 +15,7 @@ from contracts.limits import PAGE_DEFAULT, PAGE_MAX
 from contracts.replay import Replay, ReplayState
 from kit.auth.api_keys import Principal
 from kit.auth.principal import ACCEPTS_KEY, ACCEPTS_TICKET, ReaderOrOperator, WriterOrOperator, tenants_of
+from kit.auth.revocation import until_revoked
 from kit.bus.idempotency import IdempotencyHeader, key_of
 from kit.http.path_ids import ReplayId
 from kit.http.problems import problem_responses, request_id_of
@@ -91,13 +93,26 @@ async def _reading(request: Request, principal: ReaderOrOperator) -> ReplayCalle
     return _caller(request, principal)
 
 
-async def _streaming(request: Request) -> ReplayCaller:
-    return _caller(request, stream_principal_of(request, "read", "operate"))
+async def _stream_principal(request: Request) -> Principal:
+    return stream_principal_of(request, "read", "operate")
+
+
+StreamPrincipal = Annotated[Principal, Depends(_stream_principal)]
+
+
+async def _streaming(request: Request, principal: StreamPrincipal) -> ReplayCaller:
+    return _caller(request, principal)
+
+
+async def _revoked(request: Request, principal: StreamPrincipal) -> Callable[[], Awaitable[None]]:
+    return partial(until_revoked, request.app.state.authenticator, principal)
 
 
 Changing = Annotated[ReplayCaller, Depends(_changing)]
 Reading = Annotated[ReplayCaller, Depends(_reading)]
 Streaming = Annotated[ReplayCaller, Depends(_streaming)]
+#: Returns when the caller's key is no longer valid.
+Revoked = Annotated[Callable[[], Awaitable[None]], Depends(_revoked)]
 
 
 def _object(service: ReplayService, replay: Replay) -> ReplayObject:
@@ -256,6 +271,7 @@ LastEventQuery = Annotated[
 async def replay_events(
     *,
     caller: Streaming,
+    revoked: Revoked,
     service: Service,
     readers: Readers,
     replay_id: ReplayId,
@@ -288,7 +304,7 @@ async def replay_events(
                 heard = now
             await service.records.changed(_PROGRESS_S)
 
-    return StreamOfFrames(readers, write_all)
+    return StreamOfFrames(readers, write_all, revoked)
 
 
 @router.get(
@@ -301,6 +317,7 @@ async def replay_events(
 async def replay_stream(
     *,
     caller: Streaming,
+    revoked: Revoked,
     service: Service,
     readers: Readers,
     replay_id: ReplayId,
@@ -328,4 +345,4 @@ async def replay_stream(
         return Response(status_code=204)
     if readers.full:
         return RetryLaterResponse()
-    return StreamOfFrames(readers, ReplayReader(readers, replay, after).write_all)
+    return StreamOfFrames(readers, ReplayReader(readers, replay, after).write_all, revoked)

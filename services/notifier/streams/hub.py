@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from datetime import datetime
 from itertools import islice
 from typing import Final
 
+from kit.auth.api_keys import Principal
 from kit.bus.event_store import StoredEvent
 from kit.bus.lineage import Lineage
 from services.notifier.metrics import NotifierMetrics
@@ -35,6 +38,8 @@ class Hub:
         self._routes: dict[tuple[str, str | None], dict[Selection, set[Subscriber]]] = {}
         #: Every open stream, joining or live.
         self.open: set[Subscriber] = set()
+        #: Whether a caller's key is still valid; without keys it always is.
+        self.is_still_valid: Callable[[Principal], bool] | None = None
         self.stopping = False
         self.lineage = Lineage()
         #: Every stored event after ``floor`` and up to ``head`` is in the ring.
@@ -112,17 +117,31 @@ class Hub:
             self._routes.pop(key, None)
 
     async def send_heartbeats(self) -> None:
-        """Send heartbeats on idle streams and close expired ones, until cancelled."""
+        """Send heartbeats on idle streams, and close expired ones and those of revoked keys, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._heartbeat_s / _CHECKS)
             now = loop.time()
+            self._close_revoked()
             for subscriber in list(self.open):
                 subscriber.idle_checks += 1
                 if now >= subscriber.expires:
                     subscriber.close("rotated")
                 elif subscriber.idle_checks >= _CHECKS and subscriber.live:
                     subscriber.heartbeat()
+
+    def _close_revoked(self) -> None:
+        """Close the streams whose callers' keys were removed or changed, or whose browsers' sessions have ended."""
+        if self.is_still_valid is None:
+            return
+        # Equal callers may have come by sessions of their own.
+        valid: dict[tuple[Principal, datetime | None], bool] = {}
+        for subscriber in list(self.open):
+            key = subscriber.caller, subscriber.caller.valid_until
+            if key not in valid:
+                valid[key] = self.is_still_valid(subscriber.caller)
+            if not valid[key]:
+                subscriber.close("revoked")
 
     async def drain(self, window_s: float) -> None:
         """Close all streams, spread over ``window_s``, and refuse new ones."""

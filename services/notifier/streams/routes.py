@@ -78,11 +78,12 @@ class RetryLaterResponse(Response):
 class EventStreamResponse(Response):
     """Start of a stream: the response's head and all history. Live events need no request task."""
 
-    def __init__(self, streams: StreamService, selection: Selection, start: StreamStart) -> None:
-        """Stream ``selection`` from ``start``."""
+    def __init__(self, streams: StreamService, selection: Selection, caller: Principal, start: StreamStart) -> None:
+        """Stream ``selection`` to a caller from ``start``."""
         super().__init__(status_code=200)
         self._streams = streams
         self._selection = selection
+        self._caller = caller
         self._start = start
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,7 +96,7 @@ class EventStreamResponse(Response):
         if scope.get(IS_HEAD):
             await send({"type": "http.response.body", "body": b""})
             return
-        subscriber = Subscriber(self._selection, streams.limits, streams.on_closed)
+        subscriber = Subscriber(self._selection, self._caller, streams.limits, streams.on_closed)
         if not scope[TAKE_OVER](subscriber.connection):
             return
         streams.on_opened(subscriber)
@@ -159,7 +160,7 @@ class StreamService:
             return RetryLaterResponse(error.message)
         return None
 
-    async def open(self, selection: Selection, cursor: Cursor | None, since: str | None) -> Response:
+    async def open(self, selection: Selection, caller: Principal, cursor: Cursor | None, since: str | None) -> Response:
         """Answer a request for a stream.
 
         Raises:
@@ -174,7 +175,7 @@ class StreamService:
             if error.code is ErrorCode.BUS_UNAVAILABLE:
                 return RetryLaterResponse()
             raise
-        return Response(status_code=204) if start.over else EventStreamResponse(self, selection, start)
+        return Response(status_code=204) if start.over else EventStreamResponse(self, selection, caller, start)
 
 
 async def _streams(request: Request) -> StreamService:
@@ -212,7 +213,7 @@ async def _open_one(
         code = ErrorCode.JOB_NOT_FOUND if prefix == "job" else ErrorCode.SESSION_NOT_FOUND
         noun = "job" if prefix == "job" else "session"
         raise SaccadeError(code, f"{subject_id[:80]!r} is not the id of a {noun}.")
-    return await streams.open(Selection(principal.tenant, subject_id, ends=True), cursor, None)
+    return await streams.open(Selection(principal.tenant, subject_id, ends=True), principal, cursor, None)
 
 
 @router.get(
@@ -265,4 +266,5 @@ async def tenant_events(
             raise SaccadeError(ErrorCode.INVALID_PARAMETER, f"subject: {subject_id[:80]!r} is not an id.")
     only = next(iter(subject_ids)) if len(subject_ids) == 1 else None
     several = frozenset() if only else subject_ids
-    return await streams.open(Selection(principal.tenant, only, parse_types(types or []), several), cursor, since)
+    selection = Selection(principal.tenant, only, parse_types(types or []), several)
+    return await streams.open(selection, principal, cursor, since)

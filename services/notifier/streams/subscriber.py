@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from kit.auth.api_keys import Principal
 from services.notifier.streams.sse import Selection, StreamEvent, stream_head
 from services.notifier.streams.sse_connection import SseConnection
 
-#: Why a stream was closed: its job or session ended, it expired, its client was too slow or disconnected, the bus is
-#: unavailable, the process stops.
-Reason = Literal["ended", "rotated", "slow", "gone", "bus_away", "stopping"]
+#: Why a stream was closed: its job or session ended, it expired, its client's key is no longer valid, its client was
+#: too slow or disconnected, the bus is unavailable, the process stops.
+Reason = Literal["ended", "rotated", "revoked", "slow", "gone", "bus_away", "stopping"]
 
 _CHUNK_BYTES: Final = 64 * 1024
 
@@ -96,6 +97,7 @@ class Subscriber:
         "_drained",
         "_limits",
         "_on_end",
+        "caller",
         "conflated",
         "connection",
         "ended",
@@ -108,7 +110,9 @@ class Subscriber:
         "send",
     )
 
-    def __init__(self, selection: Selection, limits: StreamLimits, on_end: Callable[[Subscriber], None]) -> None:
+    def __init__(
+        self, selection: Selection, caller: Principal, limits: StreamLimits, on_end: Callable[[Subscriber], None]
+    ) -> None:
         """Send ``selection`` on ``connection``; ``on_end`` is called once, when the stream is closed."""
         self._limits = limits
         self._on_end = on_end
@@ -120,6 +124,7 @@ class Subscriber:
         self.send: Callable[[bytes], int] | None = None
         self.connection = SseConnection(self)
         self.selection = selection
+        self.caller = caller
         #: The client has got all of its events up to this sequence.
         self.position = 0
         #: The last event that was sent ends the job or session.
@@ -209,12 +214,13 @@ class Subscriber:
         self._write(data)
 
     def close(self, reason: Reason) -> None:
-        """Close the stream; its backlog is written first, unless the client is too slow."""
+        """Close the stream; its backlog is written first, unless the client is too slow or may not read it any more."""
         if self.reason is not None:
             return
         self._end(reason)
-        if reason == "slow":
+        if reason in ("slow", "revoked"):
             self._backlog = None
+        if reason == "slow":
             self.connection.abort()
         elif self._blocked is None:
             self.connection.end()

@@ -18,6 +18,7 @@ from kit.auth.browser_session import BrowserSessions
 from kit.settings import NatsSettings, S3Settings
 from services.gateway.settings import SessionSettings
 from tests.harness.servers.gateway import RunningGateway, code_of, keys_file, running_gateway
+from tests.harness.servers.session_sockets import closed, serving, until
 from tests.harness.streams.notifier import notifier
 
 pytestmark = pytest.mark.anyio
@@ -305,3 +306,50 @@ async def _check_notifier(http: httpx.AsyncClient, cookie: str, headers: dict[st
     for path in paths:
         async with http.stream("GET", path, headers=sent) as response:
             assert response.status_code == wanted, path
+
+
+async def test_open_streams_end_with_the_key_and_with_the_session(
+    servers: Servers, running: RunningGateway, tmp_path: Path, keys: Path
+):
+    own = OWN | {"Cookie": await log_in(running)}
+    acme = Authenticator(AuthSettings(api_keys_file=keys)).principal("acme")
+    assert acme
+    nearly = datetime.now(UTC) - timedelta(hours=12) + timedelta(seconds=4)
+    ends_soon = f"saccade={BrowserSessions(TICKET_KEY).issue(acme, nearly)[0]}"
+    options: dict[str, Any] = {"ticket_key": SecretStr(TICKET_KEY), "heartbeat_s": 0.4}
+    async with notifier(servers[0], AuthSettings(api_keys_file=keys), **options) as reader:
+        async with (
+            reader.open("/v1/events", headers=own) as by_cookie,
+            reader.open("/v1/events", headers=ACME) as by_key,
+            reader.open("/v1/events", headers=OWN | {"Cookie": ends_soon}) as expiring,
+            reader.open("/v1/events", headers={"Authorization": "Bearer rival.secret"}) as other,
+        ):
+            assert {stream.status for stream in (by_cookie, by_key, expiring, other)} == {200}
+            assert await expiring.rest() == []
+            assert "saccade_sse_streams 3.0" in (await reader.http.get("/metrics")).text
+            keys_file(tmp_path, "rival", read_only=("rival",))
+            assert await by_cookie.rest() + await by_key.rest() == []
+            metrics = (await reader.http.get("/metrics")).text
+            assert "saccade_sse_streams 1.0" in metrics
+            assert 'saccade_sse_closed_total{reason="revoked"} 3.0' in metrics
+        async with reader.open("/v1/events", headers=own) as again:
+            assert again.status == 401
+
+
+async def test_a_web_socket_of_an_own_page_is_opened_by_the_cookie(servers: Servers, tmp_path: Path, keys: Path):
+    auth = AuthSettings(api_keys_file=keys)
+    async with serving(servers, tmp_path, auth, session_settings=configured()) as served:
+        http = served.running.http
+        opened = await http.post("/v1/sessions", json={"workload": "live_splat"}, headers=ACME)
+        session_id, cookie = opened.json()["id"], await log_in(served.running)
+        sent = {"Cookie": cookie, "Origin": served.url}
+        foreign = ("null", "http://127.0.0.1:9000", "http://localhost:" + served.url.rpartition(":")[2], "")
+        for origin in foreign:
+            assert await served.refusal(session_id, headers=sent | {"Origin": origin}) == 401, origin
+        assert await served.refusal(session_id, headers={"Cookie": cookie}) == 401
+        assert await served.refusal(session_id, headers=sent | {"Sec-Fetch-Site": "same-site"}) == 401
+        async with served.stream(session_id, headers=sent) as socket:
+            await until(socket, "session.opened")
+            keys_file(tmp_path, "rival")
+            assert await closed(socket) == 1008
+        assert await served.refusal(session_id, headers=sent) == 401

@@ -32,6 +32,18 @@ def headers(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}.secret"}
 
 
+def keys_file(folder: Path, *without: str) -> Path:
+    file = folder / "keys.json"
+    digest = hashlib.sha256(b"secret").hexdigest()
+    keys = [
+        {"id": name, "sha256": digest, "tenant": tenant, "scopes": scopes}
+        for name, (tenant, scopes) in KEYS.items()
+        if name not in without
+    ]
+    file.write_text(json.dumps(keys))
+    return file
+
+
 async def plan(reader: Reader, key: str, **wanted: Any) -> httpx.Response:
     body = {"into": "sse", "since": "3600", "speed": "max"} | wanted
     return await reader.http.post("/v1/replays", json=body, headers=headers(key))
@@ -44,17 +56,7 @@ def code(answer: httpx.Response) -> tuple[int, str]:
 async def test_replays_of_tenants_are_apart(nats_server: NatsServer, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(contract, "LARGE_EVENTS", 15)
     monkeypatch.setattr(replay_service, "LARGE_EVENTS", 15)
-    file = tmp_path / "keys.json"
-    digest = hashlib.sha256(b"secret").hexdigest()
-    file.write_text(
-        json.dumps(
-            [
-                {"id": name, "sha256": digest, "tenant": tenant, "scopes": scopes}
-                for name, (tenant, scopes) in KEYS.items()
-            ]
-        )
-    )
-    auth = AuthSettings(api_keys_file=file)
+    auth = AuthSettings(api_keys_file=keys_file(tmp_path))
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings, auth) as reader:
         known = await publish_history(jobs.store, 60, tenants=("acme", "beta"), jobs=8)
         of_acme = [event for event in known.events if ".acme." in event.subject]
@@ -89,3 +91,21 @@ async def test_replays_of_tenants_are_apart(nats_server: NatsServer, tmp_path: P
             blocks = await stream.rest()
         assert len(blocks) == small["plan"]["count"] + 2
         assert code(await reader.http.get(f"{path}/stream")) == (401, "unauthenticated")
+
+
+async def test_a_replay_is_followed_only_as_long_as_the_key_exists(nats_server: NatsServer, tmp_path: Path) -> None:
+    auth = AuthSettings(api_keys_file=keys_file(tmp_path))
+    async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings, auth) as reader:
+        await publish_history(jobs.store, 20, tenants=("acme",), jobs=2)
+        made = (await plan(reader, "a")).json()
+        path = f"/v1/replays/{made['id']}"
+        async with (
+            reader.open(f"{path}/events", headers=headers("reads")) as progress,
+            reader.open(f"{path}/stream", headers=headers("reads")) as events,
+        ):
+            assert (progress.status, events.status) == (200, 200)
+            keys_file(tmp_path, "reads")
+            assert [block.event for block in await progress.rest()] == ["replay.progressed"]
+            await events.rest()
+        async with reader.open(f"{path}/events", headers=headers("reads")) as again:
+            assert again.status == 401
