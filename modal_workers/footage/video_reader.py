@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,14 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.limits import PICTURE_SIDE_PX
-from modal_workers.footage.media_container import VIDEO_FORMATS, open_media
+from modal_workers.footage.video_track import open_video
 
 Picture = NDArray[np.uint8]
 
 MIN_DURATION_S: Final = 2.0
-#: Larger frames are decoded by one thread: every decoder thread holds frames of its own.
-LARGE_FRAME_PX: Final = 4096 * 2304
 #: Seeking to a keyframe is faster than decoding above this distance.
 SEEK_THRESHOLD_S: Final = 12.0
 
@@ -135,25 +132,9 @@ class VideoReader:
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
-        with ExitStack() as stack:
-            try:
-                container = stack.enter_context(open_media(self.path, VIDEO_FORMATS))
-            except (av.error.FFmpegError, OSError, ValueError) as error:
-                raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{self.name} cannot be opened as a video.") from error
-            if not container.streams.video:
-                raise SaccadeError(ErrorCode.MEDIA_NO_VIDEO, f"{self.name} has no video track.")
-            stream = container.streams.video[0]
-            context: Any = stream.codec_context
-            if context is None:
-                raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"No decoder supports the codec of {self.name}.")
-            if max(context.width, context.height) > PICTURE_SIDE_PX:
-                size = f"{context.width} x {context.height}"
-                raise SaccadeError(ErrorCode.MEDIA_TOO_LARGE, f"{self.name} is {size} pixels.")
+        with open_video(self.path, self.name) as (container, stream):
             if self._rough:
-                context.options = {"skip_loop_filter": "all"}
-            large = context.width * context.height > LARGE_FRAME_PX
-            stream.thread_type = "SLICE" if large else "AUTO"
-            context.thread_count = 1 if large else 2
+                stream.codec_context.options = {"skip_loop_filter": "all"}
             if stream.duration and stream.time_base:
                 self.duration_s = float(stream.duration * stream.time_base)
             yield container, stream

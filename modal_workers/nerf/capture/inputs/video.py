@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.limits import PICTURE_SIDE_PX
-from modal_workers.footage.media_container import VIDEO_FORMATS, open_media
+from modal_workers.footage.video_track import open_video
 from modal_workers.nerf.capture.inputs.photo import LONGEST_SIDE_PX, Picture
 
 #: Frames selected from a video with enough motion: as many as a careful photographer takes.
@@ -27,8 +25,6 @@ _STEP: Final = 0.02
 #: Frames are measured at this rate, and at this width.
 _MEASURED_HZ: Final = 12.0
 _MEASURED_PX: Final = 320
-#: Above this size one thread decodes: each thread holds frames of its own.
-_LARGE_FRAME_PX: Final = 4096 * 2304
 _LONGEST_S: Final = 1800.0
 
 
@@ -122,7 +118,7 @@ def _median_motion(before: Any, now: Any) -> float:
 
 def _frames(path: Path, name: str) -> Iterator[tuple[int, float, av.VideoFrame]]:
     """Yield the frames with number and time; a truncated video ends early."""
-    with _open_video(path, name) as (container, stream):
+    with open_video(path, name) as (container, stream):
         nominal_s = 1 / float(stream.average_rate) if stream.average_rate else 1 / 30
         origin: float | None = None
         number, last_s = 0, -1.0
@@ -139,27 +135,6 @@ def _frames(path: Path, name: str) -> Iterator[tuple[int, float, av.VideoFrame]]
         except (av.error.FFmpegError, OSError) as error:
             if number == 0:
                 raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{name}: none of its frames can be decoded.") from error
-
-
-@contextmanager
-def _open_video(path: Path, name: str) -> Iterator[tuple[Any, Any]]:
-    with ExitStack() as stack:
-        try:
-            container = stack.enter_context(open_media(path, VIDEO_FORMATS))
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"{name} cannot be opened as a video.") from error
-        if not container.streams.video:
-            raise SaccadeError(ErrorCode.MEDIA_NO_VIDEO, f"{name} has no video track.")
-        stream = container.streams.video[0]
-        context: Any = stream.codec_context
-        if context is None:
-            raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"No decoder supports the codec of {name}.")
-        if max(context.width, context.height) > PICTURE_SIDE_PX:
-            raise SaccadeError(ErrorCode.MEDIA_TOO_LARGE, f"{name} is {context.width} x {context.height} pixels.")
-        large = context.width * context.height > _LARGE_FRAME_PX
-        stream.thread_type = "SLICE" if large else "AUTO"
-        context.thread_count = 1 if large else 2
-        yield container, stream
 
 
 def _upright_bgr(frame: av.VideoFrame) -> Picture:
