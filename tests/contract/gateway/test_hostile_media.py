@@ -1,4 +1,4 @@
-"""Two hundred hostile files at the gateway's door and in a worker: refused or handled, and nothing else is touched."""
+"""Two hundred hostile files in the gateway's probe and in a worker: refused or handled, and nothing else is touched."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ALL_EVENTS = 0xFFF
 class Runs:
     """What came of each file, and what was done to what the files name."""
 
-    door: dict[str, dict[str, Any]]
+    probe: dict[str, dict[str, Any]]
     worker: dict[str, dict[str, Any]]
     canary_events: bytes
     connected: bool
@@ -63,8 +63,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         events = b""
     finally:
         os.close(watch)
-    door, worker = ({row["name"]: row[side] for row in rows} for side in ("door", "worker"))
-    return Runs(door, worker, events, connected, [path.name for path in folder.iterdir()])
+    probe, worker = ({row["name"]: row[side] for row in rows} for side in ("probe", "worker"))
+    return Runs(probe, worker, events, connected, [path.name for path in folder.iterdir()])
 
 
 def test_the_corpus_is_the_same_each_time():
@@ -75,16 +75,16 @@ def test_the_corpus_is_the_same_each_time():
     assert [name for name in first if first[name] != second[name] and not name.startswith("zip_")] == []
 
 
-def test_the_door_refuses_with_a_code_or_says_what_it_found(runs: Runs):
+def test_the_probe_refuses_with_a_code_or_says_what_it_found(runs: Runs):
     codes = {code.value for code in ErrorCode}
     media = {"video", "image", "archive"}
     bad = {
         name: found
-        for name, found in runs.door.items()
+        for name, found in runs.probe.items()
         if found.get("code") not in codes and found.get("media", {}).get("media") not in media
     }
     assert bad == {}
-    assert len(runs.door) == 200
+    assert len(runs.probe) == 200
 
 
 def test_a_worker_refuses_with_a_code_or_decodes(runs: Runs):
@@ -96,7 +96,7 @@ def test_a_worker_refuses_with_a_code_or_decodes(runs: Runs):
 
 def test_memory_and_processor_time_are_bounded(runs: Runs):
     """No process is killed by a signal either: none crashes, hangs or runs out of time."""
-    sides = {"door": runs.door, "worker": runs.worker}
+    sides = {"probe": runs.probe, "worker": runs.worker}
     bad = {
         (side, name): (found["peak_bytes"] // MIB, found["cpu_s"], found["signal"])
         for side, rows in sides.items()
@@ -110,7 +110,7 @@ def test_nothing_outside_is_opened(runs: Runs):
     shown = [found.get("sizes", []) for found in runs.worker.values()]
     assert [name for name, found in runs.worker.items() if list(CANARY_PX) in found.get("sizes", [])] == []
     assert any(shown)
-    assert [name for name, found in runs.door.items() if found.get("media", {}).get("width_px") == CANARY_PX[0]] == []
+    assert [name for name, found in runs.probe.items() if found.get("media", {}).get("width_px") == CANARY_PX[0]] == []
     assert runs.canary_events == b""
     assert not runs.connected
     assert runs.left == []
@@ -118,19 +118,19 @@ def test_nothing_outside_is_opened(runs: Runs):
 
 def test_the_probe_is_locked_down_as_far_as_the_kernel_can(runs: Runs):
     """Landlock and seccomp need no rights; namespaces are forbidden in many containers."""
-    layers = {tuple(found["layers"]) for found in runs.door.values()}
+    layers = {tuple(found["layers"]) for found in runs.probe.values()}
     assert len(layers) == 1
     (found,) = layers
     assert set(found) <= set(LAYERS)
     assert "seccomp" in found
 
 
-def test_the_door_and_the_worker_agree_on_a_playlist_behind_a_picture(runs: Runs):
+def test_the_probe_and_the_worker_agree_on_a_playlist_behind_a_picture(runs: Runs):
     """The worker opened it as a playlist, because of the user's suffix, and decoded the canary."""
-    behind = [name for name in runs.door if name.startswith("hls_behind_picture")]
+    behind = [name for name in runs.probe if name.startswith("hls_behind_picture")]
     assert behind
     for name in behind:
-        assert runs.door[name]["media"]["container"] == "mjpeg"
+        assert runs.probe[name]["media"]["container"] == "mjpeg"
         assert runs.worker[name]["sizes"] == [[64, 48]] * 3 or runs.worker[name].get("video")
 
 

@@ -1,4 +1,4 @@
-"""Photos as a ZIP and as HEIC at the gateway's door: what is taken, and what is refused before any job sees it."""
+"""Upload of photos as a ZIP and as HEIC: what is accepted, and what is refused before any job gets it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_heic_is_taken_as_a_picture_and_a_tiled_one_has_the_size_of_the_wh
     assert (media["width_px"], media["height_px"]) == (4032, 3024)
 
 
-HOSTILE_AT_THE_DOOR = (
+REFUSED_AT_UPLOAD = (
     "a bomb",
     "overlapping files",
     "a name that climbs",
@@ -54,8 +54,8 @@ HOSTILE_AT_THE_DOOR = (
 )
 
 
-async def test_what_is_no_zip_of_photos_is_refused_at_the_door(running: RunningGateway):
-    cases = {name: (HOSTILE[name][0](), "application/zip", HOSTILE[name][1]) for name in HOSTILE_AT_THE_DOOR} | {
+async def test_what_is_no_zip_of_photos_is_refused_at_upload(running: RunningGateway):
+    cases = {name: (HOSTILE[name][0](), "application/zip", HOSTILE[name][1]) for name in REFUSED_AT_UPLOAD} | {
         "a ZIP called a picture": (zipped({"1.jpg": JPEG}), "image/png", "unsupported_media_type"),
         "a picture called a ZIP": (picture(), "application/zip", "unsupported_media_type"),
         "a ZIP of damaged photos": (zipped({"1.jpg": JPEG[:30]}), "application/zip", "media_undecodable"),

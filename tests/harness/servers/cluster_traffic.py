@@ -61,7 +61,7 @@ class ClusterTraffic:
         return self.jobs[-1]
 
     async def post(self, path: str, body: dict[str, object], headers: dict[str, str]) -> str | None:
-        """Send a request; return the id of what was made, or None of an honest 503 and while the gateway restarts."""
+        """Send a request; return the id of what was made, None after a 503 and while the gateway restarts."""
         try:
             async with self.http.post(f"{self.services.url('gateway')}{path}", json=body, headers=headers) as answer:
                 found = await answer.json()

@@ -47,10 +47,10 @@ class RobotIngestServer:
         self.answer = 202
         self.pause_s = 0.0
         self._nats_url = nats_url
-        door = self
+        owner = self
 
         class Handler(_Handler):
-            of = door
+            of = owner
 
         self._server = ThreadingHTTPServer((HOST, 0), Handler)
         self._server.daemon_threads = True

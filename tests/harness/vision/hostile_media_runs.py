@@ -36,7 +36,7 @@ class _Object(io.BytesIO):
     failed = False
 
 
-def _door(data: bytes, _path: Path) -> dict[str, Any]:
+def _probe(data: bytes, _path: Path) -> dict[str, Any]:
     layers = lock_down(memory_bytes=MEMORY_BYTES, cpu_s=CPU_S)
     try:
         return {"layers": layers, "media": media_probe.probe(_Object(data))}  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ def main() -> None:
     for name, data in corpus(canary, port):
         path = folder / name
         path.write_bytes(data)
-        print(json.dumps({"name": name, "door": _forked(_door, data, path), "worker": _forked(_worker, data, path)}))
+        print(json.dumps({"name": name, "probe": _forked(_probe, data, path), "worker": _forked(_worker, data, path)}))
         path.unlink()
 
 
