@@ -10,7 +10,16 @@ from tests.harness.clients.console_browser import PHONE, console_tab
 
 pytestmark = pytest.mark.anyio
 
-PAGES = ["keys", "live", "operate/deadletters", "operate/replays", "operate/spend", "operate/audit", "operate/health"]
+PAGES = [
+    "jobs",
+    "keys",
+    "live",
+    "operate/deadletters",
+    "operate/replays",
+    "operate/spend",
+    "operate/audit",
+    "operate/health",
+]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

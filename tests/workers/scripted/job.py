@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.runtime.context import Context
@@ -62,6 +63,27 @@ class Script:
         path.write_bytes(bytes(range(256)) * (int(size_bytes) // 256))
         artifact = self.context.save(path, name, "application/octet-stream", title=name, units={"value": "byte"})
         self.notes[name] = artifact.sha256
+
+    def do_write(self, name: str, media_type: str, *words: str) -> None:
+        """Publish a text as an artifact."""
+        path = self.context.scratch / "written"
+        path.write_text(" ".join(words).replace("\\n", "\n"))
+        self.context.save(path, name, media_type)
+
+    def do_publish_input(self, name: str, media_type: str) -> None:
+        """Publish the input as an artifact, such as a video."""
+        self.context.save(self.context.input("clip"), name, media_type)
+
+    def do_until_file(self, path: str) -> None:
+        """Wait until a test has made a file."""
+        while not Path(path).exists():
+            self.context.check()
+            time.sleep(0.02)
+
+    def do_fail_without(self, path: str) -> None:
+        """Fail until a test has made a file."""
+        if not Path(path).exists():
+            raise SaccadeError(ErrorCode("clip_static"), "The script <b>says</b> so.")
 
     def do_artifact(self, name: str) -> None:
         path = self.context.artifact(name)

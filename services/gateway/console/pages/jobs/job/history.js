@@ -1,0 +1,168 @@
+// All events of one job: read once, then continued by the feed that all tabs share.
+import { signal } from "../../../vendor/preact.js";
+import { client, get } from "../../../api.js";
+import * as feed from "../../../feed.js";
+import { positionOf } from "./summary.js";
+
+/** Events that are kept; a job with more shows the first ones and says so. */
+export const MOST_EVENTS = 50_000;
+const PAINT_MS = 100;
+
+/** History of a job; `changed` is a number that grows with `events`, which is one array throughout. */
+export class History {
+  #ids = new Set();
+  #reading = null;
+  #stop = new AbortController();
+  #painted = 0;
+  #members;
+
+  /** @param {object} job the job as it was read first */
+  constructor(job) {
+    this.job = job;
+    this.events = [];
+    this.changed = signal(0);
+    this.progress = signal(null);
+    this.error = signal(null);
+    this.complete = signal(false);
+    this.#members = new Set([job.id]);
+  }
+
+  /** Ids of the job and, of a pipeline, of its stages' jobs. */
+  get members() {
+    return this.#members;
+  }
+
+  close() {
+    this.#stop.abort();
+  }
+
+  /** Take an event of the feed; return whether it is of this job. */
+  take(event) {
+    const part = event.type === "job.submitted" ? event.data.part_of : null;
+    if (part?.job_id === this.job.id) this.#members.add(event.subject);
+    if (!this.#members.has(event.subject)) return false;
+    if (event.cursor) this.#add(event);
+    else if (event.type === "job.progressed") this.progress.value = event;
+    this.#paint(true);
+    return true;
+  }
+
+  /** Read what is missing up to the newest event that an answer about the job contains; one request at a time. */
+  catchUp(job) {
+    this.job = job;
+    for (const stage of job.stages) for (const member of stage.jobs) this.#members.add(member.id);
+    this.#reading ??= this.#read().finally(() => (this.#reading = null));
+    return this.#reading;
+  }
+
+  async #read() {
+    try {
+      if (this.job.stages.length) await this.#readChanges();
+      else await this.#readStream();
+      this.error.value = null;
+      this.complete.value = true;
+    } catch (error) {
+      if (!this.#stop.signal.aborted) this.error.value = error;
+    }
+    this.#paint(true);
+  }
+
+  /** Events of the job alone: its stream, closed as soon as it has brought the newest one that is known. */
+  async #readStream() {
+    const last = this.events.at(-1)?.cursor;
+    if (positionOf(last) >= positionOf(this.job.cursor) || this.events.length >= MOST_EVENTS) return;
+    const signal = this.#stop.signal;
+    for await (const event of client.events({ jobId: this.job.id, cursor: last, signal })) {
+      if (event.type === "job.progressed") this.progress.value = event;
+      else if (event.cursor && event.type.startsWith("job.")) this.#add(event);
+      this.#paint();
+      if (positionOf(event.cursor) >= positionOf(this.job.cursor) || this.events.length >= MOST_EVENTS) break;
+    }
+  }
+
+  /** Events of a pipeline and of its stages' jobs, a thousand at a time. */
+  async #readChanges() {
+    let since = this.events.at(-1)?.cursor ?? new Date(Date.parse(this.job.created_at) - 1000).toISOString();
+    for (let left = 1; left > 0 && this.events.length < MOST_EVENTS; ) {
+      const page = await get(`/v1/jobs/${this.job.id}/changes`, { since }, this.#stop.signal);
+      for (const { cursor, event } of page.events) {
+        const { id, type, subject, time, data } = event;
+        this.#members.add(subject);
+        this.#add({ id, type, subject, time, data, cursor, envelope: event });
+      }
+      left = page.events.length ? page.events_left_out : 0;
+      since = page.events.at(-1)?.cursor;
+      this.#paint();
+    }
+  }
+
+  #add(event) {
+    if (this.#ids.has(event.id) || this.events.length >= MOST_EVENTS) return;
+    this.#ids.add(event.id);
+    const kept = { id: event.id, type: event.type, subject: event.subject, time: event.time, data: event.data, cursor: event.cursor };
+    const position = positionOf(event.cursor);
+    let index = this.events.length;
+    while (index > 0 && positionOf(this.events[index - 1].cursor) > position) index -= 1;
+    if (index === this.events.length) this.events.push(kept);
+    else this.events.splice(index, 0, kept);
+  }
+
+  /** Let the page draw, rarely while many events come. */
+  #paint(now = false) {
+    if (!now && performance.now() - this.#painted < PAINT_MS) return;
+    this.#painted = performance.now();
+    this.changed.value += 1;
+  }
+}
+
+/** Follow a job: return {job, error, history, read, close} with signals `job`, `error` and `history`. */
+export function followJob(jobId) {
+  const job = signal(null);
+  const error = signal(null);
+  const history = signal(null);
+  const stop = new AbortController();
+  let reading = false;
+  let again = false;
+  const read = async () => {
+    if (reading) return void (again = true);
+    reading = true;
+    try {
+      const found = await get(`/v1/jobs/${jobId}`, undefined, stop.signal);
+      if (!history.value) history.value = new History(found);
+      job.value = found;
+      error.value = null;
+      void history.value.catchUp(found);
+    } catch (problem) {
+      if (!stop.signal.aborted) error.value = problem;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    reading = false;
+    if (again && !stop.signal.aborted) {
+      again = false;
+      void read();
+    }
+  };
+  const unsubscribe = feed.subscribe((event) => {
+    // Before the first answer nobody knows the stages' jobs: the answer and the reading after it contain their events.
+    if (history.value ? history.value.take(event) && event.cursor : event.subject === jobId) void read();
+  });
+  let before = feed.state.peek();
+  let later = 0;
+  const unwatch = feed.state.subscribe((now) => {
+    // What happened while the feed was not connected is read; the server answers the stream a moment later.
+    if (now === "open" && before !== "open") {
+      void read();
+      later = setTimeout(read, 1500);
+    }
+    before = now;
+  });
+  void read();
+  const close = () => {
+    stop.abort();
+    clearTimeout(later);
+    unsubscribe();
+    unwatch();
+    history.value?.close();
+  };
+  return { job, error, history, read, close };
+}

@@ -1,0 +1,151 @@
+// One job: its state and result as of now or of any event, its timeline, its log and what can be done with it.
+import { html, useEffect, useMemo, useRef, useSignal } from "../../../vendor/preact.js";
+import { get } from "../../../api.js";
+import { Commands } from "../../../parts/commands.js";
+import { useLoaded } from "../../../parts/loaded.js";
+import { Problem } from "../../../parts/problem.js";
+import { setQuery } from "../../../router.js";
+import { common } from "../../../words.js";
+import { Actions } from "./actions.js";
+import { Timeline } from "./chart.js";
+import { Compare } from "./compare.js";
+import { Facts, Head, Stages } from "./head.js";
+import { followJob } from "./history.js";
+import { EventDetails, Log } from "./log.js";
+import { Result } from "./result.js";
+import { Slider } from "./slider.js";
+import { filesUpTo, indexOfPoint } from "./summary.js";
+import { foldTimeline } from "./timeline.js";
+import { words } from "./words.js";
+
+const ENDED = new Set(["succeeded", "failed", "cancelled"]);
+/** How often the end of an unfinished timeline moves. */
+const TICK_MS = 1000;
+
+export function JobPage({ jobId, query }) {
+  const followed = useMemo(() => followJob(jobId), [jobId]);
+  useEffect(() => followed.close, [followed]);
+  const job = followed.job.value;
+  if (!job && followed.error.value) {
+    return html`<h1>${words().job}</h1><${Problem} error=${followed.error.value} retry=${followed.read} />`;
+  }
+  if (!job) return html`<p class="quiet" role="status">${common().loading}</p>`;
+  return html`<${Shown} followed=${followed} now=${job} query=${query} />`;
+}
+
+/** `now` is the job as it is; with `at` in the address the page shows it as it was. */
+function Shown({ followed, now, query }) {
+  const text = words();
+  const history = followed.history.value;
+  const at = query.get("at");
+  const past = usePast(now.id, at);
+  useWorkloads();
+  const ended = ENDED.has(now.state);
+  const clock = useClock(!ended);
+  const changed = history.changed.value;
+  const fold = useMemo(() => foldTimeline(history.events, { own: now.id, now_ms: clock }), [history, changed, clock]);
+  const selected = at ? indexOfPoint(history.events, at, fold.times_ms, clock) : null;
+  const last = selected ?? history.events.length - 1;
+  const job = at ? past.value : now;
+  const events = useMemo(() => history.events.slice(0, last + 1), [history, changed, last]);
+  const files = useFiles(now, history, changed, last, at);
+  const select = (index) => setQuery({ at: index === null ? null : history.events[index]?.cursor });
+  return html`
+    <${Head} job=${job ?? now} events=${events} progress=${at ? null : history.progress.value} past=${at !== null} />
+    ${followed.error.value && html`<${Problem} error=${followed.error.value} retry=${followed.read} />`}
+    ${!at && html`<${Actions} job=${now} read=${followed.read} />`}
+    ${at && html`<${AsOf} at=${at} past=${past} />`}
+    ${job?.error && html`<div class="note bad" role="group"><p><b>${job.error.message}</b></p>${job.error.hint && html`<p class="hint">${job.error.hint}</p>`}<p class="hint"><code>${job.error.code}</code></p></div>`}
+    ${job && (query.get("with")
+      ? html`<${Compare} job=${job} other=${query.get("with")} files=${files} />`
+      : html`<${Result} job=${job} files=${files} chosen=${query.get("file")} start_s=${secondsOf(query.get("t"))} />`)}
+    <section class="card" aria-labelledby="timeline-title">
+      <h2 id="timeline-title">${text.timeline}</h2>
+      ${history.events.length > 0
+        ? html`<${Timeline} fold=${fold} titles=${titlesOf(now)} selected=${selected} onSelect=${select} zoom=${zoomOf(query)} />
+          <${Slider} count=${history.events.length} selected=${selected} event=${selected === null ? null : history.events[selected]} onSelect=${select} />`
+        : html`<p class="quiet" role="status">${history.complete.value ? text.noHistory : common().loading}</p>`}
+      ${history.error.value && html`<${Problem} error=${history.error.value} retry=${followed.read} />`}
+    </section>
+    ${job && html`<${Stages} job=${job} />`}
+    <section class="card" aria-labelledby="log-title">
+      <h2 id="log-title">${text.log}</h2>
+      <${Log} jobId=${now.id} events=${history.events} last=${last} selected=${selected} changed=${changed} />
+      ${selected !== null && history.events[selected] && html`<${EventDetails} event=${history.events[selected]} />`}
+    </section>
+    ${job && html`<${Facts} job=${job} />`}
+    <${Commands} cli=${`saccade job ${now.id}${at ? ` --at ${at}` : ""}`} path=${`/v1/jobs/${now.id}${at ? `?at=${encodeURIComponent(at)}` : ""}`} />
+  `;
+}
+
+function AsOf({ at, past }) {
+  const text = words();
+  return html`
+    <div class="note fair row between" aria-busy=${String(past.value === undefined && !past.error)}>
+      <p><b>${text.asOf}</b> <code>${at}</code></p>
+      <button type="button" onClick=${() => setQuery({ at: null })}>${text.now}</button>
+    </div>
+    ${past.error && html`<${Problem} error=${past.error} retry=${past.reload} />`}
+  `;
+}
+
+/** The job as it was at a point. A slider asks for many: only the one where it rests for a moment is read. */
+function usePast(jobId, at) {
+  const known = useRef(new Map());
+  return useLoaded(
+    async (signal) => {
+      if (!at) return undefined;
+      if (known.current.has(at)) return known.current.get(at);
+      await new Promise((resolve) => setTimeout(resolve, 60));
+      if (signal.aborted) return undefined;
+      const job = await get(`/v1/jobs/${jobId}`, { at }, signal);
+      if (known.current.size > 100) known.current.clear();
+      known.current.set(at, job);
+      return job;
+    },
+    [jobId, at],
+  );
+}
+
+/** Files as of the shown event; where the history does not name them any more, what the server lists. */
+function useFiles(now, history, changed, last, at) {
+  const named = useMemo(() => filesUpTo(history.events, last, now.id), [history, changed, last]);
+  const empty = named.length === 0 && !at && history.complete.value && ENDED.has(now.state);
+  const listed = useLoaded(
+    async (signal) => (empty ? ((await get(`/v1/jobs/${now.id}/artifacts`, undefined, signal)).artifacts ?? []) : []),
+    [now.id, empty],
+  );
+  return named.length ? named : (listed.value ?? []);
+}
+
+function useClock(running) {
+  const clock = useSignal(Date.now());
+  useEffect(() => {
+    if (!running) return undefined;
+    const timer = setInterval(() => document.hidden || (clock.value = Date.now()), TICK_MS);
+    return () => clearInterval(timer);
+  }, [running]);
+  return clock.value;
+}
+
+let workloads = null;
+
+/** Titles of stages are the server's; without them a stage has its name. */
+function useWorkloads() {
+  return useLoaded(async () => (workloads ??= await get("/v1/workloads")), []);
+}
+
+function titlesOf(job) {
+  const known = workloads?.data?.find(({ name }) => name === job.workload);
+  return Object.fromEntries([...(known?.stages ?? []), ...job.stages].map(({ name, title }) => [name, title ?? name]));
+}
+
+function secondsOf(text) {
+  const seconds = Number(text);
+  return text === null || Number.isNaN(seconds) ? null : Math.max(0, seconds);
+}
+
+function zoomOf(query) {
+  const found = /^(\d+)-(\d+)$/.exec(query.get("zoom") ?? "");
+  return found && Number(found[2]) > Number(found[1]) ? { from: Number(found[1]), to: Number(found[2]) } : null;
+}

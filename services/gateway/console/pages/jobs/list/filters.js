@@ -1,0 +1,33 @@
+// Filters of the list of jobs: between the address and the API. No document.
+
+export const STATES = ["submitted", "queued", "starting", "waiting_for_gpu", "running", "interrupted", "retrying", "succeeded", "failed", "cancelled"];
+const SINGLE = ["workload", "rule", "pipeline", "plan", "q", "at"];
+
+/** Return the filters of an address: {state: [...], workload, since, until, rule, pipeline, plan, q, at}. */
+export function filtersOf(query) {
+  const found = { state: query.getAll("state").filter((state) => STATES.includes(state)) };
+  for (const name of SINGLE) if (query.get(name)) found[name] = query.get(name);
+  for (const name of ["since", "until"]) {
+    const time = query.get(name);
+    if (time && !Number.isNaN(Date.parse(time))) found[name] = new Date(time).toISOString();
+  }
+  return found;
+}
+
+/** Return what the API takes for filters; states are a list, which the client sends one by one. */
+export function queryOf(filters, without = []) {
+  const entries = Object.entries(filters).filter(([name, value]) => !without.includes(name) && value?.length);
+  return Object.fromEntries(entries);
+}
+
+/** Return the options of `saccade jobs` for filters. */
+export function optionsOf(filters) {
+  return Object.entries(queryOf(filters)).flatMap(([name, value]) => [].concat(value).map((each) => `--${name} ${each}`)).join(" ");
+}
+
+/** Return a time for a field of local time ("2026-11-23T17:05"), empty without one. */
+export function localField(iso) {
+  if (!iso) return "";
+  const time = new Date(iso);
+  return new Date(time.getTime() - time.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+}

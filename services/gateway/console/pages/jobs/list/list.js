@@ -1,0 +1,131 @@
+// All jobs: filters in the address, rows that change as events come, and acts on many of them.
+import { html, signal, useEffect, useMemo } from "../../../vendor/preact.js";
+import { get, may } from "../../../api.js";
+import * as feed from "../../../feed.js";
+import { number } from "../../../format.js";
+import { Commands } from "../../../parts/commands.js";
+import { Problem } from "../../../parts/problem.js";
+import { href } from "../../../router.js";
+import { common } from "../../../words.js";
+import { Bulk } from "./bulk.js";
+import { Filters } from "./filter_form.js";
+import { filtersOf, optionsOf, queryOf } from "./filters.js";
+import { isNewJob, joined, patched, readAgain } from "./live_rows.js";
+import { Rows } from "./rows.js";
+import { words } from "./words.js";
+
+const PAGE = 50;
+/** Rows in the document; beyond them a narrower filter finds more than scrolling does. */
+const MOST_ROWS = 1000;
+const COUNT_MS = 2000;
+const READ_MS = 300;
+
+export function JobsPage({ query }) {
+  const text = words();
+  const filters = filtersOf(query);
+  const key = JSON.stringify(filters);
+  const list = useMemo(() => makeList(filters), [key]);
+  useEffect(() => list.start(), [list]);
+  const { rows, error, loading } = list;
+  const names = Object.keys(filters).filter((name) => filters[name].length);
+  return html`
+    <div class="page-head"><div><h1>${text.title}</h1><p class="quiet">${text.intro}</p></div>
+      ${may("write") && html`<a class="button" href=${href()}>${text.newJob}</a>`}</div>
+    <${Filters} filters=${filters} counts=${list.counts.value} />
+    ${error.value && html`<${Problem} error=${error.value} retry=${list.reload} />`}
+    ${list.fresh.value > 0 && html`<p><button type="button" onClick=${list.reload}>${text.fresh(number(list.fresh.value))}</button></p>`}
+    ${rows.value === null
+      ? !error.value && html`<p class="quiet" role="status">${common().loading}</p>`
+      : rows.value.length === 0 && !list.next.value
+        ? html`<div class="empty"><p>${names.length ? text.noneMatch : text.none}</p><p>${names.length ? html`<a href=${href("jobs")}>${text.removeFilters}</a>` : html`<a class="button" href=${href()}>${text.newJob}</a>`}</p></div>`
+        : html`<${Rows} rows=${rows.value} selected=${list.selected} />`}
+    <p class="row">
+      ${list.next.value && rows.value?.length < MOST_ROWS && html`<button type="button" disabled=${loading.value} onClick=${list.more}>${common().more}</button>`}
+      ${rows.value?.length > 0 && html`<span class="hint">${text.shown(number(rows.value.length), list.counts.value ? number(totalOf(filters, list.counts.value)) : null)}</span>`}
+      ${list.searchedTo.value && html`<span class="hint">${text.searchedTo(list.searchedTo.value)}</span>`}
+      ${rows.value?.length >= MOST_ROWS && html`<span class="hint">${text.narrower}</span>`}
+    </p>
+    ${rows.value && !filters.at && html`<${Bulk} filters=${filters} rows=${rows.value} selected=${list.selected} counts=${list.counts.value} reload=${list.reload} />`}
+    <${Commands} cli=${`saccade jobs ${optionsOf(filters)}`.trim()} path=${pathOf(filters)} />
+  `;
+}
+
+function pathOf(filters) {
+  const pairs = Object.entries(queryOf(filters)).flatMap(([name, value]) => [].concat(value).map((each) => [name, each]));
+  return pairs.length ? `/v1/jobs?${new URLSearchParams(pairs)}` : "/v1/jobs";
+}
+
+/** Number of jobs that the filters match, from the counts by state. */
+export const totalOf = (filters, counts) =>
+  filters.state.length ? filters.state.reduce((sum, state) => sum + (counts.by_state[state] ?? 0), 0) : counts.count;
+
+/** The list for some filters: signals, and how to read more. */
+function makeList(filters) {
+  const state = {
+    rows: signal(null), error: signal(null), loading: signal(false), next: signal(null), fresh: signal(0), counts: signal(null),
+    searchedTo: signal(null), selected: signal(new Set()), moved: false,
+  };
+  const { rows, error, loading, next, fresh, counts, searchedTo } = state;
+  const stop = new AbortController();
+  const read = async (cursor) => {
+    loading.value = true;
+    try {
+      const page = await get("/v1/jobs", { ...queryOf(filters), limit: PAGE, cursor }, stop.signal);
+      rows.value = cursor ? joined(rows.value, page.data) : page.data;
+      next.value = page.next_cursor;
+      searchedTo.value = page.searched_to ?? null;
+      error.value = null;
+      if (!cursor) fresh.value = 0;
+    } catch (problem) {
+      if (!stop.signal.aborted) error.value = problem;
+    }
+    loading.value = false;
+  };
+  const count = async () => {
+    try {
+      counts.value = await get("/v1/jobs/counts", queryOf(filters, ["state", "at"]), stop.signal);
+    } catch {
+      // The list is complete without the numbers.
+    }
+  };
+  const stale = new Set();
+  const readStale = async () => {
+    const ids = [...stale].slice(0, 20);
+    for (const id of ids) stale.delete(id);
+    for (const id of ids) {
+      const job = await get(`/v1/jobs/${id}`, undefined, stop.signal).catch(() => null);
+      if (job) rows.value = rows.value.map((row) => (row.id === id ? job : row));
+    }
+  };
+  const take = (event) => {
+    if (!event.type.startsWith("job.") || rows.value === null) return;
+    if (isNewJob(event, filters) && !rows.value.some(({ id }) => id === event.subject)) fresh.value += 1;
+    const index = rows.value.findIndex(({ id }) => id === event.subject);
+    if (index >= 0) {
+      const row = patched(rows.value[index], event);
+      if (row !== rows.value[index]) rows.value = rows.value.with(index, row);
+      if (readAgain(event)) stale.add(event.subject);
+    }
+    if (event.cursor) state.moved = true;
+  };
+  const start = () => {
+    void read();
+    void count();
+    if (filters.at) return () => stop.abort();
+    const unsubscribe = feed.subscribe(take);
+    const timers = [
+      setInterval(() => stale.size && void readStale(), READ_MS),
+      setInterval(() => {
+        if (!state.moved || document.hidden) return;
+        state.moved = false;
+        void count();
+      }, COUNT_MS),
+    ];
+    return () => {
+      unsubscribe();
+      timers.forEach(clearInterval);
+      stop.abort();
+    };
+  };
+  return { ...state, start, reload: () => (void read(), void count()), more: () => read(next.value) };
+}

@@ -1,0 +1,201 @@
+"""Pages Jobs and Job: jobs followed live, results shown by media type, the slider, acts, and hostile text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+from saccade_client import Client
+
+from contracts.ids import new_id
+from tests.harness.clients.console_browser import PHONE, ConsoleTab, console_tab
+from tests.harness.servers.gateway import video
+
+pytestmark = pytest.mark.anyio
+
+_HOSTILE: Final = "<img src=x onerror=alert(1)>"
+_STATE: Final = "document.querySelector('[data-field=state]')?.dataset.value"
+_ROW: Final = "document.querySelector('tr[data-id=\"%s\"] .state')?.innerText"
+_CHOSEN: Final = "document.querySelector('.chips [aria-pressed=true]')?.innerText"
+_PAGE: Final = "<!doctype_html> <title>A</title> <p>report</p> <script>parent.document.body.innerHTML='taken'</script>"
+
+
+@pytest.fixture
+def client(origin: str) -> Iterator[Client]:
+    with Client(origin) as opened:
+        yield opened
+
+
+Submit = Callable[..., str]
+
+
+@pytest.fixture
+def submit(client: Client) -> Submit:
+    """Return a function that submits a script and returns the job's id."""
+
+    def submitted(*steps: str, **more: Any) -> str:
+        return client.submit("scripted", {}, {"script": list(steps)}, **more).id
+
+    return submitted
+
+
+async def test_a_job_is_followed_from_the_list_to_its_result(origin: str, client: Client, tmp_path: Path) -> None:
+    clip = tmp_path / f"{_HOSTILE}.mp4"
+    clip.write_bytes(video(frames=100, codec="libx264"))
+    half, end = tmp_path / "half", tmp_path / "end"
+    steps = [
+        *("stage first", "progress 0.5 <b>half</b>", f"until_file {half}", "publish_input clip.mp4 video/mp4"),
+        *("write table.csv text/csv lap,delta\\n1,<i>0.25</i>\\n", f"write report.html text/html {_PAGE}"),
+        'write list.json application/json [{"a":1},{"a":2,"b":"<u>x</u>"}]',
+        *("stage second", f"until_file {end}"),
+    ]  # fmt: skip
+    async with console_tab(origin, "/console/jobs", tmp_path) as tab:
+        await tab.until_heading("Jobs")
+        await tab.until("document.querySelector('.menu [role=status]').innerText", "Events arrive live")
+        upload = client.upload(clip)
+        job = client.submit("scripted", {"clip": upload}, {"script": steps}, metadata={"lap": "<s>7</s>"})
+        await tab.until("[...document.querySelectorAll('button')].some(one => one.innerText.startsWith('New jobs'))")
+        await tab.evaluate("[...document.querySelectorAll('button')].find(b => b.innerText.startsWith('New')).click()")
+        await tab.until(_ROW % job.id, "Running")
+        await tab.click(f'tr[data-id="{job.id}"] a.title')
+        await tab.until_heading(clip.name)
+        await tab.until(_STATE, "running")
+        await tab.until("document.querySelector('.progress').innerText.includes('<b>half</b>')")
+        half.touch()
+        await tab.until(_CHOSEN, "report.html")
+        end.touch()
+        await tab.until(_STATE, "succeeded")
+        assert "<s>7</s>" in await tab.text()
+        await check_files(tab)
+        # Nothing that a worker or an uploader wrote has become markup of the page.
+        assert await tab.evaluate("document.querySelectorAll('main img, main s, main i, main u').length") == 0
+        assert "taken" not in await tab.text()
+        await tab.evaluate("document.querySelector('.menu a[href$=\"/jobs\"]').click()")
+        await tab.until(_ROW % job.id, "Succeeded")
+    assert client.job(job.id).state == "succeeded"
+
+
+async def check_files(tab: ConsoleTab) -> None:
+    """Check the page among the files, the tables, and a link to a moment of the video."""
+    frame = "document.querySelector('iframe.view')"
+    assert await tab.evaluate(f"{frame}.getAttribute('sandbox')") == "allow-scripts allow-downloads allow-popups"
+    for name, cell in (("table.csv", "<i>0.25</i>"), ("list.json", "<u>x</u>")):
+        await tab.evaluate(
+            f"[...document.querySelectorAll('.chips button')].find(b => b.innerText === '{name}').click()"
+        )
+        cells = "[...document.querySelectorAll('.view td')].map(one => one.innerText)"
+        await tab.until(f"{cells}.includes({json.dumps(cell)})")
+    address = await tab.evaluate("location.pathname")
+    await tab.go(f"{address}?file=clip.mp4&t=8.5")
+    await tab.until("document.querySelector('video')?.currentTime", 8.5)
+    await tab.until("document.querySelector('video').seeking", False)
+    assert await tab.evaluate("document.querySelector('video').duration") == 10
+
+
+async def test_what_failed_says_why_and_can_be_retried(
+    origin: str, client: Client, submit: Submit, tmp_path: Path
+) -> None:
+    mended = tmp_path / "mended"
+    job_id = submit("stage first", "write a.txt text/plain kept", f"fail_without {mended}")
+    async with console_tab(origin, f"/console/jobs/{job_id}", tmp_path) as tab:
+        await tab.until(_STATE, "failed")
+        error = client.job(job_id).error
+        assert error is not None
+        text = await tab.text()
+        assert "The script <b>says</b> so." in text
+        assert error.hint in text
+        mended.touch()
+        await tab.evaluate("[...document.querySelectorAll('button')].find(b => b.innerText === 'Retry').click()")
+        await tab.until(_STATE, "succeeded")
+        await tab.until("document.querySelectorAll('.span.interrupted, .span.failed').length > 0")
+        await tab.until("document.querySelectorAll('.span.done').length > 0")
+        assert await tab.evaluate("document.querySelector('[data-field=attempt]').dataset.value") == "2"
+        await tab.go(f"console/jobs/{new_id('job')}")
+        await tab.until("document.querySelector('main [role=alert] code')?.innerText", "job_not_found")
+
+
+async def test_the_page_at_any_event_is_what_the_api_says_of_it(
+    origin: str, client: Client, submit: Submit, tmp_path: Path
+) -> None:
+    mended = tmp_path / "mended"
+    saved = [step for name in range(6) for step in (f"write f{name}.txt text/plain {name}", "progress 0.5")]
+    job_id = submit("stage first", *saved, "stage second", f"fail_without {mended}")
+    client.job(job_id, wait_s=60)
+    mended.touch()
+    client.retry(job_id)
+    while client.job(job_id, wait_s=20).state != "succeeded":
+        pass
+    points = [event.cursor for event in client.events(job_id) if event.cursor]
+    assert len(points) >= 20
+    async with console_tab(origin, f"/console/jobs/{job_id}?at={points[0]}", tmp_path) as tab:
+        for index, point in enumerate(points):
+            await tab.go(f"console/jobs/{job_id}?at={point}")
+            await check_point(tab, httpx.get(f"{origin}/v1/jobs/{job_id}", params={"at": point}).json(), index, point)
+        for key, wanted in (("ArrowLeft", len(points) - 2), ("ArrowLeft", len(points) - 3), ("Home", 0)):
+            await tab.evaluate("document.querySelector('.chart').focus()")
+            await tab.press(key)
+            await tab.until("new URLSearchParams(location.search).get('at')", points[wanted])
+        await tab.press("End")
+        await tab.until("new URLSearchParams(location.search).get('at')", None)
+        await tab.until(_STATE, "succeeded")
+        await tab.fill(".slider input", "3")
+        await tab.until("new URLSearchParams(location.search).get('at')", points[3])
+        rows = "[...document.querySelectorAll('a.event')].map(row => new URLSearchParams(row.search).get('at'))"
+        await tab.until(f"{rows}.join()", ",".join(points[:4]))
+        await tab.go(f"console/jobs/{job_id}?at=2000-01-01T00:00:00Z")
+        await tab.until("document.querySelector('main [role=alert] code')?.innerText", "not_created_yet")
+
+
+async def check_point(tab: ConsoleTab, past: dict[str, Any], index: int, point: str) -> None:
+    shown = (
+        "(field => [document.querySelector('.note code')?.innerText, field('state'), Number(field('cost')),"
+        " Number(field('attempt')), document.querySelector('.slider input')?.value,"
+        " document.querySelector('.note.fair')?.getAttribute('aria-busy')].join(' '))"
+        "(name => document.querySelector(`[data-field=${name}]`)?.dataset.value)"
+    )
+    cost = f"{past['cost']['actual_usd']:g}"
+    await tab.until(shown, f"{point} {past['state']} {cost} {past['attempt']} {index} false")
+
+
+async def test_several_jobs_are_cancelled_at_once_and_found_by_filters(
+    origin: str, client: Client, submit: Submit, tmp_path: Path
+) -> None:
+    never = tmp_path / "never"
+    jobs = [submit("stage first", f"until_file {never}", metadata={"batch": "b7"}) for _ in range(2)]
+    async with console_tab(
+        origin, "/console/jobs?state=submitted&state=queued&state=starting&state=running", tmp_path
+    ) as tab:
+        for job_id in jobs:
+            await tab.until(f"document.querySelector('tr[data-id=\"{job_id}\"]') !== null")
+            await tab.click(f'tr[data-id="{job_id}"] input')
+        await tab.click(".bulk .danger")
+        await tab.until("document.querySelector('dialog[open]') !== null")
+        await tab.evaluate("document.querySelector('dialog button[value=yes]').click()")
+        await tab.until("document.querySelector('.bulk [role=status]')?.innerText.trim()", "2 of 2 done, 0 refused")
+        for job_id in jobs:
+            assert client.job(job_id, wait_s=60).state == "cancelled"
+        await tab.go("console/jobs?state=cancelled")
+        await tab.until(f"document.querySelector('tr[data-id=\"{jobs[0]}\"]') !== null")
+        states = "[...document.querySelectorAll('tbody .state')].map(one => one.innerText)"
+        assert set(await tab.evaluate(states)) == {"Cancelled"}
+        await tab.go("console/jobs?rule=rul_00000000-0000-7000-8000-000000000000")
+        await tab.until("document.querySelector('main .empty')?.innerText.startsWith('No job matches')")
+        await tab.go(f"console/jobs/{jobs[0]}?with={jobs[1]}")
+        await tab.until("document.querySelector('#compare-title')?.innerText", "Comparison")
+
+
+async def test_a_job_fits_on_a_phone_and_is_accessible(
+    origin: str, client: Client, submit: Submit, tmp_path: Path
+) -> None:
+    job_id = submit("stage first", "write a.csv text/csv a,b\\n1,2", "stage second", "work 0.1")
+    client.job(job_id, wait_s=60)
+    async with console_tab(origin, f"/console/jobs/{job_id}", tmp_path, size=PHONE, scheme="dark") as tab:
+        await tab.until(_STATE, "succeeded")
+        await tab.until("document.querySelector('.view td') !== null")
+        await tab.until("document.querySelector('.chart svg') !== null")
+        assert await tab.width_px() <= PHONE[0]
+        assert await tab.violations() == []
