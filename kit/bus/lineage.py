@@ -24,6 +24,7 @@ from nats.aio.client import Client
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor
 from kit.bus.jetstream_api import error_code, request, stream_info
+from kit.bus.leader_reads import is_clustered
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,10 @@ _MAX_EPOCHS: Final = 200
 #: Pause before a written epoch is read again: a service that declares the stream at the same time may overwrite it.
 _VERIFY_S: Final = 0.1
 _ATTEMPTS: Final = 5
+#: Longer than the election of a leader takes, usually.
+_ELECTION_S: Final = 10.0
+#: Longer than a leader that is cut off from the others goes on answering.
+_STALE_LEADER_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +116,36 @@ class StreamPosition:
 
 
 async def position_of_stream(client: Client, stream: str) -> StreamPosition:
-    """Return a stream's lineage, incarnation and last sequence.
+    """Return a stream's lineage, incarnation and last sequence, as the node knows them that leads it.
+
+    Raises:
+        StreamMissing: there is no such stream.
+        SaccadeError: BUS_UNAVAILABLE, also while no node leads it.
+    """
+    info = await _info_of_leader(client, stream)
+    state = info["state"]
+    lineage = await lineage_of(client, info)
+    return StreamPosition(lineage, incarnation_of(info), int(state["first_seq"]), int(state["last_seq"]))
+
+
+async def _info_of_leader(client: Client, stream: str) -> dict[str, Any]:
+    """Return what the leader of a stream says of it.
+
+    While a cluster has no leader for it, a node that lacks its newest events may answer (nats-server 2.15).
 
     Raises:
         StreamMissing: there is no such stream.
         SaccadeError: BUS_UNAVAILABLE.
     """
-    info = await stream_info(client, stream)
-    state = info["state"]
-    lineage = await lineage_of(client, info)
-    return StreamPosition(lineage, incarnation_of(info), int(state["first_seq"]), int(state["last_seq"]))
+    loop = asyncio.get_running_loop()
+    end = loop.time() + _ELECTION_S
+    while True:
+        info = await stream_info(client, stream)
+        if not is_clustered(client) or info.get("cluster", {}).get("leader"):
+            return info
+        if loop.time() >= end:
+            raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"No node leads the stream {stream}.")
+        await asyncio.sleep(_VERIFY_S)
 
 
 def incarnation_of(info: Mapping[str, Any]) -> str:
@@ -173,7 +198,7 @@ async def open_epoch(client: Client, stream: str, fork: int) -> Lineage:
         SaccadeError: BUS_UNAVAILABLE.
     """
     for _ in range(_ATTEMPTS):
-        info = await stream_info(client, stream)
+        info = await _info_of_leader(client, stream)
         known = stored_lineage(info) or Lineage((Epoch(incarnation_of(info)),))
         # The id that every process would take for a restored stream; never one that a stream may have had before.
         epoch_id = incarnation_of(info) if _restored_by_hand(info) else secrets.token_hex(8)
@@ -184,30 +209,40 @@ async def open_epoch(client: Client, stream: str, fork: int) -> Lineage:
             reason = answer["error"].get("description", "")
             raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS refused the epoch of stream {stream}: {reason}.")
         await asyncio.sleep(_VERIFY_S)
-        written = stored_lineage(await stream_info(client, stream)) or Lineage()
+        written = stored_lineage(await _info_of_leader(client, stream)) or Lineage()
         if any(epoch.id == epoch_id for epoch in written.epochs):
             log.warning("stream %s: epoch %s begins after sequence %d", stream, epoch_id, fork)
             return written
     raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"The new epoch of stream {stream} was overwritten by others.")
 
 
-async def open_epoch_if_behind(client: Client, stream: str, seen: Cursor) -> None:
+async def open_epoch_if_behind(client: Client, stream: str, seen: Cursor) -> bool:
     """Open an epoch if the stream ends before a position that was seen in its current epoch, and nobody has done so.
 
     Its files were set back, or the server lost what it had acknowledged: the next events get sequences that already
-    stand for others. A stream without stored lineage has no cursors, and is left alone.
+    stand for others. A stream without stored lineage has no cursors, and gets no epoch. Return False if the stream has
+    that position.
 
     Raises:
         StreamMissing: there is no such stream.
         SaccadeError: BUS_UNAVAILABLE.
     """
-    info = await stream_info(client, stream)
-    last = int(info["state"]["last_seq"])
-    if stored_lineage(info) is None or (await lineage_of(client, info)).current.id != seen.epoch:
-        return
-    if last < seen.sequence:
-        log.warning("stream %s ends at %d, and was read up to %d", stream, last, seen.sequence)
+    loop = asyncio.get_running_loop()
+    sure_at = loop.time() + (_STALE_LEADER_S if is_clustered(client) else 0.0)
+    while True:
+        info = await _info_of_leader(client, stream)
+        last = int(info["state"]["last_seq"])
+        if stored_lineage(info) is not None and (await lineage_of(client, info)).current.id != seen.epoch:
+            return True
+        if last >= seen.sequence:
+            return False
+        if loop.time() >= sure_at:
+            break
+        await asyncio.sleep(_STALE_LEADER_S / 20)  # a leader that is cut off lacks what the next one has stored
+    log.warning("stream %s ends at %d, and was read up to %d", stream, last, seen.sequence)
+    if stored_lineage(info) is not None:
         await open_epoch(client, stream, last)
+    return True
 
 
 def _restored_by_hand(info: Mapping[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from contracts.events.base import Cursor
 from kit.bus.dead_letter_writer import DeadLetterWriter
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.jetstream_api import StreamMissing
-from kit.bus.lineage import Lineage, open_epoch_if_behind, position_of_stream
+from kit.bus.lineage import Lineage, StreamPosition, open_epoch_if_behind, position_of_stream
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +71,13 @@ class EventTail:
         return self.lineage.current.id
 
     async def run(self, after: int = 0, epoch: str = "") -> None:
-        """Follow from ``after``; with an ``epoch``, the sequence of a cursor of it.
+        """Follow from ``after``, as soon as NATS answers; with an ``epoch``, the sequence of a cursor of it.
 
         Raises:
             EpochChanged: the stream does not have that position, or was created anew, restored or set back.
+            StreamMissing: there is no such stream.
         """
-        stream = await position_of_stream(self.store.client, self.store.stream)
+        stream = await self._position()
         self.lineage, self._incarnation = stream.lineage, stream.incarnation
         position = after if not epoch else self.lineage.position_of(Cursor(epoch, after))
         if position is None or position > stream.last:
@@ -101,6 +102,16 @@ class EventTail:
             return f"Stream {self.store.stream} is not read yet."
         percent = min(99, 100 * (self.last - after) // (last - after))
         return f"{percent} % of stream {self.store.stream} is read, up to event {self.last} of {last}."
+
+    async def _position(self) -> StreamPosition:
+        while True:
+            try:
+                return await position_of_stream(self.store.client, self.store.stream)
+            except StreamMissing:
+                raise
+            except SaccadeError as error:
+                log.warning("tail of %s: %s", self.store.stream, error)
+                await asyncio.sleep(0.2)
 
     async def wait_for(self, sequence: int, timeout_s: float) -> bool:
         """Wait until an event has been handled; return whether it was within ``timeout_s``."""
@@ -168,9 +179,21 @@ class EventTail:
             raise EpochChanged(self.epoch) from error  # only a starting service declares it again
         except SaccadeError:
             return  # not available yet; the next check will tell
-        same = (stream.incarnation, stream.lineage.current) == (self._incarnation, self.lineage.current)
-        if not same or stream.last < known:
+        if (stream.incarnation, stream.lineage.current) != (self._incarnation, self.lineage.current):
             await self._leave(Cursor(self.epoch, known))
+        if stream.last < known and await self._is_set_back(known):
+            raise EpochChanged(self.store.stream)
+
+    async def _is_set_back(self, known: int) -> bool:
+        """Return, once that is sure, whether the stream ends before what was read of it; then it has a new epoch."""
+        while True:
+            try:
+                return await open_epoch_if_behind(self.store.client, self.store.stream, Cursor(self.epoch, known))
+            except StreamMissing:
+                return True
+            except SaccadeError as error:
+                log.warning("stream %s may have been set back: %s", self.store.stream, error)
+                await asyncio.sleep(0.2)
 
     async def _leave(self, seen: Cursor) -> None:
         """End the tail; if the stream now ends before what was read of it, its next events get an epoch of their own.

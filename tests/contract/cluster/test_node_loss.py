@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.aio.client import Client
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import new_id
+from contracts.streams import LIVE_EVENTS
+from kit.bus.connection import connect, epoch_of
 from kit.bus.event_store import EventStore, StoredEvent
+from kit.bus.jetstream_api import stream_info
+from kit.bus.tail import EventTail
+from kit.tasks import end
 from tests.harness.servers.cluster import ClusterNode, EmbeddedCluster
 from tests.harness.servers.cluster_play import ClusterPlay, bring_back, take_away
 from tests.harness.servers.cluster_stores import queued, settings_of, stores_of
@@ -71,6 +78,46 @@ async def test_a_writer_waits_for_the_read_that_says_whether_its_event_is_stored
             assert store.back
             await store.back
             assert again == first
+
+
+async def test_a_node_that_lacks_the_newest_events_does_not_pass_for_a_stream_that_was_set_back(tmp_path: Path) -> None:
+    """It was cut off, and is alone then: after a while it answers about the stream although no node leads it."""
+    with PartitionedCluster(tmp_path) as cluster:
+        async with stores_of(cluster) as stores:
+            leader = await asyncio.to_thread(cluster.leader_of, "EVENTS")
+            behind = next(node for node in cluster.nodes if node is not leader)
+            client = await connect(settings_of(cluster, leader), "tail")
+            writer, tail = EventStore(client), EventTail(EventStore(client), lambda _: None, live=LIVE_EVENTS, name="t")
+            following = asyncio.create_task(tail.run())
+            await asyncio.wait_for(tail.caught_up.wait(), 60)
+            cluster.isolate(behind, "reset")
+            newest = [await writer.publish(queued(new_id("job")), deadline_s=60) for _ in range(5)][-1]
+            assert await tail.wait_for(newest, 30)
+            others = [node for node in cluster.nodes if node is not behind]
+            for node in others:
+                await asyncio.to_thread(node.kill)
+            alone = stores[cluster.nodes.index(behind)].client
+            async with asyncio.timeout(60):
+                while not (said := await info_of_events(alone)) or said["state"]["last_seq"] >= newest:
+                    await asyncio.sleep(0.2)
+            assert not said["cluster"].get("leader")
+            epoch = tail.epoch
+            await asyncio.sleep(5)  # more than two checks of the tail
+            cluster.heal()
+            for node in others:
+                await asyncio.to_thread(node.start)
+            assert await tail.wait_for(await writer.publish(queued(new_id("job")), deadline_s=90), 60)
+            assert not following.done()
+            assert (await epoch_of(client, "EVENTS"))[0] == epoch
+            await end(following)
+            await client.close()
+
+
+async def info_of_events(client: Client) -> dict[str, Any] | None:
+    """Return what a node says of EVENTS, or None if it says nothing."""
+    with contextlib.suppress(SaccadeError):
+        return await stream_info(client, "EVENTS", 1.0)
+    return None
 
 
 @pytest.mark.soak
