@@ -26,6 +26,10 @@ export async function call(method, path, options = {}) {
 
 export const get = (path, query, signal) => call("GET", path, { query, signal });
 
+// A login or logout counts for all tabs of the browser: they have the cookie in common.
+const changes = new BroadcastChannel(`saccade-session ${base}`);
+changes.onmessage = () => void readSession();
+
 /** Read who is logged in. */
 export async function readSession() {
   try {
@@ -47,6 +51,7 @@ export async function logIn(key) {
   const keyed = new Client({ url: location.origin + base, apiKey: key, multiplex: false });
   try {
     session.value = await keyed.call("POST", "/v1/browser-session");
+    changes.postMessage(null);
   } finally {
     keyed.close();
   }
@@ -55,6 +60,7 @@ export async function logIn(key) {
 /** Log out, and forget what was shown. */
 export async function logOut() {
   await client.call("DELETE", "/v1/browser-session");
+  changes.postMessage(null);
   location.reload();
 }
 

@@ -2,13 +2,17 @@
 //
 // The tab that holds the lock reads the stream and passes each event to the others. Browsers allow six connections to
 // one origin; a stream in each tab would use them up. When that tab closes, the lock goes to another, which resumes
-// after the last event that it has received.
-import { signal } from "./vendor/preact.js";
-import { client, session } from "./api.js";
+// after the last event that it has received; what comes twice on the way is dropped by its cursor.
+import { effect, signal } from "./vendor/preact.js";
+import { Client } from "./vendor/saccade.js";
+import { session } from "./api.js";
+import { base } from "./router.js";
 
 /** Events that a tab keeps; older ones are read from the server again. */
 export const RING = 20_000;
-const PASSED = "saccade-events";
+/** Name of the lock and of the channel: servers under other paths of the same origin have their own. */
+const SHARED = `saccade-events ${base}`;
+const LONGEST_PAUSE_MS = 10_000;
 
 /** "idle", "connecting", "open" or "lost". */
 export const state = signal("idle");
@@ -18,6 +22,10 @@ export const cursor = signal(null);
 const listeners = new Set();
 const recent = [];
 let channel = null;
+let tenant = null;
+let leading = null;
+let beganMs = 0;
+let position = null;
 
 /** Call `listener` with each new event until the returned function is called; the stream opens with the first one. */
 export function subscribe(listener) {
@@ -29,56 +37,157 @@ export function subscribe(listener) {
 /** Return the events that this tab has received, the oldest first, at most `RING`. */
 export const received = () => recent;
 
+let started = false;
+
 function start() {
-  if (channel) return;
-  channel = new BroadcastChannel(PASSED);
-  channel.onmessage = ({ data }) => {
-    if (data.tenant !== tenant()) return;
-    if (data.event) take(data.event);
-    else tell(data.state);
-  };
-  state.value = "connecting";
-  navigator.locks.request(PASSED, lead).catch((error) => console.error(error));
+  if (started) return;
+  started = true;
+  // Browsers have no locks on pages without TLS, loopback excepted: there each tab reads a stream of its own.
+  if (navigator.locks) {
+    channel = new BroadcastChannel(SHARED);
+    channel.onmessage = ({ data }) => data.tenant === tenant && tenant !== null && hear(data);
+  }
+  effect(() => attend(session.value === "none" ? null : (session.value?.tenant ?? null)));
 }
 
-const tenant = () => session.value?.tenant ?? null;
+/** Read the events of a tenant from now on; null: nobody is logged in, nothing is read. */
+function attend(wanted) {
+  if (wanted === tenant) return;
+  leading?.abort();
+  tenant = wanted;
+  recent.length = 0;
+  position = null;
+  cursor.value = null;
+  state.value = wanted === null ? "idle" : "connecting";
+  if (wanted === null) return;
+  beganMs = Date.now();
+  const { signal: ended } = (leading = new AbortController());
+  channel?.postMessage({ tenant, hello: true });
+  const lead = () => readForAll(ended).catch((error) => ended.aborted || console.error(error));
+  if (!navigator.locks) lead();
+  else navigator.locks.request(SHARED, { signal: ended }, lead).catch((error) => ended.aborted || console.error(error));
+}
 
-/** Read the stream for all tabs; never returns, so that the lock is held until the tab closes. */
-async function lead() {
-  for (let wait = 500; ; wait = Math.min(2 * wait, 10_000)) {
-    try {
-      if (session.value === "none") throw new Error("no key");
-      const events = client.events(cursor.value ? { cursor: cursor.value } : {});
-      pass({ state: "open" });
-      for await (const event of events) {
-        wait = 500;
-        pass({ event: plain(event) });
-      }
-    } catch {
-      // The next round says whether the server is back.
-    }
-    pass({ state: "lost" });
-    await new Promise((resolve) => setTimeout(resolve, wait));
+/** Handle what another tab has said. */
+function hear({ hello, events, now, after }) {
+  if (hello) {
+    if (isLeader) answer();
+    return;
+  }
+  for (const event of events ?? []) take(event);
+  if (!now) return;
+  state.value = now;
+  if (after && !cursor.value) {
+    cursor.value = after;
+    position = positionOf(after);
   }
 }
 
-const plain = ({ type, cursor: after, id, subject, time, data, envelope }) => ({ type, cursor: after, id, subject, time, data, envelope });
-
-function pass(message) {
-  channel.postMessage({ tenant: tenant(), ...message });
-  if (message.event) take(message.event);
-  else tell(message.state);
+/** Tell tabs that have just opened how the stream is and where it stands. */
+function answer() {
+  flush();
+  channel?.postMessage({ tenant, now: state.value, after: cursor.value });
 }
 
-function tell(now) {
+let isLeader = false;
+
+/** Read the stream until `ended`; returns only then, so that the lock is held until the tab closes. */
+async function readForAll(ended) {
+  isLeader = true;
+  const stream = new Client({ url: location.origin + base, multiplex: false, fetch: watchedFetch(ended) });
+  try {
+    for (let wait_ms = 500; !ended.aborted; wait_ms = Math.min(2 * wait_ms, LONGEST_PAUSE_MS)) {
+      try {
+        // Without a cursor from where this tab began, not from now: an event of the time between must not be missed.
+        const elapsed_s = Math.ceil((Date.now() - beganMs) / 1000) + 1;
+        const from = cursor.value ? { cursor: cursor.value } : { since: elapsed_s };
+        for await (const event of stream.events({ ...from, signal: ended })) {
+          wait_ms = 500;
+          pass(event);
+        }
+      } catch (error) {
+        if (ended.aborted) return;
+        if (error.status === 401) {
+          session.value = "none";
+          return;
+        }
+        // The next round says whether the server is back.
+      }
+      tell("lost", ended);
+      await pause(wait_ms, ended);
+    }
+  } finally {
+    isLeader = false;
+    stream.close();
+  }
+}
+
+/** Return a `fetch` that notes whether the stream is open: the client itself reconnects without a word. */
+function watchedFetch(ended) {
+  const noted = async (promise, isOpen) => {
+    try {
+      const value = await promise;
+      tell(isOpen(value) ? "open" : "lost", ended);
+      return value;
+    } catch (error) {
+      tell("lost", ended);
+      throw error;
+    }
+  };
+  return async (...request) => {
+    const response = await noted(fetch(...request), (given) => given.ok);
+    if (!response.ok) return response;
+    const reader = response.body.getReader();
+    const body = { getReader: () => ({ read: () => noted(reader.read(), (chunk) => !chunk.done) }) };
+    return { ok: true, status: response.status, headers: response.headers, body };
+  };
+}
+
+const pause = (wait_ms, ended) =>
+  new Promise((resolve) => {
+    const timer = setTimeout(resolve, wait_ms);
+    ended.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+  });
+
+const plain = ({ type, cursor: after, id, subject, time, data, envelope }) => ({ type, cursor: after, id, subject, time, data, envelope });
+
+const outgoing = [];
+// The events of one piece of the stream go to the other tabs together. Timers would wait a second in a hidden tab.
+const soon = new MessageChannel();
+soon.port2.onmessage = flush;
+
+function pass(event) {
+  const copy = plain(event);
+  take(copy);
+  if (channel && outgoing.push(copy) === 1) soon.port1.postMessage(null);
+}
+
+function flush() {
+  if (outgoing.length) channel.postMessage({ tenant, events: outgoing.splice(0) });
+}
+
+function tell(now, ended) {
+  if (ended.aborted || state.value === now) return;
   state.value = now;
+  answer();
 }
 
 function take(event) {
-  if (event.cursor) cursor.value = event.cursor;
-  state.value = "open";
+  if (event.type === "gap") position = null;
+  if (event.cursor) {
+    const at = positionOf(event.cursor);
+    // From the stream of this tab and from the one that closed before.
+    if (position && at.epoch === position.epoch && at.sequence <= position.sequence) return;
+    position = at;
+    cursor.value = event.cursor;
+  }
   recent.push(event);
   // Cut rarely: a shift for each event would move 20,000 entries.
   if (recent.length > RING + RING / 10) recent.splice(0, recent.length - RING);
   for (const listener of listeners) listener(event);
+}
+
+function positionOf(text) {
+  const dot = text.indexOf(".");
+  return { epoch: text.slice(0, dot), sequence: Number(text.slice(dot + 1)) };
 }

@@ -1,7 +1,7 @@
 // Address of the page that shows an object, from its id alone.
 import { base, href } from "./router.js";
 
-const ID = /^(job|ses|upl|whk|rpl|evt|rul|dlv)_[0-9A-Za-z]+$/;
+const ID = /^(job|ses|upl|whk|rpl|evt|rul|dlv)_[0-9A-Za-z-]+$/;
 
 /** Return the address for an id; null for a text that is none. */
 export function addressOfId(id) {

@@ -30,6 +30,13 @@ class ConsoleTab:
         """Wait until an expression has a value."""
         await self.page.until(expression, wanted)
 
+    async def open_tab(self, path: str) -> ConsoleTab:
+        """Open a further tab of the same browser; what it complains of is in the first one's complaints too."""
+        tab = await self.page.browser.open(f"{self.page.origin}{path}")
+        for domain in ("Runtime", "Log", "Network", "Page", "Audits"):
+            await tab.send(f"{domain}.enable")
+        return ConsoleTab(SessionTab(self.page.browser, tab, self.page.origin))
+
     async def go(self, address: str) -> None:
         """Follow a link of the console, such as ``console/jobs``, without loading the page again."""
         link = f"Object.assign(document.createElement('a'), {{href: {json.dumps(address)}}})"

@@ -1,0 +1,81 @@
+// The filter of the list, as chips; all of it is in the address.
+import { html, useSignal } from "../../vendor/preact.js";
+import { setQuery } from "../../router.js";
+import { words } from "./words.js";
+
+const FAMILIES = ["job.*", "session.*", "upload.*", "webhook.*", "rule.*", "budget.*"];
+
+/** Return the filter that an address names. */
+export const filterOf = (query) => ({
+  types: query.getAll("type"),
+  subjects: query.getAll("subject"),
+  text: query.get("text") ?? "",
+});
+
+export function Filters({ query, reference }) {
+  const text = words();
+  const { types, subjects, text: wanted } = filterOf(query);
+  const since = query.get("since") ?? "";
+  const until = query.get("until") ?? "";
+  const typed = useSignal(null);
+  const toggle = (name, list, value) =>
+    setQuery({ [name]: list.includes(value) ? list.filter((item) => item !== value) : [...list, value] });
+  const write = (event) => {
+    clearTimeout(typed.value);
+    const { value } = event.target;
+    typed.value = setTimeout(() => setQuery({ text: value }), 200);
+  };
+  const addSubject = (event) => {
+    event.preventDefault();
+    const field = event.target.elements.subject;
+    if (field.value.trim()) setQuery({ subject: [...new Set([...subjects, field.value.trim()])] });
+    field.value = "";
+  };
+  const addType = (event) => {
+    if (event.target.value) setQuery({ type: [...new Set([...types, event.target.value])] });
+    event.target.value = "";
+  };
+  const period = (event) => {
+    event.preventDefault();
+    const { from, to } = event.target.elements;
+    setQuery({ since: instant(from.value), until: instant(to.value), cursor: null, id: null });
+  };
+  const chip = (label, remove) => html`<span class="chip">${label}<button type="button" class="plain remove" aria-label=${text.remove(label)} onClick=${remove}>×</button></span>`;
+  const single = types.filter((type) => !FAMILIES.includes(type));
+  return html`
+    <div class="event-filters">
+      <div class="row">
+        <input type="search" value=${wanted} onInput=${write} aria-label=${text.filter} placeholder=${text.filter} />
+        <form onSubmit=${addSubject}><input name="subject" aria-label=${text.subjectFilter} placeholder=${text.subjectFilter} autocomplete="off" spellcheck="false" /></form>
+        <select aria-label=${text.addType} onChange=${addType}>
+          <option value="">${text.addType}</option>
+          ${[...(reference?.keys() ?? [])].map((type) => html`<option key=${type} value=${type}>${type}</option>`)}
+        </select>
+        <details class="period"><summary>${text.period}</summary>
+          <form class="card" onSubmit=${period}>
+            <label class="field"><span>${text.from}</span><input type="datetime-local" step="1" name="from" defaultValue=${localOf(since)} required /></label>
+            <label class="field"><span>${text.to}</span><input type="datetime-local" step="1" name="to" defaultValue=${localOf(until)} /></label>
+            <p class="hint">${text.periodHint}</p>
+            <button class="primary">${text.show}</button>
+          </form>
+        </details>
+      </div>
+      <div class="row" role="group" aria-label=${text.types}>
+        ${FAMILIES.map((family) => html`<button type="button" key=${family} class="chip" aria-pressed=${types.includes(family)} onClick=${() => toggle("type", types, family)}><code>${family}</code></button>`)}
+        ${single.map((type) => chip(type, () => toggle("type", types, type)))}
+        ${subjects.map((subject) => chip(subject, () => toggle("subject", subjects, subject)))}
+        ${since && chip(text.since(since), () => setQuery({ since: null, until: null }))}
+        ${until && chip(text.until(until), () => setQuery({ until: null }))}
+      </div>
+    </div>
+  `;
+}
+
+const instant = (local) => (local ? new Date(local).toISOString() : null);
+
+/** Return a time of the address in the form of the input; "" for a cursor or seconds. */
+function localOf(since) {
+  const date = new Date(/^\d{4}-/.test(since) ? since : NaN);
+  if (Number.isNaN(date.getTime())) return "";
+  return new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
+}
