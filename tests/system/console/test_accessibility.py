@@ -13,6 +13,9 @@ pytestmark = pytest.mark.anyio
 PAGES = [
     "jobs",
     "keys",
+    "events",
+    "webhooks",
+    "webhooks?new=1",
     "live",
     "operate/deadletters",
     "operate/replays",

@@ -28,14 +28,15 @@ export async function readPast({ since, until, types, subjects, most = 20_000, s
       if (next === null || next.done) break;
       const event = next.value;
       const place = isLast(event);
-      if (place === "after") break;
+      // What is newer than this read comes from the feed.
+      if (place === "after" || (event.time && Date.parse(event.time) > beganMs)) break;
       if (count >= most) {
         more = true;
         break;
       }
       count += 1;
       piece.push(event);
-      if (place === "last" || (event.time && Date.parse(event.time) > beganMs)) break;
+      if (place === "last") break;
       if (Date.now() - handedMs > PIECE_MS) {
         onEvents(piece);
         [piece, handedMs] = [[], Date.now()];

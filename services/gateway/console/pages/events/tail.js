@@ -1,7 +1,7 @@
 // The list behind the page: what came from the feed, what was read of the past, and what a pause holds back.
 import { signal } from "../../vendor/preact.js";
 import * as feed from "../../feed.js";
-import { EventRows, MOST, cursorBefore, matcher } from "./rows.js";
+import { EventRows, MOST, cursorBefore, matcher, positionOf } from "./rows.js";
 import { findEvent, readPast } from "./history.js";
 
 /** The list is painted so often at most: more would only use up the machine. */
@@ -113,7 +113,9 @@ export class Tail {
   }
 
   #merge = (events) => {
-    this.rows.merge(events);
+    const heldFrom = positionOf(this.#heldEvents.find((event) => event.cursor)?.cursor);
+    const held = ({ cursor }) => heldFrom && positionOf(cursor)?.sequence >= heldFrom.sequence;
+    this.rows.merge(events.filter((event) => !held(event)));
     this.#soon();
   };
 
