@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 _HOSTILE: Final = "<img src=x onerror=document.title='bad'>"
 _SHOWN: Final = "[...document.querySelectorAll('.event-row')].map(row => row.querySelector('.kind').innerText.trim())"
 _FEED: Final = "import(document.querySelector('script[type=module]').src.replace(/main\\.js$/, 'feed.js'))"
-_CHOSEN: Final = "document.querySelector('[aria-selected=true]')?.innerText ?? ''"
+_CHOSEN: Final = "(document.querySelector('[aria-selected=true]')?.innerText ?? '')"
 
 
 def _submit(origin: str, *script: str, **fields: Any) -> str:
