@@ -130,14 +130,13 @@ async def test_a_failing_receiver_is_shown_and_its_event_sent_again(origin: str,
             assert "try is due" in await tab.text()
 
             # Disabled and enabled again, it is not sent any more, until somebody sends it.
-            listener.respond = None
             for word in ("Disable", "Enable"):
                 find = f"[...document.querySelectorAll('.page-head button')].find(one => one.innerText === '{word}')"
                 await tab.until(f"{find} !== undefined")
                 await tab.evaluate(f"{find}.click()")
             await tab.until("document.querySelector('[data-do=redeliver]')?.disabled", False)
             assert await tab.evaluate(f"{_STATES}[0]") == "Not sent"
-            before = len(listener.got)
+            before, listener.respond = len(listener.got), None
             await tab.click("[data-do=redeliver]")
             await tab.until(f"{_STATES}[0]", "Delivered")
             assert len(listener.got) == before + 1
