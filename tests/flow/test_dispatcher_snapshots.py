@@ -25,6 +25,7 @@ from kit.bus.connection import declare, request
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.lineage import open_epoch, position_of_stream
 from services.dispatcher.app import Dispatcher
+from services.dispatcher.erasure.erasures import Erasures
 from services.dispatcher.settings import BudgetSettings
 from services.dispatcher.snapshots.snapshot_store import SnapshotStore, StoredSnapshot
 from tests.harness.dispatch.dispatcher import (
@@ -306,6 +307,64 @@ async def test_without_the_bucket_the_history_is_folded(
     assert await first_folded(harness, executor) == first
 
 
+async def requested(harness: DispatcherHarness, job_id: str) -> str:
+    """Request that a job is erased, and return the erasure's id."""
+    wanted = ErasureRequest(
+        id=new_id("ers"),
+        scope="job",
+        tenant="acme",
+        subject_id=job_id,
+        requested_at=datetime.now(UTC),
+        by=Attribution(by="ada", why="GDPR", request_id=new_id("req")),
+    )
+    message = Message(request_subject(wanted.id), new_id("evt"), wanted.model_dump_json().encode())
+    await EventStore(harness.client, ERASURES.name).publish(message)
+    return wanted.id
+
+
+async def erasure_of(harness: DispatcherHarness, erasure_id: str) -> StoredEvent:
+    """Wait for the event that an erasure is completed."""
+    subject = f"saccade.evt._system.erasure.{erasure_id}.*"
+    while not (found := [one async for one in harness.store.history(0, subject)]):
+        await asyncio.sleep(0.05)
+    (completed,) = found
+    assert isinstance(decode(completed.body).parsed(), ErasureCompleted)
+    return completed
+
+
+async def test_a_snapshot_between_an_erasure_and_its_event_is_deleted(
+    harness: DispatcherHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until that event is folded the process knows what was erased, and would write it down."""
+    failed, available, announce = asyncio.Event(), asyncio.Event(), Erasures._announce
+
+    async def announce_when_available(erasures: Erasures, request: ErasureRequest) -> None:
+        if not available.is_set():
+            failed.set()
+            raise SaccadeError(ErrorCode.BUS_UNAVAILABLE)
+        await announce(erasures, request)
+
+    monkeypatch.setattr(Erasures, "_announce", announce_when_available)
+    monkeypatch.setattr("services.dispatcher.erasure.erasures._ERROR_RETRY_S", 0.2)
+    leader = harness.dispatcher(ScriptedExecutor(harness.store, harness.bucket), slots=1, snapshot_events=EVERY)
+    leading = asyncio.create_task(leader.run(asyncio.Event()))
+    erased = await harness.submit()
+    for _ in range(3):
+        await harness.reach(await harness.submit())
+    await eventually_snapshot(leader)
+    erasure_id = await requested(harness, erased)
+    await failed.wait()
+    before = leader.snapshots.written
+    while leader.snapshots.written == before:
+        await asyncio.sleep(0.05)
+    available.set()
+    completed = await erasure_of(harness, erasure_id)
+    found = await snapshots_in(harness).all()
+    with contextlib.suppress(asyncio.CancelledError):
+        await kill(leading)
+    assert all(one.sequence >= completed.sequence for one in found)
+
+
 async def test_an_erasure_deletes_snapshots_and_none_from_before_it_is_used(harness: DispatcherHarness) -> None:
     executor = ScriptedExecutor(harness.store, harness.bucket)
     first = (await position_of_stream(harness.client, EVENTS.name)).last + 1
@@ -318,20 +377,7 @@ async def test_an_erasure_deletes_snapshots_and_none_from_before_it_is_used(harn
     await eventually_snapshot(leader)
     old = (await snapshots_in(harness).all())[0]
     data = await snapshots_in(harness).read(old)
-    wanted = ErasureRequest(
-        id=new_id("ers"),
-        scope="job",
-        tenant="acme",
-        subject_id=erased,
-        requested_at=datetime.now(UTC),
-        by=Attribution(by="ada", why="GDPR", request_id=new_id("req")),
-    )
-    message = Message(request_subject(wanted.id), new_id("evt"), wanted.model_dump_json().encode())
-    await EventStore(harness.client, ERASURES.name).publish(message)
-    while not [one async for one in harness.store.history(0, f"saccade.evt._system.erasure.{wanted.id}.*")]:
-        await asyncio.sleep(0.05)
-    (completed,) = [one async for one in harness.store.history(0, f"saccade.evt._system.erasure.{wanted.id}.*")]
-    assert isinstance(decode(completed.body).parsed(), ErasureCompleted)
+    completed = await erasure_of(harness, await requested(harness, erased))
     assert all(one.sequence >= completed.sequence for one in await snapshots_in(harness).all())
     with contextlib.suppress(asyncio.CancelledError):
         await kill(leading)

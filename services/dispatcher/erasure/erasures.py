@@ -129,6 +129,9 @@ class Erasures:
             if "completed" not in records:
                 inventory = Inventory(request)
                 await self._complete(request, sequence, intent, inventory)
+            elif self._snapshots:
+                # An attempt that ended before its event was stored let one be written, of what this process still knew.
+                await self._snapshots.erase()
             await self._announce(request)
         await self._delete_request(request)
         log.info("erasure %s of a %s is completed", request.id, request.scope)
