@@ -62,6 +62,14 @@ _QUERIES: Final = {
     "since, all": {"since": (datetime.now(UTC) - 2 * _SPAN).isoformat()},
     "since, none": {"since": (datetime.now(UTC) + _SPAN).isoformat()},
     "until, none": {"until": (datetime.now(UTC) - 2 * _SPAN).isoformat()},
+    "text that all have": {"q": "job_"},
+    "text that none has": {"q": "nobody has this"},
+    "text that none has, and state": {"q": "nobody has this", "state": "failed"},
+}
+_COUNTS: Final[dict[str, dict[str, str]]] = {
+    "all": {},
+    "workload": {"workload": "nerf"},
+    "text": {"q": "job_"},
 }
 
 
@@ -186,6 +194,9 @@ def queries(url: str, rounds: int) -> None:
     with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
         for name, parameters in _QUERIES.items():
             measured(f"/v1/jobs ({name})", rounds, lambda given=parameters: client.get("/v1/jobs", params=given))
+        counts = "/v1/jobs/counts"
+        for name, parameters in _COUNTS.items():
+            measured(f"{counts} ({name})", rounds, lambda given=parameters: client.get(counts, params=given))
         measured("/metrics", rounds, lambda: client.get("/metrics"))
 
 

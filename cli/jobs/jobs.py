@@ -6,6 +6,7 @@ import itertools
 
 import click
 from saccade_client import JobView
+from saccade_client.check_view import JobCountsView
 
 from cli.connection import open_client, server_options
 from cli.jobs.changes import POINT_HELP, diff
@@ -20,16 +21,31 @@ from contracts.job import State
 @click.command()
 @click.option("--state", type=click.Choice([state.value for state in State]), help="Only jobs in this state.")
 @click.option("--workload", help="Only jobs of this workload.")
+@click.option("--search", "text", metavar="TEXT", help="Only jobs with it in id, workload, file names or metadata.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
 @click.option("--at", metavar="POINT", help=f"The list as it was: {POINT_HELP}.")
+@click.option("--count", "counted", is_flag=True, help="Count them by state and workload instead.")
 @server_options
 def jobs(
-    *, state: str | None, workload: str | None, limit: int, at: str | None, url: str | None, as_json: bool
+    *,
+    state: str | None,
+    workload: str | None,
+    text: str | None,
+    limit: int,
+    at: str | None,
+    counted: bool,
+    url: str | None,
+    as_json: bool,
 ) -> None:
     """List your jobs, newest first."""
+    if counted and at:
+        raise click.UsageError("--count tells the present: leave --at out.")
     with open_client(url) as client:
+        if counted:
+            _print_counts(client.count_jobs(state=state, workload=workload, text=text), as_json=as_json)
+            return
         point = parse_since(at) if at else None
-        found = client.jobs(state=state, workload=workload, at=point, page_size=min(limit, 200))
+        found = client.jobs(state=state, workload=workload, text=text, at=point, page_size=min(limit, 200))
         listed = list(itertools.islice(found, limit))
     if as_json:
         for job in listed:
@@ -49,6 +65,17 @@ def jobs(
         print_table(("JOB", "WORKLOAD", "STATE", "DONE", "CREATED", "RESULT"), rows)
     else:
         print_line("No jobs.")
+
+
+def _print_counts(counts: JobCountsView, *, as_json: bool) -> None:
+    if as_json:
+        print_json(counts.model_dump(mode="json"))
+        return
+    more = "" if counts.complete else " at least"
+    print_line(f"{counts.count} jobs{more}")
+    for numbers in (counts.by_state, counts.by_workload):
+        for name, count in sorted(numbers.items(), key=lambda pair: -pair[1]):
+            print_line(f"  {count:>7}  {name}")
 
 
 class _JobCommands(click.Group):

@@ -211,6 +211,15 @@ export interface Changes {
   readonly events_left_out: number;
 }
 
+/** Numbers of jobs for the filters of a list. */
+export interface JobCounts {
+  readonly count: number;
+  readonly by_state: Partial<Record<JobState, number>>;
+  readonly by_workload: Record<string, number>;
+  /** Whether all jobs were looked at; otherwise there may be more. */
+  readonly complete: boolean;
+}
+
 /** Answer of a dry run: the job would be accepted. */
 export interface JobCheck {
   readonly workload: string;
@@ -243,6 +252,10 @@ export interface JobSearch {
   workload?: string;
   /** Id of the rule that submitted them. */
   rule?: string;
+  /** Id of the pipeline whose stages' jobs they are. */
+  pipeline?: string;
+  /** Part of the id, the workload, a file name or the metadata (`lap=7`), in any case. */
+  text?: string;
   since?: string | Date;
   until?: string | Date;
   /** The list as it was then. */
@@ -286,7 +299,7 @@ export class Job {
   refresh(options?: Reading): Promise<Job>;
   cancel(): Promise<Job>;
   retry(): Promise<Job>;
-  artifacts(): Promise<Artifacts>;
+  artifacts(options?: { presign?: boolean; signal?: AbortSignal }): Promise<Artifacts>;
   artifact(name: string, options?: { signal?: AbortSignal }): Promise<Response>;
 }
 
@@ -296,6 +309,10 @@ export interface Artifact {
   readonly bytes: number;
   readonly sha256: string;
   readonly media_type: string;
+  /** Path under the server. */
+  readonly url: string;
+  /** With `presign`: address in the bucket, which needs no key; null for HTML pages. */
+  readonly presigned_url: string | null;
   readonly [field: string]: unknown;
 }
 
@@ -397,6 +414,10 @@ export class Client {
   job(jobId: string, options?: Reading): Promise<Job>;
   jobChanges(jobId: string, since: Point, options?: { until?: Point; signal?: AbortSignal }): Promise<Changes>;
   jobs(search?: JobSearch): AsyncGenerator<Job, void, undefined>;
+  jobPage(
+    search?: JobSearch & { cursor?: string },
+  ): Promise<{ data: Record<string, any>[]; next_cursor: string | null; searched_to: string | null }>;
+  countJobs(search?: Omit<JobSearch, "at" | "pageSize">): Promise<JobCounts>;
   cancel(jobId: string): Promise<Job>;
   retry(jobId: string): Promise<Job>;
   createRule(rule: NewRule, options?: { idempotencyKey?: string; signal?: AbortSignal }): Promise<Rule>;
@@ -414,7 +435,7 @@ export class Client {
     sessionId: string,
     options?: { pageSize?: number; signal?: AbortSignal },
   ): AsyncGenerator<SessionWord, void, undefined>;
-  artifacts(jobId: string): Promise<Artifacts>;
+  artifacts(jobId: string, options?: { presign?: boolean; signal?: AbortSignal }): Promise<Artifacts>;
   artifact(jobId: string, name: string, options?: { signal?: AbortSignal }): Promise<Response>;
   ticket(resource?: string): Promise<{ ticket: string; resource: string; url: string; expires_at: string }>;
   events(selection?: EventSelection): EventFeed;

@@ -41,6 +41,7 @@ from services.gateway.dead_letters import routes as dead_letter_routes
 from services.gateway.erasure import routes as erasure_routes
 from services.gateway.event_reference import routes as event_reference_routes
 from services.gateway.jobs import change_routes as job_change_routes
+from services.gateway.jobs import count_routes as job_count_routes
 from services.gateway.jobs import retention_routes
 from services.gateway.jobs import routes as job_routes
 from services.gateway.metrics import GatewayMetrics, RequestCounter
@@ -93,6 +94,7 @@ def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk, re
     for routes in (
         workload_routes,
         upload_routes,
+        job_count_routes,
         job_routes,
         job_change_routes,
         rule_routes,

@@ -131,8 +131,10 @@ export function uses({ Client, SaccadeError, BlockParser }) {
         feed.close();
       }
       const retry = await refusal(jobs[0].retry());
+      const page = (await client.jobPage({ text: jobs[0].id.slice(4).toUpperCase(), pageSize: 2 })).data.map((job) => job.id);
+      const counts = await client.countJobs({ text: jobs[0].id, workload: "lap_compare" });
       client.close();
-      return { ids: jobs.map((job) => job.id), listed, cancelled, told, only, cursor: feed.cursor, retry };
+      return { ids: jobs.map((job) => job.id), listed, cancelled, told, only, cursor: feed.cursor, retry, page, counts };
     },
 
     async ended(url, jobId, multiplex) {

@@ -179,9 +179,10 @@ class Api:
         """List jobs, newest first."""
         return PageIterator(self, model, "/v1/jobs", search)
 
-    async def artifacts(self, job_id: str) -> ArtifactsView:
+    async def artifacts(self, job_id: str, *, presign: bool = False) -> ArtifactsView:
         """Read a job's artifacts."""
-        return await self.get(ArtifactsView, f"/v1/jobs/{path_segment(job_id)}/artifacts")
+        params = {"presign": "true"} if presign else {}
+        return await self.get(ArtifactsView, f"/v1/jobs/{path_segment(job_id)}/artifacts", params=params)
 
     async def artifact_url(self, job_id: str, name: str) -> str:
         """Return the URL that an artifact's route redirects to.

@@ -17,12 +17,12 @@ from saccade_client.async_replays import AsyncReplaysClient
 from saccade_client.async_rules import AsyncRulesClient
 from saccade_client.async_sessions import AsyncSessionsClient
 from saccade_client.async_webhooks import AsyncWebhooksClient
-from saccade_client.check_view import JobCheckView, dry_run
+from saccade_client.check_view import JobCheckView, JobCountsView, dry_run
 from saccade_client.download import ArtifactDownload
 from saccade_client.event_stream import SILENCE_S, EventStream
 from saccade_client.events import Event
 from saccade_client.history_views import ChangesView
-from saccade_client.request_parts import Inputs, Since, format_moment, job_body, job_path
+from saccade_client.request_parts import Inputs, Since, format_moment, job_body, job_path, without_none
 from saccade_client.transport import AsyncTransport, iterate_async
 from saccade_client.upload import FileUpload, OnProgress
 from saccade_client.url_upload import fetch_url
@@ -206,6 +206,7 @@ class AsyncClient:
         state: str | Sequence[str] | None = None,
         workload: str | None = None,
         rule: str | None = None,
+        text: str | None = None,
         since: str | datetime | None = None,
         until: str | datetime | None = None,
         at: Since | None = None,
@@ -213,11 +214,28 @@ class AsyncClient:
     ) -> AsyncIterator[AsyncJob]:
         """Iterate over jobs, newest first, page by page; ``rule`` is the id of the rule that submitted them.
 
+        ``text`` is a part of the id, the workload, a file name or the metadata (``lap=7``), in any case.
         With ``at``, a cursor, a time or seconds ago, the list as it was then.
         """
         period = {"since": format_moment(since), "until": format_moment(until), "at": format_moment(at)}
-        found = self._api.jobs(AsyncJob, state=state, workload=workload, rule=rule, limit=page_size, **period)
+        chosen = {"state": state, "workload": workload, "rule": rule, "q": text}
+        found = self._api.jobs(AsyncJob, **chosen, limit=page_size, **period)
         return (job.bound_to(self) async for job in iterate_async(found))
+
+    async def count_jobs(
+        self,
+        *,
+        state: str | Sequence[str] | None = None,
+        workload: str | None = None,
+        rule: str | None = None,
+        text: str | None = None,
+        since: str | datetime | None = None,
+        until: str | datetime | None = None,
+    ) -> JobCountsView:
+        """Return how many jobs the list with the same filters has, by state and by workload."""
+        period = {"since": format_moment(since), "until": format_moment(until)}
+        params = without_none({"state": state, "workload": workload, "rule": rule, "q": text, **period})
+        return await self._api.get(JobCountsView, "/v1/jobs/counts", params=params)
 
     async def wait(self, job_id: str, *, timeout_s: float | None = None) -> AsyncJob:
         """Wait until a job ends, over restarts of the server, and return it; it may have failed.
@@ -235,9 +253,9 @@ class AsyncClient:
         """Start another attempt of a failed or cancelled job; completed stages are kept."""
         return (await self._api.act(AsyncJob, job_id, "retry")).bound_to(self)
 
-    async def artifacts(self, job_id: str) -> ArtifactsView:
-        """List a job's artifacts."""
-        return await self._api.artifacts(job_id)
+    async def artifacts(self, job_id: str, *, presign: bool = False) -> ArtifactsView:
+        """List a job's artifacts; with ``presign``, each with an address for an hour that needs no key."""
+        return await self._api.artifacts(job_id, presign=presign)
 
     async def artifact_url(self, job_id: str, name: str) -> str:
         """Return a URL from which anybody can download an artifact for a while, without an API key."""

@@ -1,4 +1,4 @@
-"""Answer of a dry run as a pydantic model, and the query that asks for it."""
+"""Answers about jobs that are no job: of a dry run, with the query that asks for it, and counts."""
 
 from __future__ import annotations
 
@@ -27,6 +27,15 @@ class JobCheckView(Shown):
     budget: dict[str, Any] | None = None
     #: What does not refuse the job and is worth knowing: ``code`` and ``message``.
     warnings: list[dict[str, str]] = Field(default_factory=list)
+
+
+class JobCountsView(Shown):
+    """Numbers of jobs; without ``complete`` not all were looked at, and there may be more."""
+
+    count: int
+    by_state: dict[str, int] = Field(default_factory=dict)
+    by_workload: dict[str, int] = Field(default_factory=dict)
+    complete: bool = True
 
 
 def dry_run(*, partial: bool) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pydantic import PrivateAttr
 
 from saccade_client.api import Api, failure_of
 from saccade_client.budgets import BudgetsClient
-from saccade_client.check_view import JobCheckView, dry_run
+from saccade_client.check_view import JobCheckView, JobCountsView, dry_run
 from saccade_client.dead_letters import DeadLettersClient
 from saccade_client.download import ArtifactDownload
 from saccade_client.erasures import ErasuresClient
@@ -20,7 +20,7 @@ from saccade_client.event_stream import SILENCE_S, EventStream
 from saccade_client.events import Event
 from saccade_client.history_views import ChangesView
 from saccade_client.replays import ReplaysClient
-from saccade_client.request_parts import Inputs, Since, format_moment, job_body, job_path
+from saccade_client.request_parts import Inputs, Since, format_moment, job_body, job_path, without_none
 from saccade_client.rules import RulesClient
 from saccade_client.sessions import SessionsClient
 from saccade_client.transport import BlockingTransport, iterate, run_blocking
@@ -209,6 +209,7 @@ class Client:
         state: str | Sequence[str] | None = None,
         workload: str | None = None,
         rule: str | None = None,
+        text: str | None = None,
         since: str | datetime | None = None,
         until: str | datetime | None = None,
         at: Since | None = None,
@@ -216,11 +217,28 @@ class Client:
     ) -> Iterator[Job]:
         """Iterate over jobs, newest first, page by page; ``rule`` is the id of the rule that submitted them.
 
+        ``text`` is a part of the id, the workload, a file name or the metadata (``lap=7``), in any case.
         With ``at``, a cursor, a time or seconds ago, the list as it was then.
         """
         period = {"since": format_moment(since), "until": format_moment(until), "at": format_moment(at)}
-        found = self._api.jobs(Job, state=state, workload=workload, rule=rule, limit=page_size, **period)
+        chosen = {"state": state, "workload": workload, "rule": rule, "q": text}
+        found = self._api.jobs(Job, **chosen, limit=page_size, **period)
         return (job.bound_to(self) for job in iterate(found))
+
+    def count_jobs(
+        self,
+        *,
+        state: str | Sequence[str] | None = None,
+        workload: str | None = None,
+        rule: str | None = None,
+        text: str | None = None,
+        since: str | datetime | None = None,
+        until: str | datetime | None = None,
+    ) -> JobCountsView:
+        """Return how many jobs the list with the same filters has, by state and by workload."""
+        period = {"since": format_moment(since), "until": format_moment(until)}
+        params = without_none({"state": state, "workload": workload, "rule": rule, "q": text, **period})
+        return run_blocking(self._api.get(JobCountsView, "/v1/jobs/counts", params=params))
 
     def wait(self, job_id: str, *, timeout_s: float | None = None) -> Job:
         """Wait until a job ends, over restarts of the server, and return it; it may have failed.
@@ -238,9 +256,9 @@ class Client:
         """Start another attempt of a failed or cancelled job; completed stages are kept."""
         return run_blocking(self._api.act(Job, job_id, "retry")).bound_to(self)
 
-    def artifacts(self, job_id: str) -> ArtifactsView:
-        """List a job's artifacts."""
-        return run_blocking(self._api.artifacts(job_id))
+    def artifacts(self, job_id: str, *, presign: bool = False) -> ArtifactsView:
+        """List a job's artifacts; with ``presign``, each with an address for an hour that needs no key."""
+        return run_blocking(self._api.artifacts(job_id, presign=presign))
 
     def artifact_url(self, job_id: str, name: str) -> str:
         """Return a URL from which anybody can download an artifact for a while, without an API key."""

@@ -17,6 +17,9 @@ class Artifact(Shown):
     sha256: str
     media_type: str = "application/octet-stream"
     title: str = ""
+    #: Path under the server, and with ``presign`` the address in the bucket, which needs no key.
+    url: str = ""
+    presigned_url: str | None = None
     #: For tables and figures: unit of each column or axis, for example ``{"delta": "s"}``.
     units: dict[str, str] = Field(default_factory=dict)
 

@@ -12,6 +12,7 @@ from kit.projection_file import ProjectionFile
 #: Column of each table that says when a row began; a tenant's budget and account have none.
 _OF_TENANT: Final = {
     "jobs": "first_sequence",
+    "job_texts": "first_sequence",
     "uploads": "created_us",
     "sessions": "first_sequence",
     "rules": "first_sequence",
@@ -19,6 +20,10 @@ _OF_TENANT: Final = {
     "accounts": "0",
 }
 _OF_JOB: Final = ("artifacts", "job_inputs")
+_TEXT_OF_JOB: Final = (
+    "DELETE FROM job_texts WHERE (tenant, is_part, first_sequence) IN "
+    "(SELECT tenant, pipeline != '', first_sequence FROM jobs WHERE id = ?)"
+)
 
 
 class ErasedRows:
@@ -62,6 +67,7 @@ class ErasedRows:
         for (job_id,) in self._file.rows("SELECT id FROM jobs"):
             if is_erased(job_id):
                 self._delete_of_jobs("id = ?", job_id)
+                self._file.write(_TEXT_OF_JOB, (job_id,))
                 self._file.write("DELETE FROM jobs WHERE id = ?", (job_id,))
                 self._file.write("DELETE FROM sessions WHERE id = ?", (session_id_of_job(job_id),))
         self._on_erased()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final
 
 from contracts.job import Job
 from kit.projection_file import ProjectionFile
+from services.gateway.aggregates.job_texts import MATCHES, JobTexts, text_of
 
 #: Every column that a list may be filtered by is in the index that it is read from: rows are read for one page only.
 INDEXES: Final = """
@@ -25,7 +27,7 @@ CREATE INDEX jobs_by_end ON jobs (updated_us) WHERE ended = 1
 #: Jobs of a period of time up to which they are all looked at, instead of the newest ones until a page is full.
 _FEW: Final = 2000
 #: Sequence and id, which sort as the list does.
-_Place = tuple[int, str]
+Place = tuple[int, str]
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,15 @@ class JobFilter:
     pipeline: str = ""
     #: Id of the rule that submitted the jobs.
     rule: str | None = None
+    #: Part of a job's text, as ``searchable`` returns it; empty for any.
+    text: str = ""
 
-    def without_states(self) -> JobFilter:
-        """Return the filter of jobs in any state."""
-        return replace(self, states=())
+    def unchanging(self) -> JobFilter:
+        """Return the filter by what an index knows and never changes: neither state nor text."""
+        return replace(self, states=(), text="")
 
-    def matches(self, job: Job) -> bool:
-        """Return whether a job is in the list."""
+    def matches(self, job: Job, filename_of: Callable[[str], str] = lambda _: "") -> bool:
+        """Return whether a job is in the list; ``filename_of`` is as for ``text_of``."""
         submitted = job.submitted
         return (
             (self.workload is None or submitted.workload == self.workload)
@@ -55,6 +59,7 @@ class JobFilter:
             and (self.until is None or job.created_at < self.until)
             and (submitted.part_of.job_id if submitted.part_of else "") == self.pipeline
             and (self.rule is None or (submitted.rule is not None and submitted.rule.rule_id == self.rule))
+            and (not self.text or self.text in text_of(job, filename_of))
         )
 
 
@@ -68,40 +73,65 @@ class JobLists:
 
     def __init__(self, file: ProjectionFile) -> None:
         """Read the view's file."""
-        self._file = file
+        self._file, self.texts = file, JobTexts(file)
 
-    def bodies(self, tenant: str, wanted: JobFilter, before: int | None, limit: int) -> list[bytes]:
-        """Return the rows of a tenant's jobs, newest first, at most ``limit``."""
+    def page(self, tenant: str, wanted: JobFilter, before: int | None, limit: int) -> tuple[list[bytes], int | None]:
+        """Return the rows of a tenant's jobs, newest first, at most ``limit``, and where the next page begins.
+
+        A search by text may return fewer, also none, and have a next page: a request looks at so many jobs only.
+        """
+        if wanted.text:
+            places, rest = self.search(tenant, wanted, before, limit + 1)
+        else:
+            places, rest = self.places(tenant, wanted, before, limit + 1), None
+        if len(places) > limit:
+            places, rest = places[:limit], places[limit - 1][0]
+        rows = [self._file.row("SELECT body FROM jobs WHERE id = ?", (job_id,)) for _, job_id in places]
+        return [row[0] for row in rows if row], rest
+
+    def search(self, tenant: str, wanted: JobFilter, before: int | None, limit: int) -> tuple[list[Place], int | None]:
+        """Return the places of jobs with a text, at most ``limit``, and down to where was looked; None: to the end."""
+        others = replace(wanted, text="")
+        places = self.places(tenant, others, before, MATCHES + 1)
+        if len(places) <= MATCHES or wanted.pipeline or wanted.rule:
+            rest = places[MATCHES - 1][0] if len(places) > MATCHES else None
+            is_part = bool(wanted.pipeline)
+            found = (
+                (sequence, job_id)
+                for sequence, job_id in places[:MATCHES]
+                if self.texts.contains(tenant, is_part=is_part, sequence=sequence, text=wanted.text)
+            )
+            return list(islice(found, limit)), rest
+        # Where nothing else is asked for, no match is left out.
+        most = limit if others == JobFilter(workload=others.workload) else MATCHES
+        hits = self.texts.search(tenant, wanted.text, wanted.workload, before, most)
+        clauses, values = _conditions(tenant, others, None)
+        query = f"SELECT first_sequence, id FROM jobs WHERE id = ? AND {' AND '.join(clauses)}"  # noqa: S608
+        rows = (self._file.row(query, (job_id, *values)) for job_id in hits.ids)
+        return list(islice((row for row in rows if row), limit)), hits.looked_to
+
+    def created_us(self, tenant: str, sequence: int) -> int | None:
+        """Return when the job with this first sequence was created, in microseconds; None if there is none."""
+        query = "SELECT created_us FROM jobs INDEXED BY jobs_by_age WHERE tenant = ? AND pipeline = '' AND "
+        row = self._file.row(f"{query} first_sequence = ?", (tenant, sequence))
+        return row[0] if row else None
+
+    def places(self, tenant: str, wanted: JobFilter, before: int | None, limit: int) -> list[Place]:
+        """Return sequence and id of a tenant's jobs, newest first, at most ``limit``; a text is not looked at."""
         is_short = wanted.rule is None and self.is_short(tenant, wanted)
         # Each state by itself: over several, SQLite would sort all of their jobs.
         alone = wanted.workload is None and wanted.rule is None and not is_short
         parts = [replace(wanted, states=(state,)) for state in wanted.states] if alone and wanted.states else [wanted]
         queries = [self.query(tenant, part, before, limit, is_short=is_short) for part in parts]
-        places: list[list[_Place]] = [self._file.rows(query, values) for query, values in queries]
-        found = [job_id for _, job_id in heapq.merge(*places, reverse=True)][:limit]
-        rows = [self._file.row("SELECT body FROM jobs WHERE id = ?", (job_id,)) for job_id in found]
-        return [row[0] for row in rows if row]
+        places: list[list[Place]] = [self._file.rows(query, values) for query, values in queries]
+        return list(islice(heapq.merge(*places, reverse=True), limit))
 
     @staticmethod
     def query(
         tenant: str, wanted: JobFilter, before: int | None, limit: int, *, is_short: bool
     ) -> tuple[str, Sequence[Any]]:
         """Return the query for the places of a list's jobs, and its values."""
-        clauses, values = ["tenant = ?", "pipeline = ?"], [tenant, wanted.pipeline]
-        conditions: list[tuple[str, Any]] = [
-            ("workload = ?", wanted.workload),
-            ("rule != '' AND rule = ?", wanted.rule),
-            ("created_us >= ?", microseconds(wanted.since) if wanted.since else None),
-            ("created_us < ?", microseconds(wanted.until) if wanted.until else None),
-            ("first_sequence < ?", before),
-        ]
-        for clause, value in conditions:
-            if value is not None:
-                clauses.append(clause)
-                values.append(value)
-        if wanted.states:
-            clauses.append(f"state IN ({', '.join('?' * len(wanted.states))})")
-            values += wanted.states
+        clauses, values = _conditions(tenant, wanted, before)
         table = f"jobs INDEXED BY {_index(wanted, is_short=is_short)}"
         order = "ORDER BY first_sequence DESC LIMIT ?"
         query = f"SELECT first_sequence, id FROM {table} WHERE {' AND '.join(clauses)} {order}"  # noqa: S608
@@ -119,6 +149,26 @@ class JobLists:
         until_us = microseconds(wanted.until) if wanted.until else 1 << 62
         ((count,),) = self._file.rows(query, (tenant, wanted.pipeline, since_us, until_us, _FEW + 1))
         return int(count) <= _FEW
+
+
+def _conditions(tenant: str, wanted: JobFilter, before: int | None) -> tuple[list[str], list[Any]]:
+    """Return the conditions of a list's jobs, but for a text, and their values."""
+    clauses, values = ["tenant = ?", "pipeline = ?"], [tenant, wanted.pipeline]
+    conditions: list[tuple[str, Any]] = [
+        ("workload = ?", wanted.workload),
+        ("rule != '' AND rule = ?", wanted.rule),
+        ("created_us >= ?", microseconds(wanted.since) if wanted.since else None),
+        ("created_us < ?", microseconds(wanted.until) if wanted.until else None),
+        ("first_sequence < ?", before),
+    ]
+    for clause, value in conditions:
+        if value is not None:
+            clauses.append(clause)
+            values.append(value)
+    if wanted.states:
+        clauses.append(f"state IN ({', '.join('?' * len(wanted.states))})")
+        values += wanted.states
+    return clauses, values
 
 
 def _index(wanted: JobFilter, *, is_short: bool) -> str:

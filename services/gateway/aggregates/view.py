@@ -20,7 +20,9 @@ from contracts.upload import Upload, UploadState
 from kit.projection_file import ProjectionFile
 from services.gateway.aggregates.budget_rows import BudgetRows
 from services.gateway.aggregates.erased_rows import ErasedRows
+from services.gateway.aggregates.job_counts import JobCounter
 from services.gateway.aggregates.job_lists import INDEXES, JobFilter, JobLists, microseconds
+from services.gateway.aggregates.job_texts import SCHEMA as TEXTS
 from services.gateway.aggregates.kept_rows import KeptRows
 from services.gateway.aggregates.rule_rows import RuleRows
 from services.gateway.aggregates.run_rows import RunRows
@@ -37,6 +39,7 @@ CREATE TABLE jobs (
     rule TEXT NOT NULL, body BLOB NOT NULL
 ) WITHOUT ROWID;
 {INDEXES};
+{TEXTS};
 CREATE TABLE job_inputs (upload_id TEXT NOT NULL, job_id TEXT NOT NULL, PRIMARY KEY (upload_id, job_id)) WITHOUT ROWID;
 CREATE INDEX job_inputs_by_job ON job_inputs (job_id);
 CREATE TABLE artifacts (
@@ -68,7 +71,8 @@ CREATE TABLE accounts (tenant TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWI
 {USAGE_INDEXES}
 """  # noqa: S608 - no values in it
 _OLD_UPLOADS: Final = f"state IN ({', '.join('?' * len(UploadState))}) AND created_us < ?"
-_TABLES: Final = ("jobs", "job_inputs", "artifacts", "runs", "uploads", "sessions", "rules", "budgets", "accounts")
+_OF_JOBS: Final = ("jobs", "job_texts", "job_inputs", "artifacts", "runs")
+_TABLES: Final = (*_OF_JOBS, "uploads", "sessions", "rules", "budgets", "accounts")
 _JOB: Final = TypeAdapter(Job)
 _SESSION: Final = TypeAdapter(Session)
 _UPLOAD: Final = TypeAdapter(Upload)
@@ -114,7 +118,8 @@ class GatewayView:
         """
         self._file = ProjectionFile(folder and folder / "view.sqlite3", _SCHEMA, _SCHEMA_VERSION)
         self._jobs = KeptRows(self._file, "jobs", _JOB, _job_columns)
-        self._job_lists = JobLists(self._file)
+        self.job_lists = JobLists(self._file)
+        self.job_counter = JobCounter(self._file, self.job_lists)
         self._uploads = KeptRows(self._file, "uploads", _UPLOAD, _upload_columns)
         self._sessions = KeptRows(self._file, "sessions", _SESSION, _session_columns)
         self.rules = RuleRows(self._file)
@@ -183,13 +188,21 @@ class GatewayView:
         """Insert or replace a job."""
         self._jobs.keep(job.id, job)
 
+    def keep_text(self, job: Job) -> None:
+        """Store by what texts a search finds a job."""
+        self.job_lists.texts.keep(job, self.filename)
+
+    def filename(self, upload_id: str) -> str:
+        """Return the name of an upload's file; empty for an upload that is gone."""
+        upload = self._uploads.get(upload_id)
+        return upload.created.filename if upload else ""
+
     def jobs(
         self, tenant: str, wanted: JobFilter, *, before: int | None = None, limit: int
     ) -> tuple[list[Job], int | None]:
         """Return a tenant's jobs, newest first, and the value of ``before`` for the next page."""
-        bodies = self._job_lists.bodies(tenant, wanted, before, limit + 1)
-        found = [self._jobs.decode(body) for body in bodies[:limit]]
-        return found, found[-1].first_sequence if len(bodies) > limit else None
+        bodies, rest = self.job_lists.page(tenant, wanted, before, limit)
+        return [self._jobs.decode(body) for body in bodies], rest
 
     def stage_jobs(self, job_id: str) -> list[Job]:
         """Return the jobs of a pipeline's stages, by id."""
@@ -310,6 +323,11 @@ class GatewayView:
         """Delete what has ended and is older than the stream's events: a rebuilt view would not contain it either."""
         before = microseconds(moment)
         old = "SELECT id FROM jobs INDEXED BY jobs_by_end WHERE ended = 1 AND updated_us < ?"
+        texts = "SELECT tenant, pipeline != '', first_sequence FROM jobs INDEXED BY jobs_by_end WHERE ended = 1"
+        self._file.write(
+            f"DELETE FROM job_texts WHERE (tenant, is_part, first_sequence) IN ({texts} AND updated_us < ?)",  # noqa: S608
+            (before,),
+        )
         for table in ("artifacts", "job_inputs"):
             self._file.write(f"DELETE FROM {table} WHERE job_id IN ({old})", (before,))  # noqa: S608
         self._file.write("DELETE FROM jobs INDEXED BY jobs_by_end WHERE ended = 1 AND updated_us < ?", (before,))

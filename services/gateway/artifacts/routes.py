@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from urllib.parse import quote
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, Field
 
 from contracts.errors import ErrorCode
+from contracts.limits import PRESIGNED_URL_S
 from contracts.manifest import Artifact
 from kit.auth.principal import Reader
 from kit.http.app_state import from_app_state
@@ -29,6 +31,20 @@ ArtifactServiceDep = Annotated[ArtifactService, from_app_state("artifacts")]
 ArtifactPagesDep = Annotated[ArtifactPages, from_app_state("artifact_pages")]
 
 
+class ArtifactObject(Artifact):
+    """One file, and where it can be read."""
+
+    url: str = Field(
+        description="Path under this server, which redirects to the file, or shows it if it is an HTML page. Needs the "
+        "API key."
+    )
+    presigned_url: str | None = Field(
+        default=None,
+        description="With `presign`: address in the bucket, which needs no API key until `presigned_until`. Null for "
+        "an HTML page, whose links work under `url` only.",
+    )
+
+
 class ArtifactList(BaseModel):
     """The manifest of a successful job; of another job, the artifacts published so far."""
 
@@ -43,19 +59,45 @@ class ArtifactList(BaseModel):
     duration_s: float | None = None
     device: str | None = None
     result: dict[str, Any] | None = None
-    artifacts: list[Artifact]
+    presigned_until: datetime | None = Field(default=None, description="When presigned addresses end.")
+    artifacts: list[ArtifactObject]
 
 
 @router.get("", summary="List a job's artifacts", responses=problem_responses(
     _E.JOB_NOT_FOUND, _E.ARTIFACT_NOT_FOUND, _E.ARTIFACTS_NOT_READY, _E.STORAGE_UNAVAILABLE
 ))  # fmt: skip
 async def list_artifacts(
-    caller: Reader, job_id: JobId, jobs: JobServiceDep, artifacts: ArtifactServiceDep
+    caller: Reader,
+    job_id: JobId,
+    jobs: JobServiceDep,
+    artifacts: ArtifactServiceDep,
+    *,
+    name: Annotated[
+        list[str] | None, Query(max_length=100, description="Only files with these names. May be repeated.")
+    ] = None,
+    presign: Annotated[bool, Query(description="Give each file an address in the bucket too, for an hour.")] = False,
 ) -> ArtifactList:
-    """Return the manifest; before the job's end, the artifacts published so far."""
+    """Return the manifest; before the job's end, the artifacts published so far, each with its addresses.
+
+    A page reads files with `fetch` by these addresses: it cannot see where a redirect leads.
+    """
     job = await jobs.read(caller.tenant, job_id)
-    if manifest := await artifacts.manifest(job):
-        return ArtifactList(complete=True, **manifest.model_dump())
+    until = datetime.now(UTC) + timedelta(seconds=PRESIGNED_URL_S) if presign else None
+    manifest = await artifacts.manifest(job)
+    listed = manifest.artifacts if manifest else artifacts.published(job)
+    chosen = [file for file in listed if name is None or file.name in name]
+    files = [
+        ArtifactObject(
+            **file.model_dump(),
+            url=f"/v1/jobs/{job.id}/artifacts/{quote(file.name)}",
+            presigned_url=await artifacts.presigned(job, file) if presign else None,
+        )
+        for file in chosen
+    ]
+    if manifest:
+        return ArtifactList(
+            complete=True, **manifest.model_dump(exclude={"artifacts"}), artifacts=files, presigned_until=until
+        )
     return ArtifactList(
         complete=False,
         job_id=job.id,
@@ -64,7 +106,8 @@ async def list_artifacts(
         workload_version=job.submitted.workload_version,
         attempt=job.attempt,
         run_id=job.run_id,
-        artifacts=artifacts.published(job),
+        artifacts=files,
+        presigned_until=until,
     )
 
 

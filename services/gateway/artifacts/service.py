@@ -69,6 +69,15 @@ class ArtifactService:
             location.key, filename=location.key.rpartition("/")[2], content_type=location.media_type, head=head
         )
 
+    async def presigned(self, job: Job, artifact: Artifact) -> str | None:
+        """Return a presigned URL of a job's artifact; None for an HTML page, whose links would lead nowhere.
+
+        Raises:
+            SaccadeError: ARTIFACT_NOT_FOUND.
+        """
+        location = self._checked(job, ArtifactLocation(artifact.key, artifact.media_type))
+        return None if location.is_page else await self.presign(location)
+
     async def locate(self, job: Job, name: str) -> ArtifactLocation:
         """Find one artifact, or the manifest.
 

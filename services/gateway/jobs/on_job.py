@@ -41,7 +41,8 @@ Handler = Callable[[JobProjector, Envelope, int], object]
 
 def submitted(projector: JobProjector, envelope: Envelope, sequence: int) -> None:
     """Insert the job and store which uploads it uses."""
-    changed(projector, envelope, sequence)
+    if job := changed(projector, envelope, sequence):
+        projector.view.keep_text(job)
     data = envelope.parsed()
     assert isinstance(data, events.JobSubmitted)
     if data.part_of is not None:

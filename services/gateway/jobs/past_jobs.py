@@ -103,8 +103,8 @@ class PastJobs:
         point = at if sequence is None and at is not None else await self.points.at(sequence or 0)
         search = ListSearch(
             tenant,
-            wanted.matches,
-            lambda before, limit: self._view.jobs(tenant, wanted.without_states(), before=before, limit=limit),
+            lambda job: wanted.matches(job, self._view.filename),
+            lambda before, limit: self._view.jobs(tenant, wanted.unchanging(), before=before, limit=limit),
             limit,
         )
         found, rest = await self._pages.read(search, point, before)

@@ -8,14 +8,11 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import JSONResponse
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.ids import id_pattern
-from contracts.job import State
 from contracts.limits import PAGE_DEFAULT, PAGE_MAX, WAIT_S
 from kit.auth.principal import Reader, Writer
 from kit.bus.idempotency import IdempotencyHeader, key_of
 from kit.http.path_ids import JobId
 from kit.http.problems import problem_responses
-from services.gateway.aggregates.job_lists import JobFilter
 from services.gateway.aggregates.page_cursor import JOBS, is_past_cursor, page_cursor_query
 from services.gateway.aggregates.prefer_header import apply_wait
 from services.gateway.jobs.check_schemas import JobCheck
@@ -26,7 +23,8 @@ from services.gateway.jobs.dependencies import (
     PastJobsDep,
     UrlJobsDep,
 )
-from services.gateway.jobs.schemas import JobObject, JobPage, Moment, NewJob
+from services.gateway.jobs.list_filters import JobFilterQuery
+from services.gateway.jobs.schemas import JobObject, JobPage, NewJob
 from services.gateway.jobs.submission import JobRequest
 from services.gateway.jobs.url_inputs import has_urls
 from services.gateway.time_machine.cached_answer import UNCHANGED, IfNoneMatch, cached_answer
@@ -119,18 +117,8 @@ async def list_jobs(
     jobs: JobServiceDep,
     presenter: JobPresenterDep,
     past: PastJobsDep,
+    wanted: JobFilterQuery,
     *,
-    workload: Annotated[str | None, Query(max_length=64)] = None,
-    state: Annotated[list[State] | None, Query(description="May be repeated.")] = None,
-    since: Annotated[Moment | None, Query(description="Created at this time or later.")] = None,
-    until: Annotated[Moment | None, Query(description="Created before this time.")] = None,
-    pipeline: Annotated[
-        str | None,
-        Query(pattern=id_pattern("job"), description="List only the jobs of this pipeline's stages."),
-    ] = None,
-    rule: Annotated[
-        str | None, Query(pattern=id_pattern("rul"), description="List only the jobs that this rule submitted.")
-    ] = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
     cursor: Annotated[str | None, page_cursor_query(JOBS, past=True)] = None,
     at: AtQuery = None,
@@ -141,13 +129,13 @@ async def list_jobs(
     With `at`, the list as it was then: the jobs that existed, each as it was, filtered by what it was. Its pages are
     all of the same point, and one may hold fewer jobs than `limit` although `next_cursor` is set.
     """
-    job_filter = JobFilter(workload, tuple(map(str, state or ())), since, until, pipeline or "", rule)
     if at is not None or is_past_cursor(JOBS, cursor):
         point = await past.points.point("at", at) if at is not None else None
-        page = await past.page(caller.tenant, job_filter, point, cursor, limit)
+        page = await past.page(caller.tenant, wanted, point, cursor, limit)
         return cached_answer(page, (point,) if point else (), if_none_match)
-    found, next_cursor = jobs.page(caller.tenant, job_filter, cursor=cursor, limit=limit)
-    return JobPage(data=[presenter.known(job) for job in found], next_cursor=next_cursor)
+    found, next_cursor = jobs.page(caller.tenant, wanted, cursor=cursor, limit=limit)
+    searched_to = jobs.created_before(caller.tenant, next_cursor) if wanted.text and next_cursor else None
+    return JobPage(data=[presenter.known(job) for job in found], next_cursor=next_cursor, searched_to=searched_to)
 
 
 @router.get(

@@ -192,4 +192,8 @@ class JobPage(BaseModel):
 
     data: list[JobObject]
     next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
+    searched_to: datetime | None = Field(
+        default=None,
+        description="Of a search that has a next page: no job that was created before this was looked at yet.",
+    )
     as_of: AsOf | None = Field(default=None, description="Of a list as of a point of the history; null otherwise.")

@@ -24,6 +24,7 @@ from modal_workers import catalog
 from services.gateway.aggregates.aggregate_events import AggregateEvents
 from services.gateway.aggregates.aggregate_reader import AggregateReader
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
+from services.gateway.aggregates.job_counts import ListCounts
 from services.gateway.aggregates.job_lists import JobFilter
 from services.gateway.aggregates.page_cursor import JOBS, decode_page_cursor, encode_page_cursor
 from services.gateway.aggregates.tenant_use import TenantUse
@@ -197,6 +198,15 @@ class JobService:
         before = decode_page_cursor(JOBS, cursor) if cursor is not None else None
         jobs, last = self._view.jobs(tenant, job_filter, before=before, limit=limit)
         return jobs, encode_page_cursor(JOBS, last) if last is not None else None
+
+    def created_before(self, tenant: str, cursor: str) -> datetime | None:
+        """Return when the job was created that a page ends with, given the next page's cursor."""
+        created_us = self._view.job_lists.created_us(tenant, decode_page_cursor(JOBS, cursor))
+        return None if created_us is None else datetime.fromtimestamp(created_us / 1e6, UTC)
+
+    def counts(self, tenant: str, job_filter: JobFilter) -> ListCounts:
+        """Return the numbers of a tenant's jobs in a list, by workload and state."""
+        return self._view.job_counter.count(tenant, job_filter)
 
     async def cancel(self, tenant: str, job_id: str) -> Job:
         """Request the end of a job durably: it takes effect even if dispatcher and worker are down. Idempotent.

@@ -214,17 +214,6 @@ async def test_a_job_is_read_as_it_was(client: AsyncClient, inputs: dict[str, st
     assert (whole.existed, len(whole.events)) == (False, 2)
 
 
-async def test_a_job_is_checked_before_it_is_submitted(client: AsyncClient, inputs: dict[str, str]) -> None:
-    early = await client.check("lap_compare", {"sectors": 4})
-    assert (early.missing_inputs, early.params["sectors"]) == (["reference", "other"], 4)
-    with pytest.raises(ClientError) as refusal:
-        await client.check("lap_compare", partial=False)
-    assert refusal.value.code == "missing_input"
-    whole = await client.check("lap_compare", inputs=inputs, partial=False)
-    assert (whole.missing_inputs, list(whole.inputs)) == ([], ["reference", "other"])
-    assert whole.estimate["usd"] == (await client.submit("lap_compare", inputs)).cost.estimated_usd
-
-
 async def test_a_job_that_is_submitted_twice_by_one_key_is_one(client: AsyncClient, inputs: dict[str, str]) -> None:
     first, again = [await client.submit("lap_compare", inputs, idempotency_key="the same") for _ in range(2)]
     assert first.id == again.id

@@ -142,6 +142,13 @@ async def test_jobs_are_submitted_once_listed_and_cancelled(
     assert found["only"] == ["job.cancel_requested"]
     assert found["cursor"]
     assert found["retry"]["code"] == "job_not_retryable"
+    assert found["page"] == [first]
+    assert found["counts"] == {
+        "count": 1,
+        "by_state": {"submitted": 1},
+        "by_workload": {"lap_compare": 1},
+        "complete": True,
+    }
 
 
 async def leave_files(services: RunningServices, job_id: str, files: dict[str, bytes]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,21 @@ async def test_artifacts_come_one_by_one_and_then_as_the_manifest(running: Runni
     assert (manifest["complete"], manifest["result"], manifest["run_id"]) == (True, {"delta_s": 0.5}, run_id)
     assert [one["name"] for one in manifest["artifacts"]] == ["tables/delta.csv", "report.html"]
     stored = (await fetched("manifest.json")).json()
-    assert stored["artifacts"] == manifest["artifacts"]
+    added = {"url", "presigned_url"}
+    assert stored["artifacts"] == [
+        {name: value for name, value in file.items() if name not in added} for file in manifest["artifacts"]
+    ]
+    assert [file["url"] for file in manifest["artifacts"]] == [f"{here}/tables/delta.csv", f"{here}/report.html"]
+    assert {file["presigned_url"] for file in manifest["artifacts"]} == {manifest["presigned_until"]} == {None}
+
+    signed = (await running.http.get(here, params={"presign": "true"})).json()
+    assert datetime.fromisoformat(signed["presigned_until"]) > datetime.now(UTC) + timedelta(minutes=50)
+    table_url, report_url = [file["presigned_url"] for file in signed["artifacts"]]
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(table_url)).content == b"a,b\n"
+    assert report_url is None, "its links work under this server only"
+    only = (await running.http.get(here, params={"name": ["report.html", "none.txt"]})).json()
+    assert [file["name"] for file in only["artifacts"]] == ["report.html"]
     assert (await shown("report.html")).headers["content-type"].startswith("text/html")
     for name in ("none.txt", "..%2f..%2fsecret", "tables/"):
         assert code_of(await running.http.get(f"{here}/{name}")) in ("artifact_not_found", "not_found")
