@@ -1,13 +1,19 @@
-"""``saccade budget``: what workers may cost in a day and in a month."""
+"""``saccade budget``: what workers may cost in a day and in a month, and what they have cost."""
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Final
+
 import click
-from saccade_client import BudgetPeriod, BudgetView
+from saccade_client import BudgetPeriod, BudgetView, SpendReport
 
 from cli.connection import open_client, server_options
 from cli.failure import USAGE, Failure
 from cli.output import format_time, print_json, print_line, print_table
+
+_GROUPS: Final = ("day", "workload", "device", "tenant")
+_DAY: Final = click.DateTime(["%Y-%m-%d"])
 
 
 @click.group(invoke_without_command=True)
@@ -63,6 +69,38 @@ def remove(url: str | None, as_json: bool) -> None:
         print_json({"removed": True})
     else:
         print_line("Removed the budget.")
+
+
+@budget.command()
+@click.option("--since", type=_DAY, metavar="DAY", help="First day (UTC), such as 2026-11-01. [default: 30 days ago]")
+@click.option("--until", type=_DAY, metavar="DAY", help="Last day (UTC). [default: today]")
+@click.option("--by", type=click.Choice(_GROUPS), default="day", show_default=True, help="What is summed up.")
+@click.option("--tenant", help="For operators: only this tenant.")
+@server_options
+def spent(
+    *, since: datetime | None, until: datetime | None, by: str, tenant: str | None, url: str | None, as_json: bool
+) -> None:
+    """Show what jobs and sessions have cost, beside their estimates."""
+    with open_client(url) as client:
+        report = client.budgets.spent(since=since and since.date(), until=until and until.date(), tenant=tenant)
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+        return
+    print_table((by.upper(), "ATTEMPTS", "HOURS", "ESTIMATED", "SPENT"), _sums(report, by))
+    print_line(f"{_usd(report.usd)} from {report.since} to {report.until}.")
+
+
+def _sums(report: SpendReport, by: str) -> list[tuple[str, ...]]:
+    """Return a row for each value of a field, in the order of the report."""
+    sums: dict[str, list[float]] = {}
+    for row in report.data:
+        figures = sums.setdefault(getattr(row, by), [0.0] * 4)
+        for index, value in enumerate((row.attempts, row.seconds, row.estimated_usd, row.usd)):
+            figures[index] += value
+    return [
+        (name, f"{attempts:.0f}", f"{seconds / 3600:.2f}", _usd(estimated), _usd(usd))
+        for name, (attempts, seconds, estimated, usd) in sums.items()
+    ]
 
 
 def _show_current(url: str | None, *, as_json: bool) -> None:

@@ -29,6 +29,7 @@ from services.gateway.artifacts import routes as artifact_routes
 from services.gateway.audit import routes as audit_routes
 from services.gateway.browser_sessions import routes as browser_session_routes
 from services.gateway.budgets import routes as budget_routes
+from services.gateway.budgets import spend_routes
 from services.gateway.compat import nerf_routes as compat_nerf_routes
 from services.gateway.compat import splat_routes as compat_splat_routes
 from services.gateway.compat.badminton import addresses as badminton_addresses
@@ -99,6 +100,7 @@ def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk, re
         job_change_routes,
         rule_routes,
         budget_routes,
+        spend_routes,
         artifact_routes,
         retention_routes,
         erasure_routes,

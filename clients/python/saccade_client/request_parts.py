@@ -17,6 +17,7 @@ Inputs = Mapping[str, InputFile | Sequence[InputFile]]
 Since = str | int | datetime
 
 BUDGETS_PATH: Final = "/v1/budgets"
+SPEND_PATH: Final = "/v1/spend"
 DEAD_LETTER_PLANS_PATH: Final = "/v1/dead-letter-plans"
 DEAD_LETTERS_PATH: Final = "/v1/dead-letters"
 ERASURES_PATH: Final = "/v1/erasures"

@@ -274,6 +274,29 @@ class BudgetView(Shown):
     month: BudgetPeriod
 
 
+class Spending(Shown):
+    """Attempts of one workload on one device that ended on one day (UTC)."""
+
+    tenant: str
+    day: str
+    workload: str
+    device: str
+    attempts: int
+    seconds: float
+    usd: float
+    #: Sum of the estimates of the jobs that succeeded.
+    estimated_usd: float
+
+
+class SpendReport(Shown):
+    """Spending of a period, newest day first."""
+
+    since: str
+    until: str
+    data: list[Spending]
+    usd: float
+
+
 class TriedJob(Shown):
     """Uploads that a rule would have submitted as a job (``submitted``), or not (``waiting``, ``skipped``)."""
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Final
 
 from pydantic import TypeAdapter
 
 from contracts.budget import Budget
-from contracts.events.base import Envelope
+from contracts.events.base import Envelope, EventData
+from contracts.events.job import JobInterrupted, JobSucceeded
+from contracts.job import Job
 from contracts.spending import SPENDING_EVENTS, Account
 from kit.projection_file import ProjectionFile
 from services.gateway.aggregates.kept_rows import KeptRows, decode_row
+from services.gateway.aggregates.spending_rows import SpendingRows
 
 _BUDGET: Final = TypeAdapter(Budget)
 _ACCOUNT: Final = TypeAdapter(Account)
+#: Day and amount of a settled attempt.
+Settled = tuple[date, float]
 
 
 class BudgetRows:
@@ -24,6 +29,7 @@ class BudgetRows:
         """Read and write the view's file."""
         self._file = file
         self._accounts = KeptRows(file, "accounts", _ACCOUNT, lambda _: ())
+        self.spending = SpendingRows(file)
 
     def get(self, tenant: str) -> Budget:
         """Return the budget of a tenant; without events, one that limits nothing."""
@@ -42,12 +48,30 @@ class BudgetRows:
         """Insert or replace an account."""
         self._accounts.keep(tenant, account)
 
-    def count_spending(self, envelope: Envelope, stored_at: datetime | None) -> None:
-        """Apply a job event, and when the server stored it, to the account of its tenant."""
-        if envelope.type in SPENDING_EVENTS:
-            account = self.account(envelope.tenant)
-            if account.fold(envelope, stored_at):
-                self.keep_account(envelope.tenant, account)
+    def count_spending(self, envelope: Envelope, stored_at: datetime | None, job: Job | None) -> None:
+        """Apply an event of ``job``, and when the server stored it, to the account and spending of its tenant."""
+        if envelope.type not in SPENDING_EVENTS:
+            return
+        account = self.account(envelope.tenant)
+        attempt = account.attempts.get(envelope.subject)
+        before = attempt.settled if attempt else None
+        if not account.fold(envelope, stored_at):
+            return
+        self.keep_account(envelope.tenant, account)
+        if attempt and attempt.settled and job:
+            self._count_settled(job, envelope.parsed(), before, attempt.settled)
+
+    def _count_settled(self, job: Job, data: EventData, before: Settled | None, now: Settled) -> None:
+        cost = data.cost if isinstance(data, JobInterrupted | JobSucceeded) else None
+        if cost is None or before == now:
+            return
+        if before is None:
+            estimated_usd = job.submitted.estimated_usd if isinstance(data, JobSucceeded) else 0.0
+            self.spending.settle(job.tenant, job.submitted.workload, now[0], cost, estimated_usd)
+            return
+        of_attempt = (job.tenant, job.submitted.workload, cost.device)
+        self.spending.correct(*of_attempt, day=before[0], change_usd=-before[1])
+        self.spending.correct(*of_attempt, day=now[0], change_usd=now[1])
 
     def clear(self) -> None:
         """Forget what is kept in memory, because rows were deleted."""

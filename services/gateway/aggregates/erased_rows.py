@@ -9,7 +9,7 @@ from typing import Final
 from contracts.session import session_id_of_job
 from kit.projection_file import ProjectionFile
 
-#: Column of each table that says when a row began; a tenant's budget and account have none.
+#: Column of each table that says when a row began; a tenant's budget, account and spending have none.
 _OF_TENANT: Final = {
     "jobs": "first_sequence",
     "job_texts": "first_sequence",
@@ -18,6 +18,7 @@ _OF_TENANT: Final = {
     "rules": "first_sequence",
     "budgets": "0",
     "accounts": "0",
+    "spending": "0",
 }
 _OF_JOB: Final = ("artifacts", "job_inputs")
 _TEXT_OF_JOB: Final = (

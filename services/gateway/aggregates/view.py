@@ -26,10 +26,11 @@ from services.gateway.aggregates.job_texts import SCHEMA as TEXTS
 from services.gateway.aggregates.kept_rows import KeptRows
 from services.gateway.aggregates.rule_rows import RuleRows
 from services.gateway.aggregates.run_rows import RunRows
+from services.gateway.aggregates.spending_rows import SPENDING
 from services.gateway.aggregates.usage_rows import USAGE_INDEXES, UsageRows
 
 #: Incremented when the tables or their contents change: a file of another version is deleted.
-_SCHEMA_VERSION: Final = 8
+_SCHEMA_VERSION: Final = 10
 _SCHEMA: Final = f"""
 CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL, sequence INTEGER NOT NULL);
 INSERT INTO position VALUES (1, '', 0);
@@ -68,11 +69,12 @@ CREATE TABLE rules (
 CREATE INDEX rules_by_age ON rules (tenant, first_sequence);
 CREATE TABLE budgets (tenant TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE accounts (tenant TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+{SPENDING};
 {USAGE_INDEXES}
 """  # noqa: S608 - no values in it
 _OLD_UPLOADS: Final = f"state IN ({', '.join('?' * len(UploadState))}) AND created_us < ?"
 _OF_JOBS: Final = ("jobs", "job_texts", "job_inputs", "artifacts", "runs")
-_TABLES: Final = (*_OF_JOBS, "uploads", "sessions", "rules", "budgets", "accounts")
+_TABLES: Final = (*_OF_JOBS, "uploads", "sessions", "rules", "budgets", "accounts", "spending")
 _JOB: Final = TypeAdapter(Job)
 _SESSION: Final = TypeAdapter(Session)
 _UPLOAD: Final = TypeAdapter(Upload)

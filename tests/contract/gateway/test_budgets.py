@@ -12,7 +12,7 @@ import pytest
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import EventData, Message, encode
 from contracts.events.budget import BudgetExhausted
-from contracts.events.job import Cost, JobFailed, JobInterrupted, JobStarted, JobStarting
+from contracts.events.job import Cost, JobFailed, JobInterrupted, JobStarted, JobStarting, JobSucceeded
 from contracts.ids import new_id
 from contracts.streams import DISPATCHER_LEASE
 from kit.auth.api_keys import AuthSettings
@@ -144,6 +144,32 @@ async def test_a_workers_clock_moves_no_money_to_another_month(running: RunningG
         assert after[period]["spent_usd"] == pytest.approx(before[period]["spent_usd"] + 0.125)
 
 
+async def test_spending_is_told_by_day_workload_and_device_beside_the_estimate(running: RunningGateway) -> None:
+    job = await running.submitted(await running.uploaded())
+    before = (await running.http.get("/v1/spend")).json()
+    error = SaccadeError(ErrorCode.WORKER_LOST).body()
+    lost, done = Cost(device="L4", seconds=10.0, usd=0.2), Cost(device="H100", seconds=5.0, usd=0.3)
+    run = await starting(running, job["id"], 1.0)
+    await running.say(job["id"], JobStarted(**run, device="L4", worker="w"))
+    for usd in (0.2, 0.25):  # the second time by what the provider has billed
+        cost = lost.model_copy(update={"usd": usd})
+        await running.say(job["id"], JobInterrupted(**run, failure="lost", error=error, cost=cost))
+    run = await starting(running, job["id"], 1.0, attempt=2)
+    await running.say(job["id"], JobStarted(**run, device="H100", worker="w"))
+    end = JobSucceeded(**run, result={}, manifest_key="k", duration_s=5.0, cost=done)
+    await running.say(job["id"], end)
+
+    report = (await running.http.get("/v1/spend")).json()
+    rows = {row["device"]: row for row in report["data"]}
+    figures = ("workload", "attempts", "seconds", "usd", "estimated_usd")
+    assert [rows["L4"][name] for name in figures] == [job["workload"], 1, 10.0, pytest.approx(0.25), 0.0]
+    estimate = pytest.approx(job["cost"]["estimated_usd"])
+    assert [rows["H100"][name] for name in figures] == [job["workload"], 1, 5.0, pytest.approx(0.3), estimate]
+    assert report["usd"] - before["usd"] == pytest.approx(0.55)
+    old = (await running.http.get("/v1/spend", params={"until": "2020-01-31"})).json()
+    assert (old["since"], old["data"], old["usd"]) == ("2020-01-01", [], 0.0)
+
+
 async def test_a_restarted_gateway_knows_what_was_spent(servers: Servers, tmp_path: Path) -> None:
     async with running_gateway(*servers, tmp_path, executor="modal") as running:
         await put(running, monthly_usd=100)
@@ -196,3 +222,13 @@ async def test_budgets_belong_to_a_tenant_and_only_its_writers_set_them(servers:
         assert await running.tail.wait_for(await running.store.publish(message), 5)
         changed = await running.http.put("/v1/budgets", json={"daily_usd": 8}, headers=acme)
         assert (changed.status_code, changed.json()["daily_usd"]) == (200, 8.0)
+
+
+@pytest.mark.parametrize(
+    "query", [{"since": "2020-01-01"}, {"since": "2030-01-01"}, {"until": "0001-01-01", "since": "0002-01-01"}]
+)
+async def test_a_period_of_spending_that_is_too_long_or_ends_before_it_begins(
+    running: RunningGateway, query: dict[str, str]
+) -> None:
+    answer = await running.http.get("/v1/spend", params=query)
+    assert (answer.status_code, code_of(answer)) == (422, "invalid_parameter")

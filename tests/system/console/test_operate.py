@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 from tests.harness.clients.console_browser import PHONE, ConsoleTab, console_tab
+from tests.system.embedded import run
 
 pytestmark = pytest.mark.anyio
 
@@ -98,8 +100,9 @@ async def test_a_replay_is_planned_and_ended(origin: str, tmp_path: Path) -> Non
         assert http.get(f"/v1/replays/{replay['id']}").json()["state"] == "cancelled"
 
 
-async def test_limits_are_set_and_removed(origin: str, tmp_path: Path) -> None:
+async def test_limits_are_set_and_removed_and_spending_is_summed_up(origin: str, tmp_path: Path) -> None:
     with httpx.Client(base_url=origin, trust_env=False, timeout=90) as http:
+        submit(http, "sleep 0")
         async with console_tab(origin, "/console/operate/spend", tmp_path) as tab:
             await tab.until("document.querySelector('main form') !== null")
             await tab.fill("input[name=daily]", "2.5")
@@ -109,4 +112,12 @@ async def test_limits_are_set_and_removed(origin: str, tmp_path: Path) -> None:
             await tab.click("main form button[type=button]")
             await tab.until("document.querySelector('main progress') === null")
             assert http.get("/v1/budgets").json()["daily_usd"] is None
+            await tab.go("console/operate/spend?by=workload")
+            await tab.until("document.querySelector('main tbody td')?.innerText", "scripted")
             tab.check_clean()
+    told = run("budget", "spent", "--by", "device", "--url", origin, cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert "cpu" in told.stdout
+    rows = json.loads(run("budget", "spent", "--url", origin, "--json", cwd=tmp_path).stdout)["data"]
+    assert {row["workload"] for row in rows} == {"scripted"}
+    assert all(row["attempts"] > 0 and row["usd"] == 0 for row in rows)

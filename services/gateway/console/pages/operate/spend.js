@@ -1,13 +1,16 @@
 // Spend of the tenant in the present day and month, and its limits.
 import { html, useSignal } from "../../vendor/preact.js";
 import { call, get, may } from "../../api.js";
-import { percent, usd } from "../../format.js";
+import { duration, number, percent, usd } from "../../format.js";
 import { Commands } from "../../parts/commands.js";
 import { Loaded, useLoaded } from "../../parts/loaded.js";
 import { Problem } from "../../parts/problem.js";
+import { setQuery } from "../../router.js";
 import { words } from "./words.js";
 
-export function Spend() {
+const GROUPS = ["day", "workload", "device", "tenant"];
+
+export function Spend({ query }) {
   const text = words().spend;
   const budget = useLoaded((signal) => get("/v1/budgets", {}, signal), []);
   return html`
@@ -22,6 +25,7 @@ export function Spend() {
         <${Limits} budget=${value} onSaved=${budget.set} />
       `}
     <//>
+    <${SpendReport} query=${query} />
     <${Commands} cli="saccade budget" path="/v1/budgets" />
   `;
 }
@@ -85,4 +89,57 @@ function Limits({ budget, onSaved }) {
       </div>
     </form>
   `;
+}
+
+function SpendReport({ query }) {
+  const text = words().spend;
+  const by = GROUPS.includes(query.get("by")) ? query.get("by") : "day";
+  const period = { since: query.get("since") ?? undefined, until: query.get("until") ?? undefined };
+  const report = useLoaded((signal) => get("/v1/spend", period, signal), [period.since, period.until]);
+  const date = (name, label) => html`<label class="chip">${label} <input type="date" value=${query.get(name) ?? ""} onChange=${(event) => setQuery({ [name]: event.target.value })} /></label>`;
+  return html`
+    <section class="card">
+      <div class="row between">
+        <h2>${text.report}</h2>
+        <div class="row" role="group" aria-label=${text.groupBy}>
+          ${GROUPS.map((name) => html`<button key=${name} type="button" aria-pressed=${name === by} onClick=${() => setQuery({ by: name === "day" ? null : name })}>${text.groups[name]}</button>`)}
+        </div>
+      </div>
+      <div class="row">${date("since", text.from)} ${date("until", text.to)}</div>
+      <p></p>
+      <${Loaded} of=${report}>${(value) => (value.data.length ? html`<${SpendTable} rows=${grouped(value.data, by)} by=${by} />` : html`<p class="quiet">${text.nothing}</p>`)}<//>
+      <${Commands} cli=${`saccade budget spent${by === "day" ? "" : ` --by ${by}`}`} path="/v1/spend" />
+    </section>
+  `;
+}
+
+function SpendTable({ rows, by }) {
+  const text = words().spend;
+  const most = Math.max(...rows.map((row) => row.usd));
+  return html`<div class="scroll"><table class="cards">
+    <thead><tr><th>${text.groups[by]}</th><th class="number">${text.attempts}</th><th class="number">${text.time}</th><th class="number">${text.estimated}</th><th class="number">${text.spent}</th><th></th></tr></thead>
+    <tbody>
+      ${rows.map(
+        (row) => html`<tr key=${row.name}>
+          <td data-label=${text.groups[by]}>${row.name}</td>
+          <td class="number" data-label=${text.attempts}>${number(row.attempts)}</td>
+          <td class="number" data-label=${text.time}>${duration(row.seconds)}</td>
+          <td class="number" data-label=${text.estimated}>${usd(row.estimated_usd)}</td>
+          <td class="number" data-label=${text.spent}>${usd(row.usd)}</td>
+          <td><meter aria-label=${text.spent} min="0" max=${most || 1} value=${row.usd}></meter></td>
+        </tr>`,
+      )}
+    </tbody>
+  </table></div>`;
+}
+
+/** Return the sums of rows with the same value of a field, in the order of the rows. */
+export function grouped(rows, by) {
+  const sums = new Map();
+  for (const row of rows) {
+    const sum = sums.get(row[by]) ?? { name: row[by], attempts: 0, seconds: 0, usd: 0, estimated_usd: 0 };
+    for (const name of ["attempts", "seconds", "usd", "estimated_usd"]) sum[name] += row[name];
+    sums.set(row[by], sum);
+  }
+  return [...sums.values()];
 }

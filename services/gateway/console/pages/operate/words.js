@@ -41,6 +41,9 @@ export const words = dictionary({
       intro: "Costs of this tenant's jobs and sessions, by the seconds that workers ran and the prices of their devices.",
       day: "Today (UTC)", month: "This month (UTC)", spent: "Spent", reserved: "Reserved by running jobs", limit: "Limit", remaining: "Left", noLimit: "none",
       set: "Limits", daily: "A day (USD)", monthly: "A month (USD)", save: "Save", remove: "Remove the limits", saved: "Saved.",
+      operator: "Limits of the operator for every tenant",
+      report: "What was spent", groupBy: "Sum by", groups: { day: "Day (UTC)", workload: "Workload", device: "Device", tenant: "Tenant" },
+      from: "From", to: "To", attempts: "Attempts", time: "Billed time", estimated: "Estimated", nothing: "No attempt ended in this period.",
     },
     audit: {
       intro: "Who had what done, and why. Each record contains the hash of the one before it.",
@@ -99,6 +102,9 @@ export const words = dictionary({
       intro: "Kosten der Jobs und Sitzungen dieses Mandanten, nach den Sekunden, die Worker liefen, und den Preisen ihrer Geräte.",
       day: "Heute (UTC)", month: "Dieser Monat (UTC)", spent: "Ausgegeben", reserved: "Von laufenden Jobs reserviert", limit: "Grenze", remaining: "Übrig", noLimit: "keine",
       set: "Grenzen", daily: "Pro Tag (USD)", monthly: "Pro Monat (USD)", save: "Speichern", remove: "Grenzen aufheben", saved: "Gespeichert.",
+      operator: "Grenzen des Betreibers für jeden Mandanten",
+      report: "Was ausgegeben wurde", groupBy: "Summe nach", groups: { day: "Tag (UTC)", workload: "Aufgabe", device: "Gerät", tenant: "Mandant" },
+      from: "Von", to: "Bis", attempts: "Versuche", time: "Berechnete Zeit", estimated: "Geschätzt", nothing: "In diesem Zeitraum endete kein Versuch.",
     },
     audit: {
       intro: "Wer hat was veranlasst, und warum. Jeder Eintrag enthält den Hash des vorherigen.",
