@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 import click
-from saccade_client import BudgetPeriod, BudgetView, SpendReport
+from saccade_client import BudgetPeriod, BudgetView, SpendingReport
 
 from cli.connection import open_client, server_options
 from cli.failure import USAGE, Failure
@@ -90,7 +90,7 @@ def spent(
     print_line(f"{_usd(report.usd)} from {report.since} to {report.until}.")
 
 
-def _sums(report: SpendReport, by: str) -> list[tuple[str, ...]]:
+def _sums(report: SpendingReport, by: str) -> list[tuple[str, ...]]:
     """Return a row for each value of a field, in the order of the report."""
     sums: dict[str, list[float]] = {}
     for row in report.data:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from saccade_client.async_client import AsyncClient, AsyncEvents, AsyncJob
+from saccade_client.budget_views import BudgetPeriod, BudgetView, SpendingReport, SpendingView
 from saccade_client.client import Client, Events, Job
 from saccade_client.erasure_view import ErasureView
 from saccade_client.errors import (
@@ -27,8 +28,6 @@ from saccade_client.views import (
     Artifact,
     ArtifactsView,
     AttemptView,
-    BudgetPeriod,
-    BudgetView,
     CostView,
     DeliveryView,
     FrameCounts,
@@ -40,8 +39,6 @@ from saccade_client.views import (
     SessionCost,
     SessionView,
     SessionWord,
-    Spending,
-    SpendReport,
     TextView,
     Ticket,
     TriedJob,
@@ -95,8 +92,8 @@ __all__ = [
     "SessionView",
     "SessionWord",
     "Snapshot",
-    "SpendReport",
-    "Spending",
+    "SpendingReport",
+    "SpendingView",
     "TextView",
     "Ticket",
     "TransferError",

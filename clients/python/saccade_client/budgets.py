@@ -6,9 +6,9 @@ from __future__ import annotations
 from datetime import date
 
 from saccade_client.api import Api
+from saccade_client.budget_views import BudgetView, SpendingReport
 from saccade_client.request_parts import BUDGETS_PATH, SPEND_PATH, without_none
 from saccade_client.transport import run_blocking
-from saccade_client.views import BudgetView, SpendReport
 
 
 class BudgetsClient:
@@ -33,10 +33,12 @@ class BudgetsClient:
         """Remove the budget; the operator's limits still hold."""
         run_blocking(self._api.call("DELETE", BUDGETS_PATH))
 
-    def spent(self, *, since: date | None = None, until: date | None = None, tenant: str | None = None) -> SpendReport:
+    def spent(
+        self, *, since: date | None = None, until: date | None = None, tenant: str | None = None
+    ) -> SpendingReport:
         """Read what attempts have cost by day (UTC), workload and device, by default in the last 31 days.
 
         ``tenant`` is for operators, who otherwise get the rows of all tenants.
         """
         query = without_none({"since": since and str(since), "until": until and str(until), "tenant": tenant})
-        return run_blocking(self._api.get(SpendReport, SPEND_PATH, params=query))
+        return run_blocking(self._api.get(SpendingReport, SPEND_PATH, params=query))
