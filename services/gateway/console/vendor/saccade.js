@@ -206,14 +206,28 @@ export class Client {
   }
 
   /** Iterate over jobs, newest first, page by page. */
-  async *jobs({ state, workload, rule, since, until, at, pageSize, signal } = {}) {
-    const times = { since: timeText(since), until: timeText(until), at: timeText(at) };
-    const query = { state, workload, rule, ...times, limit: pageSize };
+  async *jobs({ at, pageSize, signal, ...chosen } = {}) {
+    const query = { ...jobQuery(chosen), at: timeText(at), limit: pageSize };
     do {
       const page = await this.#http.call("GET", "/v1/jobs", { query, signal });
       for (const fields of page.data) yield new Job(this, fields);
       query.cursor = page.next_cursor;
     } while (query.cursor);
+  }
+
+  /**
+   * Read one page of the list of jobs as the API returns it: `data`, `next_cursor` and, of a search, `searched_to`.
+   *
+   * @param {object} [search] as `jobs` takes it, and the `cursor` of the previous page
+   */
+  async jobPage({ at, pageSize, cursor, signal, ...chosen } = {}) {
+    const query = { ...jobQuery(chosen), at: timeText(at), limit: pageSize, cursor };
+    return this.#http.call("GET", "/v1/jobs", { query, signal });
+  }
+
+  /** Count jobs by state and workload, with the filters of `jobs`. */
+  async countJobs({ signal, ...chosen } = {}) {
+    return this.#http.call("GET", "/v1/jobs/counts", { query: jobQuery(chosen), signal });
   }
 
   /** Request the cancellation of a job. */
@@ -297,9 +311,12 @@ export class Client {
     } while (query.cursor);
   }
 
-  /** List a job's artifacts: its manifest when `complete`, else the files written so far. */
-  async artifacts(jobId) {
-    return this.#http.call("GET", `${jobPath(jobId)}/artifacts`);
+  /**
+   * List a job's artifacts: its manifest when `complete`, else the files written so far. With `presign`, each file but
+   * HTML pages has an address in the bucket, which needs no key for an hour.
+   */
+  async artifacts(jobId, { presign, signal } = {}) {
+    return this.#http.call("GET", `${jobPath(jobId)}/artifacts`, { query: { presign: presign || undefined }, signal });
   }
 
   /** Fetch an artifact as a `Response` to read or stream; the API key is not sent to the bucket. */
@@ -392,8 +409,8 @@ export class Job {
   }
 
   /** List the job's artifacts. */
-  async artifacts() {
-    return this.#client.artifacts(this.id);
+  async artifacts(options) {
+    return this.#client.artifacts(this.id, options);
   }
 
   /** Fetch an artifact as a `Response`. */
@@ -1458,6 +1475,11 @@ function isBefore(position, other) {
 
 function matchesTypes(types, type) {
   return types.length === 0 || types.includes(type) || types.includes(`${type.split(".")[0]}.*`);
+}
+
+/** Return the filters of a list of jobs as the API takes them. */
+function jobQuery({ state, workload, rule, pipeline, text, since, until }) {
+  return { state, workload, rule, pipeline, q: text, since: timeText(since), until: timeText(until) };
 }
 
 /** Return the body of a job as the API takes it. */
