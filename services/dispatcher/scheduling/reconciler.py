@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Container
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from contracts.errors import SaccadeError
@@ -37,6 +38,10 @@ _ERROR_RETRY_S: Final = 0.5
 _RESYNC_S: Final = 2.0
 #: Time for a worker to exit after its job has ended.
 _LINGER_S: Final = 5.0
+#: A new leader looks at the workers of jobs that ended within this, at most so many: the one before it may have died
+#: before it could end them. Those of a longer history have exited, or were ended.
+_TAKEN_OVER: Final = timedelta(minutes=10)
+_MOST_TAKEN_OVER: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Reconciler:
         self._executor_of: Callable[[Job], Executor] = executor_of or (lambda _: executor)
         self._is_connected = is_connected
         #: Calls of jobs that have ended, with the time by which their workers must have exited.
-        self._lingering_calls: dict[str, tuple[Executor, float]] = {}
+        self._lingering_calls: dict[str, tuple[Job, float]] = {}
         self._work = WorkQueue()
         #: Jobs that got a slot and have not used it yet.
         self._granted: set[str] = set()
@@ -130,13 +135,14 @@ class Reconciler:
         ``job`` is None when it was not in memory.
         """
         self._lifecycle.forget(job_id)
+        if job and job.call_id:
+            self._lingering_calls[job.call_id] = job, asyncio.get_running_loop().time() + _LINGER_S
         if not self.leading:
+            if len(self._lingering_calls) > _MOST_TAKEN_OVER:
+                del self._lingering_calls[next(iter(self._lingering_calls))]
             return
         if pipeline := self.jobs.get(pipeline_id_of(job_id) or ""):
             self.enqueue(pipeline)
-        if job and job.call_id:
-            until_s = asyncio.get_running_loop().time() + _LINGER_S
-            self._lingering_calls[job.call_id] = self._executor_of(job), until_s
         if job_id not in self._granted:
             self.queue.drop(job_id)
             self._grant_slots()
@@ -159,6 +165,7 @@ class Reconciler:
                 if may_start(job, self._lifecycle.now()):
                     self.queue.wait(candidate_of(job))
             self._resync()
+            self._take_over_calls()
             loops = (self._reconcile_loop() for _ in range(_CONCURRENCY + self.queue.limits.slots))
             await first_of(self._resync_loop(), self._end_lingering_calls_loop(), *loops)
         finally:
@@ -166,6 +173,12 @@ class Reconciler:
             self._work.clear()
             self._granted.clear()
             self.queue = FairQueue(self.queue.limits, self._is_held)
+
+    def _take_over_calls(self) -> None:
+        """Watch the workers of jobs that ended while another dispatcher led, or none."""
+        since, until_s = self._lifecycle.now() - _TAKEN_OVER, asyncio.get_running_loop().time() + _LINGER_S
+        ended = (job for job, _ in self._lingering_calls.values() if job.finished_at and job.finished_at >= since)
+        self._lingering_calls = {job.call_id: (job, until_s) for job in ended if job.call_id}
 
     async def _load_retried(self) -> None:
         """Load the jobs that had ended and were retried: they may be running, and hold slots."""
@@ -199,22 +212,23 @@ class Reconciler:
         """
         semaphore = asyncio.Semaphore(_CONCURRENCY)
 
-        async def end(call_id: str, executor: Executor, until_s: float) -> None:
+        async def end(call_id: str, job: Job, until_s: float) -> None:
             async with semaphore:
-                await self._end_lingering_call(call_id, executor, until_s)
+                await self._end_lingering_call(call_id, job, until_s)
 
         while True:
             await asyncio.gather(*(end(call_id, *call) for call_id, call in self._lingering_calls.items()))
             await asyncio.sleep(_RESYNC_S)
 
-    async def _end_lingering_call(self, call_id: str, executor: Executor, until_s: float) -> None:
+    async def _end_lingering_call(self, call_id: str, job: Job, until_s: float) -> None:
         try:
+            executor = self._executor_of(job)
             overdue = asyncio.get_running_loop().time() >= until_s
             # Before a cancel the poll is urgent: a cached answer may be older than the job's end.
             if (await executor.poll(call_id, urgent=overdue)).state is CallState.RUNNING:
                 if not overdue:
                     return
-                log.warning("worker %s still runs after the end of its job: cancelling it", call_id)
+                log.warning("worker %s still runs %.0f s after the end of %s: ending it", call_id, _LINGER_S, job.id)
                 await executor.cancel(call_id)
             del self._lingering_calls[call_id]
         except Exception:  # the executor does not answer; the next iteration tries again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import signal
 import subprocess
@@ -22,6 +23,16 @@ _ORPHAN = f"import os, time\nif os.fork(): os._exit(0)\nos.setsid()\n{_SLEEP}"
 _HOARD = (
     "held = bytearray(150 * 2**20)\nfor at in range(0, len(held), 4096): held[at] = 1\nimport time; time.sleep(600)"
 )
+
+
+class _HangingHandler(logging.Handler):
+    """Handler that is never flushed: the shutdown of the log waits for it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        del record
+
+    def flush(self) -> None:
+        time.sleep(600)
 
 
 class Script:
@@ -137,6 +148,10 @@ class Script:
     def do_ignore_signals(self) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def do_hang_at_exit(self) -> None:
+        """Let the process hang when everything is done and reported, and not end by SIGTERM."""
+        logging.getLogger().addHandler(_HangingHandler())
 
     def do_children(self) -> None:
         """Start a child, one in its own session, and one that has also lost its parent."""
