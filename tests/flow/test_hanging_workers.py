@@ -1,4 +1,4 @@
-"""A worker that reports its job's success and then hangs: it is ended, whoever leads by then, and holds no slot."""
+"""A worker that reports success and then hangs: whichever dispatcher leads by then ends it, and it occupies no slot."""
 
 from __future__ import annotations
 
