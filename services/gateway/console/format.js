@@ -69,3 +69,6 @@ export function bytes(value) {
   }
   return `${number(value, value < 10 && index ? 1 : 0)} ${SIZES[index]}`;
 }
+
+/** "a, b and c"; with `type` "disjunction": "a, b or c". */
+export const list = (parts, type = "conjunction") => formatter(Intl.ListFormat, { type }).format(parts);
