@@ -11,6 +11,7 @@ from tests.harness.clients.console_browser import PHONE, console_tab
 pytestmark = pytest.mark.anyio
 
 PAGES = [
+    "start",
     "jobs",
     "keys",
     "events",

@@ -46,8 +46,9 @@ def test_the_root_leads_to_the_console_and_an_old_file_is_gone(origin: str) -> N
 
 def test_the_first_page_is_small() -> None:
     bundle = console("/")
-    start = [f"pages/start/{path.name}" for path in (_FOLDER / "pages" / "start").glob("*.js")]
-    names = {"main.js", "tokens.css", "console.css", *preloaded_modules(_FOLDER), *start}
+    entry = "pages/start/page.js"
+    styles = {"tokens.css", "console.css", "pages/start/page.css"}
+    names = {"main.js", entry, *styles, *preloaded_modules(_FOLDER), *preloaded_modules(_FOLDER, entry)}
     sizes = {name: len(file.compressed or file.body) for name in names for file in [bundle.files[name]]}
     sizes["page.html"] = len(gzip.compress(bundle.pages["page.html"].body))
     assert sum(sizes.values()) < _FIRST_PAGE_BYTES, sorted(sizes.items(), key=lambda item: -item[1])
@@ -94,7 +95,7 @@ async def test_the_keyboard_reaches_every_page_and_the_search(origin: str, tmp_p
 async def test_each_text_is_there_in_every_language_and_goes_through_the_dictionary(
     origin: str, tmp_path: Path
 ) -> None:
-    modules = ["words.js", *sorted(str(path.relative_to(_FOLDER)) for path in _FOLDER.glob("pages/**/words.js"))]
+    modules = sorted(path.relative_to(_FOLDER).as_posix() for path in _FOLDER.glob("**/words.js"))
     async with console_tab(origin, "/console/keys", tmp_path) as tab:
         await tab.until_heading("Keys")
         english = await tab.evaluate(f"({_NAMES_OF_TEXTS})('en', {modules})")

@@ -1,6 +1,6 @@
 // Files that are dropped anywhere on the page, or pasted.
 import { useEffect, useSignal } from "../../vendor/preact.js";
-import { FILES_MOST } from "./files.js";
+import { FILES_MOST } from "./file_list.js";
 
 /** Call `onFiles` with dropped or pasted files while the component is shown; returns whether files hang over the page. */
 export function useDrops(onFiles) {

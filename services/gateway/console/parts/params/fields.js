@@ -1,10 +1,10 @@
 // Fields of a workload's parameters, made from its JSON Schema; those with a default are folded away.
 import { html, useId, useSignal } from "../../vendor/preact.js";
-import { load_css } from "../load_css.js";
+import { loadCss } from "../load_css.js";
 import { entryOf, labelOf } from "./form.js";
 import { words } from "./words.js";
 
-load_css("./params.css", import.meta.url);
+loadCss(import.meta.url, "params.css");
 
 const LONG_TEXT_CHARS = 200;
 

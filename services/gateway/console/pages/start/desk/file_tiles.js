@@ -1,7 +1,8 @@
 // The files with a picture each: which input they are for, how far their uploads are, and what can be done with them.
-import { html, useEffect, useRef, useSignal } from "../../vendor/preact.js";
-import { bytes, duration, number } from "../../format.js";
-import { changeFiles, files, moveFile, removeFile, startUpload, stopUpload } from "./files.js";
+import { html, useEffect, useRef, useSignal } from "../../../vendor/preact.js";
+import { bytes, duration, number } from "../../../format.js";
+import { files } from "../file_list.js";
+import { changeFiles, moveFile, removeFile, startUpload, stopUpload } from "./files.js";
 import { thumbnail } from "./thumbnails.js";
 import { words } from "./words.js";
 

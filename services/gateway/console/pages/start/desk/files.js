@@ -1,23 +1,14 @@
-// The files of the next job and their uploads. They outlive the page, so that looking at another one stops nothing.
-import { signal } from "../../vendor/preact.js";
-import { client, get } from "../../api.js";
-import { judge } from "./choose.js";
+// Changes of the list of files, and their uploads.
+import { signal } from "../../../vendor/preact.js";
+import { client, get } from "../../../api.js";
+import { judge } from "../choose.js";
+import { FILES_MOST, files } from "../file_list.js";
 import { fingerprintOf } from "./fingerprint.js";
-import { forget, recordOf, remember } from "./upload_records.js";
+import { forget, recordOf, remember } from "../upload_records.js";
 
-export const FILES_MOST = 600;
 /** Larger files are sent in parts, which a reload or a broken connection does not lose. */
 const IN_PARTS_BYTES = 32 * 1024 ** 2;
 const UPLOADS_AT_ONCE = 2;
-
-/**
- * The files: {key, name, size, type, media, use, file, upload, phase, done}.
- *
- * `use` is the input that somebody has chosen, "" for none. `phase` is a signal of {name, error}: "waiting", "sending",
- * "done", "failed" or "stopped"; `done` one of the bytes that are sent. `file` is null where an upload of an earlier job
- * is used again.
- */
-export const files = signal([]);
 
 const controllers = new Map();
 const sending = new Map();

@@ -1,5 +1,5 @@
 // What few jobs need: a limit of the cost, a GPU, priority, metadata and a webhook. Folded away.
-import { html } from "../../vendor/preact.js";
+import { html } from "../../../vendor/preact.js";
 import { words } from "./words.js";
 
 export const NO_OPTIONS = { maxCost: "", gpu: "", priority: "", metadata: "", webhook: "" };

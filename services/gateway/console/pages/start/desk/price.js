@@ -1,8 +1,8 @@
 // What the job would cost and where it would run, asked from the server while the form is filled in.
-import { html, useEffect, useSignal } from "../../vendor/preact.js";
-import { call } from "../../api.js";
-import { duration, usd } from "../../format.js";
-import { Problem } from "../../parts/problem.js";
+import { html, useEffect, useSignal } from "../../../vendor/preact.js";
+import { call } from "../../../api.js";
+import { duration, usd } from "../../../format.js";
+import { Problem } from "../../../parts/problem.js";
 import { words } from "./words.js";
 
 const PAUSE_MS = 350;

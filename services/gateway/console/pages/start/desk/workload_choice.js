@@ -1,7 +1,6 @@
 // The workloads that the files could be for, with what speaks for and against each.
-import { html } from "../../vendor/preact.js";
-import { duration, usd } from "../../format.js";
-import { href, setQuery } from "../../router.js";
+import { html } from "../../../vendor/preact.js";
+import { needsOf } from "../needs.js";
 import { words } from "./words.js";
 
 const NAMES_SHOWN = 3;
@@ -41,43 +40,4 @@ function reasonOf({ workload, state, inputs, unused, missing }, files, text) {
   const leaves = left.length ? ` ${text.leaves(left.slice(0, NAMES_SHOWN), Math.max(0, left.length - NAMES_SHOWN))}` : "";
   if (state === "short") return text.lacks(text.list(missing.map(({ alternatives, count }) => text.either(alternatives.map(({ media }) => text.media(media, count)))))) + leaves;
   return (state === "few" ? text.few(taken) : text.takes(taken)) + leaves;
-}
-
-/** Return what a workload needs, in words: "2 videos", "photos, or a ZIP, or a video". */
-export function needsOf(workload, text) {
-  const alternatives = new Set(workload.one_of.flat());
-  const counts = {};
-  for (const { name, media, minimum } of workload.inputs) if (!alternatives.has(name)) counts[media] = (counts[media] ?? 0) + minimum;
-  const fixed = Object.entries(counts).flatMap(([media, count]) => (count ? [text.media(media, count)] : []));
-  const optional = workload.inputs.filter(({ name, minimum }) => !minimum && !alternatives.has(name));
-  const sets = workload.one_of.map((names) => text.either(names.map((name) => {
-    const input = workload.inputs.find((one) => one.name === name);
-    return text.media(input.media, input.maximum > 1 ? null : 1);
-  })));
-  const parts = [...fixed, ...sets];
-  if (parts.length === 0 && optional.length) return text.optionally(text.media(optional[0].media, optional[0].maximum > 1 ? null : 1));
-  return parts.length ? text.list(parts) : text.noFiles;
-}
-
-/** All workloads, for a reader without files. */
-export function Overview({ workloads }) {
-  const text = words();
-  return html`
-    <section aria-label=${text.overview}>
-      <h2>${text.overview}</h2>
-      <div class="grid">
-        ${workloads.map((workload) => html`
-          <article key=${workload.name} class="card workload">
-            <h3>${workload.title}</h3>
-            <p>${workload.description}</p>
-            <p class="hint">${workload.kind === "session" ? text.liveCamera : text.needs(needsOf(workload, text))} · ${text.typically(usd(workload.estimate.usd), duration(workload.estimate.seconds))}</p>
-            ${!workload.available && html`<p class="hint bad">${text.notAvailable} ${workload.enable}</p>`}
-            ${workload.kind === "session"
-              ? html`<a class="button" href=${href("live", { workload: workload.name })}>${text.goLive}</a>`
-              : html`<button type="button" onClick=${() => setQuery({ workload: workload.name }, { replace: false })}>${text.choose(workload.title)}</button>`}
-          </article>
-        `)}
-      </div>
-    </section>
-  `;
 }

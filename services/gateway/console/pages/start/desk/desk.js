@@ -1,0 +1,66 @@
+// The files that were dropped, what they are for, and the form of the job.
+import { html, useEffect, useMemo, useSignal } from "../../../vendor/preact.js";
+import { get } from "../../../api.js";
+import { loadCss } from "../../../parts/load_css.js";
+import { Problem } from "../../../parts/problem.js";
+import { setQuery } from "../../../router.js";
+import { choose } from "../choose.js";
+import { files } from "../file_list.js";
+import { FileTiles } from "./file_tiles.js";
+import { addUploads, removeAll } from "./files.js";
+import { NewJob } from "./new_job.js";
+import { words } from "./words.js";
+import { WorkloadChoice } from "./workload_choice.js";
+
+loadCss(import.meta.url, "desk.css");
+
+export function Desk({ workloads, query }) {
+  const text = words();
+  const source = useEarlierJob(query.get("from"));
+  const all = files.value;
+  const choice = useMemo(() => choose(workloads, all), [workloads, all]);
+  const name = query.get("workload") ?? source.value?.workload ?? choice.chosen;
+  const chosen = choice.candidates.find(({ workload }) => workload.name === name) ?? null;
+  const pick = (workload) => setQuery({ workload, params: null });
+  const given = paramsGiven(query, source.value);
+  return html`
+    <div class="desk">
+      <div>
+        ${source.error && html`<${Problem} error=${source.error} />`}
+        <${FileTiles} candidate=${chosen} unsuitable=${choice.unsuitable} />
+        ${all.length > 1 && html`<p><button type="button" onClick=${removeAll}>${text.removeAll}</button></p>`}
+      </div>
+      <div>
+        <${WorkloadChoice} choice=${choice} chosen=${chosen} files=${all} onChoose=${pick} />
+        ${chosen && html`<${NewJob} key=${`${name} ${source.value?.id ?? ""}`} candidate=${chosen} given=${given} />`}
+      </div>
+    </div>
+  `;
+}
+
+/** Read a job whose inputs and parameters are taken over: the address names it. */
+function useEarlierJob(jobId) {
+  const found = useSignal({ value: null, error: null });
+  useEffect(() => {
+    if (!jobId) return;
+    get(`/v1/jobs/${encodeURIComponent(jobId)}`).then(
+      (job) => {
+        removeAll();
+        addUploads(Object.entries(job.inputs).flatMap(([use, given]) => [].concat(given).map((input) => ({ ...input, use }))));
+        found.value = { value: job, error: null };
+      },
+      (error) => (found.value = { value: null, error }),
+    );
+  }, [jobId]);
+  return found.value;
+}
+
+function paramsGiven(query, job) {
+  try {
+    const given = JSON.parse(query.get("params") ?? "null");
+    if (given && typeof given === "object") return given;
+  } catch {
+    // Somebody has written it by hand: the form starts with the defaults.
+  }
+  return job?.params ?? {};
+}
