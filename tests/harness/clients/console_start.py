@@ -38,7 +38,8 @@ async def drop(tab: ConsoleTab, *files: DroppedFile) -> None:
     await tab.evaluate(f"""(() => {{
       const dataTransfer = new DataTransfer();
       for (const file of [{made}]) dataTransfer.items.add(file);
-      document.querySelector("main").dispatchEvent(new DragEvent("drop", {{ dataTransfer, bubbles: true, cancelable: true }}));
+      const dropped = new DragEvent("drop", {{ dataTransfer, bubbles: true, cancelable: true }});
+      document.querySelector("main").dispatchEvent(dropped);
     }})()""")
 
 

@@ -177,7 +177,8 @@ async def test_one_video_is_asked_about_and_its_court_is_clicked(
 _PRESS = """(([x, y]) => {
   const area = document.querySelector('.frame-area');
   const box = area.querySelector('canvas').getBoundingClientRect();
-  const at = { clientX: box.left + x * box.width, clientY: box.top + y * box.height, bubbles: true, cancelable: true, pointerId: 1 };
+  const place = { clientX: box.left + x * box.width, clientY: box.top + y * box.height };
+  const at = { ...place, bubbles: true, cancelable: true, pointerId: 1 };
   area.setPointerCapture = () => {};
   area.dispatchEvent(new PointerEvent('pointerdown', at));
   area.dispatchEvent(new PointerEvent('pointerup', at));

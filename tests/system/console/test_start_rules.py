@@ -61,9 +61,8 @@ def judged(drop: Drop, choice: dict[str, Any]) -> tuple[bool, list[str]]:
         placed = [index for indices in candidate["inputs"].values() for index in indices]
         if sorted([*placed, *candidate["unused"], *drop.unsuitable]) != list(range(len(drop.files))):
             silent.append(f"a file is neither used nor left out by {candidate['workload']['name']}")
-        for declared in candidate["workload"]["inputs"]:
-            if len(candidate["inputs"][declared["name"]]) > declared["maximum"]:
-                silent.append(f"{declared['name']} has too many files")
+        counts = [(len(candidate["inputs"][each["name"]]), each) for each in candidate["workload"]["inputs"]]
+        silent += [f"{each['name']} has too many files" for count, each in counts if count > each["maximum"]]
         if candidate["state"] == "fits" and (candidate["unused"] or candidate["missing"]):
             silent.append(f"{candidate['workload']['name']} does not fit")
     return right, silent
