@@ -184,7 +184,8 @@ class Principal:
         if scopes and self.read_only and "read" not in scopes:
             raise SaccadeError(ErrorCode.READ_ONLY)
         if scopes and self.scopes.isdisjoint(scopes):
-            raise SaccadeError(ErrorCode.FORBIDDEN, f"This API key has no scope {' or '.join(map(repr, scopes))}.")
+            message = f"This API key has no scope {' or '.join(map(repr, scopes))}."
+            raise SaccadeError(ErrorCode.FORBIDDEN, message, required_scopes=list(scopes))
 
 
 def _local(settings: AuthSettings) -> Principal:

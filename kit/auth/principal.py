@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request
+from fastapi.dependencies.models import Dependant
 from fastapi.security import APIKeyQuery, HTTPBearer
 
 from contracts.audit import SYSTEM
@@ -27,24 +27,39 @@ ACCEPTS_TICKET: Final = Depends(_TICKET)
 ACCEPTS_RUN_TOKEN: Final = Depends(_RUN_TOKEN)
 
 
-def _caller_with(*scopes: ScopeName) -> Callable[..., Awaitable[Principal]]:
-    """Return a dependency: the caller of a request, whose key must have one of these scopes."""
+class ScopedCaller:
+    """Dependency of a route that needs a key with one of some scopes; the route states them in OpenAPI so."""
 
-    async def caller(request: Request, _: Annotated[Any, ACCEPTS_KEY] = None) -> Principal:
+    def __init__(self, *scopes: ScopeName) -> None:
+        """Require one of ``scopes``."""
+        self.scopes = scopes
+
+
+class _CallerWith(ScopedCaller):
+    """The caller of a request, by its key or its browser's session."""
+
+    async def __call__(self, request: Request, _: Annotated[Any, ACCEPTS_KEY] = None) -> Principal:
         authenticator: Authenticator = request.app.state.authenticator
-        return caller_of(authenticator, request, *scopes)
+        return caller_of(authenticator, request, *self.scopes)
 
-    return caller
+
+def scopes_of(dependant: Dependant) -> tuple[ScopeName, ...]:
+    """Return the scopes of which a key must have one to use a route; none where the route asks for no caller."""
+    if isinstance(dependant.call, ScopedCaller):
+        return dependant.call.scopes
+    found = [scopes for inner in dependant.dependencies if (scopes := scopes_of(inner))]
+    # Of several callers the strictest decides: the one with the fewest scopes.
+    return min(found, key=len, default=())
 
 
 #: Raise UNAUTHENTICATED or FORBIDDEN. The application keeps its ``authenticator`` in its state.
-Reader = Annotated[Principal, Depends(_caller_with("read"))]
-Writer = Annotated[Principal, Depends(_caller_with("write"))]
-Operator = Annotated[Principal, Depends(_caller_with("operate"))]
+Reader = Annotated[Principal, Depends(_CallerWith("read"))]
+Writer = Annotated[Principal, Depends(_CallerWith("write"))]
+Operator = Annotated[Principal, Depends(_CallerWith("operate"))]
 #: Routes for a tenant's own keys and for operators. Their tenants come from ``tenants_of`` or ``tenant_of``, never from
 #: ``principal.tenant``: an operator of all tenants is of none.
-ReaderOrOperator = Annotated[Principal, Depends(_caller_with("read", "operate"))]
-WriterOrOperator = Annotated[Principal, Depends(_caller_with("write", "operate"))]
+ReaderOrOperator = Annotated[Principal, Depends(_CallerWith("read", "operate"))]
+WriterOrOperator = Annotated[Principal, Depends(_CallerWith("write", "operate"))]
 
 
 def tenants_of(principal: Principal, asked: str | None = None) -> str | None:

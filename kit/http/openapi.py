@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import FastAPI, routing
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from kit.auth.principal import scopes_of
 from kit.http.problems import Problem, problem_responses
 
 #: Security schemes of which no route needs one in embedded mode (kit/auth/principal.py).
@@ -33,6 +35,7 @@ def openapi_of(app: FastAPI, *, authenticated: bool) -> dict[str, Any]:
         if not authenticated:
             for name in _SCHEMES_OF_KEYS:
                 document["components"].get("securitySchemes", {}).pop(name, None)
+        _state_scopes(app, document["paths"])
         for methods in document["paths"].values():
             for operation in methods.values():
                 _complete(operation, authenticated=authenticated)
@@ -40,6 +43,21 @@ def openapi_of(app: FastAPI, *, authenticated: bool) -> dict[str, Any]:
                 methods["head"] = _head(methods["get"])
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def api_routes(app: FastAPI) -> Iterator[Any]:
+    """Yield the HTTP routes of an application that FastAPI calls, with those of its routers."""
+    # Older versions of FastAPI, which have no such function, copy the routes of a router into the application's own.
+    contexts = getattr(routing, "iter_route_contexts", iter)(app.routes)
+    return (route for route in contexts if hasattr(route, "dependant") and hasattr(route, "include_in_schema"))
+
+
+def _state_scopes(app: FastAPI, paths: dict[str, Any]) -> None:
+    """State the scopes of which a caller's key must have one, for each route that needs a key."""
+    for route in api_routes(app):
+        if route.include_in_schema and (scopes := scopes_of(route.dependant)):
+            for method in route.methods:
+                paths[route.path_format][method.lower()]["x-scopes"] = list(scopes)
 
 
 def _complete(operation: dict[str, Any], *, authenticated: bool) -> None:

@@ -37,7 +37,7 @@ from services.notifier.replays.schemas import (
 )
 from services.notifier.streams.routes import RetryLaterResponse
 from services.notifier.streams.sse import HEARTBEAT, frame, stream_head
-from services.notifier.streams.ticket_routes import stream_principal_of
+from services.notifier.streams.ticket_routes import StreamCaller
 
 router = APIRouter(prefix="/v1/replays", tags=["replays"])
 
@@ -93,11 +93,7 @@ async def _reading(request: Request, principal: ReaderOrOperator) -> ReplayCalle
     return _caller(request, principal)
 
 
-async def _stream_principal(request: Request) -> Principal:
-    return stream_principal_of(request, "read", "operate")
-
-
-StreamPrincipal = Annotated[Principal, Depends(_stream_principal)]
+StreamPrincipal = Annotated[Principal, Depends(StreamCaller("read", "operate"))]
 
 
 async def _streaming(request: Request, principal: StreamPrincipal) -> ReplayCaller:

@@ -42,7 +42,7 @@ from services.notifier.streams.sse import (
 from services.notifier.streams.sse_connection import TAKE_OVER
 from services.notifier.streams.stream_history import StreamHistory, StreamStart
 from services.notifier.streams.subscriber import StreamClosed, StreamLimits, Subscriber
-from services.notifier.streams.ticket_routes import principal_of
+from services.notifier.streams.ticket_routes import StreamCaller
 
 log = logging.getLogger(__name__)
 
@@ -198,7 +198,7 @@ async def _cursor(
     return parse_cursor(last_event, last_event_id, last_event_id_too)
 
 
-Caller = Annotated[Principal, Depends(principal_of)]
+Caller = Annotated[Principal, Depends(StreamCaller("read"))]
 LastEvent = Annotated[Cursor | None, Depends(_cursor)]
 Service = Annotated[StreamService, Depends(_streams)]
 

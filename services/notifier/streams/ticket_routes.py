@@ -13,7 +13,7 @@ from contracts.limits import KIB
 from contracts.quotas import QuotaName
 from kit.auth.api_keys import Authenticator, Principal, ScopeName
 from kit.auth.mapped_credential import caller_of
-from kit.auth.principal import ACCEPTS_KEY
+from kit.auth.principal import ACCEPTS_KEY, ScopedCaller
 from kit.auth.tickets import RESOURCE_PATTERN, Tickets
 from kit.http.problems import problem_responses
 from kit.http.request_body import RequestBody, parse_body
@@ -43,16 +43,19 @@ class TicketObject(BaseModel):
     expires_at: datetime
 
 
-async def principal_of(request: Request) -> Principal:
-    """Authenticate a request for a stream of events.
+class StreamCaller(ScopedCaller):
+    """The caller of a stream, by its key, its browser's session or its ticket."""
 
-    Raises:
-        SaccadeError: UNAUTHENTICATED, FORBIDDEN.
-    """
-    return stream_principal_of(request, "read")
+    async def __call__(self, request: Request) -> Principal:
+        """Authenticate a request for a stream.
+
+        Raises:
+            SaccadeError: UNAUTHENTICATED, FORBIDDEN, RATE_LIMITED.
+        """
+        return _stream_principal_of(request, *self.scopes)
 
 
-def stream_principal_of(request: Request, *scopes: ScopeName) -> Principal:
+def _stream_principal_of(request: Request, *scopes: ScopeName) -> Principal:
     """Authenticate a request for a stream by API key, or by the ticket in ``?ticket=``, with one of some scopes.
 
     Raises:
@@ -79,7 +82,7 @@ def stream_principal_of(request: Request, *scopes: ScopeName) -> Principal:
     summary="A ticket for a browser's EventSource",
 )
 async def create_ticket(
-    request: Request, response: Response, principal: Annotated[Principal, Depends(principal_of)]
+    request: Request, response: Response, principal: Annotated[Principal, Depends(StreamCaller("read"))]
 ) -> TicketObject:
     """Return a ticket for one of your streams, as part of the URL that a browser's EventSource opens."""
     body = bytearray()
