@@ -72,7 +72,9 @@ def _check_snippets(snippets: dict[str, str], request: ReceivedRequest, secret: 
     for body, accepted in ((request.body, True), (request.body + b" ", False)):
         (folder / "body").write_bytes(body)
         for command in commands:
-            done = subprocess.run(command, cwd=folder, env=environment | values, capture_output=True, check=False)
+            done = subprocess.run(
+                command, cwd=folder, env=environment | values, capture_output=True, check=False, timeout=300
+            )
             assert (done.returncode == 0) == accepted, (command, done.stdout, done.stderr)
 
 
