@@ -100,7 +100,7 @@ def demo(
                 print_line(f"Console  {server}/console/jobs/{job.id}")
         if keep and started:
             page = f"{server}/console/jobs/{job.id}"
-            show_page(page, None if not as_json else False)
+            show_page(page, opened=False if as_json else None)
             wait_for_interrupt(f"Saccade still runs: see the job at {page}. Press Ctrl-C to stop it.")
 
 

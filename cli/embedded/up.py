@@ -100,7 +100,8 @@ async def _run(system: EmbeddedSystem, *, as_json: bool, attached: bool) -> None
                     print_line(
                         "Workers run on Modal and continue there when Saccade stops; cancel the jobs that should not."
                     )
-                show_page(console, opened=None)
+                if sys.stdout.isatty():
+                    show_page(console, opened=None)
             await stop.wait()
     finally:
         await system.stop()
