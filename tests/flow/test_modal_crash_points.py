@@ -2,7 +2,8 @@
 launch counts and is paid for, once. The points are enumerated, not sampled.
 
 A job of the gateway's was submitted fifty times over at once, and every event is delivered five times more than it
-should be. Nothing runs in containers here: the workers are those of tests/harness/dispatch/claiming_workers.py.
+should be; without a soak of more than twelve runs, plays after the first one have five submits. Nothing runs in
+containers here: the workers are those of tests/harness/dispatch/claiming_workers.py.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ from tests.workers.scripted.spec import WORKLOAD as SCRIPTED
 pytestmark = pytest.mark.anyio
 
 SUBMITS = 50
+#: In the plays after the first one of a short suite: two thirds of the time of a play were submits.
+FEW_SUBMITS = 5
 DELIVERIES = 5
 QUICK: dict[str, Any] = {"poll_s": 0.02, "find_s": 0.02, "backoff_s": 0.01}
 #: Deaths that are tried at a point that there is, until the process comes by.
@@ -132,11 +135,13 @@ class Scene:
     workers: ClaimingWorkers
     #: Clients of Modal that are not needed any more.
     closing: list[asyncio.Task[None]] = field(default_factory=list)
+    #: How often a job is submitted over at once.
+    submits: int = SUBMITS
     #: Its client is that of all dispatchers that take over.
     settled: ModalExecutor = field(init=False)
 
     async def submit(self, scenario: Scenario) -> tuple[str, str]:
-        """Submit a job, by HTTP fifty times over and all at once if the gateway takes such; gives its id and tenant."""
+        """Submit a job, by HTTP many times over and all at once if the gateway takes such; gives its id and tenant."""
         if scenario.gpu or scenario.is_large:
             params = {"script": ["x" * 1000] * 8 if scenario.is_large else []}
             return await self.harness.submit(workload="scripted", params=params, gpu=scenario.gpu), "acme"
@@ -151,7 +156,7 @@ class Scene:
                     break
             return answer
 
-        answers = await asyncio.gather(*(post() for _ in range(SUBMITS)))
+        answers = await asyncio.gather(*(post() for _ in range(self.submits)))
         assert {answer.status_code for answer in answers} == {202}, answers[0].text
         (job_id,) = {answer.json()["id"] for answer in answers}
         return str(job_id), "local"
@@ -285,13 +290,18 @@ def check_death(died_at: CrashPoint, verbs: list[str], workers: ClaimingWorkers)
         assert happened[died_at.place] is (died_at.side == "after"), verbs
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_wherever_it_dies_one_launch_counts(servers: ExecutorServers, tmp_path: Path, name: str) -> None:
+async def test_wherever_it_dies_one_launch_counts(
+    servers: ExecutorServers, tmp_path: Path, name: str, soak_runs: int
+) -> None:
     scenario = SCENARIOS[name]
     died: set[CrashPoint] = set()
     async with a_scene(servers, tmp_path) as scene:
         whole = CrashInjector(None)
         await play(scene, scenario, whole)
+        if soak_runs <= 12:
+            scene.submits = FEW_SUBMITS
         to_try = deque(dict.fromkeys([*whole.passed, *sorted(scenario.points)]))
         known, tries = {*to_try}, Counter[CrashPoint]()
         while to_try:

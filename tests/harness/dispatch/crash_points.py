@@ -204,8 +204,9 @@ class ModalProxy:
         self._stub = api_grpc.ModalClientStub(self._channel)
         self._injector = injector
         self._spawned = spawned
-        methods = {rpc: self._method(rpc) for rpc in api_grpc.ModalClientBase.__abstractmethods__}
-        self._listener = Listener(type("Front", (api_grpc.ModalClientBase,), methods)())
+        front = _front_class()()
+        front.proxy = self
+        self._listener = Listener(front)
 
     async def __aenter__(self) -> Self:
         self.url = f"http://{HOST}:{await self._listener.listen()}"
@@ -215,14 +216,26 @@ class ModalProxy:
         await self._listener.end()
         self._channel.close()
 
-    def _method(self, rpc: str) -> Callable[[Any, Any], Awaitable[None]]:
-        async def hand_on(_: Any, stream: Any) -> None:
-            message = await stream.recv_message()
-            await self._injector.reach("before", rpc)
-            answer = await getattr(self._stub, rpc)(message, metadata=stream.metadata)
-            if rpc == "FunctionMap":
-                await self._spawned(answer.function_call_id, message)
-            await self._injector.reach("after", rpc)
-            await stream.send_message(answer)
+    async def hand_on(self, rpc: str, stream: Any) -> None:
+        """Hand a request on and its answer back, if the process is alive on both sides of it."""
+        message = await stream.recv_message()
+        await self._injector.reach("before", rpc)
+        answer = await getattr(self._stub, rpc)(message, metadata=stream.metadata)
+        if rpc == "FunctionMap":
+            await self._spawned(answer.function_call_id, message)
+        await self._injector.reach("after", rpc)
+        await stream.send_message(answer)
+
+
+@functools.cache
+def _front_class() -> Any:
+    """Make the class whose methods hand everything on to its ``proxy``; once: it has over 200 of them."""
+
+    def method(rpc: str) -> Callable[[Any, Any], Awaitable[None]]:
+        async def hand_on(front: Any, stream: Any) -> None:
+            await front.proxy.hand_on(rpc, stream)
 
         return hand_on
+
+    methods = {rpc: method(rpc) for rpc in api_grpc.ModalClientBase.__abstractmethods__}
+    return type("Front", (api_grpc.ModalClientBase,), methods)
