@@ -59,13 +59,22 @@ def script(*steps: str) -> str:
     return "script=" + json.dumps(steps)
 
 
-@pytest.fixture(scope="module")
-def demonstrated(system: SystemProcess) -> dict[str, Any]:
-    """Run the demo once and give what it said."""
+def demonstrated(system: SystemProcess, *words: str) -> dict[str, Any]:
+    """Run the demo, see that its result is near the truth, and return what it said."""
     # Without --url: the system that runs on the data folder is used.
-    done = run("demo", "--data", str(system.data), "--json", cwd=system.data, timeout_s=570)
+    done = run("demo", *words, "--data", str(system.data), "--json", cwd=system.data, timeout_s=570)
     assert done.returncode == 0, done.stderr
     shown: dict[str, Any] = json.loads(done.stdout)
+    whole = shown["figures"][0]
+    assert ("faster" in shown["headline"]) == (abs(whole["measured_s"]) > whole["band_s"])
+    assert [figure["name"] for figure in shown["figures"]] == ["whole lap", "S1", "S2", "S3"]
+    for figure in shown["figures"]:
+        assert abs(figure["measured_s"] - figure["true_s"]) < figure["band_s"], figure
+    # One frame of the slower film is 40 ms; a comparison of the wrong places is off by seconds.
+    assert shown["delta_error_median_s"] < 0.025
+    assert shown["delta_error_largest_s"] < 0.12
+    assert Path(shown["report"]).stat().st_size > 10_000
+    assert Path(shown["overlay"]).stat().st_size > 10_000
     return shown
 
 
@@ -83,21 +92,20 @@ def figures_in_readme() -> dict[str, tuple[float, float, float]]:
     return {name: (float(measured), float(band), float(true)) for name, measured, band, true in rows}
 
 
-def test_the_demo_finds_what_readme_shows_and_is_near_the_truth(demonstrated: dict[str, Any]) -> None:
-    shown, documented = demonstrated, figures_in_readme()
-    whole = shown["figures"][0]
-    assert ("faster" in shown["headline"]) == (abs(whole["measured_s"]) > whole["band_s"])
-    assert [figure["name"] for figure in shown["figures"]] == list(documented) == ["whole lap", "S1", "S2", "S3"]
+def test_the_demo_with_short_laps_is_near_the_truth(system: SystemProcess) -> None:
+    demonstrated(system, "--laps", "8")
+
+
+@pytest.mark.soak
+def test_the_demo_as_it_is_finds_what_readme_shows(system: SystemProcess, soak_runs: int) -> None:
+    if soak_runs <= 12:
+        pytest.skip("laps of 25 s take twice as long to compare: in a soak of more than 12 runs")
+    shown, documented = demonstrated(system), figures_in_readme()
+    assert [figure["name"] for figure in shown["figures"]] == list(documented)
     # Decoders and linear algebra of another machine may differ in the last digits: a third of a frame is allowed.
     for figure in shown["figures"]:
         found = (figure["measured_s"], figure["band_s"], figure["true_s"])
         assert found == pytest.approx(documented[figure["name"]], abs=0.012), figure
-        assert abs(figure["measured_s"] - figure["true_s"]) < figure["band_s"], figure
-    # One frame of the slower film is 40 ms; a comparison of the wrong places is off by seconds.
-    assert shown["delta_error_median_s"] < 0.025
-    assert shown["delta_error_largest_s"] < 0.12
-    assert Path(shown["report"]).stat().st_size > 10_000
-    assert Path(shown["overlay"]).stat().st_size > 10_000
 
 
 def test_a_comparison_shows_its_headline_and_its_report_opens(
