@@ -1,8 +1,9 @@
-"""Distribution of test files over pytest-xdist's processes: two lanes, longest files first.
+"""Distribution of test files over pytest-xdist's processes: three lanes, longest files first.
 
-Tests that load OpenCV, PyTorch or COLMAP, or that keep a processor busy otherwise, run in one process: the heavy lane.
-All others mostly wait for servers and run in the remaining processes. A process collects the files of its lane only,
-so that only one loads the large libraries (tests/rules/test_distribution.py checks the list).
+Tests that load PyTorch, or work on its workers, run in one process, the lane ``torch``; those that load only OpenCV, or
+keep a processor busy otherwise, in another: ``opencv``. Both take about as much CPU time, and each loads only what it
+needs. All others mostly wait for servers and run in the remaining processes. A process collects the files of its lanes
+only (tests/rules/test_distribution.py checks the lists).
 """
 
 from __future__ import annotations
@@ -13,24 +14,44 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-#: Files and folders of the heavy lane.
-HEAVY = (
-    "tests/unit/modal_workers",
-    "tests/unit/simulators",
-    "tests/unit/cli/calibrate",
-    "tests/unit/contracts/test_archive.py",
-    "tests/contract/gateway/test_hostile_media.py",
-    "tests/contract/gateway/test_nerf_uploads.py",
-    "tests/contract/pages/test_nerf_pages.py",
-    "tests/contract/sessions/test_live_splat_session.py",
-    "tests/contract/sessions/test_vision_stream_model.py",
-    "tests/system/test_bad_input.py",
-    "tests/system/test_nerf_bad_input.py",
-    "tests/system/test_vision_clients.py",
-)
-#: The heavy lane computes for as long as the whole run takes on two cores: it gets a core, and those that mostly wait
-#: share the other. Without priority it got half of one and was alone, on one core of two, for the rest of the time.
-NICENESS_OF_LIGHT = 5
+#: Files and folders of the lanes that compute.
+COMPUTING = {
+    "torch": (
+        "tests/unit/modal_workers/gaussians",
+        "tests/unit/modal_workers/live_splat",
+        "tests/unit/modal_workers/nerf",
+        "tests/unit/modal_workers/vision_stream",
+        "tests/unit/simulators/watch",
+        "tests/contract/gateway/test_nerf_uploads.py",
+        "tests/contract/pages/test_nerf_pages.py",
+        "tests/contract/sessions/test_live_splat_session.py",
+        "tests/contract/sessions/test_vision_stream_model.py",
+        "tests/system/test_nerf_bad_input.py",
+        "tests/system/test_vision_clients.py",
+    ),
+    "opencv": (
+        "tests/unit/modal_workers/badminton",
+        "tests/unit/modal_workers/footage",
+        "tests/unit/modal_workers/lap_compare",
+        "tests/unit/modal_workers/runtime",
+        "tests/unit/modal_workers/test_deployment.py",
+        "tests/unit/modal_workers/test_workers_deployed.py",
+        "tests/unit/simulators/arm",
+        "tests/unit/simulators/badminton",
+        "tests/unit/simulators/toy",
+        "tests/unit/cli/calibrate",
+        "tests/unit/contracts/test_archive.py",
+        "tests/contract/gateway/test_hostile_media.py",
+        "tests/system/test_bad_input.py",
+    ),
+}
+LIGHT = "light"
+LANES = (*COMPUTING, LIGHT)
+#: Fewer processes than this have one for both lanes that compute.
+_PROCESSES_FOR_ALL_LANES = 4
+#: What computes fills the time in which the others wait, and the two processes of it have a core each at the end. With
+#: the priority the other way round the tests that wait were left over, on a machine that was half idle.
+NICENESS_OF_COMPUTING = 5
 #: Seconds that the longest files take in four processes on two cores; they start first. Only the order matters: measure
 #: again with --junit-xml.
 SECONDS = {
@@ -150,16 +171,20 @@ _SECONDS_PER_TEST = 0.2
 def lane_of(path: str) -> str:
     """Return the lane of a test file, by its path or the id of one of its tests."""
     file = path.partition("::")[0]
-    return "heavy" if any(file == heavy or file.startswith(f"{heavy}/") for heavy in HEAVY) else "light"
+    for lane, places in COMPUTING.items():
+        if any(file == place or file.startswith(f"{place}/") for place in places):
+            return lane
+    return LIGHT
 
 
-def is_collected(path: str, lane: str) -> bool:
-    """Return whether a process of a lane looks into a file or folder."""
-    if lane == "all" or lane_of(path) == lane:
+def is_collected(path: str, lanes: Sequence[str]) -> bool:
+    """Return whether a process of some lanes looks into a file or folder."""
+    if lane_of(path) in lanes:
         return True
     name = path.rpartition("/")[2]
-    # The heavy lane passes through folders that lead to a heavy file.
-    return lane == "heavy" and not name.startswith("test_") and any(heavy.startswith(f"{path}/") for heavy in HEAVY)
+    # A lane passes through folders that lead to a file of it.
+    places = [place for lane in lanes for place in COMPUTING.get(lane, ())]
+    return not name.startswith("test_") and any(place.startswith(f"{path}/") for place in places)
 
 
 def seconds_of(file: str, tests: Iterable[str]) -> float:
@@ -183,7 +208,7 @@ class LaneScheduling(LoadScopeScheduling):
             files: dict[str, dict[str, bool]] = {}
             for node, collection in self.registered_collections.items():
                 for nodeid in collection:
-                    if node.workerinput["lane"] in (lane_of(nodeid), "all"):
+                    if lane_of(nodeid) in node.workerinput["lanes"]:
                         files.setdefault(self._split_scope(nodeid), {})[nodeid] = False
             self.collection = [nodeid for tests in files.values() for nodeid in tests]
             self.workqueue.update(sorted(files.items(), key=lambda item: -seconds_of(*item)))
@@ -196,7 +221,7 @@ class LaneScheduling(LoadScopeScheduling):
     def _reschedule(self, node: Any) -> None:
         if node.shutting_down or node not in self.registered_collections:
             return
-        file = next((file for file in self.workqueue if node.workerinput["lane"] in (lane_of(file), "all")), None)
+        file = next((file for file in self.workqueue if lane_of(file) in node.workerinput["lanes"]), None)
         if file is None:
             node.shutdown()
         elif self._pending_of(self.assigned_work[node]) <= 2:
@@ -205,20 +230,23 @@ class LaneScheduling(LoadScopeScheduling):
 
 
 class Lanes:
-    """Plug-in of the process that distributes: gives each test process its lane."""
+    """Plug-in of the process that distributes: gives each test process its lanes."""
 
     def __init__(self) -> None:
-        self._lanes: dict[str, str] = {}
+        self._lanes: dict[str, tuple[str, ...]] = {}
 
     def pytest_configure_node(self, node: Any) -> None:
-        """Make the first process heavy, or the one that replaces it; a single process runs everything."""
-        is_alone = len(node.config.option.tx) == 1
-        lane = "all" if is_alone else "light" if "heavy" in self._lanes.values() else "heavy"
-        self._lanes[node.gateway.id] = node.workerinput["lane"] = lane
+        """Give a process the first lanes that compute and that none has, or else those that wait."""
+        processes = len(node.config.option.tx)
+        wanted = [(lane,) for lane in COMPUTING] if processes >= _PROCESSES_FOR_ALL_LANES else [(*COMPUTING,)]
+        free = (lanes for lanes in wanted if lanes not in self._lanes.values())
+        lanes = LANES if processes == 1 else next(free, (LIGHT,))
+        self._lanes[node.gateway.id] = lanes
+        node.workerinput["lanes"] = list(lanes)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Free the lane of a process that has ended."""
+        """Free the lanes of a process that has ended."""
         self._lanes.pop(node.gateway.id, None)
 
     @pytest.hookimpl(optionalhook=True)
@@ -227,6 +255,7 @@ class Lanes:
         return LaneScheduling(config, log)
 
 
-def lane_of_process(config: pytest.Config) -> str:
-    """Return the lane of this process; ``all`` outside of pytest-xdist."""
-    return str(getattr(config, "workerinput", {}).get("lane", "all"))
+def lanes_of_process(config: pytest.Config) -> Sequence[str]:
+    """Return the lanes of this process: all of them outside of pytest-xdist."""
+    lanes: Sequence[str] = getattr(config, "workerinput", {}).get("lanes", LANES)
+    return lanes

@@ -1,4 +1,4 @@
-"""The lists of tests/harness/distribution.py match the tests: large libraries are loaded in the heavy lane only."""
+"""The lists of tests/harness/distribution.py match the tests: large libraries are loaded in their lanes only."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import ast
 import functools
 from collections.abc import Iterator
 
-from tests.harness.distribution import HEAVY, SECONDS, is_collected, lane_of
+from tests.harness.distribution import COMPUTING, LANES, SECONDS, is_collected, lane_of
 from tests.rules.tree import CODE, ROOT, parsed, python_files
 
 LARGE = {"cv2", "torch", "torchvision", "pycolmap"}
+ALLOWED = {"torch": LARGE, "opencv": {"cv2"}, "light": set()}
 #: Folders that are import roots themselves (pyproject.toml, pythonpath).
 _ROOTS = ("clients/python/", "clients/events/", "clients/lerobot/robot_client/")
 
@@ -45,33 +46,33 @@ def _imported(module: str) -> frozenset[str]:
     return frozenset(name for name in found if name in _MODULES or name in LARGE)
 
 
-def _loads_large_library(path: str) -> bool:
+def _large_libraries_of(path: str) -> set[str]:
     seen: set[str] = set()
     left = [_module(path)]
     while left:
         module = left.pop()
-        if module in LARGE:
-            return True
         if module not in seen:
             seen.add(module)
-            left += _imported(module)
-    return False
+            left += () if module in LARGE else _imported(module)
+    return seen & LARGE
 
 
 def _test_files() -> list[str]:
     return [path for path in python_files("tests") if path.rpartition("/")[2].startswith("test_")]
 
 
-def test_large_libraries_are_loaded_in_the_heavy_lane_only() -> None:
-    assert [path for path in _test_files() if lane_of(path) == "light" and _loads_large_library(path)] == []
+def test_large_libraries_are_loaded_in_their_lanes_only() -> None:
+    loaded = {path: _large_libraries_of(path) - ALLOWED[lane_of(path)] for path in _test_files()}
+    assert {path: found for path, found in loaded.items() if found} == {}
 
 
 def test_the_lists_name_what_exists() -> None:
-    assert [path for path in (*HEAVY, *SECONDS) if not (ROOT / path).exists()] == []
+    named = [*(path for places in COMPUTING.values() for path in places), *SECONDS]
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_each_file_is_collected_in_one_lane() -> None:
     for path in _test_files():
         folders = [path.rsplit("/", depth)[0] for depth in range(1, path.count("/") + 1)]
-        lanes = [lane for lane in ("light", "heavy") if all(is_collected(part, lane) for part in (path, *folders))]
+        lanes = [lane for lane in LANES if all(is_collected(part, [lane]) for part in (path, *folders))]
         assert lanes == [lane_of(path)], path
