@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := $(wildcard constraints.txt)
 SOAK_RUNS ?= 200
-# One runs the heavy tests, the others those that mostly wait (tests/harness/distribution.py).
-TEST_PROCESSES ?= 4
+# Two run the tests that compute, the others those that mostly wait (tests/harness/distribution.py).
+TEST_PROCESSES ?= 5
 # uv reads none of pip's settings: wheels that this machine keeps are found by both, a smaller build of torch say.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Set in many containers. Empty, Python keeps what it compiled: without, each start of a service takes twice the CPU time.
@@ -78,6 +78,7 @@ CLUSTER_SUITES := tests/contract/kit tests/contract/reactions tests/contract/cal
 
 soak: $(VENV)/.dev ## Kill processes at random for a long time, and run suites over a cluster; SOAK_RUNS=200
 	$(BIN)/python -m pytest -q -m soak --soak-runs $(SOAK_RUNS) $(ARGS)
+	$(BIN)/python -m pytest -q -m "not soak" --real-starts tests/system
 	$(BIN)/python -m pytest -q -m "not soak" --cluster -n 2 $(CLUSTER_SUITES)
 
 clean: ## Remove the virtual environment and caches; data in .saccade stays

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from kit.settings import numeric_library_threads
-from tests.harness.distribution import NICENESS_OF_LIGHT, Lanes, is_collected, lane_of_process
+from tests.harness.distribution import LIGHT, NICENESS_OF_COMPUTING, Lanes, is_collected, lanes_of_process
 from tests.harness.preloaded import popen
 from tests.harness.process_memory import PeakMemory, release_memory
 from tests.harness.servers.chosen_bus import choose_cluster, chosen_bus
@@ -62,8 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
     _restore_interrupts()
     if config.getoption("--cluster"):
         choose_cluster()
-    if lane_of_process(config) == "light":
-        os.nice(NICENESS_OF_LIGHT)
+    if LIGHT not in lanes_of_process(config):
+        os.nice(NICENESS_OF_COMPUTING)
     if config.getoption("tx", None) and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Lanes())
     config.pluginmanager.register(PeakMemory(config))
@@ -76,10 +76,9 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Collect the files of this process's lane only."""
-    return (
-        None if is_collected(collection_path.relative_to(config.rootpath).as_posix(), lane_of_process(config)) else True
-    )
+    """Collect the files of this process's lanes only."""
+    path = collection_path.relative_to(config.rootpath).as_posix()
+    return None if is_collected(path, lanes_of_process(config)) else True
 
 
 def pytest_collection_finish() -> None:
@@ -119,10 +118,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("engine") and not engine_answers():
         pytest.skip("no container engine answers")
     is_system_test = item.path.is_relative_to(item.config.rootpath / "tests" / "system")
-    if is_system_test or item.get_closest_marker("real_starts") or item.config.getoption("--real-starts"):
+    if item.get_closest_marker("real_starts") or item.config.getoption("--real-starts"):
         popen.uninstall()
     else:
-        popen.install()
+        popen.install(first_starts_are_real=is_system_test)
 
 
 @pytest.fixture

@@ -59,7 +59,8 @@ def test_it_starts_answers_stops_and_finds_its_data_again(tmp_path: Path) -> Non
         assert content in [file.read_bytes() for file in (system.data / "bucket").rglob("*") if file.is_file()]
         with Client(url) as client:
             wait_until(lambda: client.job(job.id).state == "succeeded", "the job that was stopped goes on and ends")
-            assert (client.job(held.id).state, client.job(held.id).message) == ("queued", expected)
+            wait_until(lambda: client.job(held.id).message == expected, "the other one says again why it waits")
+            assert client.job(held.id).state == "queued"
             resumed = run("resume", "hasty", "--why", "GPUs", "--data", str(system.data), "--json", cwd=tmp_path)
             assert json.loads(resumed.stdout)["waiting"] == 1, resumed.stderr
             wait_until(lambda: client.job(held.id).state == "succeeded", "the job that was held back ends")

@@ -15,6 +15,9 @@ from cli.embedded.processes import children_of
 from kit.process_tree import marked_processes
 from tests.system.embedded import SystemProcess, alive, up, wait_until
 
+# They are about signals that come while programs start: the starts are what they are for users.
+pytestmark = pytest.mark.real_starts
+
 
 @contextmanager
 def sigint_ignored() -> Iterator[None]:

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from cli.embedded.processes import _prepare_child
 from tests.harness.preloaded import popen
 from tests.harness.preloaded.popen import PRELOADED
 from tests.harness.servers.loopback_tls import ONE_AUTHORITY
@@ -156,6 +157,59 @@ def test_two_forks_draw_different_random_numbers(forks: Callable[[], int]) -> No
     drawn = [subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=60).stdout for _ in range(2)]
     assert len(set(b" ".join(drawn).split())) == 4
     assert forks() == 2
+
+
+def test_a_program_that_starts_others_forks_them_too(forks: Callable[[], int]) -> None:
+    variables = dict(os.environ)  # noqa: TID251 - readline has put more there in C
+
+    def lines() -> list[dict[str, Any]]:
+        command = [*PROBE, "start"]
+        done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, check=True, timeout=60)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    child, starter = lines()
+    assert (starter["forks"], starter["code"]) == (1, 0)
+    assert forks() == 1, "the inner fork is the program's own"
+    popen.uninstall()
+    started, starter = lines()
+    assert (starter["forks"], starter["code"]) == (0, 0)
+    assert {name for name in child if child[name] != started[name]} - {"parent"} == set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_preloaded_process_of_a_program_ends_with_it(number: signal.Signals, forks: Callable[[], int]) -> None:
+    with subprocess.Popen([*PROBE, "start", "wait"], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert read_line(process.stdout) == b"waiting\n"
+        below = psutil.Process(process.pid).children(recursive=True)
+        assert len(below) == 2
+        (preloaded,) = (one for one in below if "preloaded" in one.cmdline())
+        assert not any(preloaded.environ().values()), "no mark of the program is found in it"
+        process.send_signal(number)
+        process.wait(60)
+        _, alive = psutil.wait_procs([preloaded], timeout=30)
+        assert alive == []
+        psutil.Process(next(one.pid for one in below if one != preloaded)).kill()
+    assert forks() == 1
+
+
+def test_a_child_of_saccade_up_is_a_fork(forks: Callable[[], int]) -> None:
+    prepare = _prepare_child(os.getpid())
+    with subprocess.Popen([*PROBE, "wait"], cwd=ROOT, stdout=subprocess.PIPE, preexec_fn=prepare) as process:  # noqa: PLW1509
+        assert process.stdout
+        assert read_line(process.stdout) == b"waiting\n"
+        process.kill()
+    assert forks() == 1
+
+
+def test_in_the_suite_of_the_system_the_first_start_of_a_command_is_real(forks: Callable[[], int]) -> None:
+    popen.install(first_starts_are_real=True)
+    words = (["copy"], ["exit", "0"], ["exit", "0"], ["copy"])
+    counts = []
+    for command in words:
+        subprocess.run([*PROBE, *command], cwd=ROOT, check=True, timeout=60, stdin=subprocess.DEVNULL)
+        counts.append(forks())
+    assert counts == [0, 0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ _NO_DESCRIPTOR = -1
 #: What a start may not ask for: the preloaded process does not do it.
 _DEFAULTS = {
     "executable": None,
-    "preexec_fn": None,
     "close_fds": True,
     "shell": False,
     "restore_signals": True,
@@ -32,6 +31,29 @@ _DEFAULTS = {
     "process_group": -1,
 }
 _Popen = subprocess.Popen
+
+
+class FirstStarts:
+    """Commands whose first start in this process is a real one, while ``are_real``: later ones are forks."""
+
+    def __init__(self) -> None:
+        self.are_real = False
+        self._started: set[tuple[str, ...]] = set()
+
+    def may_fork(self, request: StartRequest) -> bool:
+        """Return whether a program may be a fork, and note that it starts."""
+        if not self.are_real:
+            return True
+        # "saccade rules create" and "saccade rules list" import the same.
+        words = [word for word in request.arguments[:1] if not word.startswith("-")]
+        command = (request.module, *words)
+        if command in self._started:
+            return True
+        self._started.add(command)
+        return False
+
+
+_FIRST_STARTS = FirstStarts()
 
 
 class PreloadedProcess:
@@ -71,6 +93,10 @@ class PreloadedProcess:
                 raise ConnectionResetError("the preloaded process has ended")
             self.forks += 1
             return process_id
+
+    def take(self, requests: socket.socket) -> None:
+        """Use a preloaded process that was forked from this one, which is a program that has not begun yet."""
+        self._requests, self._process, self._lock = requests, None, threading.Lock()
 
     def close(self) -> None:
         """End the preloaded process; the programs stay."""
@@ -115,7 +141,7 @@ class PreloadedPopen(_Popen):  # type: ignore[type-arg] # what it is of is what 
         # A private method: what comes after it, and all that waits for the process, stays Python's own.
         options = inspect.signature(_Popen._execute_child).bind(self, *arguments).arguments  # type: ignore[attr-defined]
         request = request_of(options)
-        if request is None:
+        if request is None or not _FIRST_STARTS.may_fork(request):
             super()._execute_child(*arguments)  # type: ignore[misc]
             return
         given = (options["p2cread"], options["c2pwrite"], options["errwrite"])
@@ -132,6 +158,11 @@ def request_of(options: Mapping[str, Any]) -> StartRequest | None:
     """Return the request for what ``Popen`` was given; None if the preloaded process cannot do the same."""
     if any(options[name] != default for name, default in _DEFAULTS.items()):
         return None
+    prepare = options["preexec_fn"]
+    # What `saccade up` does between fork and exec is known: a fork of the preloaded process does it too.
+    is_child_of_up = getattr(prepare, "__module__", "") == "cli.embedded.processes"
+    if prepare is not None and not is_child_of_up:
+        return None
     if isinstance(options["args"], (str, bytes, os.PathLike)):
         return None
     own = dict(os.environ)  # noqa: TID251 - of another program
@@ -142,12 +173,16 @@ def request_of(options: Mapping[str, Any]) -> StartRequest | None:
     if module is None or not Path(folder).is_dir():
         return None
     descriptors = sorted(options["pass_fds"])
-    request = StartRequest(module, command[3:], environment, folder, options["start_new_session"], descriptors)
+    ends_with = os.getpid() if is_child_of_up else 0
+    request = StartRequest(
+        module, command[3:], environment, folder, options["start_new_session"], descriptors, ends_with
+    )
     return request if len(request.encoded()) < MAXIMUM_BYTES else None
 
 
-def install() -> None:
-    """Start programs of this project as forks from now on, in this process."""
+def install(*, first_starts_are_real: bool = False) -> None:
+    """Start programs of this project as forks from now on, in this process; or all but the first of each command."""
+    _FIRST_STARTS.are_real = first_starts_are_real
     subprocess.Popen = PreloadedPopen  # type: ignore[misc]
 
 

@@ -24,6 +24,7 @@ import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.harness.preloaded import popen
 from tests.harness.preloaded.start_request import MAXIMUM_BYTES, StartRequest
 
 #: What the programs run, and what they import only when they run.
@@ -44,6 +45,7 @@ _MODULES = (
     "services.notifier.__main__",
 )
 _MAXIMUM_DESCRIPTORS = 16
+_PR_SET_PDEATHSIG = 1
 _ADOPTION_POLL_S = 0.0002
 #: Where in /proc/self/stat the addresses of a process's arguments and variables begin, after its name (proc(5)).
 _ADDRESSES = 45
@@ -113,6 +115,10 @@ def _become(request: StartRequest) -> None:
     """Take on the session, folder, variables and arguments of the program."""
     if request.new_session:
         os.setsid()
+    if request.ends_with:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != request.ends_with:
+            os._exit(1)  # it has ended between the fork and prctl
     os.chdir(request.folder)
     os.environ.clear()  # noqa: TID251 - the program's own
     os.environ.update(request.environment)  # noqa: TID251
@@ -181,8 +187,29 @@ def _open_standard_files(variables: Mapping[str, str]) -> None:
         setattr(sys, f"__{name}__", text)
 
 
+def _fork_preloaded_process() -> StartRequest | None:
+    """Fork a preloaded process of the program, which has not begun; return what is asked for in the forks of that."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork():
+        theirs.close()
+        popen.PRELOADED.take(ours)
+        popen.install()
+        return None
+    ours.close()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with the program
+    nothing = os.open(os.devnull, os.O_RDWR)
+    requests = _take_descriptors([nothing] * 3, [], theirs.detach())
+    _show(["preloaded"], [])  # found by no mark of the program
+    request = wait_for_start(socket.socket(fileno=requests))
+    if request is None:
+        os._exit(0)
+    return request
+
+
 def _run(request: StartRequest) -> None:
     """Run the module as ``python -m`` does."""
+    while request.starts_programs and (forked := _fork_preloaded_process()):
+        request = forked
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _open_standard_files(request.environment)
     sys.modules["__main__"] = module = types.ModuleType("__main__")

@@ -1,7 +1,7 @@
 """A program that reports what it has from its start, as one line of JSON: ``python -m tests.harness.preloaded.probe``.
 
 Another first argument has it do something else: end with a code, wait for a signal, fail, copy its input to its output,
-or draw random numbers.
+draw random numbers, or start another probe and report the number of its own forks.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from tests.harness.preloaded.popen import PRELOADED
 
 
 def report() -> dict[str, Any]:
@@ -70,6 +73,11 @@ def main() -> None:
             raise ValueError("asked for")
         case ["copy"]:
             sys.stdout.write(sys.stdin.read())
+        case ["start", *words]:
+            command = [sys.executable, "-m", "tests.harness.preloaded.probe", *words]
+            with subprocess.Popen(command, cwd=os.getcwd()) as process:  # noqa: PTH109 - as it is
+                code = process.wait(60)
+            print(json.dumps({"forks": PRELOADED.forks, "process": process.pid, "code": code}))
         case ["random"]:
             print(random.random(), os.urandom(8).hex())
         case _:

@@ -26,6 +26,10 @@ PROGRAMS = frozenset(
         "tests.harness.streams.killed_service",
     }
 )
+#: Of those, which start others: a program, or one of its commands.
+_STARTERS = frozenset(
+    {("cli", "demo"), ("cli", "up"), ("services.dispatcher",), ("tests.harness.preloaded.probe", "start")}
+)
 #: Variables that the interpreter reads when it starts, and that a fork can still follow.
 _FOLLOWED = frozenset({"PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONUNBUFFERED"})
 #: Variables that a library reads when it is imported: aiohttp makes a TLS context.
@@ -43,6 +47,13 @@ class StartRequest:
     new_session: bool
     #: Numbers that the open files have in the program, after standard input, output and error.
     descriptors: list[int]
+    #: Process whose end is the program's end too, as for the children of ``saccade up``; 0: none.
+    ends_with: int = 0
+
+    @property
+    def starts_programs(self) -> bool:
+        """Return whether the program starts others of this project, and so has a preloaded process of its own."""
+        return (self.module, *self.arguments[:1]) in _STARTERS or (self.module,) in _STARTERS
 
     def encoded(self) -> bytes:
         """Return it as it is sent."""
