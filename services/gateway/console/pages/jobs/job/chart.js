@@ -1,6 +1,7 @@
 // The timeline as a picture: lanes of waits, attempts and stages, cost as a step line, marks of events; and as a table.
 import { html, useEffect, useMemo, useRef, useSignal } from "../../../vendor/preact.js";
 import { clockTime, duration, number, usd } from "../../../format.js";
+import { language } from "../../../preferences.js";
 import { setQuery } from "../../../router.js";
 import { idleGaps, makeAxis, ticks } from "./axis.js";
 import { indexAt, marks, rectangles } from "./timeline.js";
@@ -31,7 +32,10 @@ export function Timeline({ fold, titles, selected, onSelect, zoom }) {
   }, []);
   const gaps = useMemo(() => idleGaps(fold), [fold]);
   const shown = zoom ? { from: fold.begin_ms + zoom.from, to: fold.begin_ms + zoom.to } : { from: fold.begin_ms, to: fold.end_ms };
-  const axis = width.value > 40 ? makeAxis({ ...shown, width: width.value - 2, gaps: folded.value ? gaps : [] }) : null;
+  const axis = useMemo(
+    () => (width.value > 40 ? makeAxis({ ...shown, width: width.value - 2, gaps: folded.value ? gaps : [] }) : null),
+    [fold, gaps, folded.value, width.value, shown.from, shown.to],
+  );
   const setZoom = (from, to) =>
     setQuery({ zoom: from === null ? null : `${Math.round(from - fold.begin_ms)}-${Math.round(to - fold.begin_ms)}` });
   const nearer = (factor) => {
@@ -74,30 +78,41 @@ export function Timeline({ fold, titles, selected, onSelect, zoom }) {
 
 function Picture({ fold, axis, titles, selected, onSelect, setZoom }) {
   const text = words();
+  // Drawn again only when the events or the axis change: the slider moves over the same elements.
+  const { height, drawn } = useMemo(() => still({ fold, axis, titles, text }), [fold, axis, JSON.stringify(titles), text, language.value]);
+  const now = selected === null ? null : axis.x(Math.min(axis.to, Math.max(axis.from, fold.times_ms[selected])));
+  return html`
+    <${Brush} axis=${axis} height=${height} onPick=${(time) => onSelect(indexAt(fold.times_ms, time))} onZoom=${setZoom}>
+      ${drawn}
+      ${now !== null && html`<line class="selected" x1=${now} x2=${now} y1=${HEAD_PX - 8} y2=${height} />`}
+    <//>
+  `;
+}
+
+/** Return what does not depend on the selected event: {height, drawn}. */
+function still({ fold, axis, titles, text }) {
   const lanes = [];
   let top = HEAD_PX;
   for (const lane of fold.lanes) {
     lanes.push({ lane, top });
     top += laneHeight(lane) + 16;
   }
-  const marksTop = top;
-  const costTop = marksTop + MARKS_PX + 14;
+  const costTop = top + MARKS_PX + 14;
   const hasCost = fold.cost.length > 0;
-  const height = hasCost ? costTop + COST_PX + 8 : marksTop + MARKS_PX + 6;
-  const now = selected === null ? null : axis.x(Math.min(axis.to, Math.max(axis.from, fold.times_ms[selected])));
-  return html`
-    <${Brush} axis=${axis} height=${height} onPick=${(time) => onSelect(indexAt(fold.times_ms, time))} onZoom=${setZoom}>
+  const height = hasCost ? costTop + COST_PX + 8 : top + MARKS_PX + 6;
+  const drawn = html`
+    <g>
       <defs>
         <pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="2" height="6" class="hatch" /></pattern>
       </defs>
-      ${ticks(axis, fold.begin_ms).map(({ x, seconds }) => html`<g key=${`t${seconds}`}><line class="tick" x1=${x} x2=${x} y1=${HEAD_PX - 6} y2=${height} /><text class="time" x=${x + 3} y="12">${duration(seconds)}</text></g>`)}
+      ${ticks(axis, fold.begin_ms).map(({ x, seconds }) => html`<g key=${`t${seconds}`}><line class="tick" x1=${x} x2=${x} y1=${HEAD_PX - 6} y2=${height} />${x < axis.width - 30 && html`<text class="time" x=${x + 3} y="12">${duration(seconds)}</text>`}</g>`)}
       ${lanes.map(({ lane, top: y }) => html`<${Lane} key=${lane.key} lane=${lane} y=${y} axis=${axis} name=${laneName(lane, titles, text)} />`)}
-      ${axis.folds.map((fold_) => html`<g key=${`f${fold_.x}`} class="fold"><rect x=${fold_.x} y=${HEAD_PX - 8} width=${fold_.width} height=${height} /><text x=${fold_.x + fold_.width / 2} y="12" text-anchor="middle">⋯ ${shortDuration((fold_.to - fold_.from) / 1000)}</text></g>`)}
-      <${Marks} fold=${fold} axis=${axis} y=${marksTop} label=${text.eventsLane} />
+      ${axis.folds.map((gap) => html`<g key=${`f${gap.x}`} class="fold"><rect x=${gap.x} y=${HEAD_PX - 8} width=${gap.width} height=${height} /><text x=${gap.x + gap.width / 2} y="12" text-anchor="middle">⋯ ${shortDuration((gap.to - gap.from) / 1000)}</text></g>`)}
+      <${Marks} fold=${fold} axis=${axis} y=${top} label=${text.eventsLane} />
       ${hasCost && html`<${Cost} fold=${fold} axis=${axis} y=${costTop} label=${text.cost} />`}
-      ${now !== null && html`<line class="selected" x1=${now} x2=${now} y1=${HEAD_PX - 8} y2=${height} />`}
-    <//>
+    </g>
   `;
+  return { height, drawn };
 }
 
 /** "2 h", as a folded gap is labelled. */
@@ -124,7 +139,7 @@ function Lane({ lane, y, axis, name }) {
 }
 
 function Marks({ fold, axis, y, label }) {
-  const found = useMemo(() => marks(fold.times_ms, axis), [fold, axis.from, axis.to, axis.width, axis.folds.length]);
+  const found = marks(fold.times_ms, axis);
   const path = found.map(({ x, count }) => `M${x + 0.5} ${y + MARKS_PX + 4}v${-Math.min(MARKS_PX, 6 + 2 * Math.log2(count))}`).join("");
   return html`<g class="marks"><text class="name" x="2" y=${y + 2}>${label}</text><path d=${path} /></g>`;
 }
@@ -133,7 +148,14 @@ function Cost({ fold, axis, y, label }) {
   const most = fold.cost.at(-1).usd || 1;
   const at = (value) => y + COST_PX - (value / most) * (COST_PX - 14);
   let path = `M${axis.x(axis.from)} ${at(fold.cost.findLast(({ time }) => time < axis.from)?.usd ?? 0)}`;
-  for (const { time, usd: sum } of fold.cost) if (time >= axis.from && time <= axis.to) path += `H${axis.x(time)}V${at(sum)}`;
+  let drawn = 0;
+  for (const { time, usd: sum } of fold.cost) {
+    const x = axis.x(time);
+    // One step a pixel: more are not seen.
+    if (time < axis.from || time > axis.to || (x - drawn < 1 && sum !== most)) continue;
+    path += `H${x.toFixed(1)}V${at(sum).toFixed(1)}`;
+    drawn = x;
+  }
   return html`
     <g class="cost">
       <text class="name" x="2" y=${y + 4}>${label}</text>

@@ -6,14 +6,20 @@ import { positionOf } from "./summary.js";
 
 /** Events that are kept; a job with more shows the first ones and says so. */
 export const MOST_EVENTS = 50_000;
-const PAINT_MS = 100;
+/** How often the page is drawn while old events are read, and while new ones come. */
+const READING_PAINT_MS = 1500;
+const LIVE_PAINT_MS = 200;
+/** After so long the reading of old events lets the page answer its reader. */
+const SLICE_MS = 25;
 
 /** History of a job; `changed` is a number that grows with `events`, which is one array throughout. */
 export class History {
   #ids = new Set();
   #reading = null;
   #stop = new AbortController();
-  #painted = 0;
+  #painted = performance.now();
+  #timer = 0;
+  #slice = 0;
   #members;
 
   /** @param {object} job the job as it was read first */
@@ -34,6 +40,7 @@ export class History {
 
   close() {
     this.#stop.abort();
+    clearTimeout(this.#timer);
   }
 
   /** Take an event of the feed; return whether it is of this job. */
@@ -41,9 +48,10 @@ export class History {
     const part = event.type === "job.submitted" ? event.data.part_of : null;
     if (part?.job_id === this.job.id) this.#members.add(event.subject);
     if (!this.#members.has(event.subject)) return false;
-    if (event.cursor) this.#add(event);
-    else if (event.type === "job.progressed") this.progress.value = event;
-    this.#paint(true);
+    if (event.cursor) {
+      this.#add(event);
+      this.#timer ||= setTimeout(() => this.#paint(), LIVE_PAINT_MS);
+    } else if (event.type === "job.progressed" && event.subject === this.job.id) this.progress.value = event;
     return true;
   }
 
@@ -64,7 +72,7 @@ export class History {
     } catch (error) {
       if (!this.#stop.signal.aborted) this.error.value = error;
     }
-    this.#paint(true);
+    this.#paint();
   }
 
   /** Events of the job alone: its stream, closed as soon as it has brought the newest one that is known. */
@@ -75,7 +83,7 @@ export class History {
     for await (const event of client.events({ jobId: this.job.id, cursor: last, signal })) {
       if (event.type === "job.progressed") this.progress.value = event;
       else if (event.cursor && event.type.startsWith("job.")) this.#add(event);
-      this.#paint();
+      await this.#pause();
       if (positionOf(event.cursor) >= positionOf(this.job.cursor) || this.events.length >= MOST_EVENTS) break;
     }
   }
@@ -92,7 +100,7 @@ export class History {
       }
       left = page.events.length ? page.events_left_out : 0;
       since = page.events.at(-1)?.cursor;
-      this.#paint();
+      await this.#pause();
     }
   }
 
@@ -107,11 +115,20 @@ export class History {
     else this.events.splice(index, 0, kept);
   }
 
-  /** Let the page draw, rarely while many events come. */
-  #paint(now = false) {
-    if (!now && performance.now() - this.#painted < PAINT_MS) return;
-    this.#painted = performance.now();
+  /** Let the page answer its reader, and draw now and then, while very many old events are read. */
+  async #pause() {
+    const now = performance.now();
+    if (now - this.#slice < SLICE_MS) return;
+    if (now - this.#painted > READING_PAINT_MS) this.#paint();
+    await new Promise((resolve) => setTimeout(resolve));
+    this.#slice = performance.now();
+  }
+
+  #paint() {
+    clearTimeout(this.#timer);
+    this.#timer = 0;
     this.changed.value += 1;
+    this.#painted = performance.now();
   }
 }
 

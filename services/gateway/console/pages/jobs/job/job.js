@@ -21,6 +21,9 @@ import { words } from "./words.js";
 const ENDED = new Set(["succeeded", "failed", "cancelled"]);
 /** How often the end of an unfinished timeline moves. */
 const TICK_MS = 1000;
+/** With very many events the timeline is folded less often. */
+const SLOW_TICK_MS = 10_000;
+const MANY_EVENTS = 5000;
 
 export function JobPage({ jobId, query }) {
   const followed = useMemo(() => followJob(jobId), [jobId]);
@@ -41,7 +44,7 @@ function Shown({ followed, now, query }) {
   const past = usePast(now.id, at);
   useWorkloads();
   const ended = ENDED.has(now.state);
-  const clock = useClock(!ended);
+  const clock = useClock(!ended, history.events.length > MANY_EVENTS ? SLOW_TICK_MS : TICK_MS);
   const changed = history.changed.value;
   const fold = useMemo(() => foldTimeline(history.events, { own: now.id, now_ms: clock }), [history, changed, clock]);
   const selected = at ? indexOfPoint(history.events, at, fold.times_ms, clock) : null;
@@ -118,13 +121,13 @@ function useFiles(now, history, changed, last, at) {
   return named.length ? named : (listed.value ?? []);
 }
 
-function useClock(running) {
+function useClock(running, tick_ms) {
   const clock = useSignal(Date.now());
   useEffect(() => {
     if (!running) return undefined;
-    const timer = setInterval(() => document.hidden || (clock.value = Date.now()), TICK_MS);
+    const timer = setInterval(() => document.hidden || (clock.value = Date.now()), tick_ms);
     return () => clearInterval(timer);
-  }, [running]);
+  }, [running, tick_ms]);
   return clock.value;
 }
 
