@@ -20,10 +20,17 @@ export function queryOf(filters, without = []) {
   return Object.fromEntries(entries);
 }
 
-/** Return the options of `saccade jobs` for filters. */
-export function optionsOf(filters) {
-  return Object.entries(queryOf(filters)).flatMap(([name, value]) => [].concat(value).map((each) => `--${name} ${each}`)).join(" ");
+const OPTIONS = { workload: "--workload", state: "--state", q: "--search", at: "--at" };
+
+/** Return the command line of the list, or null where the command has no option for a filter. */
+export function commandOf(filters) {
+  const sent = queryOf(filters);
+  if (filters.state.length > 1 || Object.keys(sent).some((name) => !(name in OPTIONS))) return null;
+  return ["saccade jobs", ...Object.entries(sent).map(([name, value]) => `${OPTIONS[name]} ${quoted(String(value))}`)].join(" ");
 }
+
+/** Quote a text for a POSIX shell. */
+const quoted = (text) => (/^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
 /** Return a time for a field of local time ("2026-11-23T17:05"), empty without one. */
 export function localField(iso) {

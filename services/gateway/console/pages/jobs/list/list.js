@@ -7,9 +7,10 @@ import { Commands } from "../../../parts/commands.js";
 import { Problem } from "../../../parts/problem.js";
 import { href } from "../../../router.js";
 import { common } from "../../../words.js";
+import { AllMatching, PlanProgress } from "./all_matching.js";
 import { Bulk } from "./bulk.js";
 import { Filters } from "./filter_form.js";
-import { filtersOf, optionsOf, queryOf } from "./filters.js";
+import { commandOf, filtersOf, queryOf } from "./filters.js";
 import { isNewJob, joined, patched, readAgain } from "./live_rows.js";
 import { Rows } from "./rows.js";
 import { words } from "./words.js";
@@ -32,6 +33,7 @@ export function JobsPage({ query }) {
     <div class="page-head"><div><h1>${text.title}</h1><p class="quiet">${text.intro}</p></div>
       ${may("write") && html`<a class="button" href=${href()}>${text.newJob}</a>`}</div>
     <${Filters} filters=${filters} counts=${list.counts.value} />
+    ${filters.plan && html`<${PlanProgress} key=${filters.plan} id=${filters.plan} onEnd=${list.reload} />`}
     ${error.value && html`<${Problem} error=${error.value} retry=${list.reload} />`}
     ${list.fresh.value > 0 && html`<p><button type="button" onClick=${list.reload}>${text.fresh(number(list.fresh.value))}</button></p>`}
     ${rows.value === null
@@ -45,8 +47,9 @@ export function JobsPage({ query }) {
       ${list.searchedTo.value && html`<span class="hint">${text.searchedTo(list.searchedTo.value)}</span>`}
       ${rows.value?.length >= MOST_ROWS && html`<span class="hint">${text.narrower}</span>`}
     </p>
-    ${rows.value && !filters.at && html`<${Bulk} filters=${filters} rows=${rows.value} selected=${list.selected} counts=${list.counts.value} reload=${list.reload} />`}
-    <${Commands} cli=${`saccade jobs ${optionsOf(filters)}`.trim()} path=${pathOf(filters)} />
+    ${rows.value && !filters.at && html`<${Bulk} rows=${rows.value} selected=${list.selected} reload=${list.reload} />`}
+    ${rows.value?.length > 0 && !filters.at && html`<${AllMatching} filters=${filters} />`}
+    <${Commands} cli=${commandOf(filters)} path=${pathOf(filters)} />
   `;
 }
 
