@@ -105,7 +105,7 @@ function still({ fold, axis, titles, text }) {
       <defs>
         <pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="2" height="6" class="hatch" /></pattern>
       </defs>
-      ${ticks(axis, fold.begin_ms).map(({ x, seconds }) => html`<g key=${`t${seconds}`}><line class="tick" x1=${x} x2=${x} y1=${HEAD_PX - 6} y2=${height} />${x < axis.width - 30 && html`<text class="time" x=${x + 3} y="12">${duration(seconds)}</text>`}</g>`)}
+      ${ticks(axis, fold.begin_ms).map(({ x, seconds }) => html`<g key=${`t${seconds}`}><line class="tick" x1=${x} x2=${x} y1=${HEAD_PX - 6} y2=${height} />${isFree(x, axis) && html`<text class="time" x=${x + 3} y="12">${duration(seconds)}</text>`}</g>`)}
       ${lanes.map(({ lane, top: y }) => html`<${Lane} key=${lane.key} lane=${lane} y=${y} axis=${axis} name=${laneName(lane, titles, text)} />`)}
       ${axis.folds.map((gap) => html`<g key=${`f${gap.x}`} class="fold"><rect x=${gap.x} y=${HEAD_PX - 8} width=${gap.width} height=${height} /><text x=${gap.x + gap.width / 2} y="12" text-anchor="middle">⋯ ${shortDuration((gap.to - gap.from) / 1000)}</text></g>`)}
       <${Marks} fold=${fold} axis=${axis} y=${top} label=${text.eventsLane} />
@@ -114,6 +114,9 @@ function still({ fold, axis, titles, text }) {
   `;
   return { height, drawn };
 }
+
+/** Whether a label that begins there neither leaves the picture nor covers that of a folded gap. */
+const isFree = (x, axis) => x < axis.width - 30 && axis.folds.every((fold) => x > fold.x + fold.width || x < fold.x - 40);
 
 /** "2 h", as a folded gap is labelled. */
 const shortDuration = (seconds) => duration(seconds).split(" ").slice(0, 2).join(" ");

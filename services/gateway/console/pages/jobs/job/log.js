@@ -22,7 +22,7 @@ export function Log({ jobId, events, last, selected }) {
     `;
   };
   return html`
-    <${VirtualList} count=${last + 1} row=${row} tail=${selected === null} label=${text.log} rowHeight_px=${30} />
+    <${VirtualList} count=${last + 1} row=${row} tail=${true} label=${text.log} rowHeight_px=${30} />
     ${events.length >= MOST_EVENTS && html`<p class="hint">${text.mostEvents(number(MOST_EVENTS))}</p>`}
   `;
 }
