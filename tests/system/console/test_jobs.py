@@ -114,6 +114,9 @@ async def test_what_failed_says_why_and_can_be_retried(
         await tab.until("document.querySelectorAll('.span.interrupted, .span.failed').length > 0")
         await tab.until("document.querySelectorAll('.span.done').length > 0")
         assert await tab.evaluate("document.querySelector('[data-field=attempt]').dataset.value") == "2"
+        await tab.evaluate("[...document.querySelectorAll('a')].find(a => a.innerText.startsWith('Again')).click()")
+        fields = "[...document.querySelectorAll('main input, main textarea')]"
+        await tab.until(f"{fields}.some(field => field.value.includes('fail_without'))")
         await tab.go(f"console/jobs/{new_id('job')}")
         await tab.until("document.querySelector('main [role=alert] code')?.innerText", "job_not_found")
 
