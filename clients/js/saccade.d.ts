@@ -436,6 +436,12 @@ export class Client {
     options?: { pageSize?: number; signal?: AbortSignal },
   ): AsyncGenerator<SessionWord, void, undefined>;
   artifacts(jobId: string, options?: { presign?: boolean; signal?: AbortSignal }): Promise<Artifacts>;
+  /** Address that opens an artifact without an API key, for an hour or `expiresInS`, and when it expires. */
+  artifactLink(
+    jobId: string,
+    name: string,
+    options?: { expiresInS?: number; signal?: AbortSignal },
+  ): Promise<{ url: string; expires_at: string | null }>;
   artifact(jobId: string, name: string, options?: { signal?: AbortSignal }): Promise<Response>;
   ticket(resource?: string): Promise<{ ticket: string; resource: string; url: string; expires_at: string }>;
   events(selection?: EventSelection): EventFeed;

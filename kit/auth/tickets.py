@@ -1,7 +1,8 @@
 """Tickets for what a browser opens without an API key in a header: EventSource, WebSocket, pages of a job. Pure.
 
-A ticket is valid for one resource of one tenant, with the scopes of the key that got it, for a day and any number of
-uses: an EventSource reconnects to the same URL after every disconnect, and an invalid ticket would end it permanently.
+A ticket is valid for one resource of one tenant, or for all below one that ends with a slash, with the scopes of the
+key that got it, for a day or less and any number of uses: an EventSource reconnects to the same URL after every
+disconnect, and an invalid ticket would end it permanently.
 """
 
 from __future__ import annotations
@@ -58,14 +59,13 @@ class Tickets:
             message = f"resource: {resource[:100]!r} is not the path of a stream."
             hint = "Send /v1/events, /v1/jobs/{id}/events, or …/events or …/stream of a session or replay; no query."
             raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint=hint)
-        return self._issue(tenant, key_id, resource, now)
+        return self._issue(tenant, key_id, resource, now + LIFETIME)
 
-    def issue_for_pages(self, principal: Principal, resource: str, now: datetime) -> str:
-        """Return a ticket for the HTML pages among a job's artifacts; it is part of their path."""
-        return self._issue(principal.tenant, principal.key_id, resource, now)[0]
+    def issue_for_pages(self, principal: Principal, resource: str, expires_at: datetime) -> str:
+        """Return a ticket for files of a job; it is part of their path."""
+        return self._issue(principal.tenant, principal.key_id, resource, expires_at)[0]
 
-    def _issue(self, tenant: str, key_id: str, resource: str, now: datetime) -> tuple[str, datetime]:
-        expires = now + LIFETIME
+    def _issue(self, tenant: str, key_id: str, resource: str, expires: datetime) -> tuple[str, datetime]:
         ticket = Ticket(tenant, key_id, resource, int(expires.timestamp()))
         payload = _encode(json.dumps(asdict(ticket), separators=(",", ":")).encode())
         return f"{payload}.{self._sign(payload)}", expires
@@ -80,7 +80,7 @@ class Tickets:
         valid = hmac.compare_digest(signature.encode("utf-8", "surrogateescape"), self._sign(payload).encode())
         if valid:
             ticket = Ticket(**json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))))
-            if ticket.resource == resource and ticket.expires > now.timestamp():
+            if _covers(ticket.resource, resource) and ticket.expires > now.timestamp():
                 return ticket
         raise SaccadeError(
             ErrorCode.UNAUTHENTICATED,
@@ -102,6 +102,10 @@ class Tickets:
 
     def _sign(self, payload: str) -> str:
         return _encode(hmac.new(self._key, payload.encode("utf-8", "surrogateescape"), hashlib.sha256).digest())
+
+
+def _covers(granted: str, asked: str) -> bool:
+    return asked == granted or (granted.endswith("/") and asked.startswith(granted))
 
 
 def _encode(data: bytes) -> str:

@@ -146,8 +146,10 @@ export function uses({ Client, SaccadeError, BlockParser }) {
       const texts = {};
       for (const file of manifest.artifacts) texts[file.name] = await (await job.artifact(file.name)).text();
       const missing = await refusal(job.artifact("nothing"));
+      const link = await client.artifactLink(jobId, "more/why.txt", { expiresInS: 60 });
+      const linked = await (await fetch(link.url)).text();
       client.close();
-      return { ended: job.ended, told, complete: manifest.complete, texts, missing };
+      return { ended: job.ended, told, complete: manifest.complete, texts, missing, linked };
     },
 
     /** Follow the tenant and say so; ends with an event about `last`. */

@@ -1,15 +1,16 @@
-"""HTML pages among a job's artifacts, served under the API's origin so that their relative links work.
+"""Files of a job at addresses that need no API key: HTML pages, whose relative links work, and links to one file.
 
 A presigned URL is valid for one object: a link from report.html to spin.html would end in the bucket's error. Under
 ``/v1/jobs/{job_id}/pages/{ticket}/`` the links of a page keep the ticket. The worker that wrote the page must not act
-as its reader: the page is sandboxed, so its origin is none, and it may connect to nothing.
+as its reader: the page is sandboxed, so its origin is none, and it may connect to nothing. The session of its reader's
+browser does not count in what it requests (kit/auth/own_page.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import quote, urlsplit
 
@@ -17,7 +18,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from contracts.errors import ErrorCode, SaccadeError
 from kit.auth.api_keys import Authenticator, Principal
-from kit.auth.tickets import Tickets
+from kit.auth.tickets import LIFETIME, Tickets
 from kit.bucket import Bucket, ObjectMissing
 from services.gateway.artifacts.service import ArtifactLocation, ArtifactService
 from services.gateway.object_body import closing_body
@@ -45,20 +46,35 @@ class ArtifactPages:
 
     def address(self, caller: Principal, job_id: str, name: str, now: datetime) -> str:
         """Return the path of a page, which a browser opens without an API key."""
-        ticket = _NO_TICKET
-        if self._authenticator.authenticated:
-            ticket = self._tickets.issue_for_pages(caller, _resource(job_id), now)
-        return f"{_resource(job_id)}/{ticket}/{quote(name)}"
+        return self._address(caller, job_id, name, "", now + LIFETIME)[0]
 
-    def admit(self, headers: Mapping[str, str], job_id: str, ticket: str, now: datetime) -> Principal:
-        """Return the caller whose ticket is in the path.
+    def link(
+        self, caller: Principal, job_id: str, name: str, now: datetime, lifetime: timedelta, *, is_page: bool
+    ) -> tuple[str, datetime | None]:
+        """Return the path of a file for a time, and when it ends; None where no API key is needed.
+
+        A page shows other files of its folder, so its link opens the folder; that of another file opens only that.
+        """
+        return self._address(caller, job_id, name, _folder(name) if is_page else name, now + lifetime)
+
+    def _address(
+        self, caller: Principal, job_id: str, name: str, opened: str, expires_at: datetime
+    ) -> tuple[str, datetime | None]:
+        base = _resource(job_id)
+        if not self._authenticator.authenticated:
+            return f"{base}/{_NO_TICKET}/{quote(name)}", None
+        ticket = self._tickets.issue_for_pages(caller, f"{base}/{opened}", expires_at)
+        return f"{base}/{ticket}/{quote(name)}", expires_at
+
+    def admit(self, headers: Mapping[str, str], job_id: str, ticket: str, name: str, now: datetime) -> Principal:
+        """Return the caller whose ticket is in the path, if it opens the file.
 
         Raises:
             SaccadeError: UNAUTHENTICATED, FORBIDDEN.
         """
         if not self._authenticator.authenticated:
             return self._authenticator.authenticate(headers, "read")
-        principal = self._tickets.admit(self._authenticator, ticket, _resource(job_id), now)
+        principal = self._tickets.admit(self._authenticator, ticket, f"{_resource(job_id)}/{name}", now)
         principal.require("read")
         return principal
 
@@ -86,6 +102,12 @@ class ArtifactPages:
 
 def _resource(job_id: str) -> str:
     return f"/v1/jobs/{quote(job_id, safe='')}/pages"
+
+
+def _folder(name: str) -> str:
+    """Return the folder of a file with its slash; empty for the job's own."""
+    folder, slash, _ = name.rpartition("/")
+    return folder + slash
 
 
 def _policy(presigned_url: str) -> str:

@@ -18,6 +18,7 @@ from kit.http.app_state import from_app_state
 from kit.http.head_requests import IS_HEAD
 from kit.http.path_ids import JobId
 from kit.http.problems import problem_responses
+from kit.http.request_body import RequestBody
 from services.gateway.artifacts.pages import ArtifactPages
 from services.gateway.artifacts.service import ArtifactService
 from services.gateway.jobs.dependencies import JobServiceDep
@@ -43,6 +44,21 @@ class ArtifactObject(Artifact):
         description="With `presign`: address in the bucket, which needs no API key until `presigned_until`. Null for "
         "an HTML page, whose links work under `url` only.",
     )
+
+
+class NewLink(RequestBody):
+    """Lifetime of a link."""
+
+    expires_in_s: int = Field(default=3600, ge=60, le=86_400)
+
+
+class ArtifactLink(BaseModel):
+    """Address that opens a file in any browser, without an API key."""
+
+    url: str = Field(
+        description="Path under this server: of an HTML page with the other files of its folder, of another file alone."
+    )
+    expires_at: datetime | None = Field(description="Null on a server without API keys, where it does not end.")
 
 
 class ArtifactList(BaseModel):
@@ -144,6 +160,33 @@ async def fetch_artifact(
     return _redirect(await artifacts.presign(location, head=_is_head(request)))
 
 
+@router.post(
+    "/{name:path}/link",
+    status_code=201,
+    summary="Create a link to an artifact",
+    responses=problem_responses(
+        _E.JOB_NOT_FOUND, _E.ARTIFACT_NOT_FOUND, _E.ARTIFACTS_NOT_READY, _E.STORAGE_UNAVAILABLE
+    ),
+)
+async def create_link(
+    response: Response,
+    caller: Reader,
+    job_id: JobId,
+    name: str,
+    *,
+    jobs: JobServiceDep,
+    artifacts: ArtifactServiceDep,
+    pages: ArtifactPagesDep,
+    body: NewLink | None = None,
+) -> ArtifactLink:
+    """Return an address that opens in every browser until it expires, or until the key that made it is removed."""
+    location = await artifacts.locate(await jobs.read(caller.tenant, job_id), name)
+    lifetime = timedelta(seconds=(body or NewLink()).expires_in_s)
+    response.headers["Cache-Control"] = "no-store"
+    url, expires_at = pages.link(caller, job_id, name, datetime.now(UTC), lifetime, is_page=location.is_page)
+    return ArtifactLink(url=url, expires_at=expires_at)
+
+
 # Beside the routes above, which take a name with slashes.
 page_router = APIRouter(prefix="/v1/jobs/{job_id}/pages", include_in_schema=False)
 
@@ -160,7 +203,7 @@ async def show_page(
     pages: ArtifactPagesDep,
 ) -> Response:
     """Return a page; redirect to the bucket for all other files, which the page shows or links to."""
-    caller = pages.admit(request.headers, job_id, ticket, datetime.now(UTC))
+    caller = pages.admit(request.headers, job_id, ticket, name, datetime.now(UTC))
     location = await artifacts.locate(await jobs.read(caller.tenant, job_id), name)
     if location.is_page:
         return await pages.response(location, head=_is_head(request))

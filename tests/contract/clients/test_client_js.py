@@ -197,6 +197,7 @@ async def test_a_job_that_has_ended_gives_its_history_and_its_files(
     assert found["complete"]
     assert found["texts"] == {"answer.txt": "0.4 s", "more/why.txt": "because"}
     assert found["missing"]["code"] == "artifact_not_found"
+    assert found["linked"] == "because"
 
 
 async def test_the_example_of_the_readme_runs(services: RunningServices, front: BreakingProxy, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -17,7 +19,7 @@ from kit.http.server import serve
 from kit.settings import NatsSettings, S3Settings
 from tests.harness.clients.session_page_browser import page_tab
 from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port
-from tests.harness.servers.gateway import RunningGateway, keys_file, picture, running_gateway
+from tests.harness.servers.gateway import RunningGateway, code_of, keys_file, picture, running_gateway
 
 pytestmark = pytest.mark.anyio
 Servers = tuple[NatsSettings, S3Settings]
@@ -111,6 +113,92 @@ async def test_the_address_of_a_page_is_a_key_to_one_jobs_files(servers: Servers
         assert (await http.get(f"/v1/jobs/{job_id}/events?ticket={ticket}")).status_code in (401, 404)
         foreign = {"authorization": "Bearer other.secret"}
         assert (await http.get(f"/v1/jobs/{job_id}/artifacts/report.html", headers=foreign)).status_code == 404
+
+
+async def test_a_link_opens_a_file_or_a_folder_for_a_while(servers: Servers, tmp_path: Path) -> None:
+    keys = keys_file(tmp_path, "acme", "other", read_only=("acme",))
+    both = [{**entry, "scopes": ["read", "write"]} for entry in json.loads(keys.read_text())]
+    keys.write_text(json.dumps([*both, {**both[0], "id": "reader", "scopes": ["read"]}]))
+    async with running_gateway(*servers, tmp_path, auth=AuthSettings(api_keys_file=keys)) as running:
+        http, running.tenant = running.http, "acme"
+        http.headers["authorization"] = "Bearer acme.secret"
+        job_id = str((await running.submitted(await running.uploaded()))["id"])
+        run_id = await running.start_job(job_id)
+        for name in ("report.html", "pages/spin.html", "pages/spin/deep.html"):
+            await running.leave(job_id, run_id, name, _SPIN, "text/html")
+        for name in ("contact_sheet.png", "pages/a.png", "pages.png"):
+            await running.leave(job_id, run_id, name, picture(), "image/png")
+        artifacts = f"/v1/jobs/{job_id}/artifacts"
+        http.headers["authorization"] = "Bearer reader.secret"
+
+        async def opened(name: str, **body: int) -> tuple[str, datetime]:
+            answer = await http.post(f"{artifacts}/{name}/link", json=body or None)
+            assert answer.status_code == 201, answer.text
+            return answer.json()["url"], datetime.fromisoformat(answer.json()["expires_at"])
+
+        one, ends = await opened("contact_sheet.png")
+        assert timedelta(minutes=59) < ends - datetime.now(UTC) <= timedelta(hours=1)
+        folder, ends = await opened("pages/spin.html", expires_in_s=60)
+        assert ends - datetime.now(UTC) <= timedelta(minutes=1)
+        whole, _ = await opened("report.html", expires_in_s=86_400)
+        for seconds in (59, 86_401):
+            refused = await http.post(f"{artifacts}/report.html/link", json={"expires_in_s": seconds})
+            assert (refused.status_code, code_of(refused)) == (422, "invalid_parameter")
+        unknown = await http.post(f"{artifacts}/nothing.png/link")
+        assert unknown.status_code == 409, "the job may still write it"
+        foreign = await http.post(f"{artifacts}/report.html/link", headers={"authorization": "Bearer other.secret"})
+        assert foreign.status_code == 404
+        del http.headers["authorization"]
+        assert (await http.post(f"{artifacts}/report.html/link")).status_code == 401
+
+        async def found(link: str, *names: str) -> list[int]:
+            ticket = "/".join(link.split("/")[:6])
+            return [(await http.get(f"{ticket}/{name}")).status_code for name in names]
+
+        names = (
+            "report.html",
+            "contact_sheet.png",
+            "pages/spin.html",
+            "pages/a.png",
+            "pages/spin/deep.html",
+            "pages.png",
+        )
+        assert await found(one, *names) == [401, 307, 401, 401, 401, 401]
+        assert await found(folder, *names) == [401, 401, 200, 307, 200, 401]
+        assert await found(whole, *names) == [200, 307, 200, 307, 200, 307]
+        assert await found(folder, "pages/../report.html", "pages%2F..%2Freport.html") == [401, 409]
+        async with httpx.AsyncClient(trust_env=False) as outside:
+            location = (await http.get(one)).headers["location"]
+            assert (await outside.get(location)).content == picture()
+        _write_without(keys, "reader")
+        assert await found(whole, "report.html") == [401], "the key that made it was removed"
+
+
+def _write_without(keys: Path, key_id: str) -> None:
+    keys.write_text(json.dumps([entry for entry in json.loads(keys.read_text()) if entry["id"] != key_id]))
+
+
+async def test_without_keys_a_link_does_not_end(servers: Servers, tmp_path: Path) -> None:
+    async with running_gateway(*servers, tmp_path) as running:
+        job_id = await _job_with_pages(running)
+        answer = await running.http.post(f"/v1/jobs/{job_id}/artifacts/report.html/link")
+        assert answer.json()["expires_at"] is None
+        assert (await running.http.get(answer.json()["url"])).content == _REPORT
+
+
+async def test_a_link_has_expired_after_its_time(servers: Servers, tmp_path: Path) -> None:
+    keys = keys_file(tmp_path, "acme")
+    async with running_gateway(*servers, tmp_path, auth=AuthSettings(api_keys_file=keys)) as running:
+        running.tenant = "acme"
+        running.http.headers["authorization"] = "Bearer acme.secret"
+        job_id = await _job_with_pages(running)
+        caller = running.app.state.authenticator.principal("acme")
+        for age_s, status in ((59, 200), (61, 401)):
+            made = datetime.now(UTC) - timedelta(seconds=age_s)
+            minute = timedelta(minutes=1)
+            pages = running.app.state.artifact_pages
+            url, _ = pages.link(caller, job_id, "report.html", made, minute, is_page=True)
+            assert (await running.http.get(url, headers={"authorization": ""})).status_code == status
 
 
 async def _leave_a_report(running: RunningGateway, job_id: str) -> None:

@@ -325,6 +325,13 @@ export class Client {
     return this.#http.file(path, signal);
   }
 
+  /** Return an address that opens an artifact without an API key, for an hour or `expiresInS`, and when it expires. */
+  async artifactLink(jobId, name, { expiresInS, signal } = {}) {
+    const path = `${jobPath(jobId)}/artifacts/${name.split("/").map(encodeURIComponent).join("/")}/link`;
+    const made = await this.#http.call("POST", path, { body: defined({ expires_in_s: expiresInS }), signal });
+    return { ...made, url: `${this.url}${made.url}` };
+  }
+
   /**
    * Create a ticket for an EventSource or for a page without a key: pass `ticket` to the page, or open `url`.
    *
