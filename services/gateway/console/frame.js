@@ -76,22 +76,28 @@ function Bar() {
       event.target.reset();
     }
   };
-  const select = (chosen, label, options) => html`
-    <select aria-label=${label} value=${chosen.value} onChange=${(event) => (chosen.value = event.target.value)}>
-      ${Object.entries(options).map(([value, text]) => html`<option key=${value} value=${value}>${text}</option>`)}
-    </select>
-  `;
   return html`
     <div class="bar" role="search">
       <form onSubmit=${find}>
         <input id="search" name="id" type="search" aria-label=${words.searchHint} placeholder=${`${words.search}  /`} autocomplete="off" spellcheck="false" />
         ${problem.value && html`<p class="hint" role="alert">${problem.value}</p>`}
       </form>
-      ${select(zone, words.zone, words.zones)} ${select(theme, words.theme, words.themes)} ${select(language, words.language, LANGUAGES)}
+      <${Choices} />
       <button type="button" aria-label=${words.help} onClick=${() => document.getElementById("help").showModal()}>?</button>
       ${session.value?.key_id && html`<button type="button" onClick=${logOut}>${words.logOut}</button>`}
     </div>
   `;
+}
+
+/** Time zone, colours and language; on a phone only in the dialog of help. */
+function Choices() {
+  const words = common();
+  const select = (chosen, label, options) => html`
+    <select aria-label=${label} value=${chosen.value} onChange=${(event) => (chosen.value = event.target.value)}>
+      ${Object.entries(options).map(([value, text]) => html`<option key=${value} value=${value}>${text}</option>`)}
+    </select>
+  `;
+  return html`${select(zone, words.zone, words.zones)} ${select(theme, words.theme, words.themes)} ${select(language, words.language, LANGUAGES)}`;
 }
 
 function ShownPage() {
@@ -151,6 +157,7 @@ function Help() {
   return html`
     <dialog id="help" aria-labelledby="help-title">
       <form method="dialog">
+        <div class="choices"><${Choices} /></div>
         <h2 id="help-title">${words.shortcuts.title}</h2>
         <dl class="rows">
           ${Object.entries(PAGES).map(([name, page]) => entry(["g", page.key], words.shortcuts.go(words.pages[name])))}

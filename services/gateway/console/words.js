@@ -25,7 +25,7 @@ function pseudoOf(value) {
 
 export const common = dictionary({
   en: {
-    pages: { start: "Start", jobs: "Jobs", live: "Live", events: "Events", webhooks: "Webhooks", operate: "Operations", keys: "Keys" },
+    pages: { start: "Start", jobs: "Jobs", live: "Live", events: "Events", webhooks: "Webhooks", operate: "Operate", keys: "Keys" },
     skip: "Skip to the content",
     menu: "Pages",
     search: "Find by id",
