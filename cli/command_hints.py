@@ -64,6 +64,8 @@ _HINTS: Final = {
     "webhook_not_found": "`saccade webhooks list` lists your endpoints.",
     "webhook_disabled": "Enable it with: saccade webhooks enable {webhook_id}",
     "dead_letter_settled": "`saccade deadletters show LETTER` says by whom.",
+    "jobs_changed": "Count again with --dry-run, then send that number with --expect.",
+    "job_plan_not_found": "Plan again: saccade jobs cancel, or saccade jobs retry.",
     "dead_letter_plan_not_found": "Plan again: saccade deadletters redrive, with filters in place of a letter.",
     "replay_not_found": "`saccade replay ls` lists those of the last 90 days.",
     "replay_count_differs": "`saccade replay show ID` shows the plan; start it with its count, or plan anew.",

@@ -96,6 +96,8 @@ class ErrorCode(StrEnum):
     ARTIFACT_NOT_FOUND = "artifact_not_found"
     ARTIFACTS_NOT_READY = "artifacts_not_ready"
     SCRATCH_REMOVED = "scratch_removed"
+    JOBS_CHANGED = "jobs_changed"
+    JOB_PLAN_NOT_FOUND = "job_plan_not_found"
     # history
     HISTORY_EXPIRED = "history_expired"
     SEGMENT_DAMAGED = "segment_damaged"
@@ -250,6 +252,8 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.ARTIFACT_NOT_FOUND: _kind(404, "The job has no such artifact", "GET /v1/jobs/{id}/artifacts lists the artifacts of the job."),
     _C.ARTIFACTS_NOT_READY: _kind(409, "The artifacts of the job are not ready yet", "Wait for job.succeeded."),
     _C.SCRATCH_REMOVED: _kind(410, "The scratch files of the job were removed", "Submit a new job; the results of this one are still available."),
+    _C.JOBS_CHANGED: _kind(409, "The jobs are not as many as expected", "Look at them again, then send the number that is there now."),
+    _C.JOB_PLAN_NOT_FOUND: _kind(404, "No such plan", "Check the id that POST /v1/job-plans gave."),
     _C.HISTORY_EXPIRED: _kind(410, "These events are not stored any more", "Begin later: the message names the first event that is stored."),
     _C.SEGMENT_DAMAGED: _kind(500, "A segment of the archive is missing or was changed", "Ask the operator to put the object that the message names back from a copy of the bucket (docs/archive.md)."),
     _C.ERASURE_NOT_FOUND: _kind(404, "There is no such erasure", "Check the id: the answer to the request for it names it."),

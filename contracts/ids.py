@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 Prefix = Literal[
-    "job", "upl", "ses", "whk", "evt", "run", "req", "prm", "rul", "grp", "ops", "dlp", "rpl", "ers", "bak"
+    "job", "upl", "ses", "whk", "evt", "run", "req", "prm", "rul", "grp", "ops", "dlp", "rpl", "ers", "bak", "jbp"
 ]
 
 TENANT_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,62}$"

@@ -12,13 +12,14 @@ from cli.connection import open_client, server_options
 from cli.jobs.changes import POINT_HELP, diff
 from cli.jobs.events import parse_since
 from cli.jobs.follow import hint_of, warnings_of
+from cli.jobs.job_plans import cancel, retry
 from cli.jobs.latest import find_job
 from cli.jobs.result import inputs_text, outcome_text, result_lines
 from cli.output import format_time, print_json, print_line, print_table
 from contracts.job import State
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--state", type=click.Choice([state.value for state in State]), help="Only jobs in this state.")
 @click.option("--workload", help="Only jobs of this workload.")
 @click.option("--search", "text", metavar="TEXT", help="Only jobs with it in id, workload, file names or metadata.")
@@ -26,7 +27,9 @@ from contracts.job import State
 @click.option("--at", metavar="POINT", help=f"The list as it was: {POINT_HELP}.")
 @click.option("--count", "counted", is_flag=True, help="Count them by state and workload instead.")
 @server_options
+@click.pass_context
 def jobs(
+    ctx: click.Context,
     *,
     state: str | None,
     workload: str | None,
@@ -37,7 +40,11 @@ def jobs(
     url: str | None,
     as_json: bool,
 ) -> None:
-    """List your jobs, newest first."""
+    """List your jobs, newest first; cancel or retry all that match."""
+    if ctx.invoked_subcommand:
+        if state or workload or text or at or counted:
+            raise click.UsageError(f"Write the options behind `{ctx.invoked_subcommand}`.")
+        return
     if counted and at:
         raise click.UsageError("--count tells the present: leave --at out.")
     with open_client(url) as client:
@@ -65,6 +72,10 @@ def jobs(
         print_table(("JOB", "WORKLOAD", "STATE", "DONE", "CREATED", "RESULT"), rows)
     else:
         print_line("No jobs.")
+
+
+jobs.add_command(cancel)
+jobs.add_command(retry)
 
 
 def _print_counts(counts: JobCountsView, *, as_json: bool) -> None:

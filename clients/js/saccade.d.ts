@@ -220,6 +220,31 @@ export interface JobCounts {
   readonly complete: boolean;
 }
 
+export type JobChoice = Omit<JobSearch, "at" | "pageSize" | "pipeline">;
+
+/** Jobs that an act on all that match would be on. */
+export interface JobPlanTrial {
+  readonly action: "cancel" | "retry";
+  readonly count: number;
+  readonly by_state: Partial<Record<JobState, number>>;
+  readonly by_workload: Record<string, number>;
+  readonly sample: { id: string; workload: string; state: JobState; created_at: string; metadata: Record<string, string> }[];
+}
+
+/** An act on many jobs; when it has ended, `done`, `failed` and `skipped` add up to `count`. */
+export interface JobPlan {
+  readonly id: string;
+  readonly action: "cancel" | "retry";
+  readonly state: "running" | "ended" | "abandoned";
+  readonly count: number;
+  readonly done: number;
+  readonly failed: number;
+  readonly skipped: number;
+  readonly skips: { id: string; code: string; message: string }[];
+  readonly failures: { id: string; code: string; message: string }[];
+  readonly [field: string]: unknown;
+}
+
 /** Answer of a dry run: the job would be accepted. */
 export interface JobCheck {
   readonly workload: string;
@@ -254,6 +279,8 @@ export interface JobSearch {
   rule?: string;
   /** Id of the pipeline whose stages' jobs they are. */
   pipeline?: string;
+  /** Id of the act on many jobs that they are part of. */
+  plan?: string;
   /** Part of the id, the workload, a file name or the metadata (`lap=7`), in any case. */
   text?: string;
   since?: string | Date;
@@ -417,6 +444,14 @@ export class Client {
   jobPage(
     search?: JobSearch & { cursor?: string },
   ): Promise<{ data: Record<string, any>[]; next_cursor: string | null; searched_to: string | null }>;
+  checkJobPlan(action: "cancel" | "retry", search?: JobChoice): Promise<JobPlanTrial>;
+  createJobPlan(
+    action: "cancel" | "retry",
+    expectedCount: number,
+    search?: JobChoice & { why?: string; idempotencyKey?: string },
+  ): Promise<JobPlan>;
+  jobPlan(planId: string, options?: { signal?: AbortSignal }): Promise<JobPlan>;
+  jobPlans(options?: { signal?: AbortSignal }): Promise<JobPlan[]>;
   countJobs(search?: Omit<JobSearch, "at" | "pageSize">): Promise<JobCounts>;
   cancel(jobId: string): Promise<Job>;
   retry(jobId: string): Promise<Job>;

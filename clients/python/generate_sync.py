@@ -20,6 +20,7 @@ MODULES: Final = {
     "async_erasures.py": "erasures.py",
     "async_client.py": "client.py",
     "async_dead_letters.py": "dead_letters.py",
+    "async_job_plans.py": "job_plans.py",
     "async_replays.py": "replays.py",
     "async_rules.py": "rules.py",
     "async_sessions.py": "sessions.py",

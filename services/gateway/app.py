@@ -48,6 +48,8 @@ from services.gateway.dead_letters.composition import DeadLetterWork
 from services.gateway.erasure.on_erasure import ErasureProjector
 from services.gateway.erasure.service import ErasureService
 from services.gateway.http_application import add_health_route, add_metrics_route, health_of, http_application
+from services.gateway.job_plans.job_items import JobItems
+from services.gateway.job_plans.service import JobPlans
 from services.gateway.jobs.check_presenter import JobCheckPresenter
 from services.gateway.jobs.latest_progress import LatestJobProgress
 from services.gateway.jobs.on_job import JobProjector
@@ -214,7 +216,7 @@ def build_gateway(
     add_health_route(app, state.health, authenticator, state.default_sessions)
     add_metrics_route(app, metrics, view, open_sockets)
     subscribe = (job_progress.start, session_progress.start, acks.start, TelemetryConsumerRequests(client).start)
-    operators = _add_operators(app, DeadLetterWork(client, jobs, idempotency, metrics), client)
+    operators = _add_operators(app, DeadLetterWork(client, jobs, idempotency, metrics, JobItems(jobs)), client)
     background = (follower, reconciler, uploads, fetches, url_jobs, waiters, holds, subscribe, operators)
     return app, GatewayLoop(*background, settings.housekeeping_s, read_only=auth.read_only)
 
@@ -239,6 +241,8 @@ def _add_rules(app: FastAPI, rules: RuleService, view: GatewayView) -> None:
 
 def _add_operators(app: FastAPI, dead_letters: DeadLetterWork, client: Client) -> DeadLetterWork:
     app.state.audit_reader, app.state.dead_letters = AuditReader(EventStore(client, OPS.name)), dead_letters.service
+    plans = (dead_letters.reader, dead_letters.audit, dead_letters.runner, dead_letters.idempotency)
+    app.state.job_plans = JobPlans(app.state.view, *plans)
     app.state.erasures = _erasures(client, app.state.view, app.state.jobs, app.state.uploads)
     return dead_letters
 

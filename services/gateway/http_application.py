@@ -41,6 +41,7 @@ from services.gateway.console import routes as console_routes
 from services.gateway.dead_letters import routes as dead_letter_routes
 from services.gateway.erasure import routes as erasure_routes
 from services.gateway.event_reference import routes as event_reference_routes
+from services.gateway.job_plans import routes as job_plan_routes
 from services.gateway.jobs import change_routes as job_change_routes
 from services.gateway.jobs import count_routes as job_count_routes
 from services.gateway.jobs import retention_routes
@@ -96,6 +97,7 @@ def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk, re
         workload_routes,
         upload_routes,
         job_count_routes,
+        job_plan_routes,
         job_routes,
         job_change_routes,
         rule_routes,

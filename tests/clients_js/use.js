@@ -78,6 +78,18 @@ export function uses({ Client, SaccadeError, BlockParser }) {
       return { early, refused, whole: await client.check({ ...wanted, inputs }) };
     },
 
+    async plan(url, inputs) {
+      const client = new Client({ url });
+      const job = await client.submit({ workload: "lap_compare", inputs, metadata: { key: `${Math.random()}` } });
+      const search = { text: job.id, state: "submitted" };
+      const trial = await client.checkJobPlan("cancel", search);
+      let plan = await client.createJobPlan("cancel", trial.count, { ...search, why: "test" });
+      while (plan.state === "running") plan = await client.jobPlan(plan.id);
+      const listed = (await client.jobPage({ plan: plan.id })).data.map((found) => found.id);
+      const plans = (await client.jobPlans()).map((found) => found.id);
+      return { id: job.id, trial, plan, listed, plans };
+    },
+
     async interruptedUpload(url, file, afterBytes) {
       const client = new Client({ url });
       const given = file.startsWith("http") ? await picked(file, "lap.mp4") : file;

@@ -13,6 +13,7 @@ from saccade_client.api import Api, failure_of
 from saccade_client.async_budgets import AsyncBudgetsClient
 from saccade_client.async_dead_letters import AsyncDeadLettersClient
 from saccade_client.async_erasures import AsyncErasuresClient
+from saccade_client.async_job_plans import AsyncJobPlansClient
 from saccade_client.async_replays import AsyncReplaysClient
 from saccade_client.async_rules import AsyncRulesClient
 from saccade_client.async_sessions import AsyncSessionsClient
@@ -57,6 +58,7 @@ class AsyncClient:
         #: What was given up, for operators.
         self.dead_letters = AsyncDeadLettersClient(self._api)
         self.erasures = AsyncErasuresClient(self._api)
+        self.job_plans = AsyncJobPlansClient(self._api)
         #: Events of the past, sent again.
         self.replays = AsyncReplaysClient(self._api)
         #: Live sessions.
@@ -207,6 +209,7 @@ class AsyncClient:
         workload: str | None = None,
         rule: str | None = None,
         text: str | None = None,
+        plan: str | None = None,
         since: str | datetime | None = None,
         until: str | datetime | None = None,
         at: Since | None = None,
@@ -214,11 +217,12 @@ class AsyncClient:
     ) -> AsyncIterator[AsyncJob]:
         """Iterate over jobs, newest first, page by page; ``rule`` is the id of the rule that submitted them.
 
+        ``plan`` is the id of an act on many jobs (``client.job_plans``).
         ``text`` is a part of the id, the workload, a file name or the metadata (``lap=7``), in any case.
         With ``at``, a cursor, a time or seconds ago, the list as it was then.
         """
         period = {"since": format_moment(since), "until": format_moment(until), "at": format_moment(at)}
-        chosen = {"state": state, "workload": workload, "rule": rule, "q": text}
+        chosen = {"state": state, "workload": workload, "rule": rule, "plan": plan, "q": text}
         found = self._api.jobs(AsyncJob, **chosen, limit=page_size, **period)
         return (job.bound_to(self) async for job in iterate_async(found))
 

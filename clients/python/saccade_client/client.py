@@ -19,6 +19,7 @@ from saccade_client.erasures import ErasuresClient
 from saccade_client.event_stream import SILENCE_S, EventStream
 from saccade_client.events import Event
 from saccade_client.history_views import ChangesView
+from saccade_client.job_plans import JobPlansClient
 from saccade_client.replays import ReplaysClient
 from saccade_client.request_parts import Inputs, Since, format_moment, job_body, job_path, without_none
 from saccade_client.rules import RulesClient
@@ -58,6 +59,7 @@ class Client:
         #: What was given up, for operators.
         self.dead_letters = DeadLettersClient(self._api)
         self.erasures = ErasuresClient(self._api)
+        self.job_plans = JobPlansClient(self._api)
         #: Events of the past, sent again.
         self.replays = ReplaysClient(self._api)
         #: Live sessions.
@@ -210,6 +212,7 @@ class Client:
         workload: str | None = None,
         rule: str | None = None,
         text: str | None = None,
+        plan: str | None = None,
         since: str | datetime | None = None,
         until: str | datetime | None = None,
         at: Since | None = None,
@@ -217,11 +220,12 @@ class Client:
     ) -> Iterator[Job]:
         """Iterate over jobs, newest first, page by page; ``rule`` is the id of the rule that submitted them.
 
+        ``plan`` is the id of an act on many jobs (``client.job_plans``).
         ``text`` is a part of the id, the workload, a file name or the metadata (``lap=7``), in any case.
         With ``at``, a cursor, a time or seconds ago, the list as it was then.
         """
         period = {"since": format_moment(since), "until": format_moment(until), "at": format_moment(at)}
-        chosen = {"state": state, "workload": workload, "rule": rule, "q": text}
+        chosen = {"state": state, "workload": workload, "rule": rule, "plan": plan, "q": text}
         found = self._api.jobs(Job, **chosen, limit=page_size, **period)
         return (job.bound_to(self) for job in iterate(found))
 

@@ -26,7 +26,7 @@ _MEANING: Final = {
     "dead_letter": "It may have been handled. The letter is kept: handle it again, or discard it.",
 }
 #: Acts that last longer than a command: the process that takes over goes on with them, and ends them.
-RESUMED_NOUNS: Final = frozenset({"archive", "backup", "dead_letter_plan", "erasure"})
+RESUMED_NOUNS: Final = frozenset({"archive", "backup", "dead_letter_plan", "erasure", "job_plan"})
 
 
 class AbandonedCommands:

@@ -134,8 +134,12 @@ class AggregateEvents(Generic[A]):
             log.info("%s was created by a concurrent request with the same Idempotency-Key", subject_id)
         return subject_id
 
-    async def decide(self, tenant: str, subject_id: str, decision: Callable[[A], EventData | None]) -> A:
+    async def decide(
+        self, tenant: str, subject_id: str, decision: Callable[[A], EventData | None], event_id: str | None = None
+    ) -> A:
         """Append the event that ``decision`` returns, and read and decide again whenever another writer was first.
+
+        With ``event_id``, the event has this id: who repeats the call can see whether it was stored.
 
         Returns the aggregate with the event applied; unchanged if the decision returned None.
 
@@ -151,7 +155,7 @@ class AggregateEvents(Generic[A]):
             if not counted:
                 self._use.count_event(tenant)
                 counted = True
-            message = encode(data, tenant=tenant, subject_id=subject_id, source=SOURCE)
+            message = encode(data, tenant=tenant, subject_id=subject_id, source=SOURCE, event_id=event_id)
             try:
                 sequence = await self.store.publish(
                     message, after=current.sequence, among=self.subjects(tenant, subject_id)

@@ -41,7 +41,13 @@ class JobCounter:
 
     def count(self, tenant: str, wanted: JobFilter) -> ListCounts:
         """Return the counts of a list."""
-        if wanted.text or wanted.rule or wanted.pipeline or self._lists.is_short(tenant, wanted):
+        if (
+            wanted.text
+            or wanted.rule
+            or wanted.pipeline
+            or wanted.among is not None
+            or self._lists.is_short(tenant, wanted)
+        ):
             return self._one_by_one(tenant, wanted)
         return self._all(tenant) if wanted == JobFilter() else self._by_workload(tenant, wanted)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from itertools import islice
 from typing import Any, Final
 
@@ -44,6 +45,13 @@ class JobFilter:
     rule: str | None = None
     #: Part of a job's text, as ``searchable`` returns it; empty for any.
     text: str = ""
+    #: First sequences and ids of jobs, newest first: only these. None for any.
+    among: tuple[tuple[int, str], ...] | None = None
+
+    @cached_property
+    def ids_among(self) -> frozenset[str]:
+        """Ids of ``among``."""
+        return frozenset(job_id for _, job_id in self.among or ())
 
     def unchanging(self) -> JobFilter:
         """Return the filter by what an index knows and never changes: neither state nor text."""
@@ -59,6 +67,7 @@ class JobFilter:
             and (self.until is None or job.created_at < self.until)
             and (submitted.part_of.job_id if submitted.part_of else "") == self.pipeline
             and (self.rule is None or (submitted.rule is not None and submitted.rule.rule_id == self.rule))
+            and (self.among is None or job.id in self.ids_among)
             and (not self.text or self.text in text_of(job, filename_of))
         )
 
@@ -93,7 +102,7 @@ class JobLists:
         """Return the places of jobs with a text, at most ``limit``, and down to where was looked; None: to the end."""
         others = replace(wanted, text="")
         places = self.places(tenant, others, before, MATCHES + 1)
-        if len(places) <= MATCHES or wanted.pipeline or wanted.rule:
+        if len(places) <= MATCHES or wanted.pipeline or wanted.rule or wanted.among is not None:
             rest = places[MATCHES - 1][0] if len(places) > MATCHES else None
             is_part = bool(wanted.pipeline)
             found = (
@@ -110,6 +119,13 @@ class JobLists:
         rows = (self._file.row(query, (job_id, *values)) for job_id in hits.ids)
         return list(islice((row for row in rows if row), limit)), hits.looked_to
 
+    def _places_among(self, tenant: str, wanted: JobFilter, before: int | None) -> Iterator[Place]:
+        clauses, values = _conditions(tenant, wanted, before)
+        query = f"SELECT first_sequence, id FROM jobs WHERE id = ? AND {' AND '.join(clauses)}"  # noqa: S608
+        for sequence, job_id in wanted.among or ():
+            if before is None or sequence < before:
+                yield from self._file.rows(query, (job_id, *values))
+
     def created_us(self, tenant: str, sequence: int) -> int | None:
         """Return when the job with this first sequence was created, in microseconds; None if there is none."""
         query = "SELECT created_us FROM jobs INDEXED BY jobs_by_age WHERE tenant = ? AND pipeline = '' AND "
@@ -118,6 +134,8 @@ class JobLists:
 
     def places(self, tenant: str, wanted: JobFilter, before: int | None, limit: int) -> list[Place]:
         """Return sequence and id of a tenant's jobs, newest first, at most ``limit``; a text is not looked at."""
+        if wanted.among is not None:
+            return list(islice(self._places_among(tenant, wanted, before), limit))
         is_short = wanted.rule is None and self.is_short(tenant, wanted)
         # Each state by itself: over several, SQLite would sort all of their jobs.
         alone = wanted.workload is None and wanted.rule is None and not is_short

@@ -12,6 +12,7 @@ from contracts.errors import SaccadeError
 from kit.bus.idempotency import Idempotency
 from kit.tasks import first_of
 from services.gateway.dead_letters.acts import DeadLetterActs
+from services.gateway.dead_letters.plan import PlanItems
 from services.gateway.dead_letters.plan_runner import PlanRunner
 from services.gateway.dead_letters.reader import DeadLetterReader
 from services.gateway.dead_letters.service import AllDeadLetters
@@ -27,12 +28,20 @@ _COUNT_S: Final = 5.0
 class DeadLetterWork:
     """Dead letters of one gateway."""
 
-    def __init__(self, client: Client, jobs: JobService, idempotency: Idempotency, metrics: GatewayMetrics) -> None:
-        """Count open letters in ``metrics``."""
-        self._reader = DeadLetterReader(client)
+    def __init__(
+        self,
+        client: Client,
+        jobs: JobService,
+        idempotency: Idempotency,
+        metrics: GatewayMetrics,
+        job_items: PlanItems,
+    ) -> None:
+        """Count open letters in ``metrics``; ``job_items`` acts on the jobs of plans."""
+        self.reader = self._reader = DeadLetterReader(client)
         self._metrics = metrics
         acts = DeadLetterActs(client, jobs)
-        self._runner = PlanRunner(client, self._reader, acts)
+        self.audit, self.idempotency = acts.audit, idempotency
+        self.runner = self._runner = PlanRunner(client, self._reader, acts, job_items)
         self.service = AllDeadLetters(self._reader, acts, self._runner, idempotency)
 
     async def run(self) -> None:

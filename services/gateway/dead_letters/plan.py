@@ -1,8 +1,8 @@
-"""Plans: one act on many dead letters, frozen in the audit log before the first of them. Pure.
+"""Plans: one act on many dead letters, or on many jobs, frozen in the audit log before the first of them. Pure.
 
-The ids of the letters are the plan: they are stored as the intents of its parts, each with an outcome of its own. A
-plan is carried out only when every part is stored; a process that takes over goes on with the parts that have no
-outcome.
+The ids of the letters or jobs are the plan: they are stored as the intents of its parts, each with an outcome of its
+own. A plan is carried out only when every part is stored; a process that takes over goes on with the parts that have
+no outcome.
 """
 
 from __future__ import annotations
@@ -10,20 +10,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from contracts.audit import Act, AuditRecord
 
 #: Noun of the records of plans.
 NOUN: Final = "dead_letter_plan"
-#: Letters of one part: a record has at most 64 KiB.
+#: Noun of the records of plans for jobs.
+JOB_PLAN: Final = "job_plan"
+#: Letters, or jobs, of one part: a record has at most 64 KiB.
 PART_LETTERS: Final = 500
 #: Letters of one plan: who has more narrows the filter, and begins another plan afterwards.
 MAX_LETTERS: Final = 10_000
 
 PlanAction = Literal["redrive", "discard"]
 #: Verb of the outcome of each act that went well.
-DONE: Final[dict[PlanAction, str]] = {"redrive": "redriven", "discard": "discarded"}
+DONE: Final = {"redrive": "redriven", "discard": "discarded", "cancel": "cancelled", "retry": "retried"}
+
+
+class LeftOut(Exception):  # noqa: N818 - an expected result, not a fault
+    """An item of a plan is not any more what the plan was made for."""
+
+    def __init__(self, item_id: str, code: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = {"id": item_id, "code": code, "message": message[:200]}
 
 
 @dataclass(frozen=True)
@@ -38,16 +48,18 @@ def parts(
     plan_id: str, tenant: str, action: PlanAction, letters: Sequence[PlannedLetter], about: dict[str, Any]
 ) -> list[Act]:
     """Return the acts whose intents are the plan; ``about`` says how the letters were chosen."""
-    chunks = [letters[at : at + PART_LETTERS] for at in range(0, len(letters), PART_LETTERS)]
+    items = [[letter.id, letter.fault] for letter in letters]
+    return plan_acts(NOUN, plan_id, tenant, about | {"action": action}, name="letters", items=items)
+
+
+def plan_acts(
+    noun: str, plan_id: str, tenant: str, about: dict[str, Any], *, name: str, items: Sequence[list[Any]]
+) -> list[Act]:
+    """Return the acts whose intents are a plan for items, which their details have under ``name``."""
+    chunks = [items[at : at + PART_LETTERS] for at in range(0, len(items), PART_LETTERS)]
+    counts = {"parts": len(chunks), "count": len(items)}
     return [
-        Act(
-            tenant,
-            NOUN,
-            plan_id,
-            about
-            | {"action": action, "part": number, "parts": len(chunks), "count": len(letters)}
-            | {"letters": [[letter.id, letter.fault] for letter in chunk]},
-        )
+        Act(tenant, noun, plan_id, about | counts | {"part": number, name: list(chunk)})
         for number, chunk in enumerate(chunks, start=1)
     ]
 
@@ -57,8 +69,9 @@ class Plan:
     """A plan as its records tell it."""
 
     id: str
+    noun: str
     tenant: str
-    action: PlanAction
+    action: str
     count: int
     parts: int
     began_at: datetime
@@ -92,6 +105,26 @@ class Plan:
         """Letters that failed again, as far as the outcomes name them."""
         return [failure for outcome in self.outcomes.values() for failure in outcome.data.details.get("failures", [])]
 
+    @property
+    def skips(self) -> list[dict[str, str]]:
+        """Items that were left out and why, as far as the outcomes name them."""
+        return [skip for outcome in self.outcomes.values() for skip in outcome.data.details.get("skips", [])]
+
+
+class PlanItems(Protocol):
+    """Items of plans of another noun, each with an id, and the act on one of them."""
+
+    def items_of(self, intent: AuditRecord) -> Sequence[Any]:
+        """Return the items of a part."""
+
+    async def act(self, plan: Plan, intent: AuditRecord, item: Any) -> None:
+        """Act on one item, unless this plan has done so before.
+
+        Raises:
+            LeftOut: it is not any more what the plan was made for.
+            SaccadeError: it is refused.
+        """
+
 
 def letters_of(intent: AuditRecord) -> list[PlannedLetter]:
     """Return the letters of a part."""
@@ -118,6 +151,7 @@ class Plans:
             record.subject_id,
             Plan(
                 id=record.subject_id,
+                noun=record.noun,
                 tenant=record.tenant,
                 action=details["action"],
                 count=int(details["count"]),
@@ -134,6 +168,10 @@ class Plans:
     def get(self, plan_id: str) -> Plan | None:
         """Return a plan."""
         return self._plans.get(plan_id)
+
+    def of_tenant(self, tenant: str) -> Iterator[Plan]:
+        """Yield the plans of a tenant, in the order in which they began."""
+        yield from (plan for plan in self._plans.values() if plan.tenant == tenant)
 
     def open(self) -> Iterator[Plan]:
         """Yield the plans that are not ended, in the order in which they began."""

@@ -1,10 +1,11 @@
-"""Carries out plans, one gateway at a time: letter by letter, each once, also if the process is killed in between."""
+"""Carries out plans, one gateway at a time: letter by letter or job by job, each once, also if a process is killed."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -16,7 +17,16 @@ from kit.bus.lease import Lease
 from kit.tasks import first_of
 from services.gateway.dead_letters.acts import DeadLetterActs
 from services.gateway.dead_letters.letter import LetterState
-from services.gateway.dead_letters.plan import DONE, Plan, PlannedLetter, letters_of
+from services.gateway.dead_letters.plan import (
+    DONE,
+    JOB_PLAN,
+    LeftOut,
+    Plan,
+    PlanAction,
+    PlanItems,
+    PlannedLetter,
+    letters_of,
+)
 from services.gateway.dead_letters.reader import DeadLetterReader
 
 log = logging.getLogger(__name__)
@@ -29,18 +39,25 @@ _UNFROZEN: Final = timedelta(seconds=30)
 _PATIENCE_S: Final = 120.0
 _AGAIN_S: Final = 1.0
 _FAILURES_NAMED: Final = 100
-#: Errors that say nothing about the letter.
+#: Errors that say nothing about the letter, or the job.
 _TRANSIENT: Final = frozenset(
-    {ErrorCode.SERVICE_UNAVAILABLE, ErrorCode.BUS_UNAVAILABLE, ErrorCode.EVENTS_FULL, ErrorCode.TIMED_OUT}
+    {
+        ErrorCode.SERVICE_UNAVAILABLE,
+        ErrorCode.BUS_UNAVAILABLE,
+        ErrorCode.EVENTS_FULL,
+        ErrorCode.TIMED_OUT,
+        ErrorCode.RATE_LIMITED,
+    }
 )
 
 
 class PlanRunner:
     """Background work of every gateway; the one that holds the lease acts."""
 
-    def __init__(self, client: Client, reader: DeadLetterReader, acts: DeadLetterActs) -> None:
-        """Find plans by ``reader``, and letters that are open."""
+    def __init__(self, client: Client, reader: DeadLetterReader, acts: DeadLetterActs, jobs: PlanItems) -> None:
+        """Find plans by ``reader``, and letters that are open; ``jobs`` acts on the jobs of plans."""
         self._reader = reader
+        self._jobs = jobs
         self._acts = acts
         self._lease = Lease(client, "dead_letters")
         self._planned = asyncio.Event()
@@ -54,7 +71,7 @@ class PlanRunner:
         while True:
             try:
                 await self._reader.catch_up()
-                if any(self._reader.plans.open()):
+                if any(self._open()):
                     await self._run_all()
             except SaccadeError as error:
                 log.warning("plans of dead letters wait: %s", error.message)
@@ -64,6 +81,11 @@ class PlanRunner:
                     await self._planned.wait()
             except TimeoutError:
                 continue
+
+    def _open(self) -> Iterator[Plan]:
+        """Yield the open plans, those for jobs first: users wait for them."""
+        yield from self._reader.job_plans.open()
+        yield from self._reader.plans.open()
 
     async def _run_all(self) -> None:
         """Carry out the open plans while this process holds the lease."""
@@ -75,7 +97,7 @@ class PlanRunner:
 
     async def _run_open(self) -> None:
         await self._reader.catch_up()  # another gateway may have gone on until now
-        for plan in list(self._reader.plans.open()):
+        for plan in list(self._open()):
             if plan.frozen:
                 for intent in plan.open_parts:
                     await self._run_part(plan, intent)
@@ -87,22 +109,31 @@ class PlanRunner:
     async def _run_part(self, plan: Plan, intent: AuditRecord) -> None:
         counts: Counter[str] = Counter()
         failures: list[dict[str, str]] = []
-        for planned in letters_of(intent):
+        skips: list[dict[str, str]] = []
+        items = self._jobs.items_of(intent) if plan.noun == JOB_PLAN else letters_of(intent)
+        for planned in items:
             try:
-                counts[await self._act(plan, intent, planned)] += 1
+                counts[await self._patiently(plan, intent, planned)] += 1
+            except LeftOut as skipped:
+                counts["skipped"] += 1
+                skips.append(skipped.reason)
             except SaccadeError as error:
                 if not self._lease.held:
                     raise
                 counts["failed"] += 1
                 failures.append({"id": planned.id, "code": error.code.value, "message": error.message[:200]})
         details: dict[str, Any] = {name: counts[name] for name in ("done", "failed", "skipped")}
-        await self._acts.audit.outcome(intent, DONE[plan.action], details | {"failures": failures[:_FAILURES_NAMED]})
+        details["failures"] = failures[:_FAILURES_NAMED]
+        if skips:
+            details["skips"] = skips[:_FAILURES_NAMED]
+        await self._acts.audit.outcome(intent, DONE[plan.action], details)
         await self._reader.catch_up()
 
-    async def _act(self, plan: Plan, intent: AuditRecord, planned: PlannedLetter) -> str:
-        """Act on one letter if that was not done before; return ``done`` or ``skipped``.
+    async def _patiently(self, plan: Plan, intent: AuditRecord, planned: Any) -> str:
+        """Act on one letter or job if that was not done before; return ``done`` or ``skipped``.
 
         Raises:
+            LeftOut: the job is not any more what the plan was made for.
             SaccadeError: as ``DeadLetterActs.perform``; BUS_UNAVAILABLE: another gateway goes on.
         """
         loop = asyncio.get_running_loop()
@@ -111,20 +142,32 @@ class PlanRunner:
             if not self._lease.held:
                 raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, "Another gateway goes on with the plan.")
             try:
-                index = await self._reader.catch_up()
-                letter = index.get(planned.id)
-                if letter is None or letter.fault != planned.fault or index.state(letter) is not LetterState.OPEN:
-                    # Settled, or with a newer fault, which is not what the plan is for. If it has an intent on it,
-                    # a process that was killed since did it, and perhaps did not come to say so.
-                    return "done" if index.begun_by(planned.id) == plan.id else "skipped"
-                outcome = index.outcome(letter)
-                own = outcome is not None and outcome.plan == plan.id
-                if own and outcome is not None and outcome.error_code not in (None, *_TRANSIENT):
-                    raise SaccadeError(ErrorCode.INTERNAL, "It failed again, before this process took the plan over.")
-                await self._acts.perform(plan.action, letter, intent.data, plan.id)
+                if isinstance(planned, PlannedLetter):
+                    return await self._act(plan, intent, planned)
+                await self._jobs.act(plan, intent, planned)
             except SaccadeError as error:
                 if error.code not in _TRANSIENT or loop.time() >= end_s:
                     raise
                 await asyncio.sleep(_AGAIN_S)
             else:
                 return "done"
+
+    async def _act(self, plan: Plan, intent: AuditRecord, planned: PlannedLetter) -> str:
+        """Act on one letter if that was not done before; return ``done`` or ``skipped``.
+
+        Raises:
+            SaccadeError: as ``DeadLetterActs.perform``.
+        """
+        index = await self._reader.catch_up()
+        letter = index.get(planned.id)
+        if letter is None or letter.fault != planned.fault or index.state(letter) is not LetterState.OPEN:
+            # Settled, or with a newer fault, which is not what the plan is for. If it has an intent on it, a process
+            # that was killed since did it, and perhaps did not come to say so.
+            return "done" if index.begun_by(planned.id) == plan.id else "skipped"
+        outcome = index.outcome(letter)
+        own = outcome is not None and outcome.plan == plan.id
+        if own and outcome is not None and outcome.error_code not in (None, *_TRANSIENT):
+            raise SaccadeError(ErrorCode.INTERNAL, "It failed again, before this process took the plan over.")
+        action: PlanAction = "discard" if plan.action == "discard" else "redrive"
+        await self._acts.perform(action, letter, intent.data, plan.id)
+        return "done"

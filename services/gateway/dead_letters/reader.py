@@ -17,8 +17,8 @@ from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.jetstream_api import stream_info
 from services.gateway.dead_letters.index import DeadLetterIndex
 from services.gateway.dead_letters.letter import NOUN, Kind
+from services.gateway.dead_letters.plan import JOB_PLAN, Plans
 from services.gateway.dead_letters.plan import NOUN as PLAN_NOUN
-from services.gateway.dead_letters.plan import Plans
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class DeadLetterReader:
         self._begin()
 
     def _begin(self) -> None:
-        self.index, self.plans = DeadLetterIndex(), Plans()
+        self.index, self.plans, self.job_plans = DeadLetterIndex(), Plans(), Plans()
         index = self.index
         self._sources = (
             _Source(DEADLETTERS.name, ">", index.on_dead_letter, with_headers=True),
@@ -66,6 +66,7 @@ class DeadLetterReader:
             _Source(EVENTS.name, _subjects(DURABLE, "job", "retrying"), index.on_retried_job),
             _Source(OPS.name, audit_subject("*", NOUN, "*", "*"), self._on_act),
             _Source(OPS.name, audit_subject("*", PLAN_NOUN, "*", "*"), self._on_plan),
+            _Source(OPS.name, audit_subject("*", JOB_PLAN, "*", "*"), self._on_job_plan),
             _Source(OPS.name, audit_subject("*", "erasure", "*", "*"), self._on_erasure),
         )
         self._erased = False
@@ -130,6 +131,9 @@ class DeadLetterReader:
 
     def _on_plan(self, stored: StoredEvent) -> None:
         self.plans.on_record(decode_record(stored.sequence, stored.subject, stored.body))
+
+    def _on_job_plan(self, stored: StoredEvent) -> None:
+        self.job_plans.on_record(decode_record(stored.sequence, stored.subject, stored.body))
 
     def _on_erasure(self, stored: StoredEvent) -> None:
         self._erased |= decode_record(stored.sequence, stored.subject, stored.body).data.phase == "outcome"

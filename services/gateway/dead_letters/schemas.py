@@ -152,7 +152,7 @@ class PlanObject(BaseModel):
 
     id: str
     tenant: str
-    action: PlanAction
+    action: str = Field(description="`redrive` or `discard`.")
     count: int
     state: str = Field(description="`running`, `ended`, or `abandoned`: it was not wholly stored, nothing was changed.")
     done: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from contracts.errors import ErrorCode
 from contracts.job import State
 from kit.auth.principal import Reader
 from kit.http.problems import problem_responses
@@ -26,7 +27,9 @@ class JobCountsObject(BaseModel):
     )
 
 
-@router.get("/counts", summary="Count jobs by state and workload", responses=problem_responses())
+@router.get(
+    "/counts", summary="Count jobs by state and workload", responses=problem_responses(ErrorCode.JOB_PLAN_NOT_FOUND)
+)
 async def count_jobs(caller: Reader, jobs: JobServiceDep, wanted: JobFilterQuery) -> JobCountsObject:
     """Return how many jobs the list with the same filters has; jobs of pipelines' stages count with `pipeline` only."""
     counts = jobs.counts(caller.tenant, wanted)

@@ -110,7 +110,10 @@ async def submit_job(
     "",
     response_model=JobPage,
     summary="List jobs, newest first",
-    responses={**UNCHANGED, **problem_responses(_E.CURSOR_INVALID, _E.POINT_IN_FUTURE, _E.POINT_UNKNOWN)},
+    responses={
+        **UNCHANGED,
+        **problem_responses(_E.CURSOR_INVALID, _E.POINT_IN_FUTURE, _E.POINT_UNKNOWN, _E.JOB_PLAN_NOT_FOUND),
+    },
 )
 async def list_jobs(
     caller: Reader,

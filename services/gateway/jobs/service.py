@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from contracts.cost_estimate import CostEstimate
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events import EventData
+from contracts.events import EventData, decode
 from contracts.events.job import JobInput, JobSubmitted
 from contracts.ids import is_job_id, new_id, pipeline_id_of
 from contracts.job import Job, State, change_retention, fold_stored, request_cancel, retry
@@ -208,14 +208,25 @@ class JobService:
         """Return the numbers of a tenant's jobs in a list, by workload and state."""
         return self._view.job_counter.count(tenant, job_filter)
 
-    async def cancel(self, tenant: str, job_id: str) -> Job:
+    async def has_event(self, tenant: str, job_id: str, event_id: str) -> bool:
+        """Return whether a job has an event with this id.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        stored = await self._events.store.load(self._events.subjects(tenant, job_id))
+        return any(decode(event.body).id == event_id for event in stored)
+
+    async def cancel(self, tenant: str, job_id: str, *, event_id: str | None = None) -> Job:
         """Request the end of a job durably: it takes effect even if dispatcher and worker are down. Idempotent.
 
         Raises:
             SaccadeError: JOB_NOT_FOUND, JOB_ALREADY_ENDED, JOB_IN_PIPELINE.
         """
         await self._check_standalone(tenant, job_id)
-        return await self._reader.decide(tenant, job_id, lambda job: request_cancel(job, by=f"tenant:{tenant}"))
+        return await self._reader.decide(
+            tenant, job_id, lambda job: request_cancel(job, by=f"tenant:{tenant}"), event_id
+        )
 
     async def cancel_unstarted(self, tenant: str, job_id: str, by: str) -> Job:
         """Request the end of a job that no worker executes yet; a running job is left to end by itself.
@@ -240,7 +251,9 @@ class JobService:
             tenant, job_id, lambda job: change_retention(job, expires_at, by=f"tenant:{tenant}")
         )
 
-    async def retry(self, tenant: str, job_id: str, *, failed_attempt: int | None = None) -> Job:
+    async def retry(
+        self, tenant: str, job_id: str, *, failed_attempt: int | None = None, event_id: str | None = None
+    ) -> Job:
         """Start another attempt of a failed or cancelled job; completed stages are not repeated.
 
         With ``failed_attempt``, only if that is still its newest attempt: a request that is repeated retries once.
@@ -274,7 +287,7 @@ class JobService:
         cap_usd = job.submitted.max_cost_usd
         left_usd = None if cap_usd is None else max(0.0, cap_usd - job.actual_usd)
         await self._budgets.check(tenant, left_usd, job.submitted.estimated_usd)
-        return await self._reader.decide(tenant, job_id, decision)
+        return await self._reader.decide(tenant, job_id, decision, event_id)
 
     async def _check_standalone(self, tenant: str, job_id: str) -> None:
         """Reject a change of a job that belongs to a pipeline's stage.

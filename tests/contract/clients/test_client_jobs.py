@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -39,3 +40,15 @@ async def test_a_job_is_checked_before_it_is_submitted(client: AsyncClient, inpu
     whole = await client.check("lap_compare", inputs=inputs, partial=False)
     assert (whole.missing_inputs, list(whole.inputs)) == ([], ["reference", "other"])
     assert whole.estimate["usd"] == (await client.submit("lap_compare", inputs)).cost.estimated_usd
+
+
+async def test_jobs_are_cancelled_by_a_plan(client: AsyncClient, inputs: dict[str, str]) -> None:
+    jobs = [await client.submit("lap_compare", inputs, metadata={"lap": "99"}) for _ in range(2)]
+    trial = await client.job_plans.check("cancel", q="lap=99")
+    assert {job.id for job in jobs} <= {job["id"] for job in trial["sample"]}
+    plan = await client.job_plans.create("cancel", trial["count"], q="lap=99", why="test")
+    while plan["state"] == "running":
+        await asyncio.sleep(0.05)
+        plan = await client.job_plans.get(plan["id"])
+    assert plan["done"] == trial["count"]
+    assert {job.id for job in jobs} <= {job.id async for job in client.jobs(plan=plan["id"])}

@@ -92,6 +92,14 @@ async def test_a_budget_is_set_read_and_removed(front: BreakingProxy) -> None:
     assert found["gone"]["code"] == "budget_not_found"
 
 
+async def test_a_job_is_cancelled_by_a_plan(front: BreakingProxy, inputs: dict[str, str]) -> None:
+    find_node()
+    found = await use("plan", front.url, inputs)
+    assert (found["trial"]["count"], found["plan"]["state"], found["plan"]["done"]) == (1, "ended", 1)
+    assert found["listed"] == [found["id"]]
+    assert found["plan"]["id"] in found["plans"]
+
+
 async def test_a_job_is_checked_before_it_is_submitted(front: BreakingProxy, inputs: dict[str, str]) -> None:
     find_node()
     found = await use("check", front.url, inputs)

@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from saccade_client import AsyncClient, Client
 from saccade_client.budgets import BudgetsClient
+from saccade_client.job_plans import JobPlansClient
 from saccade_client.rules import RulesClient
 from saccade_client.webhooks import WebhooksClient
 
@@ -42,7 +43,7 @@ class InThread:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._thing, name)
-        if isinstance(found, BudgetsClient | RulesClient | WebhooksClient):
+        if isinstance(found, BudgetsClient | JobPlansClient | RulesClient | WebhooksClient):
             return InThread(found)
         if not inspect.ismethod(found):
             return found

@@ -1,0 +1,1 @@
+"""Acts on many jobs: cancel or retry all that match a filter."""
