@@ -91,9 +91,13 @@ async def test_two_videos_become_a_comparison(
         # The page forgets the files of a job, and can begin with an earlier one's.
         await tab.go("console")
         await tab.until("document.querySelectorAll('.tile').length", 0)
-        await tab.go(f"console?from={job['id']}")
+        await tab.go(f"console?like={job['id']}")
         await tab.until(_NAMES, "lap_a.mp4,lap_b.mp4")
         await tab.until(_CHOSEN, "Lap comparison")
+        await tab.until("document.querySelector('.price [role=status]').innerText.startsWith('With these files')")
+        body = await tab.evaluate("[...document.querySelectorAll('.commands pre')].at(-1).textContent")
+        assert f'"params":{{}},"metadata":{{"like":"{job["id"]}"}}' in body
+        assert await tab.violations() == []
         assert [text for text in tab.page.complaints() if "/jobs/page.js" not in text] == []
 
 
@@ -141,6 +145,39 @@ async def test_an_upload_goes_on_after_an_error_and_after_a_reload(
         assert parts_sent(tab, since) == []
 
 
+async def test_a_server_that_is_away_is_named_and_every_text_is_translated(
+    origin: str, tmp_path: Path, laps: tuple[bytes, bytes]
+) -> None:
+    async with console_tab(origin, "/console", tmp_path) as tab:
+        await tab.until("document.querySelector('main h3') !== null")
+        await block(tab, ["*/v1/uploads*", "*/v1/jobs*"])
+        await drop(tab, DroppedFile("lap_a.mp4", laps[0]), DroppedFile("lap_b.mp4", laps[1]))
+        await tab.until(_STATES, "Not uploaded,Not uploaded")
+        assert "server_unreachable" in await tab.evaluate("document.querySelector('.tile [role=alert]').innerText")
+        await tab.until("document.querySelector('.price [role=alert] button') !== null")
+        assert "With default parameters." in await tab.text()
+        await block(tab, [])
+        await tab.evaluate("document.querySelectorAll('.tile [role=alert] button').forEach(one => one.click())")
+        await tab.until(_STATES, "Uploaded,Uploaded")
+        await tab.until("document.querySelector('.price [role=status]').innerText.startsWith('With these files')")
+        # The texts of the page, without those of workloads, files and commands.
+        await tab.evaluate(_PSEUDO)
+        await tab.until("document.querySelector('h1').innerText[0]", "[")
+        await tab.evaluate("document.querySelectorAll('main details').forEach(one => one.open = true)")
+        texts = await tab.evaluate(_TEXTS)
+        assert len(texts) > 25
+        assert [text for text in texts if not text.startswith("[")] == []
+
+
+_PSEUDO = """import(document.querySelector('script[type=module]').src.replace(/main\\.js$/, 'preferences.js'))
+  .then(({ language }) => { language.value = 'pseudo'; })"""
+_TEXTS = """[...document.querySelectorAll(
+    'main h1, .page-head p, .drop b, .drop label, .tile button, .tile .state, .card > h2, .price h2, .price h3, '
+    + '.price > p, .price summary, form.card button, form.card > h2, '
+    + 'form.card summary, label.field > span, .option .reason')]
+  .map((one) => one.innerText.trim()).filter(Boolean)"""
+
+
 async def test_one_video_is_asked_about_and_its_court_is_clicked(
     origin: str, tmp_path: Path, laps: tuple[bytes, bytes]
 ) -> None:
@@ -158,6 +195,7 @@ async def test_one_video_is_asked_about_and_its_court_is_clicked(
         for x, y in ((0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.25, 0.75)):
             await tab.evaluate(_PRESS % (x, y))
         await tab.until("document.querySelectorAll('.mark').length", 4)
+        assert await tab.violations() == []
         await tab.evaluate("document.querySelectorAll('.mark')[0].focus()")
         await tab.press("ArrowRight", "ArrowDown")
         await tab.until("new URLSearchParams(location.search).get('params')?.includes('65') ?? false")

@@ -40,7 +40,7 @@ export default function Live({ query }) {
   }, []);
   return html`
     <div class="page-head"><div><h1>${text.title}</h1><p class="quiet">${text.intro}</p></div></div>
-    ${may("write") ? workloads.value && html`<${OpenForm} workloads=${workloads.value.data} />` : html`<div class="note"><p>${text.readOnly}</p></div>`}
+    ${may("write") ? workloads.value && html`<${OpenForm} workloads=${workloads.value.data} wanted=${query.get("workload")} />` : html`<div class="note"><p>${text.readOnly}</p></div>`}
     <div class="row" role="group" aria-label=${text.filter}>
       ${Object.keys(STATES).map(
         (name) => html`<button key=${name} type="button" aria-pressed=${name === filter} onClick=${() => setQuery({ show: name === "running" ? null : name })}>${text.filters[name]}</button>`,
@@ -97,10 +97,10 @@ function NewestFrame({ session }) {
   return html`<img class="thumbnail" src=${shown.value} alt=${text.picture(session.workload)} />`;
 }
 
-function OpenForm({ workloads }) {
+function OpenForm({ workloads, wanted }) {
   const text = words();
   const live = workloads.filter((workload) => workload.kind === "session");
-  const name = useSignal(live.find((workload) => workload.available)?.name ?? live[0]?.name);
+  const name = useSignal((live.find((workload) => workload.name === wanted) ?? live.find((workload) => workload.available) ?? live[0])?.name);
   const error = useSignal(null);
   const busy = useSignal(false);
   const chosen = live.find((workload) => workload.name === name.value);

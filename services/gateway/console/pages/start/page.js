@@ -31,7 +31,7 @@ export default function Start({ query }) {
     }
   };
   const over = useDrops(add);
-  const started = files.value.length > 0 || query.has("workload") || query.has("from");
+  const started = files.value.length > 0 || query.has("workload") || query.has("like");
   return html`
     <div class="page-head"><div><h1>${text.title}</h1><p class="quiet">${text.intro}</p></div></div>
     <${Drop} over=${over} small=${started} onFiles=${add} />

@@ -139,7 +139,7 @@ export function entriesOf(fields, values) {
 
 /** Return {value} of an entry, or {problem: [code, limit]}. */
 export function valueOf(field, entry) {
-  if ("json" in entry) return parsed(entry.json);
+  if ("json" in entry) return field.kind === "points" ? pointsOf(field, entry.json) : parsed(entry.json);
   switch (field.kind) {
     case "null":
       return { value: null };
@@ -193,6 +193,12 @@ function parsed(text) {
   } catch {
     return { problem: ["json"] };
   }
+}
+
+function pointsOf({ needed }, text) {
+  const { value, problem } = parsed(text);
+  if (problem) return { problem };
+  return needed.every((name) => Object.hasOwn(value, name)) ? { value } : { problem: ["points", needed.length] };
 }
 
 function numberOf(field, text) {

@@ -74,7 +74,7 @@ export function PointsPicker({ names, needed, points, file, onPoints }) {
           names.map((name, index) => {
             if (!(name in points)) return null;
             const [x, y] = points[name];
-            return html`<button key=${name} type="button" class="mark" data-point=${name} aria-pressed=${String(chosen.value === name)} aria-label=${text.point(label(name), x, y)}
+            return html`<button key=${name} type="button" class="mark" data-point=${name} aria-pressed=${String(chosen.value === name)} aria-label=${`${index + 1} ${text.point(label(name), x, y)}`}
               style=${{ left: `${(100 * x) / size[0]}%`, top: `${(100 * y) / size[1]}%` }} onFocus=${() => (chosen.value = name)} onKeyDown=${key(name)}>${index + 1}</button>`;
           })}
         </div>

@@ -32,6 +32,7 @@ export const words = dictionary({
       pattern: (pattern) => `It must match ${pattern}`,
       fewer: (limit) => `At least ${limit} entries.`,
       more: (limit) => `At most ${limit} entries.`,
+      points: (needed) => `The first ${needed} points are needed.`,
     },
     points: {
       next: (name) => `Click: ${name}`,
@@ -77,6 +78,7 @@ export const words = dictionary({
       pattern: (pattern) => `Es muss passen zu ${pattern}`,
       fewer: (limit) => `Mindestens ${limit} Einträge.`,
       more: (limit) => `Höchstens ${limit} Einträge.`,
+      points: (needed) => `Die ersten ${needed} Punkte sind nötig.`,
     },
     points: {
       next: (name) => `Klicken Sie: ${name}`,

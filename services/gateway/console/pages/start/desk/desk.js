@@ -16,7 +16,7 @@ loadCss(import.meta.url, "desk.css");
 
 export function Desk({ workloads, query }) {
   const text = words();
-  const source = useEarlierJob(query.get("from"));
+  const source = useEarlierJob(query.get("like"));
   const all = files.value;
   const choice = useMemo(() => choose(workloads, all), [workloads, all]);
   const name = query.get("workload") ?? source.value?.workload ?? choice.chosen;
@@ -32,7 +32,7 @@ export function Desk({ workloads, query }) {
       </div>
       <div>
         <${WorkloadChoice} choice=${choice} chosen=${chosen} files=${all} onChoose=${pick} />
-        ${chosen && html`<${NewJob} key=${`${name} ${source.value?.id ?? ""}`} candidate=${chosen} given=${given} />`}
+        ${chosen && html`<${NewJob} key=${`${name} ${source.value?.id ?? ""}`} candidate=${chosen} given=${given} like=${source.value?.id} />`}
       </div>
     </div>
   `;

@@ -3,7 +3,7 @@ import { html, useEffect, useMemo, useRef, useSignal } from "../../../vendor/pre
 import { call, may } from "../../../api.js";
 import { Commands, quoted } from "../../../parts/commands.js";
 import { ParamsForm } from "../../../parts/params/fields.js";
-import { entriesOf, fieldsOf, paramsOf } from "../../../parts/params/form.js";
+import { entriesOf, fieldsOf, paramsOf, same } from "../../../parts/params/form.js";
 import { Problem } from "../../../parts/problem.js";
 import { go, href, setQuery } from "../../../router.js";
 import { files } from "../file_list.js";
@@ -12,14 +12,17 @@ import { bodyOf, MoreOptions, NO_OPTIONS } from "./more_options.js";
 import { fieldsOf as refusedFields, Price, usePrice } from "./price.js";
 import { words } from "./words.js";
 
-/** `candidate` is the chosen workload with its files; `given` are parameters to begin with. */
-export function NewJob({ candidate, given }) {
+/**
+ * `candidate` is the chosen workload with its files; `given` are parameters to begin with, and `like` is the job that
+ * they are from.
+ */
+export function NewJob({ candidate, given, like }) {
   const text = words();
   const { workload, inputs, missing } = candidate;
   const fields = useMemo(() => fieldsOf(workload.params_schema), [workload]);
   const entries = useSignal(null);
-  entries.value ??= entriesOf(fields, given);
-  const options = useSignal(NO_OPTIONS);
+  entries.value ??= entriesOf(fields, withoutDefaults(fields, given));
+  const options = useSignal(like ? { ...NO_OPTIONS, metadata: `like=${like}` } : NO_OPTIONS);
   const wanted = useSignal(false);
   const submission = useSignal({ busy: false, error: null });
   const key = useRef({ body: "", key: "" });
@@ -61,8 +64,8 @@ export function NewJob({ candidate, given }) {
     if (wanted.value && ready && !submission.value.busy) submit();
   }, [wanted.value, ready]);
   const failed = used.some(({ item }) => ["failed", "stopped"].includes(item.phase.value.name));
-  const reason = reasonNotToSubmit({ text, workload, missing, valid, failed });
   const refusals = refusedFields(price.error) ?? refusedFields(submission.value.error) ?? {};
+  const reason = reasonNotToSubmit({ text, workload, missing, valid: valid && !refusedFields(price.error), failed });
   const picture = used.find(({ item }) => item.file && item.media !== "archive")?.item.file ?? null;
   return html`
     <form class="card" onSubmit=${(event) => (event.preventDefault(), (wanted.value = true))} aria-label=${text.job(workload.title)}>
@@ -82,6 +85,11 @@ export function NewJob({ candidate, given }) {
     <${Commands} cli=${cliOf(workload, used, params, more.body)} method="POST" path="/v1/jobs" body=${body} />
   `;
 }
+
+const withoutDefaults = (fields, values) => {
+  const kept = fields.filter(({ name, ...field }) => name in values && !("default" in field && same(field.default, values[name])));
+  return Object.fromEntries(kept.map(({ name }) => [name, values[name]]));
+};
 
 function reasonNotToSubmit({ text, workload, missing, valid, failed }) {
   if (!may("write")) return text.readOnly;

@@ -32,7 +32,7 @@ export function usePrice(body, complete) {
         const check = await call("POST", "/v1/jobs", { query, body, signal: controller.signal });
         if (!controller.signal.aborted) state.value = { check: { ...check, complete }, error: null, asking: false };
       } catch (error) {
-        if (!controller.signal.aborted) state.value = { ...state.value, error, asking: false };
+        if (!controller.signal.aborted) state.value = { check: null, error, asking: false };
       }
     }, PAUSE_MS);
     return () => {
@@ -49,7 +49,7 @@ export function Price({ workload, price }) {
   const { check, error, asking, retry } = price;
   const estimate = check?.estimate ?? workload.estimate;
   const basis = estimate.basis === "history" ? text.byHistory(estimate.runs ?? null) : text.byDeclaration;
-  const label = !check ? text.byDefaults : check.complete ? text.forThisJob : text.forTheseParameters;
+  const label = !check ? (asking ? text.byDefaultsYet : text.byDefaults) : check.complete ? text.forThisJob : text.forTheseParameters;
   return html`
     <section class="price" aria-label=${text.price} aria-busy=${String(asking)}>
       <h2>${text.price}</h2>
