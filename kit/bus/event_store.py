@@ -27,7 +27,7 @@ from contracts.events.base import CONTENT_TYPE, Message
 from kit.bus.jetstream_api import sequence_in
 from kit.bus.leader_reads import is_clustered, is_one_subject, newest_at_leader, next_at_leader
 from kit.bus.message_size import check_size, refusal
-from kit.bus.stored_event import StoredEvent
+from kit.bus.stored_event import Conflict, StoredEvent, TooManyResults
 from kit.tasks import end as end_task
 
 __all__ = ["Conflict", "EventStore", "StoredEvent", "TooManyResults"]
@@ -53,19 +53,6 @@ _PAUSE_MAX_S: Final = 0.5
 _READ_AT_A_TIME: Final = 16
 _END_OF_BATCH: Final = frozenset({"204", "404", "408"})
 _TOO_MANY_RESULTS: Final = "413"
-
-
-class Conflict(Exception):  # noqa: N818 - an expected result, not a fault
-    """Another writer was first: read and decide again."""
-
-    def __init__(self, subject: str, newest: int = 0) -> None:
-        super().__init__(subject)
-        #: Sequence that the next read reaches, if the server said it.
-        self.newest = newest
-
-
-class TooManyResults(Exception):  # noqa: N818 - an answer, not a fault: asking again gives the same
-    """More subjects match than the server reads in one request (1,024)."""
 
 
 class EventStore:
@@ -146,7 +133,12 @@ class EventStore:
                 ack = await self._jetstream.publish(message.subject, message.body, timeout=timeout_s, headers=sent)
             except APIError as error:
                 maybe_stored |= error.err_code in _PASSING and error.err_code != _CONFLICT_IN_FLIGHT
-                if error.err_code in _PASSING and loop.time() < end:
+                newest = sequence_in(error.description or "")
+                # A leader that is cut off does not know what ``after`` was read of: the next one decides.
+                outdated = (
+                    error.err_code == _WRONG_LAST_SEQUENCE and newest < (after or 0) and is_clustered(self.client)
+                )
+                if (error.err_code in _PASSING or outdated) and loop.time() < end:
                     # Ask until the other write is stored or has failed: who is told of a conflict can read its cause.
                     await asyncio.sleep(random.uniform(0.1, 1) * pause_s)  # noqa: S311 - spreads writers, keeps no secret
                     pause_s = min(1.2 * pause_s, _PAUSE_MAX_S)
@@ -154,9 +146,9 @@ class EventStore:
                 in_conflict = error.err_code == _CONFLICT_IN_FLIGHT and not maybe_stored
                 if error.err_code != _WRONG_LAST_SEQUENCE and not in_conflict:
                     raise refusal(self.stream, error.err_code, error.description) from error
-                if maybe_stored and among and (sequence := await self._find_stored(message, end)):
+                if maybe_stored and among and (sequence := await self._find_stored(message, among, newest, end)):
                     return sequence
-                raise Conflict(message.subject, sequence_in(error.description or "")) from error
+                raise Conflict(message.subject, newest) from error
             except (TimeoutError, nats.errors.Error, OSError) as error:
                 if loop.time() >= end or self.client.is_closed:
                     raise SaccadeError(ErrorCode.BUS_UNAVAILABLE) from error
@@ -165,24 +157,30 @@ class EventStore:
             else:
                 if not ack.duplicate or after is None:
                     return ack.seq
-                if sequence := await self._find_stored(message, end):
+                if sequence := await self._find_stored(message, among or message.subject, ack.seq, end):
                     return sequence
                 raise Conflict(message.subject, ack.seq)
 
-    async def _find_stored(self, message: Message, end: float) -> int | None:
+    async def _find_stored(self, message: Message, among: str, reach: int, end: float) -> int | None:
         """Return the sequence of this message if an earlier attempt, whose acknowledgement was lost, stored it.
 
         Asks until the time ``end`` of the publish: a lost leader is what loses acknowledgements, and without one nobody
-        can read. Compares bytes, not ids: two workers launched for one run claim it with the same id.
+        can read. An answer without the sequence ``reach``, which a leader has named, is that of one that was cut off.
+        Compares bytes, not ids: two workers launched for one run claim it with the same id.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        rest_s = end - asyncio.get_running_loop().time()
-        for stored in await self.load(message.subject, max(1.0, rest_s)):
-            if stored.body == message.body:
-                return stored.sequence
-        return None
+        subjects = message.subject if among.endswith(">") else among  # never a whole stream
+        while True:
+            rest_s = end - asyncio.get_running_loop().time()
+            found = await self.load(subjects, max(1.0, rest_s))
+            for stored in found:
+                if stored.body == message.body:
+                    return stored.sequence
+            if subjects != among or rest_s <= 0 or (found and found[-1].sequence >= reach):
+                return None
+            await asyncio.sleep(0.1)
 
     async def load(
         self, subjects: str, deadline_s: float = 5.0, *, up_to: int | None = None, with_headers: bool = False

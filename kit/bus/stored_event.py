@@ -23,3 +23,16 @@ class StoredEvent:
     def stored_at(self) -> datetime | None:
         """When the server stored it, in microseconds."""
         return datetime.fromisoformat(self.timestamp) if self.timestamp else None
+
+
+class Conflict(Exception):  # noqa: N818 - an expected result, not a fault
+    """Another writer was first: read and decide again."""
+
+    def __init__(self, subject: str, newest: int = 0) -> None:
+        super().__init__(subject)
+        #: Sequence that the next read reaches, if the server said it.
+        self.newest = newest
+
+
+class TooManyResults(Exception):  # noqa: N818 - an answer, not a fault: asking again gives the same
+    """More subjects match than the server reads in one request (1,024)."""

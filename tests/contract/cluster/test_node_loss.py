@@ -14,7 +14,7 @@ from nats.aio.client import Client
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import new_id
-from contracts.streams import LIVE_EVENTS
+from contracts.streams import LIVE_EVENTS, aggregate
 from kit.bus.connection import connect, epoch_of
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.jetstream_api import stream_info
@@ -22,7 +22,7 @@ from kit.bus.tail import EventTail
 from kit.tasks import end
 from tests.harness.servers.cluster import ClusterNode, EmbeddedCluster
 from tests.harness.servers.cluster_play import ClusterPlay, bring_back, take_away
-from tests.harness.servers.cluster_stores import queued, settings_of, stores_of
+from tests.harness.servers.cluster_stores import TENANT, queued, settings_of, stores_of
 from tests.harness.servers.embedded import S3Server
 from tests.harness.servers.gateway import code_of, running_gateway
 from tests.harness.servers.partitioned_cluster import PartitionedCluster
@@ -111,6 +111,21 @@ async def test_a_node_that_lacks_the_newest_events_does_not_pass_for_a_stream_th
             assert (await epoch_of(client, "EVENTS"))[0] == epoch
             await end(following)
             await client.close()
+
+
+async def test_a_leader_that_is_cut_off_makes_no_conflict(tmp_path: Path) -> None:
+    """It does not know what the next leader has stored, and refuses what follows that."""
+    with PartitionedCluster(tmp_path) as cluster:
+        async with stores_of(cluster) as stores:
+            leader = await asyncio.to_thread(cluster.leader_of, "EVENTS")
+            old = cluster.nodes.index(leader)
+            job_id, among = (found := new_id("job")), aggregate(TENANT, "job", found)
+            cluster.isolate(leader, "reset")
+            first = await stores[(old + 1) % 3].publish(queued(job_id), after=0, among=among, deadline_s=60)
+            writing = asyncio.create_task(stores[old].publish(queued(job_id), after=first, among=among, deadline_s=90))
+            await asyncio.sleep(1)
+            cluster.heal()
+            assert await writing > first
 
 
 async def info_of_events(client: Client) -> dict[str, Any] | None:

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from nats.js import JetStreamContext
+from nats.js.api import PubAck
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events import Message, encode
@@ -229,3 +231,37 @@ async def test_the_time_of_storage_is_the_same_in_the_live_copy_and_in_the_histo
         assert [stored.timestamp for stored in live] == [stored.timestamp for stored in history]
         times = [stored.stored_at for stored in history]
         assert all(time is not None and abs((datetime.now(UTC) - time).total_seconds()) < 600 for time in times)
+
+
+class CutOffAtFirst(EventStore):
+    """A store whose first read is answered by a leader that was cut off before the event was stored."""
+
+    reads = 0
+
+    async def load(self, *given: Any, **more: Any) -> list[StoredEvent]:
+        self.reads += 1
+        return [] if self.reads == 1 else await super().load(*given, **more)
+
+
+class LosesTheFirstAnswer:
+    """A JetStream context whose first publish is stored, and whose acknowledgement does not arrive."""
+
+    def __init__(self, jetstream: JetStreamContext) -> None:
+        self._jetstream, self._lost = jetstream, False
+
+    async def publish(self, *given: Any, **more: Any) -> PubAck:
+        ack = await self._jetstream.publish(*given, **more)
+        if not self._lost:
+            self._lost = True
+            raise TimeoutError
+        return ack
+
+
+async def test_a_read_that_lacks_what_the_server_has_named_is_repeated(any_bus: NatsServer) -> None:
+    """Two nodes may lead for a moment: one says that the event is stored, and the other one does not have it."""
+    async with opened(any_bus) as store:
+        lagging, job_id = CutOffAtFirst(store.client), new_id("job")
+        lagging._jetstream = LosesTheFirstAnswer(store.client.jetstream())  # type: ignore[assignment]
+        sequence = await lagging.publish(queued(job_id), after=0, among=aggregate("acme", "job", job_id))
+        assert [stored.sequence for stored in await store.load(aggregate("acme", "job", job_id))] == [sequence]
+        assert lagging.reads == 2
