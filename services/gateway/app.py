@@ -82,6 +82,7 @@ from services.gateway.settings import (
     SessionSettings,
     UrlInputSettings,
 )
+from services.gateway.streams.stream_reports import StreamReports
 from services.gateway.telemetry.consumer_requests import TelemetryConsumerRequests
 from services.gateway.telemetry.frame_acks import FrameAcks
 from services.gateway.telemetry.nats_access import NatsAccess
@@ -243,6 +244,7 @@ def _add_operators(app: FastAPI, dead_letters: DeadLetterWork, client: Client) -
     app.state.audit_reader, app.state.dead_letters = AuditReader(EventStore(client, OPS.name)), dead_letters.service
     plans = (dead_letters.reader, dead_letters.audit, dead_letters.runner, dead_letters.idempotency)
     app.state.job_plans = JobPlans(app.state.view, *plans)
+    app.state.stream_reports = StreamReports(client, app.state.console_bucket, app.state.view)
     app.state.erasures = _erasures(client, app.state.view, app.state.jobs, app.state.uploads)
     return dead_letters
 

@@ -59,6 +59,7 @@ from services.gateway.sessions.words import routes as session_word_routes
 from services.gateway.settings import (
     ReplacedCredentialSettings,
 )
+from services.gateway.streams import routes as stream_routes
 from services.gateway.uploads import routes as upload_routes
 from services.gateway.uploads.disk import Disk
 from services.gateway.worker_ingest import routes as worker_ingest_routes
@@ -76,7 +77,7 @@ _TAGS: Final = {
     "artifacts": "Files that jobs have made",
     "erasures": "Erase a tenant's data, a job or an upload, with a report",
     "replaced": "Routes of the systems that Saccade replaces, unchanged",
-    "operators": "The audit log and dead letters, for keys with the scope operate",
+    "operators": "Streams, the audit log and dead letters, for keys with the scope operate",
     "service": "Health, metrics and contracts",
     "internal": "Called by workers, with the token of their job",
 }
@@ -116,6 +117,7 @@ def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk, re
         session_page_routes,
         audit_routes,
         dead_letter_routes,
+        stream_routes,
         reference_routes,
         event_reference_routes,
         console_routes,

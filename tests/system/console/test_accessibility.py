@@ -22,6 +22,7 @@ PAGES = [
     "operate/replays",
     "operate/spend",
     "operate/audit",
+    "operate/streams",
     "operate/health",
 ]
 

@@ -7,9 +7,10 @@ import { DeadLetters } from "./dead_letters.js";
 import { HealthReport } from "./health_report.js";
 import { Replays } from "./replays.js";
 import { Spend } from "./spend.js";
+import { Streams } from "./streams.js";
 import { words } from "./words.js";
 
-const TABS = { deadletters: DeadLetters, replays: Replays, spend: Spend, audit: AuditLog, health: HealthReport };
+const TABS = { deadletters: DeadLetters, replays: Replays, spend: Spend, audit: AuditLog, streams: Streams, health: HealthReport };
 
 export default function Operate({ path, query }) {
   const text = words();

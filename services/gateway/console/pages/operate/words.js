@@ -3,7 +3,7 @@ import { dictionary } from "../../words.js";
 export const words = dictionary({
   en: {
     title: "Operations",
-    tabs: { deadletters: "Dead letters", replays: "Replays", spend: "Spend", audit: "Audit log", health: "Health" },
+    tabs: { deadletters: "Dead letters", replays: "Replays", spend: "Spend", audit: "Audit log", streams: "Streams", health: "Health" },
     why: "Why (for the audit log)",
     when: "When", type: "Type", subject: "About", error: "Error", tenant: "Tenant", by: "By", state: "State", count: "Count", service: "Service",
     noScope: "The key in use lacks the scope operate, so this page stays empty.",
@@ -54,6 +54,13 @@ export const words = dictionary({
       incomplete: "Verification goes on with the next request.",
       noun: "Noun", verb: "Verb", id: "Id", details: "Details", phases: { intent: "Intent", outcome: "Outcome" }, unverified: "not verified",
     },
+    streams: {
+      intro: "What is stored on the bus, when it is deleted for its age, and what happens when a stream is full.",
+      name: "Stream", messages: "Messages", fill: "Fill", oldest: "Oldest", edge: "Deletes its oldest", full: "When full",
+      refuses: "refuses new ones", deletes_oldest: "deletes the oldest", never: "never", of: (size, most) => `${size} of ${most}`,
+      view: "This gateway has folded every event.", behind: (count) => `This gateway is ${count} events behind.`,
+      archived: (last, stored) => `Archived up to event ${last} of ${stored}.`, notArchived: "No event is archived (docs/archive.md).",
+    },
     health: {
       intro: "What the services say of themselves and of what they depend on.",
       gateway: "Gateway", uptime: "Running for", check: "Check", detail: "Detail", took: "Took",
@@ -64,7 +71,7 @@ export const words = dictionary({
   },
   de: {
     title: "Betrieb",
-    tabs: { deadletters: "Aufgegebenes", replays: "Replays", spend: "Kosten", audit: "Audit-Protokoll", health: "Zustand" },
+    tabs: { deadletters: "Aufgegebenes", replays: "Replays", spend: "Kosten", audit: "Audit-Protokoll", streams: "Ströme", health: "Zustand" },
     why: "Grund (für das Audit-Protokoll)",
     when: "Wann", type: "Art", subject: "Betrifft", error: "Fehler", tenant: "Mandant", by: "Von", state: "Zustand", count: "Anzahl", service: "Dienst",
     noScope: "Dem benutzten Schlüssel fehlt das Recht operate; diese Seite bleibt leer.",
@@ -114,6 +121,13 @@ export const words = dictionary({
       open: (count) => `${count} Vorgänge haben noch kein Ergebnis.`,
       incomplete: "Die Prüfung wird mit der nächsten Anfrage fortgesetzt.",
       noun: "Gegenstand", verb: "Tätigkeit", id: "Kennung", details: "Einzelheiten", phases: { intent: "Absicht", outcome: "Ergebnis" }, unverified: "nicht geprüft",
+    },
+    streams: {
+      intro: "Was auf dem Bus gespeichert ist, wann es wegen seines Alters gelöscht wird, und was bei vollem Strom geschieht.",
+      name: "Strom", messages: "Nachrichten", fill: "Füllung", oldest: "Älteste", edge: "Löscht die älteste", full: "Wenn voll",
+      refuses: "lehnt neue ab", deletes_oldest: "löscht die ältesten", never: "nie", of: (size, most) => `${size} von ${most}`,
+      view: "Dieses Gateway hat jedes Ereignis verarbeitet.", behind: (count) => `Dieses Gateway ist ${count} Ereignisse im Rückstand.`,
+      archived: (last, stored) => `Archiviert bis Ereignis ${last} von ${stored}.`, notArchived: "Kein Ereignis ist archiviert (docs/archive.md).",
     },
     health: {
       intro: "Was die Dienste über sich und über das sagen, worauf sie angewiesen sind.",

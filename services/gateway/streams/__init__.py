@@ -1,0 +1,1 @@
+"""Streams of the bus, as operators see them."""
