@@ -34,6 +34,7 @@ const MAX_EVENT_CHARS = 16 * MIB;
 
 const EVENTS = "/v1/events";
 const RULES = "/v1/rules";
+const JOB_PLANS = "/v1/job-plans";
 const ENDS = new Set(["job.succeeded", "job.failed", "job.cancelled", "session.stopped", "session.failed"]);
 const REOPENS = new Set(["job.retrying"]);
 
@@ -228,6 +229,39 @@ export class Client {
   /** Count jobs by state and workload, with the filters of `jobs`. */
   async countJobs({ signal, ...chosen } = {}) {
     return this.#http.call("GET", "/v1/jobs/counts", { query: jobQuery(chosen), signal });
+  }
+
+  /**
+   * Return what an act on all jobs that match would be on: `count`, `by_state`, `by_workload` and a `sample`.
+   *
+   * @param {"cancel" | "retry"} action
+   * @param {object} [search] filters as `jobs` takes them
+   */
+  async checkJobPlan(action, { signal, ...chosen } = {}) {
+    const body = { action, filter: planFilter(chosen), dry_run: true };
+    return this.#http.call("POST", JOB_PLANS, { body, signal });
+  }
+
+  /**
+   * Cancel or retry all jobs that match, if they are as many as expected; read the plan again to follow it.
+   *
+   * @param {"cancel" | "retry"} action
+   * @param {number} expectedCount the count that `checkJobPlan` returned
+   * @param {object} [search] filters as `jobs` takes them, and `why`
+   */
+  async createJobPlan(action, expectedCount, { why, idempotencyKey, signal, ...chosen } = {}) {
+    const body = defined({ action, filter: planFilter(chosen), expected_count: expectedCount, why });
+    return this.#http.call("POST", JOB_PLANS, { body, idempotencyKey, signal });
+  }
+
+  /** Read how far an act on many jobs is; `jobs({ plan: id })` are its jobs. */
+  async jobPlan(planId, { signal } = {}) {
+    return this.#http.call("GET", `${JOB_PLANS}/${encodeURIComponent(planId)}`, { signal });
+  }
+
+  /** List the newest acts on many jobs. */
+  async jobPlans({ signal } = {}) {
+    return (await this.#http.call("GET", JOB_PLANS, { signal })).data;
   }
 
   /** Request the cancellation of a job. */
@@ -1485,8 +1519,14 @@ function matchesTypes(types, type) {
 }
 
 /** Return the filters of a list of jobs as the API takes them. */
-function jobQuery({ state, workload, rule, pipeline, text, since, until }) {
-  return { state, workload, rule, pipeline, q: text, since: timeText(since), until: timeText(until) };
+function jobQuery({ state, workload, rule, pipeline, plan, text, since, until }) {
+  return { state, workload, rule, pipeline, plan, q: text, since: timeText(since), until: timeText(until) };
+}
+
+/** Return the filter of an act on many jobs: `state` is a list there. */
+function planFilter(chosen) {
+  const query = defined(jobQuery(chosen));
+  return query.state ? { ...query, state: [query.state].flat() } : query;
 }
 
 /** Return the body of a job as the API takes it. */
