@@ -42,7 +42,12 @@ KEPT: Final[dict[type[BaseModel], dict[str, Form]]] = {
     job.JobInput: {"upload_id": Form.ID, "content_type": Form.KNOWN, "sha256": Form.DIGEST},
     job.Cost: {"device": Form.KNOWN},
     job.PartOf: {"job_id": Form.ID, "stage": Form.KNOWN},
-    job.JobSubmitted: {"workload": Form.KNOWN, "workload_version": Form.VERSION, "gpu": Form.KNOWN},
+    job.JobSubmitted: {
+        "workload": Form.KNOWN,
+        "workload_version": Form.VERSION,
+        "gpu": Form.KNOWN,
+        "retry_of": Form.ID,
+    },
     job.JobStarting: {"run_id": Form.ID, "executor": Form.KNOWN, "device": Form.KNOWN},
     job.JobWaitingForGpu: {"run_id": Form.ID, "device": Form.KNOWN, "next_device": Form.KNOWN},
     job.JobLaunched: {"run_id": Form.ID},

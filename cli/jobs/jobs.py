@@ -40,7 +40,10 @@ def jobs(
     url: str | None,
     as_json: bool,
 ) -> None:
-    """List your jobs, newest first; cancel or retry all that match."""
+    """List your jobs, newest first.
+
+    With a command behind it, cancel or retry all that match.
+    """
     if ctx.invoked_subcommand:
         if state or workload or text or at or counted:
             raise click.UsageError(f"Write the options behind `{ctx.invoked_subcommand}`.")

@@ -95,6 +95,8 @@ export interface NewJob {
   gpu?: string;
   metadata?: Record<string, string>;
   webhookUrl?: string;
+  /** Id of an earlier job that this one repeats with other parameters. */
+  retryOf?: string;
   /** The same key and body return the same job. */
   idempotencyKey?: string;
   signal?: AbortSignal;
@@ -314,6 +316,8 @@ export class Job {
   readonly cost: { estimated_usd: number; actual_usd: number; [field: string]: unknown };
   /** The rule that submitted it, and the uploads that it did so for; null for a job that a client submitted. */
   readonly rule: { rule_id: string; upload_ids: string[]; group_id: string | null } | null;
+  /** The earlier job that its owner repeats with this one. */
+  readonly retry_of: string | null;
   readonly gpu: string | null;
   readonly metadata: Record<string, string>;
   readonly links: { self: string; events: string; artifacts: string };

@@ -86,6 +86,8 @@ class JobSubmitted(EventData):
     rule: JobRule | None = None
     #: Ids of the uploads of each input, instead of ``inputs``; their own events say what they are.
     input_ids: dict[str, list[str]] = Field(default_factory=dict)
+    #: Earlier job that its owner repeats with this one, with other parameters or inputs; None for any other job.
+    retry_of: str | None = None
 
     @property
     def upload_ids(self) -> dict[str, list[str]]:

@@ -147,6 +147,7 @@ class AsyncClient:
         gpu: str | None = None,
         metadata: Mapping[str, str] | None = None,
         webhook_url: str | None = None,
+        retry_of: str | None = None,
         idempotency_key: str | None = None,
     ) -> AsyncJob:
         """Submit a job; it is stored when this returns, and only once however often the request was sent.
@@ -162,6 +163,7 @@ class AsyncClient:
             gpu=gpu,
             metadata=metadata and dict(metadata),
             webhook_url=webhook_url,
+            retry_of=retry_of,
         )
         return (await self._api.submit(AsyncJob, body, idempotency_key)).bound_to(self)
 

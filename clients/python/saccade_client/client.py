@@ -150,6 +150,7 @@ class Client:
         gpu: str | None = None,
         metadata: Mapping[str, str] | None = None,
         webhook_url: str | None = None,
+        retry_of: str | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
         """Submit a job; it is stored when this returns, and only once however often the request was sent.
@@ -165,6 +166,7 @@ class Client:
             gpu=gpu,
             metadata=metadata and dict(metadata),
             webhook_url=webhook_url,
+            retry_of=retry_of,
         )
         return run_blocking(self._api.submit(Job, body, idempotency_key)).bound_to(self)
 

@@ -36,13 +36,15 @@ def searchable(text: str) -> str:
 
 
 def text_of(job: Job, filename_of: Callable[[str], str]) -> str:
-    """Return what a search finds a job by: id, workload, metadata and names of its files, each on a line of its own.
+    """Return what a search finds a job by, in lines: id, workload, metadata, file names, the job that it repeats.
 
     ``filename_of`` returns the name of an upload that the job names by its id only.
     """
     submitted = job.submitted
     parts = [submitted.workload, *(f"{name}={value}" for name, value in submitted.metadata.items())]
     parts += [file.filename for files in submitted.inputs.values() for file in files]
+    if submitted.retry_of:
+        parts.append(submitted.retry_of)
     size = sum(map(len, parts))
     for upload_id in (upload_id for ids in submitted.input_ids.values() for upload_id in ids):
         if size > TEXT_CHARS:

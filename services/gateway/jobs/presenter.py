@@ -124,6 +124,7 @@ class JobPresenter:
             stages=stages,
             pipeline=submitted.part_of.job_id if submitted.part_of else None,
             rule=JobRuleObject.model_validate(submitted.rule.model_dump()) if submitted.rule else None,
+            retry_of=submitted.retry_of,
             gpu=None if job.device in (None, "cpu", "local", PIPELINE) else job.device,
             retention=self.retention(job),
             metadata=submitted.metadata,

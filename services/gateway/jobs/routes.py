@@ -59,6 +59,7 @@ _E = ErrorCode
             _E.QUOTA_EXCEEDED,
             _E.UPLOAD_NOT_FOUND,
             _E.UPLOAD_NOT_COMPLETED,
+            _E.JOB_NOT_FOUND,
             _E.IDEMPOTENCY_KEY_INVALID,
             _E.IDEMPOTENCY_KEY_REUSED,
         ),

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 
 from contracts.errors import ErrorBody
 from contracts.gpu_ladder import GPUS
+from contracts.ids import id_pattern
 from contracts.job import State
 from contracts.limits import METADATA_BYTES
 from contracts.prices import ALIASES
@@ -106,6 +107,12 @@ class NewJob(RequestBody):
         description="All events of the job are sent there, signed with the secret of GET /v1/webhooks/default/secret, "
         "and its progress at most twice a second. Must be https, except in embedded mode.",
     )
+    retry_of: str | None = Field(
+        default=None,
+        pattern=id_pattern("job"),
+        description="One of your jobs, of any workload, that you repeat with other parameters or inputs: the new job "
+        "names it. To resume a failed job as it is, use POST /v1/jobs/{job_id}/retry.",
+    )
 
 
 class InputObject(BaseModel):
@@ -176,6 +183,7 @@ class JobObject(BaseModel):
     stages: list[StageObject] = Field(description="Of a pipeline: its stages and their jobs. Empty for other jobs.")
     pipeline: str | None = Field(description="The pipeline that this job executes a stage of.")
     rule: JobRuleObject | None = Field(description="Null for a job that a client submitted.")
+    retry_of: str | None = Field(description="The earlier job that its owner repeats with this one.")
     gpu: str | None
     retention: RetentionObject
     metadata: dict[str, str]

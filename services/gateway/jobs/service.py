@@ -312,10 +312,25 @@ class JobService:
             SaccadeError: as ``submit``; without ``complete``, inputs may be left out.
         """
         workload, params = check_request(request, self._settings, await self._backends.known())
+        if request.retry_of is not None:
+            await self._check_earlier(tenant, request.retry_of)
         cost = self.estimate(workload, request.gpu, workload.params.model_validate(params))
         ids = upload_ids(workload, request.inputs, complete=complete)
         inputs = await self._inputs(tenant, workload, ids, reserved)
         return workload, params, inputs, cost
+
+    async def _check_earlier(self, tenant: str, job_id: str) -> None:
+        """Check that the job exists that a new one repeats.
+
+        Raises:
+            SaccadeError: JOB_NOT_FOUND, also for other tenants' jobs.
+        """
+        try:
+            await self.get(tenant, job_id)
+        except SaccadeError as error:
+            message = f"There is no job {job_id}."
+            where = [{"detail": message, "pointer": "#/retry_of"}]
+            raise SaccadeError(error.code, message, errors=where) from None
 
     async def _inputs(
         self,

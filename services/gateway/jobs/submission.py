@@ -36,6 +36,7 @@ class JobRequest:
     gpu: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     webhook_url: str | None = None
+    retry_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def submitted_event(
         estimated_from=cost.basis,
         metadata=request.metadata,
         webhook_url=request.webhook_url,
+        retry_of=request.retry_of,
         deadline=datetime.now(UTC) + timedelta(seconds=workload.deadline_s),
     )
 

@@ -65,7 +65,7 @@ async def test_a_submitted_job_is_stored_and_can_be_followed_from_its_cursor(run
     assert list(job) == [
         "id", "workload", "state", "stage", "progress", "message", "attempt", "created_at", "started_at",
         "finished_at", "inputs", "params", "result", "headline", "report", "error",
-        "cost", "stages", "pipeline", "rule", "gpu", "retention", "metadata", "links", "cursor", "as_of",
+        "cost", "stages", "pipeline", "rule", "retry_of", "gpu", "retention", "metadata", "links", "cursor", "as_of",
     ]  # fmt: skip
     assert (job["state"], job["progress"], job["metadata"]) == ("submitted", 0.0, {"driver": "Ä"})
     assert (job["params"]["sectors"], job["params"]["flow"]) == (4, "dis")
