@@ -50,6 +50,9 @@ class _Attempt(EventData):
     response_excerpt: str = ""
     #: Scheme, host and port; the path may hold a secret.
     url_origin: str
+    #: ``webhook-timestamp`` and ``webhook-signature`` of the request; None for an e-mail, and in earlier records.
+    signed_at: int | None = None
+    signature: str | None = None
 
 
 class WebhookDelivered(_Attempt):

@@ -45,6 +45,7 @@ def make_app(
     app.include_router(ticket_routes.router)
     app.include_router(replay_routes.router)
     app.state.endpoints = app.state.endpoint_service = app.state.delivery_service = app.state.example_sender = None
+    app.state.sent_requests = None
 
     # The one origin routes this path to the notifier; its /openapi.json is the gateway's.
     @app.get("/v1/webhooks/openapi.json", include_in_schema=False)

@@ -127,6 +127,14 @@ async def test_a_failing_receiver_is_shown_and_its_event_sent_again(origin: str,
                 "Webhooks · Saccade",
                 0,
             ]
+            # So is what was sent, byte for byte.
+            await tab.click(".attempt-list summary")
+            await tab.until("document.querySelector('pre.request') !== null")
+            shown = str(await tab.evaluate("document.querySelector('pre.request').textContent"))
+            head, _, body = shown.partition("\n\n")
+            assert body.encode() == listener.got[0].body
+            assert f"webhook-signature: {listener.got[0].headers['webhook-signature']}" in head.splitlines()
+            assert "Byte for byte" in await tab.text()
             # A try is due, which comes by itself: sending again now would be a repeat.
             assert await tab.evaluate("document.querySelector('[data-do=redeliver]').disabled")
             assert "try is due" in await tab.text()

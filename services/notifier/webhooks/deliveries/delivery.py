@@ -63,6 +63,9 @@ class DeliveryAttempt:
     response_excerpt: str
     next_attempt_at: datetime | None
     url_origin: str
+    #: Time and text of the request's signature; None for an e-mail, and in records of an earlier version.
+    signed_at: int | None = None
+    signature: str | None = None
 
 
 @dataclass(frozen=True)

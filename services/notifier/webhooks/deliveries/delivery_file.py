@@ -14,7 +14,7 @@ from contracts.events.base import Cursor
 from kit.projection_file import ProjectionFile
 
 #: Increased with every change of the tables or of what is stored in them: an older file is deleted.
-_VERSION: Final = 1
+_VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE position (
     one INTEGER PRIMARY KEY CHECK (one = 1), events_epoch TEXT NOT NULL, planned INTEGER NOT NULL,
@@ -37,7 +37,7 @@ CREATE INDEX deliveries_by_record ON deliveries (last_record) WHERE state <> 'pe
 CREATE TABLE attempts (
     endpoint_id TEXT NOT NULL, sequence INTEGER NOT NULL, attempt INTEGER NOT NULL, record INTEGER NOT NULL,
     at_us INTEGER NOT NULL, status INTEGER, error TEXT, latency_ms REAL NOT NULL, excerpt TEXT NOT NULL,
-    next_us INTEGER, url_origin TEXT NOT NULL,
+    next_us INTEGER, url_origin TEXT NOT NULL, signed_at INTEGER, signature TEXT,
     PRIMARY KEY (endpoint_id, sequence, attempt)
 ) WITHOUT ROWID;
 CREATE INDEX attempts_by_record ON attempts (record);

@@ -378,7 +378,7 @@ class DeliveryProjector:
             data.latency_ms,
             data.response_excerpt,
             next_attempt_at,
-            data.url_origin,
+            *(data.url_origin, data.signed_at, data.signature),
         )
         state = DeliveryState.DELIVERED
         gone = failed is not None and is_gone(failed.status, failed.error)

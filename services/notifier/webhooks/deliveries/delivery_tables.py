@@ -34,7 +34,7 @@ def _delivery(row: Sequence[Any]) -> TrackedDelivery:
 
 def _attempt(row: Sequence[Any]) -> DeliveryAttempt:
     next_attempt_at = from_us(row[7]) if row[7] else None
-    return DeliveryAttempt(row[0], row[1], from_us(row[2]), row[3], row[4], row[5], row[6], next_attempt_at, row[8])
+    return DeliveryAttempt(row[0], row[1], from_us(row[2]), row[3], row[4], row[5], row[6], next_attempt_at, *row[8:])
 
 
 class DeliveryTables:
@@ -67,8 +67,9 @@ class DeliveryTables:
             self._insert(planned, attempt.at)
         next_us = to_us(attempt.next_attempt_at) if attempt.next_attempt_at else None
         values = (attempt.attempt, attempt.record, to_us(attempt.at), attempt.status, attempt.error, attempt.latency_ms)
-        row = (*planned.key, *values, attempt.response_excerpt, next_us, attempt.url_origin)
-        self._file.write("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        signed = (attempt.signed_at, attempt.signature)
+        row = (*planned.key, *values, attempt.response_excerpt, next_us, attempt.url_origin, *signed)
+        self._file.write("INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         changed = (str(state), attempt.attempt, next_us or 0, attempt.status, attempt.error, to_us(attempt.at))
         self._file.write(
             "UPDATE deliveries SET state = ?, attempts = max(attempts, ?), due_us = ?, last_status = ?,"
@@ -157,7 +158,9 @@ class DeliveryTables:
 
     def attempts(self, endpoint_id: str, sequence: int) -> tuple[DeliveryAttempt, ...]:
         """Return the attempts to deliver one event to one endpoint, in order."""
-        columns = "attempt, record, at_us, status, error, latency_ms, excerpt, next_us, url_origin"
+        columns = (
+            "attempt, record, at_us, status, error, latency_ms, excerpt, next_us, url_origin, signed_at, signature"
+        )
         query = f"SELECT {columns} FROM attempts{_ONE} ORDER BY attempt"
         return tuple(_attempt(row) for row in self._file.rows(query, (endpoint_id, sequence)))
 

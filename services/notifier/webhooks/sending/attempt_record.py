@@ -10,13 +10,20 @@ from contracts.events.delivery import WebhookDelivered, WebhookFailed
 from services.notifier.webhooks.deliveries.delivery import TrackedDelivery
 from services.notifier.webhooks.deliveries.planner import origin_of
 from services.notifier.webhooks.deliveries.retry_schedule import next_delay_s
-from services.notifier.webhooks.sending.sender import SendResult
+from services.notifier.webhooks.sending.attempt_sender import AttemptRequest
+from services.notifier.webhooks.sending.sender import SendResult, WebhookRequest
 
 
 def attempt_record(
-    delivery: TrackedDelivery, url: str, result: SendResult, now: datetime, chance: float, *, epoch: str | None = None
+    delivery: TrackedDelivery,
+    request: AttemptRequest,
+    result: SendResult,
+    now: datetime,
+    chance: float,
+    *,
+    epoch: str | None = None,
 ) -> Message:
-    """Return the record of an attempt to send ``delivery`` to ``url``; ``chance`` in 0..1 spreads the next attempt.
+    """Return the record of an attempt to send ``delivery`` by ``request``; ``chance`` in 0..1 spreads the next attempt.
 
     ``epoch`` is that of the event's sequence.
 
@@ -34,8 +41,11 @@ def attempt_record(
         "status": result.status,
         "latency_ms": result.latency_ms,
         "response_excerpt": result.excerpt,
-        "url_origin": origin_of(url),
+        "url_origin": origin_of(request.url),
     }
+    if isinstance(request, WebhookRequest):
+        fields["signed_at"] = int(request.headers["webhook-timestamp"])
+        fields["signature"] = request.headers["webhook-signature"]
     data: WebhookDelivered | WebhookFailed
     if result.error is None:
         data = WebhookDelivered(**fields)

@@ -32,7 +32,7 @@ from services.notifier.webhooks.deliveries.retry_schedule import MAX_DELAY_S, is
 from services.notifier.webhooks.endpoints.endpoint import Endpoint
 from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
 from services.notifier.webhooks.sending.attempt_record import attempt_record
-from services.notifier.webhooks.sending.attempt_sender import AttemptSender
+from services.notifier.webhooks.sending.attempt_sender import AttemptRequest, AttemptSender
 from services.notifier.webhooks.sending.endpoint_disabler import EndpointDisabler
 from services.notifier.webhooks.sending.lanes import CONCURRENCY, IN_MEMORY, Key, Lane, Lanes, Pool, QueuedDelivery
 from services.notifier.webhooks.sending.progress_relay import ProgressRelay, ProgressTarget
@@ -285,7 +285,7 @@ class SendingEngine:
         latency_ms = (loop.time() - started) * 1000
         self._update_breaker(lane, result)
         self._metrics.webhook_attempts.labels(result.error or "delivered").inc()
-        await self._record(receiver, delivery, result)
+        await self._record(receiver, request, delivery, result)
         return latency_ms
 
     def _pause(self, lane: Lane) -> None:
@@ -300,11 +300,13 @@ class SendingEngine:
         if result.retry_after_s and result.status in _RATE_LIMITED:
             lane.breaker.pause(now + min(result.retry_after_s, MAX_DELAY_S))
 
-    async def _record(self, receiver: WebhookReceiver, delivery: TrackedDelivery, result: SendResult) -> None:
+    async def _record(
+        self, receiver: WebhookReceiver, request: AttemptRequest, delivery: TrackedDelivery, result: SendResult
+    ) -> None:
         """Store the record of an attempt, however long that takes, and wait until it is projected."""
         chance = random.random()  # noqa: S311 - spreads retries, not a secret
         epoch = self._projector.file.events_epoch
-        record = attempt_record(delivery, receiver.url, result, self._now(), chance, epoch=epoch)
+        record = attempt_record(delivery, request, result, self._now(), chance, epoch=epoch)
         await self._projector.wait_for_record(await self._store(record))
         if result.error is not None and receiver.endpoint is not None:
             await self._disabler.check(receiver.endpoint.tenant, receiver.endpoint.id)

@@ -106,6 +106,17 @@ class _GuardedSession:
     in_flight: int = 0
 
 
+def headers_of(request: WebhookRequest) -> dict[str, str]:
+    """Return the headers that a request is sent with, in order, but those that every HTTP client adds."""
+    # In lower case, so that no name occurs twice; a later one, the signature's, replaces an earlier one.
+    by_name = {name.lower(): value for name, value in request.headers.items()}
+    own = {name: value for name, value in by_name.items() if name not in FRAMING_HEADERS}
+    framing = {"Content-Type": request.content_type}
+    if isinstance(request.body, StreamedBody):
+        framing["Content-Length"] = str(request.body.size_bytes)
+    return {**own, **_SENDER_HEADERS, **framing}
+
+
 class Sender:
     """Sends webhooks over one pool of kept-alive connections; created and used in one event loop.
 
@@ -200,18 +211,13 @@ class Sender:
             raise AddressRefusedError("http is not encrypted")
         if url.is_address:  # an address does not pass the resolver
             session.guard.check(url.host)
-        # In lower case, so that no name occurs twice; a later one, the signature's, replaces an earlier one.
-        by_name = {name.lower(): value for name, value in request.headers.items()}
-        own = {name: value for name, value in by_name.items() if name not in FRAMING_HEADERS}
-        framing = {"Content-Type": request.content_type}
-        if isinstance(request.body, StreamedBody):
-            framing["Content-Length"] = str(request.body.size_bytes)
+        headers = headers_of(request)
         while True:
             try:
                 return await session.http.post(
                     url.as_written,
                     data=request.body if isinstance(request.body, bytes) else _paced(request, request.body, deadline),
-                    headers={**own, **_SENDER_HEADERS, **framing},
+                    headers=headers,
                     allow_redirects=False,
                     trace_request_ctx=trace,
                 )

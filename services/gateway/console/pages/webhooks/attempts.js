@@ -13,7 +13,7 @@ export function Attempts({ endpoint, delivery }) {
   return html`
     <${Loaded} of=${attempts}>${({ data }) => html`
       ${data.length === 0 && html`<p class="hint">${text.noAttempt}</p>`}
-      <ol class="attempt-list">${data.map((attempt) => html`<${Attempt} key=${attempt.attempt} attempt=${attempt} path=${path} />`)}</ol>`}<//>
+      <ol class="attempt-list">${data.map((attempt) => html`<${Attempt} key=${attempt.attempt} attempt=${attempt} path=${endpoint.format === "email" ? null : path} />`)}</ol>`}<//>
   `;
 }
 
@@ -26,7 +26,7 @@ function Attempt({ attempt, path }) {
       <p><span class=${`state ${good ? "good" : "bad"}`}>${text.attempt(attempt.attempt)}: ${attempt.status ?? ""} ${good ? "" : (text.errors[attempt.error] ?? attempt.error)}</span>
         <span class="hint">${dateTime(attempt.at)} · ${duration(attempt.latency_ms / 1000)} · <code>${attempt.url_origin}</code>${attempt.next_attempt_at && ` · ${text.next(relative(attempt.next_attempt_at))}`}</span></p>
       ${attempt.response_excerpt ? html`<h3>${text.excerpt}</h3><pre class="answer" tabindex="0" aria-label=${text.excerpt}>${attempt.response_excerpt}</pre>` : html`<p class="hint">${text.noExcerpt}</p>`}
-      <details onToggle=${(event) => (open.value = event.target.open)}><summary>${text.request}</summary>${open.value && html`<${Request} path=${`${path}/${attempt.attempt}/request`} />`}</details>
+      ${path && html`<details onToggle=${(event) => (open.value = event.target.open)}><summary>${text.request}</summary>${open.value && html`<${Request} path=${`${path}/${attempt.attempt}/request`} />`}</details>`}
     </li>
   `;
 }
