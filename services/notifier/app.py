@@ -72,8 +72,8 @@ from services.notifier.webhooks.endpoints.secret_encryption import SecretEncrypt
 from services.notifier.webhooks.sending.attempt_sender import AttemptSender
 from services.notifier.webhooks.sending.example_sender import ExampleSender
 from services.notifier.webhooks.sending.sender import Sender
-from services.notifier.webhooks.sending.sent_request import SentRequests
 from services.notifier.webhooks.sending.smtp_sender import MailServer, SmtpSender
+from services.notifier.webhooks.sent_requests.sent_request import SentRequests
 from services.notifier.webhooks.signing import Signer
 from services.notifier.webhooks.webhook_delivery import WebhookDelivery
 
@@ -208,7 +208,7 @@ class WebhookParts:
         )
         app.state.delivery_service = DeliveryService(self.delivery.projector, self.endpoints, history)
         app.state.example_sender = ExampleSender(self.endpoints, self.delivery.receivers, self.sender)
-        app.state.sent_requests = SentRequests(app.state.delivery_service, self.delivery)
+        app.state.sent_requests = SentRequests(app.state.delivery_service, self.endpoints, self.delivery)
         await _answer_services(self.endpoints.store.client, app.state.delivery_service, self.endpoints)
 
 

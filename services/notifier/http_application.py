@@ -21,6 +21,7 @@ from services.notifier.streams.routes import StreamService
 from services.notifier.webhooks.deliveries import routes as delivery_routes
 from services.notifier.webhooks.endpoints import routes as endpoint_routes
 from services.notifier.webhooks.sending import routes as example_routes
+from services.notifier.webhooks.sent_requests import routes as sent_request_routes
 
 _TAGS: Final = [
     {"name": "events", "description": "Server-Sent Events of jobs, sessions and the whole tenant"},
@@ -56,7 +57,7 @@ def make_app(
         if (endpoints := request.app.state.endpoints) is not None:
             await endpoints.wait_until_read()
 
-    for router in (endpoint_routes.router, example_routes.router, delivery_routes.router):
+    for router in (endpoint_routes.router, example_routes.router, sent_request_routes.router, delivery_routes.router):
         app.include_router(router, dependencies=[Depends(endpoints_read)])
 
     @app.get("/health", tags=["service"])

@@ -19,7 +19,6 @@ from services.notifier.webhooks.deliveries.delivery import DeliveryAttempt, Deli
 from services.notifier.webhooks.deliveries.delivery_projector import DeliveryProjector
 from services.notifier.webhooks.deliveries.replayed_deliveries import ReplayedDeliveries, ReplayedDelivery
 from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
-from services.notifier.webhooks.sending.receiver import WebhookReceiver, WebhookReceivers
 
 _JOB: Final = "job_"
 
@@ -107,16 +106,6 @@ class DeliveryService:
         if found is None:
             raise SaccadeError(ErrorCode.DELIVERY_NOT_FOUND)
         return found
-
-    async def receiver(self, tenant: str, receiver_id: str, receivers: WebhookReceivers) -> WebhookReceiver | None:
-        """Return a receiver, enabled or not; None for a job whose URL gets nothing any more.
-
-        Raises:
-            SaccadeError: WEBHOOK_NOT_FOUND, BUS_UNAVAILABLE.
-        """
-        if receiver_id.startswith(_JOB):
-            return await receivers.find(tenant, receiver_id)
-        return receivers.of_endpoint(self._endpoints.require(tenant, receiver_id))
 
     async def redeliver(self, tenant: str, endpoint_id: str, what: Cursor | datetime, *, all_since: bool) -> int:
         """Request that one event be sent again, or all subscribed events after a cursor or since a time.

@@ -9,6 +9,7 @@ from contracts.events.base import Cursor
 from kit.network.urls import parse_url
 from services.notifier.webhooks.deliveries.delivery import DeliveryAttempt
 from services.notifier.webhooks.deliveries.delivery_service import DeliveryService
+from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
 from services.notifier.webhooks.sending.receiver import WebhookReceiver
 from services.notifier.webhooks.sending.sender import WebhookRequest, headers_of
 from services.notifier.webhooks.webhook_delivery import WebhookDelivery
@@ -29,9 +30,10 @@ class SentRequest:
 class SentRequests:
     """Requests of the attempts of one notifier's deliveries."""
 
-    def __init__(self, service: DeliveryService, delivery: WebhookDelivery) -> None:
+    def __init__(self, service: DeliveryService, endpoints: EndpointStore, delivery: WebhookDelivery) -> None:
         """Find attempts by ``service``; ``delivery`` has their events and receivers."""
         self._service = service
+        self._endpoints = endpoints
         self._delivery = delivery
 
     async def find(self, tenant: str, receiver_id: str, delivery: Cursor, attempt: int) -> SentRequest:
@@ -41,18 +43,24 @@ class SentRequests:
             SaccadeError: WEBHOOK_NOT_FOUND, DELIVERY_NOT_FOUND, also for an e-mail and for an event that is no longer
                 stored; BUS_UNAVAILABLE.
         """
-        made = {one.attempt: one for one in self._service.attempts(tenant, receiver_id, delivery)}
+        attempts = {made.attempt: made for made in self._service.attempts(tenant, receiver_id, delivery)}
         tracked = self._service.delivery(receiver_id, delivery)
-        if attempt not in made:
+        if attempt not in attempts:
             raise SaccadeError(ErrorCode.DELIVERY_NOT_FOUND, "The delivery has no such attempt.")
-        receiver = await self._service.receiver(tenant, receiver_id, self._delivery.receivers)
+        receiver = await self._receiver(tenant, receiver_id)
         body = await self._delivery.recent_events.read_body(tracked.sequence)
         if receiver is None or body is None:
             raise SaccadeError(ErrorCode.DELIVERY_NOT_FOUND, "What the attempt has sent is no longer stored.")
         request = await self._delivery.receivers.delivery_request(receiver, tracked, body, attempt)
         if not isinstance(request, WebhookRequest) or not isinstance(request.body, bytes):
             raise SaccadeError(ErrorCode.DELIVERY_NOT_FOUND, "The attempt was no HTTP request.")
-        return _sent(request, request.body, receiver, made[attempt])
+        return _sent(request, request.body, receiver, attempts[attempt])
+
+    async def _receiver(self, tenant: str, receiver_id: str) -> WebhookReceiver | None:
+        """Return a receiver, enabled or not; None for a job whose URL gets nothing any more."""
+        if receiver_id.startswith("job_"):
+            return await self._delivery.receivers.find(tenant, receiver_id)
+        return self._delivery.receivers.of_endpoint(self._endpoints.require(tenant, receiver_id))
 
 
 def _sent(request: WebhookRequest, body: bytes, receiver: WebhookReceiver, attempt: DeliveryAttempt) -> SentRequest:

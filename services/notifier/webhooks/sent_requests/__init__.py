@@ -1,0 +1,1 @@
+"""Requests of attempts as they were sent."""
