@@ -1,6 +1,7 @@
 """The path of a job over a cluster of three: whatever happens to its nodes, every job ends once and everybody hears it.
 
-A leader is killed and the quorum taken away here; tests/contract/cluster has losses at random, without services.
+A leader is killed, the quorum taken away and every node upgraded here; tests/contract/cluster has losses at random,
+without services.
 """
 
 from __future__ import annotations
@@ -53,6 +54,29 @@ async def test_jobs_go_on_when_a_leader_dies_and_when_the_quorum_is_back(tmp_pat
         await services.wait_until_healthy()
         await during
         await traffic.until_more(2)
+        await traffic.stop()
+        await traffic.check(cluster)
+        assert traffic.statuses <= {200, 204}
+        assert set(services.starts.values()) == {1}, "a service ended"
+
+
+async def test_jobs_go_on_while_all_nodes_are_upgraded_and_the_meta_leader_is_killed(
+    tmp_path: Path, s3_server: S3Server
+) -> None:
+    """One node after the other, as docs/operations.md says; then the one that leads the cluster's own log is killed."""
+    async with running(tmp_path, s3_server) as (cluster, services, traffic):
+        traffic.start()
+        for node in cluster.nodes:
+            await asyncio.to_thread(node.stop)
+            await traffic.until_more(1)
+            await asyncio.to_thread(node.start)
+            await asyncio.to_thread(cluster.wait_until_ready)
+        meta = await asyncio.to_thread(cluster.meta_leader)
+        assert meta
+        await asyncio.to_thread(meta.kill)
+        await traffic.until_more(1)
+        await asyncio.to_thread(cluster.start)
+        await services.wait_until_healthy()
         await traffic.stop()
         await traffic.check(cluster)
         assert traffic.statuses <= {200, 204}
