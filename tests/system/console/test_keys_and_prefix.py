@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.harness.clients.console_browser import console_tab
+from tests.harness.clients.console_start import DroppedFile, drop
 from tests.harness.network.prefix_proxy import prefix_proxy
+from tests.harness.servers.gateway import video
 from tests.system.embedded import up
 
 pytestmark = pytest.mark.anyio
@@ -64,6 +66,14 @@ async def test_a_key_is_asked_for_kept_nowhere_and_its_scopes_are_heeded(keyed: 
         await tab.until_heading("Live")
         assert "lacks the scope write" in await tab.text()
         await tab.until("document.querySelector('.light.open') !== null")
+        await tab.go(f"{origin}{PREFIX}console?workload=scripted")
+        await tab.until("document.querySelector('form.card button.primary')?.disabled ?? false")
+        await tab.until(
+            "document.querySelector('.price [role=status]').innerText.startsWith('With default parameters.')"
+        )
+        assert "may only read" in await tab.text()
+        await tab.go(f"{origin}{PREFIX}console/live")
+        await tab.until_heading("Live")
 
         await tab.evaluate("[...document.querySelectorAll('.bar button')].at(-1).click()")
         await tab.until_heading("This server requires an API key")
@@ -75,3 +85,20 @@ async def test_a_key_is_asked_for_kept_nowhere_and_its_scopes_are_heeded(keyed: 
         refused = [line for line in tab.page.complaints() if "401" not in line]
         assert refused == []
         tab.page.check_alone()
+
+
+async def test_a_dropped_file_becomes_a_job_with_a_cookie_and_under_a_path(keyed: str, tmp_path: Path) -> None:
+    async with (
+        prefix_proxy(keyed, PREFIX) as origin,
+        console_tab(origin, f"{PREFIX}console?workload=scripted", tmp_path) as tab,
+    ):
+        await tab.until_heading("This server requires an API key")
+        await tab.fill("main input[name=key]", "operator.secret")
+        await tab.click("main form .primary")
+        await tab.until_heading("Start")
+        await drop(tab, DroppedFile("clip.mp4", video()))
+        await tab.until("document.querySelector('.tile .state')?.innerText ?? ''", "Uploaded")
+        await tab.click("form.card button.primary")
+        await tab.until(f"location.pathname.startsWith('{PREFIX}console/jobs/job_')")
+        await tab.until("document.querySelector('main').innerText.includes('Succeeded')")
+        assert [line for line in tab.page.complaints() if "401" not in line] == []

@@ -33,7 +33,8 @@ export function NewJob({ candidate, given, like }) {
   const body = { workload: workload.name, inputs: inputIds(workload, used), params, ...more.body };
   const valid = Object.keys(problems).length + Object.keys(more.problems).length === 0;
   const complete = uploaded && missing.length === 0;
-  const price = usePrice(valid ? body : null, complete);
+  // A key that may not submit may not ask either.
+  const price = usePrice(valid && may("write") ? body : null, complete);
   const text_of_params = JSON.stringify(params);
 
   useEffect(() => {
