@@ -14,11 +14,12 @@ _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "
 def check_methods(document: Mapping[str, Any], url: str, known: Mapping[str, str]) -> None:
     """Send each method that a path does not have: 405, and ``Allow`` with those that it has."""
     for path in document["paths"]:
-        # A path can also be one of a template: /v1/webhooks/keys is one of /v1/webhooks/{webhook_id}.
+        # A path can also be one of a template: /v1/webhooks/keys is one of /v1/webhooks/{webhook_id}. The name of an
+        # artifact may contain slashes.
         documented = {
             method.upper()
             for template, methods in document["paths"].items()
-            if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", template), path)
+            if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", template.replace("{name}", ".+")), path)
             for method in methods
         }
         assert ("GET" in documented) == ("HEAD" in documented), path
