@@ -32,7 +32,7 @@ PUBLIC: Final = {
     "/v1/runs/{run_id}/events", "/v1/webhooks/keys", "/v1/webhooks/{webhook_id}/keys",
 }  # fmt: skip
 #: What keys with the scope ``read`` do not read: the resources of operators, and a secret.
-NOT_READ: Final = ("/v1/audit", "/v1/dead-letter", "/v1/webhooks/default/secret")
+NOT_READ: Final = ("/v1/audit", "/v1/dead-letter", "/v1/streams", "/v1/webhooks/default/secret")
 #: They answer when the worker has ended the session, and no worker runs here.
 WAITING: Final = ("/stop-training", "/reset")
 #: Requests that store nothing, though they are no GET.
