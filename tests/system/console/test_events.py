@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -117,15 +118,21 @@ def _notifier(origin: str) -> psutil.Process:
         for connection in psutil.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid
     )
-    children = psutil.Process(server).children(recursive=True)
-    return next(child for child in children if "services.notifier" in child.cmdline())
+    while True:
+        for child in psutil.Process(server).children(recursive=True):
+            # One that was killed is there until its parent has noticed.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "services.notifier" in child.cmdline():
+                    return child
 
 
 async def _open_streams(origin: str) -> int:
     """Return how many event streams the server counts."""
     listening: list[Any] = []
-    while not listening:  # it may have been started just now
-        listening = [found for found in _notifier(origin).net_connections("tcp") if found.status == psutil.CONN_LISTEN]
+    while not listening:  # it may have been started, or killed, just now
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found = _notifier(origin).net_connections("tcp")
+            listening = [connection for connection in found if connection.status == psutil.CONN_LISTEN]
         await anyio.sleep(0.05)
     text = httpx.get(f"http://127.0.0.1:{listening[0].laddr.port}/metrics", trust_env=False, timeout=60).text
     return int(float(next(line for line in text.splitlines() if line.startswith("saccade_sse_streams ")).split()[1]))
