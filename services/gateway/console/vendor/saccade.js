@@ -170,6 +170,7 @@ export class Client {
    * @param {string} [wanted.gpu]
    * @param {Record<string, string>} [wanted.metadata]
    * @param {string} [wanted.webhookUrl]
+   * @param {string} [wanted.retryOf] id of an earlier job that this one repeats with other parameters
    * @param {string} [wanted.idempotencyKey] the same key and body return the same job
    * @param {AbortSignal} [wanted.signal]
    */
@@ -1540,6 +1541,7 @@ function jobBody({ workload, inputs = {}, params = {}, ...more }) {
     gpu: more.gpu,
     metadata: more.metadata,
     webhook_url: more.webhookUrl,
+    retry_of: more.retryOf,
   });
 }
 
