@@ -13,7 +13,7 @@ from saccade_client import Client
 
 from contracts.ids import new_id
 from tests.harness.clients.console_browser import PHONE, ConsoleTab, console_tab
-from tests.harness.servers.gateway import video
+from tests.harness.servers.gateway import picture, video
 
 pytestmark = pytest.mark.anyio
 
@@ -202,3 +202,27 @@ async def test_a_job_fits_on_a_phone_and_is_accessible(
         await tab.until("document.querySelector('.chart svg') !== null")
         assert await tab.width_px() <= PHONE[0]
         assert await tab.violations() == []
+
+
+async def test_a_pipeline_shows_its_stages_and_their_jobs(origin: str, client: Client, tmp_path: Path) -> None:
+    uploads = []
+    for number in range(3):
+        photo = tmp_path / f"{number}.png"
+        photo.write_bytes(picture(64 + number, 48))
+        uploads.append(client.upload(photo))
+    job = client.submit("nerf", {"photos": uploads}, {})
+    async with console_tab(origin, f"/console/jobs/{job.id}", tmp_path) as tab:
+        # So few photos are refused by the first stage.
+        await tab.until(_STATE, "failed")
+        changes = httpx.get(f"{origin}/v1/jobs/{job.id}/changes", params={"since": job.created_at}).json()
+        await tab.until("Number(document.querySelector('.slider input').max)", len(changes["events"]))
+        lanes = "[...document.querySelectorAll('.lane .name')].map(one => one.textContent)"
+        assert "Check the photos" in await tab.evaluate(lanes)
+        rows = "[...document.querySelectorAll('[aria-labelledby=stages-title] tbody tr')].map(row => row.innerText)"
+        assert len(await tab.evaluate(rows)) == len(client.job(job.id).stages)
+        await tab.click("[aria-labelledby=stages-title] td a")
+        await tab.until("document.querySelector('.page-head a[href*=\"/jobs/job_\"]')?.innerText", job.id)
+        await tab.until(_STATE, "failed")
+        # It is retried with its pipeline.
+        assert await tab.evaluate("[...document.querySelectorAll('.actions button')][0].disabled")
+        tab.check_clean()

@@ -8,6 +8,9 @@ import { MOST_EVENTS } from "./history.js";
 import { summaryOf } from "./summary.js";
 import { words } from "./words.js";
 
+/** Stage and shard of a stage's job, from its id: "capture-000". */
+const shardOf = (id) => /-([a-z_]+-\d+)$/.exec(id)?.[1] ?? id.slice(-6);
+
 /** `last` is the index of the newest event that is shown. */
 export function Log({ jobId, events, last, selected }) {
   const text = words();
@@ -17,7 +20,7 @@ export function Log({ jobId, events, last, selected }) {
     return html`
       <a key=${event.id} class="event" href=${href("jobs", jobId, { ...keep, at: event.cursor })} aria-current=${index === selected ? "true" : undefined}>
         <span class="number">${clockTime(event.time)}</span> <b>${event.type.replace(/^job\./, "")}</b>
-        <span>${event.subject === jobId ? "" : `${event.subject.slice(-6)} `}${summaryOf(event).filter(Boolean).join(" · ")}</span>
+        <span>${event.subject === jobId ? "" : `${shardOf(event.subject)} · `}${summaryOf(event).filter(Boolean).join(" · ")}</span>
       </a>
     `;
   };

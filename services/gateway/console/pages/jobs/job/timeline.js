@@ -149,7 +149,7 @@ class Fold {
 const SEVERITY = { wait: 0, startup: 1, done: 2, run: 3, cancelled: 4, interrupted: 5, failed: 6 };
 
 /**
- * Return the rectangles of a lane on an axis: {x, width, row, kind, count, span}.
+ * Return the rectangles of a lane on an axis: {x, width, row, kind, count, span, narrow}.
  *
  * Spans too narrow to be told apart are one rectangle with the gravest kind, so that their number is bounded by the
  * width and not by the events.
@@ -161,14 +161,15 @@ export function rectangles(spans, axis, narrow_px = 3) {
     if (span.to < axis.from || span.from > axis.to) continue;
     const x = axis.x(Math.max(span.from, axis.from));
     const width = Math.max(1.5, axis.x(Math.min(span.to, axis.to)) - x);
+    const narrow = width < narrow_px;
     const last = lastOfRow.get(span.row);
-    if (last && x <= last.x + last.width + 0.5 && (width < narrow_px || last.width < narrow_px)) {
+    if (last?.narrow && narrow && x <= last.x + last.width + 0.5) {
       last.width = Math.max(last.width, x + width - last.x);
       last.count += 1;
       if (SEVERITY[span.kind] > SEVERITY[last.kind]) Object.assign(last, { kind: span.kind, span });
       continue;
     }
-    const rectangle = { x, width, row: span.row, kind: span.kind, count: 1, span };
+    const rectangle = { x, width, row: span.row, kind: span.kind, count: 1, span, narrow };
     lastOfRow.set(span.row, rectangle);
     found.push(rectangle);
   }
