@@ -11,11 +11,16 @@ const READING_PAINT_MS = 1500;
 const LIVE_PAINT_MS = 200;
 /** After so long the reading of old events lets the page answer its reader. */
 const SLICE_MS = 25;
+/** How often an unfinished pipeline is read for the events of its stages' jobs. */
+const PIPELINE_MS = 3000;
+const ENDED = new Set(["succeeded", "failed", "cancelled"]);
 
 /** History of a job; `changed` is a number that grows with `events`, which is one array throughout. */
 export class History {
   #ids = new Set();
-  #reading = null;
+  /** Cursor up to which no event is missing. The feed may have brought later ones already. */
+  #completeTo = undefined;
+  #trusted = false;
   #stop = new AbortController();
   #painted = performance.now();
   #timer = 0;
@@ -50,23 +55,31 @@ export class History {
     if (!this.#members.has(event.subject)) return false;
     if (event.cursor) {
       this.#add(event);
+      if (this.#trusted) this.#completeTo = event.cursor;
       this.#timer ||= setTimeout(() => this.#paint(), LIVE_PAINT_MS);
     } else if (event.type === "job.progressed" && event.subject === this.job.id) this.progress.value = event;
     return true;
   }
 
-  /** Read what is missing up to the newest event that an answer about the job contains; one request at a time. */
-  catchUp(job) {
-    this.job = job;
-    for (const stage of job.stages) for (const member of stage.jobs) this.#members.add(member.id);
-    this.#reading ??= this.#read().finally(() => (this.#reading = null));
-    return this.#reading;
+  /**
+   * Trust that the feed brings every event from now on: it was open before the last reading began. Until then, and
+   * again after it was lost, there may be a gap before the events that it has brought. It never brings those of a
+   * pipeline's stages, whose jobs the stream of a tenant leaves out.
+   */
+  trust(trusted) {
+    if (this.job.stages.length) return;
+    if (trusted) this.#completeTo = this.events.at(-1)?.cursor ?? this.#completeTo;
+    this.#trusted = trusted;
   }
 
-  async #read() {
+  /** Read what is missing up to the newest event that an answer about the job contains. */
+  async catchUp(job) {
+    this.job = job;
+    for (const stage of job.stages) for (const member of stage.jobs) this.#members.add(member.id);
     try {
-      if (this.job.stages.length) await this.#readChanges();
-      else await this.#readStream();
+      if (!this.#trusted || positionOf(this.#completeTo) < positionOf(job.cursor)) {
+        await (job.stages.length ? this.#readChanges() : this.#readStream());
+      }
       this.error.value = null;
       this.complete.value = true;
     } catch (error) {
@@ -77,12 +90,14 @@ export class History {
 
   /** Events of the job alone: its stream, closed as soon as it has brought the newest one that is known. */
   async #readStream() {
-    const last = this.events.at(-1)?.cursor;
-    if (positionOf(last) >= positionOf(this.job.cursor) || this.events.length >= MOST_EVENTS) return;
+    if (positionOf(this.#completeTo) >= positionOf(this.job.cursor) || this.events.length >= MOST_EVENTS) return;
     const signal = this.#stop.signal;
-    for await (const event of client.events({ jobId: this.job.id, cursor: last, signal })) {
+    for await (const event of client.events({ jobId: this.job.id, cursor: this.#completeTo, signal })) {
       if (event.type === "job.progressed") this.progress.value = event;
-      else if (event.cursor && event.type.startsWith("job.")) this.#add(event);
+      else if (event.cursor && event.type.startsWith("job.")) {
+        this.#add(event);
+        this.#completeTo = event.cursor;
+      }
       await this.#pause();
       if (positionOf(event.cursor) >= positionOf(this.job.cursor) || this.events.length >= MOST_EVENTS) break;
     }
@@ -90,7 +105,7 @@ export class History {
 
   /** Events of a pipeline and of its stages' jobs, a thousand at a time. */
   async #readChanges() {
-    let since = this.events.at(-1)?.cursor ?? new Date(Date.parse(this.job.created_at) - 1000).toISOString();
+    let since = this.#completeTo ?? new Date(Date.parse(this.job.created_at) - 1000).toISOString();
     for (let left = 1; left > 0 && this.events.length < MOST_EVENTS; ) {
       const page = await get(`/v1/jobs/${this.job.id}/changes`, { since }, this.#stop.signal);
       for (const { cursor, event } of page.events) {
@@ -99,7 +114,7 @@ export class History {
         this.#add({ id, type, subject, time, data, cursor, envelope: event });
       }
       left = page.events.length ? page.events_left_out : 0;
-      since = page.events.at(-1)?.cursor;
+      if (page.events.length) this.#completeTo = since = page.events.at(-1).cursor;
       await this.#pause();
     }
   }
@@ -138,43 +153,55 @@ export function followJob(jobId) {
   const error = signal(null);
   const history = signal(null);
   const stop = new AbortController();
-  let reading = false;
-  let again = false;
-  const read = async () => {
-    if (reading) return void (again = true);
-    reading = true;
+  const once = async () => {
     try {
       const found = await get(`/v1/jobs/${jobId}`, undefined, stop.signal);
       if (!history.value) history.value = new History(found);
       job.value = found;
       error.value = null;
-      void history.value.catchUp(found);
+      await history.value.catchUp(found);
     } catch (problem) {
       if (!stop.signal.aborted) error.value = problem;
     }
+    // Events come in bursts: one answer shows several of them.
     await new Promise((resolve) => setTimeout(resolve, 150));
-    reading = false;
-    if (again && !stop.signal.aborted) {
-      again = false;
-      void read();
-    }
+  };
+  let running = Promise.resolve();
+  let waiting = null;
+  /** Read the job once more, after a reading that has begun; the promise ends with it. */
+  const read = () => {
+    waiting ??= running.then(() => {
+      waiting = null;
+      return stop.signal.aborted ? undefined : (running = once());
+    });
+    return waiting;
   };
   const unsubscribe = feed.subscribe((event) => {
     // Before the first answer nobody knows the stages' jobs: the answer and the reading after it contain their events.
     if (history.value ? history.value.take(event) && event.cursor : event.subject === jobId) void read();
   });
-  let before = feed.state.peek();
   let later = 0;
+  const settle = async () => {
+    await read();
+    if (feed.state.peek() === "open" && !stop.signal.aborted) history.value?.trust(true);
+  };
+  let open = feed.state.peek() === "open";
   const unwatch = feed.state.subscribe((now) => {
+    if ((now === "open") === open) return;
+    open = now === "open";
+    history.value?.trust(false);
     // What happened while the feed was not connected is read; the server answers the stream a moment later.
-    if (now === "open" && before !== "open") {
-      void read();
-      later = setTimeout(read, 1500);
-    }
-    before = now;
+    clearTimeout(later);
+    if (open) later = setTimeout(settle, 1500);
   });
-  void read();
+  if (open) void settle();
+  else void read();
+  const poll = setInterval(() => {
+    const now = job.peek();
+    if (now?.stages.length && !ENDED.has(now.state) && !document.hidden) void read();
+  }, PIPELINE_MS);
   const close = () => {
+    clearInterval(poll);
     stop.abort();
     clearTimeout(later);
     unsubscribe();
