@@ -191,6 +191,27 @@ async def test_several_jobs_are_cancelled_at_once_and_found_by_filters(
         await tab.until("document.querySelector('#compare-title')?.innerText", "Comparison")
 
 
+async def test_all_matching_jobs_are_cancelled_by_a_plan(
+    origin: str, client: Client, submit: Submit, tmp_path: Path
+) -> None:
+    never, batch = tmp_path / "never", new_id("req")
+    jobs = [submit("stage first", f"until_file {never}", metadata={"batch": batch}) for _ in range(3)]
+    async with console_tab(origin, f"/console/jobs?q={batch}", tmp_path) as tab:
+        await tab.until("document.querySelectorAll('tr[data-id]').length", 3)
+        await tab.click(".all-matching button")
+        await tab.until("document.querySelector('dialog[open] h2')?.innerText", "Cancel 3 jobs")
+        await tab.fill("dialog input", "wrong <b>laps</b>")
+        await tab.evaluate("document.querySelector('dialog button[value=yes]').click()")
+        await tab.until("new URLSearchParams(location.search).get('plan')?.slice(0, 4)", "jbp_")
+        await tab.until("document.querySelector('.plan')?.innerText.includes('3 done, 0 failed')")
+        assert "wrong <b>laps</b>" in await tab.text()
+        shown = "[...document.querySelectorAll('tr[data-id]')].map(row => row.dataset.id)"
+        assert set(await tab.evaluate(shown)) == set(jobs)
+        for job_id in jobs:
+            await tab.until(_ROW % job_id, "Cancelled")
+        tab.check_clean()
+
+
 async def test_a_job_fits_on_a_phone_and_is_accessible(
     origin: str, client: Client, submit: Submit, tmp_path: Path
 ) -> None:
@@ -225,4 +246,4 @@ async def test_a_pipeline_shows_its_stages_and_their_jobs(origin: str, client: C
         await tab.until(_STATE, "failed")
         # It is retried with its pipeline.
         assert await tab.evaluate("[...document.querySelectorAll('.actions button')][0].disabled")
-        tab.check_clean()
+        assert tab.page.complaints() == []

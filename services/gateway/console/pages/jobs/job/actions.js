@@ -32,7 +32,7 @@ export function Actions({ job, read }) {
     <div class="row actions">
       ${!ended && html`<button type="button" class="danger" disabled=${busy.value || reason !== null} onClick=${() => (asked.value = "cancel")}>${text.cancelJob}</button>`}
       ${(job.state === "failed" || job.state === "cancelled") && html`<button type="button" class="primary" disabled=${busy.value || reason !== null} onClick=${() => act("retry")}>${text.retryJob}</button>`}
-      ${!job.pipeline && mayWrite && html`<a class="button" href=${href({ from: job.id })}>${text.again}</a>`}
+      ${!job.pipeline && mayWrite && html`<a class="button" href=${href({ like: job.id })}>${text.again}</a>`}
       <${Partner} job=${job} />
       ${reason && html`<span class="hint">${reason}</span>`}
     </div>
