@@ -27,6 +27,8 @@ function Command({ label, text }) {
 export function CopyButton({ text, label }) {
   const words = common();
   const copied = useSignal(false);
+  // Browsers have no clipboard for pages by http from another machine: the text stays there to be selected.
+  if (!navigator.clipboard) return null;
   const copy = async () => {
     await navigator.clipboard.writeText(text);
     copied.value = true;
