@@ -19,7 +19,7 @@ from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from kit.auth.api_keys import Authenticator, Principal
-from kit.auth.browser_session import BrowserSessions
+from kit.auth.browser_session import BrowserSessions, KeyHolder
 
 LIFETIME: Final = timedelta(hours=24)
 #: Paths that tickets are issued for, for OpenAPI and validation.
@@ -49,7 +49,7 @@ class Tickets:
         #: Browsers' sessions under the same key: gateway and notifier share it.
         self.sessions = BrowserSessions(key)
 
-    def issue(self, tenant: str, key_id: str, resource: str, now: datetime) -> tuple[str, datetime]:
+    def issue(self, holder: KeyHolder, resource: str, now: datetime) -> tuple[str, datetime]:
         """Return a new ticket and its expiry.
 
         Raises:
@@ -59,49 +59,58 @@ class Tickets:
             message = f"resource: {resource[:100]!r} is not the path of a stream."
             hint = "Send /v1/events, /v1/jobs/{id}/events, or …/events or …/stream of a session or replay; no query."
             raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint=hint)
-        return self._issue(tenant, key_id, resource, now + LIFETIME)
+        return self._issue(holder, resource, now + LIFETIME)
 
-    def issue_for_pages(self, principal: Principal, resource: str, expires_at: datetime) -> str:
+    def issue_for_pages(self, holder: KeyHolder, resource: str, expires_at: datetime) -> str:
         """Return a ticket for files of a job; it is part of their path."""
-        return self._issue(principal.tenant, principal.key_id, resource, expires_at)[0]
+        return self._issue(holder, resource, expires_at)[0]
 
-    def _issue(self, tenant: str, key_id: str, resource: str, expires: datetime) -> tuple[str, datetime]:
-        ticket = Ticket(tenant, key_id, resource, int(expires.timestamp()))
+    def _issue(self, holder: KeyHolder, resource: str, expires: datetime) -> tuple[str, datetime]:
+        ticket = Ticket(holder.tenant, holder.key_id, resource, int(expires.timestamp()))
         payload = _encode(json.dumps(asdict(ticket), separators=(",", ":")).encode())
-        return f"{payload}.{self._sign(payload)}", expires
+        return f"{payload}.{self._sign(payload, holder)}", expires
 
-    def check(self, text: str, resource: str, now: datetime) -> Ticket:
-        """Verify a ticket for this resource.
-
-        Raises:
-            SaccadeError: UNAUTHENTICATED.
-        """
-        payload, _, signature = text[:_MAX_CHARS].partition(".")
-        valid = hmac.compare_digest(signature.encode("utf-8", "surrogateescape"), self._sign(payload).encode())
-        if valid:
-            ticket = Ticket(**json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))))
-            if _covers(ticket.resource, resource) and ticket.expires > now.timestamp():
-                return ticket
-        raise SaccadeError(
-            ErrorCode.UNAUTHENTICATED,
-            "The ticket is not valid for this resource, or it has expired.",
-            hint="Get a new one by POST /v1/tickets; for a page, open the artifact again.",
-        )
+    def is_valid(self, text: str, holder: KeyHolder, resource: str, now: datetime) -> bool:
+        """Return whether a ticket was issued to this holder, for this resource, and has not expired."""
+        ticket, (payload, _, signature) = _claimed(text), text[:_MAX_CHARS].partition(".")
+        if ticket is None or (ticket.key_id, ticket.tenant) != (holder.key_id, holder.tenant):
+            return False
+        if not hmac.compare_digest(signature.encode("utf-8", "surrogateescape"), self._sign(payload, holder).encode()):
+            return False
+        return _covers(ticket.resource, resource) and ticket.expires > now.timestamp()
 
     def admit(self, authenticator: Authenticator, text: str, resource: str, now: datetime) -> Principal:
-        """Verify a ticket and return its principal: the key that got it must still exist.
+        """Verify a ticket and return its principal: the key that got it must still exist, with the same secret.
 
         Raises:
             SaccadeError: UNAUTHENTICATED.
         """
-        ticket = self.check(text, resource, now)
-        principal = authenticator.principal(ticket.key_id)
-        if principal is None or principal.tenant != ticket.tenant:
-            raise SaccadeError(ErrorCode.UNAUTHENTICATED, "The API key that got this ticket is no longer valid.")
+        ticket = _claimed(text)
+        principal = authenticator.principal(ticket.key_id) if ticket else None
+        if principal is None or not self.is_valid(text, principal, resource, now):
+            raise SaccadeError(
+                ErrorCode.UNAUTHENTICATED,
+                "The ticket is not valid for this resource, it has expired, or the API key that got it has ended.",
+                hint="Get a new one by POST /v1/tickets; for a page, open the artifact again.",
+            )
         return principal
 
-    def _sign(self, payload: str) -> str:
-        return _encode(hmac.new(self._key, payload.encode("utf-8", "surrogateescape"), hashlib.sha256).digest())
+    def _sign(self, payload: str, holder: KeyHolder) -> str:
+        # The hash of the key's secret is signed and not told: a ticket ends when its key gets another secret.
+        signed = f"{payload}.{holder.key_version}".encode("utf-8", "surrogateescape")
+        return _encode(hmac.new(self._key, signed, hashlib.sha256).digest())
+
+
+def _claimed(text: str) -> Ticket | None:
+    """Return what a ticket says of itself, not verified; None for what is no ticket."""
+    payload = text[:_MAX_CHARS].partition(".")[0].encode("utf-8", "surrogateescape")
+    try:
+        found = json.loads(base64.urlsafe_b64decode(payload + b"=" * (-len(payload) % 4)))
+        ticket = Ticket(**found)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    kinds = [(ticket.tenant, str), (ticket.key_id, str), (ticket.resource, str), (ticket.expires, int)]
+    return ticket if all(isinstance(value, kind) for value, kind in kinds) else None
 
 
 def _covers(granted: str, asked: str) -> bool:

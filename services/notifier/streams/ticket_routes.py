@@ -92,7 +92,7 @@ async def create_ticket(
             raise SaccadeError(ErrorCode.BODY_TOO_LARGE)
     ticket_request = parse_body(NewTicket, bytes(body))
     tickets: Tickets = request.app.state.tickets
-    ticket, expires_at = tickets.issue(principal.tenant, principal.key_id, ticket_request.resource, datetime.now(UTC))
+    ticket, expires_at = tickets.issue(principal, ticket_request.resource, datetime.now(UTC))
     response.headers["Cache-Control"] = "no-store"
     url = f"{ticket_request.resource}?ticket={ticket}"
     return TicketObject(ticket=ticket, resource=ticket_request.resource, url=url, expires_at=expires_at)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import socket as sockets
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 from contracts.ids import new_id
 from contracts.session import telemetry_subject
 from contracts.telemetry import JointBatch
-from kit.auth.api_keys import AuthSettings
+from kit.auth.api_keys import Authenticator, AuthSettings
 from kit.auth.tickets import Tickets
 from kit.settings import NatsSettings, S3Settings
 from services.gateway.settings import SessionSettings
@@ -227,12 +228,17 @@ async def test_who_may_open_it(session_servers: Servers, tmp_path: Path, monkeyp
         assert await served.refusal(session_id, "?after=nonsense", headers=bearer["acme"]) == 400
         assert await served.refusal(session_id, headers=bearer["acme"]) == 101
         resource, now = f"/v1/sessions/{session_id}/stream", datetime.now(UTC)
-        ticket, _ = Tickets("shared").issue("acme", "acme", resource, now)
-        foreign, _ = Tickets("other").issue("acme", "acme", resource, now)
-        elsewhere, _ = Tickets("shared").issue("acme", "acme", resource.replace("stream", "events"), now)
-        for text in (ticket[:-3], foreign, elsewhere):
-            assert await served.refusal(session_id, f"?ticket={text}") == 401
-        reading, _ = Tickets("shared").issue("acme", "looker", resource, now)
+        keys = Authenticator(auth)
+        acme, looker = keys.principal("acme"), keys.principal("looker")
+        assert acme is not None
+        assert looker is not None
+        ticket, _ = Tickets("shared").issue(acme, resource, now)
+        foreign, _ = Tickets("other").issue(acme, resource, now)
+        elsewhere, _ = Tickets("shared").issue(acme, resource.replace("stream", "events"), now)
+        older, _ = Tickets("shared").issue(replace(acme, key_version="hash of an earlier secret"), resource, now)
+        for text in (ticket[:-3], foreign, elsewhere, older, "e30", "W10.x", "bnVsbA.", "%00"):
+            assert await served.refusal(session_id, f"?ticket={text}") == 401, text
+        reading, _ = Tickets("shared").issue(replace(looker, tenant="acme"), resource, now)
         assert await served.refusal(session_id, f"?ticket={reading}") == 401  # the key is another tenant's
         async with served.stream(session_id, f"?ticket={ticket}") as socket:
             await until(socket, "cursor")

@@ -15,6 +15,7 @@ from contracts.events.base import encode
 from contracts.events.job import JobQueued
 from contracts.ids import STAGE_PREFIX, is_job_id, new_id, pipeline_id_of, stage_job_id
 from contracts.worker_rights import run_grant, run_identity
+from kit.auth.api_keys import Principal
 from kit.auth.bus_token import BusTokenIssuer, verify
 from kit.auth.tickets import Tickets
 from kit.bus.event_store import StoredEvent
@@ -54,8 +55,10 @@ def test_a_workers_token_is_valid_for_a_stages_job() -> None:
 def test_a_ticket_opens_the_stream_of_a_stages_job() -> None:
     tickets = Tickets("0" * 64)
     path = f"/v1/jobs/{PART}/events"
-    text, _ = tickets.issue("acme", "key", path, datetime.now(UTC))
-    assert tickets.check(text, path, datetime.now(UTC)).resource == path
+    holder = Principal("acme", frozenset({"read"}), "key")
+    text, _ = tickets.issue(holder, path, datetime.now(UTC))
+    assert tickets.is_valid(text, holder, path, datetime.now(UTC))
+    assert not tickets.is_valid(text, holder, path.replace("events", "other"), datetime.now(UTC))
 
 
 def stored(job_id: str) -> StoredEvent:
