@@ -341,6 +341,21 @@ async def test_the_webcam_is_a_source_of_frames(tmp_path: Path) -> None:
         count = len(session.pictures)
         await asyncio.sleep(0.5)
         assert len(session.pictures) <= count + 1, "it has stopped"
+        camera = "document.getElementById('webcam-camera')"
+        asked = "window.opened.map((stream) => stream.getVideoTracks()[0].getSettings().deviceId)"
+        devices = await page.tab.evaluate(f"[...{camera}.options].slice(2).map((option) => option.value)")
+        assert await page.tab.evaluate(f"{camera}.options[2].textContent") != "", "cameras have their names now"
+        for chosen in ("user", devices[0]):
+            await page.tab.evaluate(f"{camera}.value = '{chosen}'; {camera}.dispatchEvent(new Event('change'))")
+        assert await page.tab.evaluate("window.opened.length") == 1, "a choice alone turns no camera on"
+        await page.click("#webcam")
+        await until(lambda: len(session.pictures) >= count + 2)
+        assert (await page.tab.evaluate(asked))[-1] == devices[0]
+        await page.tab.evaluate(f"{camera}.value = 'user'; {camera}.dispatchEvent(new Event('change'))")
+        await page.until("window.opened.length", 3)
+        count = len(session.pictures)
+        await until(lambda: len(session.pictures) >= count + 2)
+        assert await page.tab.evaluate(tracks) == "ended,ended,live", "the camera before it is off"
         assert page.complaints() == []
 
 

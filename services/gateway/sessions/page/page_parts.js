@@ -52,15 +52,32 @@ export function connectActions(client, actions) {
 
 // `changed` is called when the webcam was started or stopped.
 export function connectWebcam(webcam, changed) {
+  const tell = (problem) => { $("webcam-status").textContent = `${problem.message} ${problem.hint ?? ""}`; };
+  const shown = async () => {
+    $("webcam").textContent = webcam.labels[1];
+    $("webcam-video").hidden = false;
+    changed();
+    // Their names are known from now on.
+    const known = new Set([...$("webcam-camera").options].map(({ value }) => value));
+    for (const { id, label } of await webcam.cameras()) {
+      if (!known.has(id)) $("webcam-camera").append(new Option(label || "Another camera", id));
+    }
+  };
   $("webcam").addEventListener("click", async () => {
     if (webcam.running) return webcam.stop();
     try {
       await webcam.start();
-      $("webcam").textContent = webcam.labels[1];
-      $("webcam-video").hidden = false;
-      changed();
+      await shown();
     } catch (problem) {
-      $("webcam-status").textContent = `${problem.message} ${problem.hint ?? ""}`;
+      tell(problem);
+    }
+  });
+  $("webcam-camera").addEventListener("change", async ({ target }) => {
+    try {
+      await webcam.choose(target.value);
+      if (webcam.running) await shown();
+    } catch (problem) {
+      tell(problem);
     }
   });
   webcam.onstop = () => {

@@ -8,15 +8,20 @@ export const SOURCE = "webcam";
 const ERRORS = {
   NotAllowedError: ["Access to the camera was denied.", "Allow it in the address bar, then press the button again."],
   NotFoundError: ["This computer has no camera.", "Connect one, then press the button again."],
+  OverconstrainedError: ["The chosen camera is not connected any more.", "Choose another one."],
   NotReadableError: ["The camera is in use by another program.", "Close that program, then press the button again."],
 };
+
+// A telephone has a front and a rear camera; elsewhere either means the only one.
+const constraintsOf = (camera) =>
+  camera === "environment" || camera === "user" ? { facingMode: { ideal: camera } } : { deviceId: { exact: camera } };
 
 const problem = (detail, hint) => new Problem({ detail, hint });
 
 export class Webcam {
   // `labels`: of the button that starts and stops it.
   constructor(client, video, { labels = ["Use the webcam", "Stop the webcam"] } = {}) {
-    Object.assign(this, { client, video, labels, sent: 0, skipped: 0, running: false, hz: 2 });
+    Object.assign(this, { client, video, labels, sent: 0, skipped: 0, running: false, hz: 2, camera: "environment" });
     this.canvas = document.createElement("canvas");
   }
 
@@ -31,7 +36,7 @@ export class Webcam {
       throw problem("Browsers allow the camera on secure pages only.", "Open this page over https, or on localhost.");
     }
     try {
-      const video = { width: { ideal: WIDTH }, facingMode: "environment" };
+      const video = { width: { ideal: WIDTH }, ...constraintsOf(this.camera) };
       this.stream = await navigator.mediaDevices.getUserMedia({ video, audio: false });
     } catch (error) {
       throw problem(...(ERRORS[error.name] ?? [`The camera cannot be used: ${error.message}`, "Try another one."]));
@@ -43,6 +48,20 @@ export class Webcam {
     this.stream.getVideoTracks()[0].addEventListener("ended", () => this.stop());
     this.#trackCaptureTime();
     this.#next();
+  }
+
+  // Cameras of this computer as {id, label}; browsers tell them once a page may use one.
+  async cameras() {
+    const devices = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+    return devices.filter(({ kind, deviceId }) => kind === "videoinput" && deviceId).map(({ deviceId: id, label }) => ({ id, label }));
+  }
+
+  // Use another camera: "environment" (rear), "user" (front), or the id of a device. Throws a Problem.
+  async choose(camera) {
+    this.camera = camera;
+    if (!this.running) return;
+    this.stop();
+    await this.start();
   }
 
   stop() {
