@@ -204,6 +204,9 @@ class ModalProxy:
         self._stub = api_grpc.ModalClientStub(self._channel)
         self._injector = injector
         self._spawned = spawned
+        #: Calls of this process. A dispatcher that takes over also asks about those of jobs that ended before, beside
+        #: what it launches: these requests are no points of a launch, and their number depends on the jobs before.
+        self._calls: set[str] = set()
         front = _front_class()()
         front.proxy = self
         self._listener = Listener(front)
@@ -219,11 +222,15 @@ class ModalProxy:
     async def hand_on(self, rpc: str, stream: Any) -> None:
         """Hand a request on and its answer back, if the process is alive on both sides of it."""
         message = await stream.recv_message()
-        await self._injector.reach("before", rpc)
+        is_point = rpc != "FunctionGetOutputs" or message.function_call_id in self._calls
+        if is_point:
+            await self._injector.reach("before", rpc)
         answer = await getattr(self._stub, rpc)(message, metadata=stream.metadata)
         if rpc == "FunctionMap":
+            self._calls.add(answer.function_call_id)
             await self._spawned(answer.function_call_id, message)
-        await self._injector.reach("after", rpc)
+        if is_point:
+            await self._injector.reach("after", rpc)
         await stream.send_message(answer)
 
 

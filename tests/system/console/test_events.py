@@ -73,6 +73,9 @@ async def test_events_come_live_and_each_one_has_an_address(origin: str, tmp_pat
         await tab.until("document.querySelector('.event-details').innerText.includes('gateway, dispatcher, notifier')")
         await tab.page.tab.send("Page.navigate", url=f"{origin}/console/events?cursor={first}")
         await tab.until(f"{_CHOSEN}.includes('job.submitted')")
+        # The list has what follows the event once it is read.
+        await tab.until(f"{_SHOWN}.length > 1")
+        await tab.evaluate("document.querySelector('[role=listbox]').focus()")
         await tab.press("ArrowDown")
         await tab.until("new URLSearchParams(location.search).get('cursor')", events[1]["cursor"])
         await tab.page.tab.send("Page.navigate", url=f"{origin}/console/events?id={events[-1]['id']}")
