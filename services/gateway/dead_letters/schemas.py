@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints
 
 from contracts.audit import SYSTEM
 from contracts.ids import TENANT_PATTERN
 from kit.http.request_body import RequestBody
 from services.gateway.dead_letters.letter import Action, Kind, LetterState
-from services.gateway.dead_letters.plan import MAX_LETTERS, PlanAction
+from services.gateway.dead_letters.plan import PlanAction
+from services.gateway.dead_letters.plan_order import PlanOrder
 from services.gateway.jobs.schemas import Moment
 
 Why = Annotated[
@@ -34,30 +35,11 @@ class LetterChoice(RequestBody):
     until: Moment | None = Field(default=None, strict=False)
 
 
-class BulkAct(LetterChoice):
+class BulkAct(PlanOrder, LetterChoice):
     """Order to act on all open letters that match."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "anyOf": [
-                {"required": ["expected_count"], "properties": {"expected_count": {"type": "integer"}}},
-                {"required": ["dry_run"], "properties": {"dry_run": {"const": True}}},
-            ]
-        }
-    )
 
     action: PlanAction
     why: Why
-    expected_count: int | None = Field(
-        default=None, ge=1, le=MAX_LETTERS, description="How many letters match, as a dry run said. Needed without one."
-    )
-    dry_run: bool = Field(default=False, description="Only say what would be done.")
-
-    @model_validator(mode="after")
-    def _confirmed(self) -> Self:
-        if self.expected_count is None and not self.dry_run:
-            raise ValueError("send dry_run first, then expected_count with the count that it answers")
-        return self
 
 
 class SingleAct(RequestBody):

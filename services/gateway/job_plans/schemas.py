@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints
 
 from contracts.ids import id_pattern
 from contracts.job import State
 from kit.http.request_body import RequestBody
-from services.gateway.job_plans.job_items import MAX_JOBS, JobAction
+from services.gateway.dead_letters.plan_order import PlanOrder
+from services.gateway.job_plans.job_items import JobAction
 from services.gateway.jobs.schemas import Moment
 
 _Why = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
@@ -30,31 +31,12 @@ class JobChoice(RequestBody):
     plan: str | None = Field(default=None, pattern=id_pattern("jbp"), description="Only the jobs of this plan.")
 
 
-class NewJobPlan(RequestBody):
+class NewJobPlan(PlanOrder):
     """Order to cancel, or to retry, all jobs that match."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "anyOf": [
-                {"required": ["expected_count"], "properties": {"expected_count": {"type": "integer"}}},
-                {"required": ["dry_run"], "properties": {"dry_run": {"const": True}}},
-            ]
-        }
-    )
 
     action: JobAction
     filter: JobChoice
     why: _Why = Field(default="no reason given", description="For the audit log.")
-    expected_count: int | None = Field(
-        default=None, ge=1, le=MAX_JOBS, description="How many jobs match, as a dry run said. Needed without one."
-    )
-    dry_run: bool = Field(default=False, description="Only say what would be done.")
-
-    @model_validator(mode="after")
-    def _confirmed(self) -> Self:
-        if self.expected_count is None and not self.dry_run:
-            raise ValueError("send dry_run first, then expected_count with the count that it answers")
-        return self
 
 
 class SampleJob(BaseModel):

@@ -25,6 +25,14 @@ def servers(
 
 
 @pytest.fixture
+def empty_servers(tmp_path: Path, shared_s3: EmbeddedS3) -> Iterator[tuple[NatsSettings, S3Settings]]:
+    """Run a bus and a bucket that no other test uses: nothing is stored, and the audit log is empty."""
+    (tmp_path / "nats").mkdir()
+    with chosen_bus(tmp_path / "nats") as nats:
+        yield nats.settings, shared_s3.with_new_bucket().settings
+
+
+@pytest.fixture
 async def served(servers: tuple[NatsSettings, S3Settings], tmp_path: Path) -> AsyncIterator[Served]:
     """Serve a gateway that takes sessions of the vision stream."""
     async with served_gateway(*servers, tmp_path, backends=frozenset(WORKLOAD.requires)) as found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,20 +22,10 @@ from kit.bus.audit_log import AuditLog
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.settings import NatsSettings, S3Settings
 from services.gateway.audit import audit_reader
-from tests.harness.servers.chosen_bus import chosen_bus
-from tests.harness.servers.embedded import EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, code_of, running_gateway
 
 pytestmark = pytest.mark.anyio
 Servers = tuple[NatsSettings, S3Settings]
-
-
-@pytest.fixture
-def servers(tmp_path: Path, shared_s3: EmbeddedS3) -> Iterator[Servers]:
-    """Run a bus whose audit log is empty."""
-    (tmp_path / "nats").mkdir()
-    with chosen_bus(tmp_path / "nats") as nats:
-        yield nats.settings, shared_s3.with_new_bucket().settings
 
 
 def operators_keys(folder: Path) -> AuthSettings:
@@ -51,8 +41,8 @@ def operators_keys(folder: Path) -> AuthSettings:
 
 
 @pytest.fixture
-async def running(servers: Servers, tmp_path: Path) -> AsyncIterator[RunningGateway]:
-    async with running_gateway(*servers, tmp_path, auth=operators_keys(tmp_path)) as found:
+async def running(empty_servers: Servers, tmp_path: Path) -> AsyncIterator[RunningGateway]:
+    async with running_gateway(*empty_servers, tmp_path, auth=operators_keys(tmp_path)) as found:
         yield found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,20 +21,10 @@ from kit.settings import NatsSettings, S3Settings
 from services.gateway.dead_letters.plan_runner import PlanRunner
 from tests.contract.gateway.test_audit import operators_keys
 from tests.harness.dead_letters import LetterMaker, OperatorClient
-from tests.harness.servers.chosen_bus import chosen_bus
-from tests.harness.servers.embedded import EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, code_of, running_gateway
 
 pytestmark = pytest.mark.anyio
 Servers = tuple[NatsSettings, S3Settings]
-
-
-@pytest.fixture
-def servers(tmp_path: Path, shared_s3: EmbeddedS3) -> Iterator[Servers]:
-    """Run a bus without dead letters."""
-    (tmp_path / "nats").mkdir()
-    with chosen_bus(tmp_path / "nats") as nats:
-        yield nats.settings, shared_s3.with_new_bucket().settings
 
 
 @pytest.fixture
@@ -43,8 +33,8 @@ def auth(tmp_path: Path) -> AuthSettings:
 
 
 @pytest.fixture
-async def running(servers: Servers, auth: AuthSettings, tmp_path: Path) -> AsyncIterator[RunningGateway]:
-    async with running_gateway(*servers, tmp_path, auth=auth) as found:
+async def running(empty_servers: Servers, auth: AuthSettings, tmp_path: Path) -> AsyncIterator[RunningGateway]:
+    async with running_gateway(*empty_servers, tmp_path, auth=auth) as found:
         yield found
 
 
@@ -198,12 +188,12 @@ async def test_a_second_plan_with_the_same_request_id_tries_again(running: Runni
 
 
 async def test_a_plan_goes_on_where_a_killed_gateway_was(
-    servers: Servers, auth: AuthSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty_servers: Servers, auth: AuthSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed at every step of a plan in turn: each letter is discarded once, and what is not planned is left alone."""
     plan_id = None
     for life in range(6):
-        async with running_gateway(*servers, tmp_path / str(life), auth=auth) as running:
+        async with running_gateway(*empty_servers, tmp_path / str(life), auth=auth) as running:
             make, acme = LetterMaker(running.store.client), OperatorClient(running, "acme")
             if plan_id is None:
                 for number in range(8):

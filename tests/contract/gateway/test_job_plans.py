@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,11 @@ from kit.bus.audit_log import AuditLog
 from kit.bus.event_store import EventStore
 from kit.settings import NatsSettings, S3Settings
 from services.gateway.job_plans.job_items import PlannedJob, job_parts
-from tests.harness.servers.chosen_bus import chosen_bus
-from tests.harness.servers.embedded import EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, code_of, keys_file, running_gateway
 from tests.harness.servers.served_gateway import served_gateway
 
 pytestmark = pytest.mark.anyio
 Servers = tuple[NatsSettings, S3Settings]
-
-
-@pytest.fixture
-def servers(tmp_path: Path, shared_s3: EmbeddedS3) -> Iterator[Servers]:
-    (tmp_path / "nats").mkdir()
-    with chosen_bus(tmp_path / "nats") as nats:
-        yield nats.settings, shared_s3.with_new_bucket().settings
 
 
 async def submit(running: RunningGateway, count: int, **metadata: str) -> list[str]:
@@ -62,8 +52,8 @@ async def changes(running: RunningGateway, job_id: str, type_: str) -> list[str]
     return [event.id for event in stored if event.type == type_]
 
 
-async def test_all_that_match_are_cancelled_once_and_then_retried(servers: Servers, tmp_path: Path) -> None:
-    async with running_gateway(*servers, tmp_path) as running:
+async def test_all_that_match_are_cancelled_once_and_then_retried(empty_servers: Servers, tmp_path: Path) -> None:
+    async with running_gateway(*empty_servers, tmp_path) as running:
         wanted, others = await submit(running, 5, lap="7"), await submit(running, 2, lap="8")
         trial = (await order(running, "cancel", filter={"q": "lap=7"}, dry_run=True)).json()
         assert (trial["count"], trial["by_state"], trial["by_workload"]) == (5, {"submitted": 5}, {"lap_compare": 5})
@@ -103,9 +93,9 @@ async def test_all_that_match_are_cancelled_once_and_then_retried(servers: Serve
         assert [(await running.job(job_id)).state for job_id in wanted[:3]] == [State.RETRYING] * 3
 
 
-async def test_a_plan_goes_on_after_a_kill_and_names_what_has_changed(servers: Servers, tmp_path: Path) -> None:
+async def test_a_plan_goes_on_after_a_kill_and_names_what_has_changed(empty_servers: Servers, tmp_path: Path) -> None:
     """The records of a plan are there, and one of its jobs is done: what a gateway leaves that is killed."""
-    async with running_gateway(*servers, tmp_path) as running:
+    async with running_gateway(*empty_servers, tmp_path) as running:
         jobs = await submit(running, 5)
         plan_id = new_id("jbp")
         planned = [PlannedJob(job_id, 0, (await running.job(job_id)).first_sequence) for job_id in jobs]
@@ -114,7 +104,7 @@ async def test_a_plan_goes_on_after_a_kill_and_names_what_has_changed(servers: S
         await running.say(jobs[2], JobCancelled(attempt=0))
         await running.start_job(jobs[3])
     audit = Attribution(by="me", why="test", request_id=new_id("req"))
-    async with running_gateway(*servers, tmp_path / "other") as running:
+    async with running_gateway(*empty_servers, tmp_path / "other") as running:
         log = AuditLog(EventStore(running.store.client, OPS.name), "/test")
         for part in job_parts(plan_id, "local", "cancel", planned, {"filter": {"state": ["submitted"]}}):
             await log.intent(part, "cancel_requested", audit)
@@ -130,10 +120,10 @@ async def test_a_plan_goes_on_after_a_kill_and_names_what_has_changed(servers: S
         assert [len(await changes(running, job_id, "job.cancel_requested")) for job_id in jobs] == [1, 1, 0, 0, 1]
 
 
-async def test_plans_belong_to_a_tenant_and_need_a_key_that_writes(servers: Servers, tmp_path: Path) -> None:
+async def test_plans_belong_to_a_tenant_and_need_a_key_that_writes(empty_servers: Servers, tmp_path: Path) -> None:
     auth = AuthSettings(api_keys_file=keys_file(tmp_path, "acme", "rival", "reads", read_only=("reads",)))
     acme, rival, reads = ({"Authorization": f"Bearer {name}.secret"} for name in ("acme", "rival", "reads"))
-    async with running_gateway(*servers, tmp_path, auth=auth) as running:
+    async with running_gateway(*empty_servers, tmp_path, auth=auth) as running:
         upload_id = await running.uploaded(headers=acme)
         body = {"workload": "lap_compare", "inputs": {"reference": upload_id, "other": upload_id}}
         assert (await running.http.post("/v1/jobs", json=body, headers=acme)).status_code == 202
@@ -150,9 +140,9 @@ async def test_plans_belong_to_a_tenant_and_need_a_key_that_writes(servers: Serv
 
 
 async def test_the_command_line_counts_before_it_acts(
-    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty_servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with served_gateway(*servers, tmp_path) as (running, address):
+    async with served_gateway(*empty_servers, tmp_path) as (running, address):
         monkeypatch.setenv("SACCADE_URL", address)
 
         async def run(*words: str) -> str:

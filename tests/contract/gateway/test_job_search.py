@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,10 @@ from contracts.events.job import JobCancelled
 from kit.auth.api_keys import AuthSettings
 from kit.settings import NatsSettings, S3Settings
 from services.gateway.aggregates import job_texts
-from tests.harness.servers.chosen_bus import chosen_bus
-from tests.harness.servers.embedded import EmbeddedS3
 from tests.harness.servers.gateway import RunningGateway, code_of, keys_file, running_gateway
 
 pytestmark = pytest.mark.anyio
 Servers = tuple[NatsSettings, S3Settings]
-
-
-@pytest.fixture
-def servers(tmp_path: Path, shared_s3: EmbeddedS3) -> Iterator[Servers]:
-    (tmp_path / "nats").mkdir()
-    with chosen_bus(tmp_path / "nats") as nats:
-        yield nats.settings, shared_s3.with_new_bucket().settings
 
 
 async def ids(running: RunningGateway, headers: dict[str, str] | None = None, **query: Any) -> list[str]:
@@ -39,8 +29,8 @@ async def ids(running: RunningGateway, headers: dict[str, str] | None = None, **
         query["cursor"] = page["next_cursor"]
 
 
-async def test_jobs_are_found_by_what_their_owner_knows_of_them(servers: Servers, tmp_path: Path) -> None:
-    async with running_gateway(*servers, tmp_path) as running:
+async def test_jobs_are_found_by_what_their_owner_knows_of_them(empty_servers: Servers, tmp_path: Path) -> None:
+    async with running_gateway(*empty_servers, tmp_path) as running:
         anna = await running.uploaded(filename="Anna_Übung 7.MP4")
         bert = await running.uploaded(filename="bert.mp4")
         first = (await running.submitted(anna, metadata={"lap": "7", "venue": "Halle 3"}))["id"]
@@ -80,11 +70,11 @@ async def test_jobs_are_found_by_what_their_owner_knows_of_them(servers: Servers
 
 
 async def test_a_search_that_looked_at_its_share_says_how_far(
-    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty_servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_texts, "LOOKED_AT", 2)
     monkeypatch.setattr("services.gateway.aggregates.job_lists.MATCHES", 1)
-    async with running_gateway(*servers, tmp_path) as running:
+    async with running_gateway(*empty_servers, tmp_path) as running:
         upload_id = await running.uploaded()
         jobs = [await running.submitted(upload_id, metadata={"lap": str(number)}) for number in range(5)]
         page = (await running.http.get("/v1/jobs", params={"q": "lap=1"})).json()
@@ -95,11 +85,11 @@ async def test_a_search_that_looked_at_its_share_says_how_far(
 
 
 async def test_a_tenant_finds_and_counts_its_own_jobs_and_a_rebuilt_view_finds_the_same(
-    servers: Servers, tmp_path: Path
+    empty_servers: Servers, tmp_path: Path
 ) -> None:
     auth = AuthSettings(api_keys_file=keys_file(tmp_path, "acme", "rival"))
     acme, rival = ({"Authorization": f"Bearer {name}.secret"} for name in ("acme", "rival"))
-    async with running_gateway(*servers, tmp_path, auth=auth) as running:
+    async with running_gateway(*empty_servers, tmp_path, auth=auth) as running:
         for headers in (acme, rival):
             upload_id = await running.uploaded(headers=headers, filename="secret.mp4")
             body = {"workload": "lap_compare", "inputs": {"reference": upload_id, "other": upload_id}}
@@ -109,5 +99,5 @@ async def test_a_tenant_finds_and_counts_its_own_jobs_and_a_rebuilt_view_finds_t
         assert mine != await ids(running, rival, q="secret")
         assert (await running.http.get("/v1/jobs/counts", headers=acme)).json()["count"] == 1
         assert (await running.http.get("/v1/jobs/counts")).status_code == 401
-    async with running_gateway(*servers, tmp_path / "new", auth=auth) as running:
+    async with running_gateway(*empty_servers, tmp_path / "new", auth=auth) as running:
         assert await ids(running, acme, q="secret") == mine

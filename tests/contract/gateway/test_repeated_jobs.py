@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,6 @@ from cli.__main__ import saccade
 from contracts.ids import new_id
 from kit.auth.api_keys import AuthSettings
 from kit.settings import NatsSettings, S3Settings
-from tests.harness.servers.chosen_bus import chosen_bus
-from tests.harness.servers.embedded import EmbeddedS3
 from tests.harness.servers.gateway import code_of, keys_file, running_gateway
 from tests.harness.servers.served_gateway import served_gateway
 
@@ -22,17 +19,10 @@ pytestmark = pytest.mark.anyio
 Servers = tuple[NatsSettings, S3Settings]
 
 
-@pytest.fixture
-def servers(tmp_path: Path, shared_s3: EmbeddedS3) -> Iterator[Servers]:
-    (tmp_path / "nats").mkdir()
-    with chosen_bus(tmp_path / "nats") as nats:
-        yield nats.settings, shared_s3.with_new_bucket().settings
-
-
 async def test_a_job_is_repeated_with_a_changed_parameter(
-    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty_servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with served_gateway(*servers, tmp_path) as (running, address):
+    async with served_gateway(*empty_servers, tmp_path) as (running, address):
         monkeypatch.setenv("SACCADE_URL", address)
         upload_id = await running.uploaded()
         first = await running.submitted(upload_id, params={"sectors": 4, "opportunities": 1}, metadata={"lap": "7"})
@@ -48,10 +38,10 @@ async def test_a_job_is_repeated_with_a_changed_parameter(
         assert (second["inputs"], second["metadata"]) == (first["inputs"], {"lap": "7"})
 
 
-async def test_only_an_own_job_can_be_repeated(servers: Servers, tmp_path: Path) -> None:
+async def test_only_an_own_job_can_be_repeated(empty_servers: Servers, tmp_path: Path) -> None:
     auth = AuthSettings(api_keys_file=keys_file(tmp_path, "acme", "rival"))
     acme, rival = ({"Authorization": f"Bearer {name}.secret"} for name in ("acme", "rival"))
-    async with running_gateway(*servers, tmp_path, auth=auth) as running:
+    async with running_gateway(*empty_servers, tmp_path, auth=auth) as running:
         ids = {}
         for headers in (acme, rival):
             upload_id = await running.uploaded(headers=headers)
