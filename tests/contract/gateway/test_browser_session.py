@@ -236,7 +236,7 @@ async def test_forged_expired_and_foreign_values_are_none(running: RunningGatewa
         headers = [(b"cookie", b"saccade=" + text.encode("latin-1")), (b"sec-fetch-site", b"same-origin")]
         answer = await running.http.get("/v1/jobs", headers=headers)
         assert answer.status_code == 401, text
-    ticket = running.app.state.session_streams.tickets.issue("acme", "acme", "/v1/events", now)[0]
+    ticket = running.app.state.session_streams.tickets.issue(acme, "/v1/events", now)[0]
     assert await status(running, f"saccade={ticket}", Sec_Fetch_Site="same-origin") == 401
 
 
