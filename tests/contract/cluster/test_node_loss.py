@@ -91,7 +91,7 @@ async def test_a_node_that_lacks_the_newest_events_does_not_pass_for_a_stream_th
             following = asyncio.create_task(tail.run())
             await asyncio.wait_for(tail.caught_up.wait(), 60)
             cluster.isolate(behind, "reset")
-            newest = [await writer.publish(queued(new_id("job")), deadline_s=60) for _ in range(5)][-1]
+            newest = [await writer.publish(queued(new_id("job")), deadline_s=150) for _ in range(5)][-1]
             assert await tail.wait_for(newest, 30)
             others = [node for node in cluster.nodes if node is not behind]
             for node in others:
@@ -106,7 +106,7 @@ async def test_a_node_that_lacks_the_newest_events_does_not_pass_for_a_stream_th
             cluster.heal()
             for node in others:
                 await asyncio.to_thread(node.start)
-            assert await tail.wait_for(await writer.publish(queued(new_id("job")), deadline_s=90), 60)
+            assert await tail.wait_for(await writer.publish(queued(new_id("job")), deadline_s=150), 60)
             assert not following.done()
             assert (await epoch_of(client, "EVENTS"))[0] == epoch
             await end(following)

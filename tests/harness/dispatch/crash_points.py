@@ -117,6 +117,8 @@ class SeverableConnection:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection(self._to.hostname, self._to.port)
         self._writers += [writer, there_writer]
+        if self._is_cut:  # while it was dialled
+            self.cut()
         self._carrying.add(asyncio.create_task(self._carry(reader, there_writer)))
         self._carrying.add(asyncio.create_task(self._carry(there_reader, writer)))
 
