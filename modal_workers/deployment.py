@@ -12,6 +12,7 @@ from typing import Any, Final
 from contracts.gpu_ladder import Environment, gpu_ladder
 from contracts.limits import MIB
 from contracts.workload import Workload
+from kit.source_version import source_version
 from modal_workers.settings import DeploymentSettings
 
 FUNCTION: Final = "run"
@@ -96,6 +97,11 @@ class Deployment:
             # Only the packages that images.py names are uploaded, so that a missing one fails at once.
             "include_source": False,
         }
+
+
+def deployed_version() -> str:
+    """Return the version of this checkout's workers, the tag of their deployments: `saccade doctor` compares both."""
+    return source_version(SOURCE, _CONSTRAINTS)
 
 
 def warm_device(workload: Workload, environment: Environment | None = None) -> str | None:

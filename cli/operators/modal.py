@@ -20,7 +20,7 @@ from contracts.errors import SaccadeError
 from contracts.gpu_ladder import Environment
 from kit.settings import S3Settings, as_environment
 from modal_workers import catalog
-from modal_workers.deployment import SECRET, Deployment, constraints
+from modal_workers.deployment import SECRET, Deployment, constraints, deployed_version
 from modal_workers.settings import DeploymentSettings
 
 _ENVIRONMENTS: Final[dict[str, Environment]] = {"dev": "development", "prod": "production"}
@@ -57,11 +57,19 @@ def deploy(*, stage: str | None, names: tuple[str, ...], as_json: bool) -> None:
         for name, deployment in chosen.items():
             on = " > ".join(deployment.gpus) or "CPU"
             print_note(f"Deploying {name} as {deployment.app_name} on {on} ({environment}).")
-            command = ["deploy", "-m", f"{catalog.worker_package(name)}.app"]
+            command = ["deploy", "--tag", deployed_version(), "-m", f"{catalog.worker_package(name)}.app"]
             if _code(*process.run(command, print_note if as_json else print_line)):
                 refused.append(name)
             elif as_json:
-                print_json({"event": "deployed", "worker": name, "app": deployment.app_name, "gpus": deployment.gpus})
+                print_json(
+                    {
+                        "event": "deployed",
+                        "worker": name,
+                        "app": deployment.app_name,
+                        "gpus": deployment.gpus,
+                        "version": deployed_version(),
+                    }
+                )
     if refused:
         raise Failure(
             f"Modal did not deploy {', '.join(refused)}.", code="modal_deploy_failed", hint="See Modal's output above."

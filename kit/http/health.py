@@ -20,6 +20,7 @@ from kit.bus.jetstream_api import stream_info
 from kit.bus.leader_reads import is_clustered
 from kit.http.problems import send_problem
 from kit.http.readiness import Readiness
+from kit.source_version import source_version
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -46,6 +47,8 @@ class HealthReport(BaseModel):
 
     status: Literal["ok", "degraded"]
     service: str
+    #: Digest of the sources that all services share: services of one system have the same (`saccade doctor`).
+    version: str
     uptime_s: float
     checks: dict[str, CheckResult]
 
@@ -66,6 +69,7 @@ class Health:
         return HealthReport(
             status="ok" if all(result.status == "ok" for result in results) else "degraded",
             service=self._service,
+            version=source_version(),
             uptime_s=round(time.monotonic() - self._started, 3),
             checks=checks,
         )

@@ -34,6 +34,7 @@ class App:
     name: str
     environment: str
     functions: dict[str, str] = field(default_factory=dict)
+    history: list[api_pb2.AppDeploymentHistory] = field(default_factory=list)
 
 
 class Deployment:
@@ -177,9 +178,24 @@ class Deployment:
         app.name = request.name or app.name
         if request.name:
             self._deployed[app.environment, request.name] = app.id
+        history = api_pb2.AppDeploymentHistory(
+            app_id=app.id, version=len(app.history) + 1, deployed_at=time.time(), tag=request.deployment_tag,
+            deployed_by="loopback",
+        )  # fmt: skip
+        app.history.append(history)
         for name, function_id in app.functions.items():
             self.asked.append(self._asked(app, name, self.functions[function_id]))
         return api_pb2.AppPublishResponse(url="http://127.0.0.1/app", deployed_at=time.time())
+
+    async def app_deployment_history(
+        self, request: api_pb2.AppDeploymentHistoryRequest
+    ) -> api_pb2.AppDeploymentHistoryResponse:
+        """Return the deployments of an app, the newest last."""
+        return api_pb2.AppDeploymentHistoryResponse(app_deployment_histories=self.apps[request.app_id].history)
+
+    async def object_suggest(self, _: api_pb2.ObjectSuggestRequest) -> api_pb2.ObjectSuggestResponse:
+        """Suggest no other name for one that is not there."""
+        return api_pb2.ObjectSuggestResponse()
 
     def _asked(self, app: App, name: str, function: Function) -> AskedFunction:
         first = function.ranked[0]

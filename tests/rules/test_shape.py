@@ -106,6 +106,7 @@ def test_the_kit_is_a_closed_list() -> None:
         "http/raw_answers http/readiness http/request_body http/request_target http/server "
         "network/address_guard network/download network/guarded_post network/guarded_session "
         "network/metered_socket network/name_lookup network/response_protocol network/urls network/whole_body "
-        "bucket bucket_inventory imports logs process_tree projection_file s3_client settings tasks"
+        "bucket bucket_inventory imports logs process_tree projection_file s3_client settings "
+        "source_version tasks"
     )
     assert {path for path in kit if not path.endswith("__init__")} == set(named.split())
