@@ -56,7 +56,7 @@ ChosenSecret = Annotated[SecretStr, AfterValidator(_chosen)]
 class NatsSettings(BaseSettings):
     """Address and credentials of NATS."""
 
-    model_config = SettingsConfigDict(env_prefix="NATS_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="NATS_", frozen=True, env_ignore_empty=True)
 
     #: Address of a server; of a cluster's servers separated by commas, of which the client uses one that answers.
     url: str = "nats://127.0.0.1:4222"

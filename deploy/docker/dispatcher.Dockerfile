@@ -1,4 +1,4 @@
-# Dispatcher: scheduling and lifecycle, and the local workers, which run in the same container.
+# Dispatcher: scheduling and lifecycle, and the local workers, which run in the same container; or Modal's client.
 FROM python:3.11-slim-bookworm
 
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_ROOT_USER_ACTION=ignore \
@@ -13,12 +13,14 @@ COPY pyproject.toml constraints.txt ./
 # uv takes a fifth of pip's CPU time. It reads the extras from pyproject.toml and builds nothing.
 RUN pip install --no-cache-dir -c constraints.txt uv
 RUN uv pip install -c constraints.txt -r pyproject.toml --extra kit
-RUN uv pip install -c constraints.txt -r pyproject.toml --extra dispatcher --extra lap-compare \
-    && python -c 'import av, cv2, matplotlib, numpy'
+RUN uv pip install -c constraints.txt -r pyproject.toml --extra dispatcher --extra lap-compare --extra modal \
+    && python -c 'import av, cv2, matplotlib, modal, numpy'
 # Extras of the workloads that this image runs, or all. PyTorch, of splat and nerf, multiplies the size of the image;
 # a workload whose packages are missing is refused before the first upload.
 ARG WORKLOADS=lap-compare
-RUN uv pip install -c constraints.txt -r pyproject.toml $(echo ",$WORKLOADS" | sed 's/,/ --extra /g')
+# uv's name of PyTorch's build: cpu has no CUDA.
+ARG TORCH_BACKEND
+RUN uv pip install -c constraints.txt -r pyproject.toml ${TORCH_BACKEND:+--torch-backend=$TORCH_BACKEND} $(echo ",$WORKLOADS" | sed 's/,/ --extra /g')
 
 COPY contracts contracts
 COPY services/__init__.py services/__init__.py

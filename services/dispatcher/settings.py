@@ -16,7 +16,7 @@ from contracts.limits import MIB, SCRATCH_RETENTION_H, WORKER_SILENT_S
 class QueueSettings(BaseSettings):
     """Timeouts of an executor that queues calls for a device, read from ``DISPATCHER_*`` too."""
 
-    model_config = SettingsConfigDict(env_prefix="DISPATCHER_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="DISPATCHER_", frozen=True, env_ignore_empty=True)
 
     #: Seconds without a worker after which ``job.waiting_for_gpu`` is published, and after which the next rung of the
     #: ladder is tried, if there is one.
@@ -46,7 +46,7 @@ class BudgetSettings(BaseSettings):
 class DispatcherSettings(BaseSettings):
     """Settings read from ``DISPATCHER_*``."""
 
-    model_config = SettingsConfigDict(env_prefix="DISPATCHER_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="DISPATCHER_", frozen=True, env_ignore_empty=True)
 
     #: Address of health and metrics; the dispatcher serves nothing else.
     host: str = "127.0.0.1"
@@ -98,7 +98,9 @@ def deciding_settings(dispatcher: DispatcherSettings, budget: BudgetSettings, en
 class RetentionSettings(BaseSettings):
     """Retention of scratch files (checkpoints, intermediate files) after a job ends."""
 
-    model_config = SettingsConfigDict(env_prefix="DISPATCHER_", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="DISPATCHER_", frozen=True, populate_by_name=True, env_ignore_empty=True
+    )
 
     #: Default in hours, for jobs whose parameters and user set nothing else. The variable is the replaced system's.
     scratch_hours: float = Field(default=SCRATCH_RETENTION_H, gt=0, validation_alias="MODAL_VOLUME_CLEANUP_HOURS")
@@ -134,7 +136,7 @@ class SnapshotSettings(BaseSettings):
 class ModalSettings(BaseSettings):
     """Settings of the Modal executor, except the API token, which Modal's own client reads."""
 
-    model_config = SettingsConfigDict(frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, env_ignore_empty=True)
 
     #: Selects the smallest GPU of a ladder (contracts/gpu_ladder.py): T4 in ``development``, A10 in ``production``.
     environment: Environment = Field(default="development", validation_alias="ENVIRONMENT")

@@ -25,7 +25,8 @@ from modal_workers.backends import DEFAULT_INSTALL_HINT
 class GatewaySettings(BaseSettings):
     """Settings of the gateway itself; those of bus, bucket and API keys are in the kit."""
 
-    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, populate_by_name=True)
+    #: An empty variable, which compose files create for unset ones, counts as unset.
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, populate_by_name=True, env_ignore_empty=True)
 
     host: str = "127.0.0.1"
     port: int = Field(default=8081, ge=0, le=65535)

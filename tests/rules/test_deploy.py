@@ -180,10 +180,14 @@ def test_a_missing_keys_file_is_no_folder() -> None:
 
 def test_every_workload_is_in_an_image_that_compose_builds() -> None:
     build = COMPOSE["services"]["dispatcher"]["build"]
-    assert build["args"] == {"WORKLOADS": "${SACCADE_WORKLOADS:-lap-compare}"}
+    assert build["args"] == {
+        "WORKLOADS": "${SACCADE_WORKLOADS:-lap-compare}", "TORCH_BACKEND": "${SACCADE_TORCH_BACKEND-cpu}"
+    }  # fmt: skip
     text = (DEPLOY / "docker" / "dispatcher.Dockerfile").read_text()
     (line,) = re.findall(
-        r"^ARG WORKLOADS=lap-compare\nRUN (uv pip install -c constraints\.txt .*)$", text, re.MULTILINE
+        r"^ARG WORKLOADS=lap-compare\n(?:#.*\n)ARG TORCH_BACKEND\nRUN (uv pip install -c constraints\.txt .*)$",
+        text,
+        re.MULTILINE,
     )
     for named in ("nerf", "lap-compare,splat", "badminton, nerf"):
         shown = subprocess.run(
@@ -303,7 +307,7 @@ def test_nats_is_configured_for_what_is_promised() -> None:
 def test_every_variable_of_the_example_is_read_by_compose() -> None:
     example = (DEPLOY / "example.env").read_text()
     names = re.findall(r"^#?([A-Z0-9_]+)=", example, re.MULTILINE)
-    compose = (ROOT / "docker-compose.yml").read_text()
+    compose = "".join(path.read_text() for path in [ROOT / "docker-compose.yml", *DEPLOY.glob("compose.*.yml")])
     assert names
     assert [name for name in names if f"${{{name}" not in compose] == []
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.harness.servers.own_service import PATHS, OwnService
 from tests.harness.vision.short_laps import render_short_laps
-from tests.system.compose import ComposedSystem, compose_command
+from tests.system.compose import ROOT, ComposedSystem, compose_command
 from tests.system.documents import Checkout, blocks_of, check_out
 
 pytestmark = pytest.mark.engine
@@ -60,13 +60,21 @@ def test_the_logs_name_the_address(system: ComposedSystem) -> None:
 def test_what_the_image_of_the_workers_lacks_is_refused_with_the_line_that_builds_it(system: ComposedSystem) -> None:
     with system.client(system.api_key) as client:
         listed = {one["name"]: one for one in client.get("/v1/workloads").json()["data"]}
-        assert (listed["lap_compare"]["available"], listed["lap_compare"]["missing"]) == (True, [])
+        assert {name for name, one in listed.items() if one["available"]} == {"lap_compare", "badminton"}
         assert listed["nerf"]["missing"] == ["pi_heif", "pycolmap", "torch"]
         photo = {"filename": "a.jpg", "content_type": "image/jpeg", "size_bytes": 10, "workload": "nerf"}
-        for route, body in (("/v1/uploads", photo), ("/v1/sessions", {"workload": "live_splat"})):
+        sessions = [("/v1/sessions", {"workload": name}) for name in ("live_splat", "vision_stream")]
+        for route, body in [("/v1/uploads", photo), *sessions]:
             refused = client.post(route, json=body)
             assert (refused.status_code, refused.json()["code"]) == (422, "backend_not_installed")
             assert "SACCADE_WORKLOADS=all docker-compose up --build" in refused.json()["hint"]
+
+
+def test_the_image_of_the_workers_runs_them_on_modal_too(system: ComposedSystem) -> None:
+    """With its client in the pinned version; without a bucket that Modal reaches and a token nothing can be started."""
+    imported = "import services.dispatcher.executors.modal_executor, modal; print(modal.__version__)"
+    shown = system.compose("run", "--rm", "--no-deps", "-T", "--entrypoint", "python", "dispatcher", "-c", imported)
+    assert f"modal=={shown.split()[-1]}" in (ROOT / "constraints.txt").read_text()
 
 
 def test_only_a_key_lets_in(system: ComposedSystem) -> None:
