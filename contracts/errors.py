@@ -277,7 +277,7 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.FRAME_UNREADABLE: _kind(422, "The frame cannot be decoded", "Send a complete JPEG or PNG picture."),
     _C.FRAME_SIZE_CHANGED: _kind(422, "The size of the frame differs from the previous frames", "Keep the resolution of the camera, or reset the session."),
     _C.JOINTS_INVALID: _kind(422, "The joint values are invalid", "Send one finite value per joint, in radians, in the order of the names."),
-    _C.JOINTS_MISSING: _kind(422, "There are no joint positions for this frame", "Send joint positions in radians while you send frames, with capture times of the same clock."),
+    _C.JOINTS_MISSING: _kind(422, "There are no joint positions for this frame", "Send joint positions in radians while you send frames, with capture times of the same clock. For a camera without a robot, open the session with missing_joints: zeros."),
     _C.WEBHOOK_NOT_FOUND: _kind(404, "There is no such webhook endpoint", "GET /v1/webhooks lists your endpoints."),
     _C.WEBHOOK_CHANGED: _kind(409, "Another request changed the endpoint at the same time", "Read the endpoint again, then decide again.", retryable=True),
     _C.WEBHOOK_DISABLED: _kind(409, "The endpoint is disabled", "Enable it with PATCH /v1/webhooks/{id} and enabled true."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +10,7 @@ from typing import Any, Final
 import torch
 
 from modal_workers.gaussians.ply import encode_ply
+from modal_workers.live_splat.spec import STATUS_NAME, chunk_name, training_progress
 from modal_workers.live_splat.splat_model import LiveModel
 from modal_workers.runtime.sessions.frame import SessionFrame
 from modal_workers.runtime.sessions.live_context import LiveContext
@@ -61,21 +63,24 @@ class SplatExporter:
     def export_chunk(self, model: LiveModel) -> None:
         """Export a chunk with the state from which a later run resumes."""
         self._figures |= model.score()
-        path = self._write(f"chunk_{self._context.chunks + 1:04d}.ply", model)
+        path = self._write(chunk_name(self._context.chunks + 1), model)
         self._context.export_chunk(path, self._state(model), self.figures(model))
         self._publish(model)
 
     def reset(self) -> Path:
         """Clear all figures and return the empty state."""
         self._figures = {}
+        self._publish_status(None)
         return self._state(None)
 
-    def finish(self, model: LiveModel, *, chunk: bool) -> None:
-        """Export the whole model, and before it a chunk with what came after the newest one."""
-        if chunk:
-            self.export_chunk(model)
-        path = self._write("model.ply", model)
-        self._context.save(path, "model.ply", _PLY, title="The whole model", units={"x": "m", "y": "m", "z": "m"})
+    def finish(self, model: LiveModel | None, *, chunk: bool) -> None:
+        """Export the whole model, if there is one, and before it a chunk with what came after the newest one."""
+        if model is not None:
+            if chunk:
+                self.export_chunk(model)
+            path = self._write("model.ply", model)
+            self._context.save(path, "model.ply", _PLY, title="The whole model", units={"x": "m", "y": "m", "z": "m"})
+        self._publish_status(model, complete=True)
 
     def figures(self, model: LiveModel | None) -> dict[str, Any]:
         """Return the figures to keep."""
@@ -95,6 +100,21 @@ class SplatExporter:
         self._version += 1
         self._figures["ply_bytes"] = whole.stat().st_size
         self._context.publish(whole, "live.ply", _PLY)
+        self._publish_status(model)
+
+    def _publish_status(self, model: LiveModel | None, *, complete: bool = False) -> None:
+        """Publish the file that clients of the replaced splat server watch: counts, and the names of the chunks."""
+        frames = 0 if model is None else model.frames
+        status = {
+            "progress": training_progress(frames, complete=complete),
+            "chunks": [chunk_name(number + 1) for number in range(self._context.chunks)],
+            "complete": complete,
+            "frame_count": frames,
+            "gaussian_count": 0 if model is None else len(model.splats),
+        }
+        path = self._context.scratch / STATUS_NAME
+        path.write_text(json.dumps(status))
+        self._context.publish(path, STATUS_NAME, "application/json")
 
     def _write(self, name: str, model: LiveModel) -> Path:
         path = self._context.scratch / name

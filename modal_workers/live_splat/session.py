@@ -18,11 +18,13 @@ from modal_workers.live_splat.kinematics import SO101
 from modal_workers.live_splat.spec import LiveSplatParams, LiveSplatResult
 from modal_workers.live_splat.splat_model import LiveModel
 from modal_workers.runtime.sessions.frame import SessionFrame
+from modal_workers.runtime.sessions.joint_track import JointState
 from modal_workers.runtime.sessions.live_context import LiveContext
 
 _MIN_STEPS: Final = 2
 #: Limit of steps between two frames; without a new frame, more of them improve little.
 _IDLE_STEPS: Final = 400
+_JOINTS_AT_ZERO: Final = JointState(SO101.joint_names, (0.0,) * len(SO101.joint_names), gap_s=0.0)
 
 
 def run(params: LiveSplatParams, context: LiveContext) -> LiveSplatResult:
@@ -69,6 +71,8 @@ class LiveSplatSession:
         try:
             image = self._decoder.decode(frame.image)
             joints = self._context.joints_at(frame)
+            if joints is None and self._params.missing_joints == "zeros":
+                joints = _JOINTS_AT_ZERO
             if joints is None:
                 raise SaccadeError(ErrorCode.JOINTS_MISSING)
             positions = ArmCameraPoses.in_order(joints.names or SO101.joint_names, joints.positions)
@@ -128,8 +132,7 @@ class LiveSplatSession:
             for _ in range(context.recorded_idle_steps or 0):
                 self._step()
                 self._idle_steps += 1
-        if model is not None:
-            self._exporter.finish(model, chunk=bool(self._since_chunk or not context.chunks))
+        self._exporter.finish(model, chunk=bool(self._since_chunk or not context.chunks))
         context.finish(self._idle_steps)
         return self._result(model, self._exporter.figures(model))
 

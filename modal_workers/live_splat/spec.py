@@ -20,6 +20,9 @@ JOINT_LIMITS_RAD: Final[dict[str, tuple[float, float]]] = {
     "wrist_roll": (-2.74385, 2.84121),
     "gripper": (-0.174533, 1.74533),
 }
+#: Name of the file beside the chunks that says which there are, for clients of the replaced splat server.
+STATUS_NAME: Final = "status.json"
+_PROGRESS_FRAMES: Final = 10_000
 #: A wrist camera 55 mm above and 75 mm behind the tip of the jaws, looking 40 degrees down on it.
 _WRIST: Final = (
     *(0.0, math.cos(math.radians(40.0)), math.sin(math.radians(40.0)), -0.055),
@@ -114,6 +117,10 @@ class LiveSplatParams(Params):
     refine: bool = Field(
         default=True, description="Correct joint offsets and camera poses from the frames; the joints are a prior."
     )
+    missing_joints: Literal["reject", "zeros"] = Field(
+        default="reject",
+        description="Frames without joint angles: reject them, or take all joints to be at zero, as for a webcam.",
+    )
     ground_z_m: float = Field(default=0.0, ge=-2, le=2, description="Height of the table, where depth is unknown.")
     seed: int = Field(default=0, ge=0, lt=1 << 31, description="Seed of all random choices.")
 
@@ -125,6 +132,16 @@ class LiveSplatResult(SessionResult):
     psnr_db: float | None = Field(description="Mean over held-out frames; null without any.")
     steps: int
     joint_offsets_rad: dict[str, float] = Field(description="Estimated offsets of the joints' zeros.")
+
+
+def chunk_name(number: int) -> str:
+    """Return the name of a chunk in the session's folder of the bucket; the first one has number 1."""
+    return f"chunk_{number:04d}.ply"
+
+
+def training_progress(frames: int, *, complete: bool) -> float:
+    """Return the progress of a training, 0 to 1, as the replaced splat server counts it: all is 10,000 frames."""
+    return 1.0 if complete else min(frames / _PROGRESS_FRAMES, 1.0)
 
 
 def headline(result: LiveSplatResult) -> str:

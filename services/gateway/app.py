@@ -79,6 +79,7 @@ from services.gateway.settings import (
     ConsoleSettings,
     DiskSettings,
     GatewaySettings,
+    LiveSplatSettings,
     SessionSettings,
     UrlInputSettings,
 )
@@ -189,7 +190,7 @@ def build_gateway(
     common |= {"waiters": waiters, "settings": settings, "backends": backends, "budgets": budgets}
     jobs = JobService(uploads=uploads, https_webhooks_only=WebhookAddressSettings().https_only(auth), **common)
     job_progress, session_progress = LatestJobProgress(client), LatestSessionProgress(client, open_sockets.on_advisory)
-    sessions = SessionService(jobs=jobs, progress=session_progress, accounts=CallerAccounts(client), **common)
+    sessions = _session_service(client, jobs=jobs, progress=session_progress, **common)
     reconciler, url_jobs = SessionReconciler(sessions, view), UrlJobs(jobs, uploads, fetches, idempotency, waiters)
     _set_projectors(follower, job_progress, waiters, reconciler, fetches.on_upload, url_jobs.on_upload)
     ingest = SessionIngest(TelemetryPublisher(client, metrics), acks := FrameAcks(client, metrics))
@@ -275,6 +276,11 @@ def _mount_replaced(
     mount_badminton(app, follower, job_progress, bucket, disk.cause_of)
     add_badminton_endpoint(app, client, auth)
     mount_vision(app, client, auth, disk.cause_of)
+
+
+def _session_service(client: Client, **common: Any) -> SessionService:
+    defaults = LiveSplatSettings().session_defaults
+    return SessionService(accounts=CallerAccounts(client), defaults=defaults, **common)
 
 
 def _upload_service(settings: GatewaySettings, **common: Any) -> UploadService:

@@ -275,6 +275,20 @@ class CompatVisionSettings(BaseSettings):
         return value
 
 
+class LiveSplatSettings(BaseSettings):
+    """Parameters of live splats whose request does not set them."""
+
+    model_config = SettingsConfigDict(env_prefix="LIVE_SPLAT_", frozen=True, env_ignore_empty=True)
+
+    #: Frames without joint angles, those of a webcam for instance: rejected, or taken with all joints at zero.
+    missing_joints: Literal["reject", "zeros"] = "reject"
+
+    @property
+    def session_defaults(self) -> dict[str, dict[str, Any]]:
+        """Return the parameters by workload."""
+        return {"live_splat": self.model_dump()}
+
+
 class SessionSettings(BaseSettings):
     """Access of live sessions' clients beside HTTP: NATS, WebSockets, and tickets that the notifier issues."""
 

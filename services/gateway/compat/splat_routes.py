@@ -12,14 +12,16 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.limits import CHUNK_FRAMES, WAIT_S
+from contracts.limits import WAIT_S
 from contracts.session import Session, SessionState
 from kit.auth.principal import Reader, Writer
 from kit.http.app_state import from_app_state
 from kit.http.health import HealthReport
 from kit.http.problems import problem_responses
 from kit.http.request_body import RequestBody
+from modal_workers.live_splat.spec import chunk_name, training_progress
 from services.gateway.compat.default_session import DefaultSessions
+from services.gateway.compat.empty_ply import EMPTY_PLY
 from services.gateway.sessions.dependencies import (
     PlyDownloadDep,
     SessionProgressDep,
@@ -82,12 +84,15 @@ class TrainingStatus(BaseModel):
 
     status: str
     trainer_ready: bool = Field(description="Whether a frame can be sent now.")
+    training_active: bool = Field(description="Whether frames have come and the session has not ended.")
     frame_count: int = Field(description="Frames since the start or the last reset, without refused ones.")
     refused_count: int = Field(description="Frames that were not usable, since then.")
     gaussian_count: int
-    progress: float = Field(description="Share of the frames until the next chunk, 0 to 1.")
-    chunks: int
+    progress: float = Field(description="Frames as a share of 10,000, at most 1; 1 when the session has stopped.")
+    chunks: list[str] = Field(description="Names of the chunks, which are in the bucket beside `status.json`.")
+    chunk_count: int
     chunks_uploaded: int
+    complete: bool = Field(description="Whether the last chunk and the complete model are exported.")
     session_id: str | None
 
 
@@ -95,14 +100,17 @@ class TrainingStopped(BaseModel):
     """Answer to the stop of the default session."""
 
     success: bool = True
-    chunks: int
+    message: str = "Training complete"
+    chunks: list[str] = Field(description="Names of all chunks.")
+    frame_count: int
     complete: bool
 
 
-class Done(BaseModel):
-    """Answer without data."""
+class TrainingReset(BaseModel):
+    """Answer to the reset of the default session."""
 
     success: bool = True
+    message: str = "Trainer reset"
 
 
 class GatewayHealth(HealthReport):
@@ -115,6 +123,14 @@ def _chunks(session: Session | None) -> int:
     if session is None:
         return 0
     return session.stopped.chunks if session.stopped else session.chunk.chunk if session.chunk else 0
+
+
+def _chunk_names(session: Session | None) -> list[str]:
+    return [chunk_name(number + 1) for number in range(_chunks(session))]
+
+
+def _complete(session: Session) -> bool:
+    return session.state is SessionState.STOPPED
 
 
 @router.post(
@@ -153,21 +169,26 @@ async def read_status(
     session = default_sessions.newest(caller.tenant)
     if session is None:
         return TrainingStatus(
-            status="idle", trainer_ready=ready, frame_count=0, refused_count=0, gaussian_count=0, progress=0.0,
-            chunks=0, chunks_uploaded=0, session_id=None,
+            status="idle", trainer_ready=ready, training_active=False, frame_count=0, refused_count=0,
+            gaussian_count=0, progress=0.0, chunks=[], chunk_count=0, chunks_uploaded=0, complete=False,
+            session_id=None,
         )  # fmt: skip
     status = await latest_progress.load(session)
     figures = status.progress.figures if status.progress else session.chunk.figures if session.chunk else {}
-    splats = figures.get("splats")
+    splats, chunks = figures.get("splats"), _chunk_names(session)
+    frames = await default_sessions.frame_count(session, status.totals.rejected)
     return TrainingStatus(
         status=str(session.state),
         trainer_ready=ready,
-        frame_count=await default_sessions.frame_count(session, status.totals.rejected),
+        training_active=bool(frames) and not session.state.ended,
+        frame_count=frames,
         refused_count=default_sessions.refused_count(session, status.totals.rejected),
         gaussian_count=splats if isinstance(splats, int) else 0,
-        progress=round(status.totals.accepted % CHUNK_FRAMES / CHUNK_FRAMES, 4),
-        chunks=_chunks(session),
-        chunks_uploaded=_chunks(session),
+        progress=training_progress(frames, complete=_complete(session)),
+        chunks=chunks,
+        chunk_count=len(chunks),
+        chunks_uploaded=len(chunks),
+        complete=_complete(session),
         session_id=session.id,
     )
 
@@ -178,7 +199,7 @@ async def read_status(
     summary="Download the newest model of the default session",
     responses={
         200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
-        **problem_responses(_E.SESSION_NOT_STARTED, _E.STORAGE_UNAVAILABLE),
+        **problem_responses(_E.STORAGE_UNAVAILABLE),
     },
 )
 async def get_ply(
@@ -188,11 +209,15 @@ async def get_ply(
     max_splats: Annotated[int | None, Query(ge=1, le=1_000_000_000)] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Return a PLY in the 3DGS convention."""
+    """Return a PLY in the 3DGS convention; before there is a model, one without splats, so that clients may poll."""
     session = default_sessions.newest(caller.tenant)
-    if session is None:
-        raise SaccadeError(_E.SESSION_NOT_STARTED)
-    return await download.response(session, max_splats, if_none_match)
+    try:
+        if session is not None:
+            return await download.response(session, max_splats, if_none_match)
+    except SaccadeError as error:
+        if error.code is not _E.SESSION_NOT_STARTED:
+            raise
+    return Response(EMPTY_PLY, media_type="application/octet-stream", headers={"Cache-Control": "no-cache"})
 
 
 @router.post("/stop-training", summary="End the default session", responses=problem_responses())
@@ -202,14 +227,19 @@ async def stop_training(
     """Wait until the last chunk and the complete model are exported; the next frame opens a new session."""
     session = default_sessions.newest(caller.tenant)
     if session is None:
-        return TrainingStopped(chunks=0, complete=True)
+        return TrainingStopped(chunks=[], frame_count=0, complete=True)
     await sessions.stop(caller.tenant, session.id)
     session = await sessions.get(caller.tenant, session.id, WAIT_S)
-    return TrainingStopped(chunks=_chunks(session), complete=session.state is SessionState.STOPPED)
+    return TrainingStopped(
+        message="Training complete" if _complete(session) else f"The session is {session.state}",
+        chunks=_chunk_names(session),
+        frame_count=await default_sessions.frame_count(session),
+        complete=_complete(session),
+    )
 
 
 @router.post("/reset", summary="Reset the default session", responses=problem_responses(_E.SESSION_ENDED))
-async def reset(caller: Writer, default_sessions: DefaultSessionsDep) -> Done:
+async def reset(caller: Writer, default_sessions: DefaultSessionsDep) -> TrainingReset:
     """Discard frames and splats, also after the end of the session; exported chunks are kept."""
     await default_sessions.reset(caller.tenant)
-    return Done()
+    return TrainingReset()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -83,8 +84,14 @@ class SessionService:
         budgets: BudgetService,
         accounts: CallerAccounts,
         use: TenantUse,
+        defaults: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        """``progress`` has the frame counts of workers, also of those that have died."""
+        """Open and read sessions.
+
+        ``progress`` has the frame counts of workers, also of those that have died; ``defaults`` are the parameters that
+        the operator sets where a request does not, by workload.
+        """
+        self._defaults = defaults
         self._accounts, self._use = accounts, use
         self._view = view
         self._jobs = jobs
@@ -328,7 +335,8 @@ class SessionService:
 
     async def _check(self, tenant: str, request: SessionRequest) -> SessionOpened:
         workload = check_kind(request.workload, "session")
-        params = check_params(workload, request.params, await self._backends.known())
+        chosen = {**self._defaults.get(workload.name, {}), **request.params}
+        params = check_params(workload, chosen, await self._backends.known())
         check_metadata(request.metadata)
         if not self._settings.supports_sessions:  # before a worker is launched and costs money
             raise SaccadeError(ErrorCode.SESSIONS_NOT_CONFIGURED)

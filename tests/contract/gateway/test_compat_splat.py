@@ -25,6 +25,7 @@ pytestmark = pytest.mark.anyio
 Servers = tuple[NatsSettings, S3Settings]
 #: What a live splat's worker needs, and this test does not.
 TORCH = frozenset({"torch"})
+RESET = {"success": True, "message": "Trainer reset"}
 ANGLES = [0.1, -0.2, 0.3, -0.4, 0.5, 0.6]
 
 
@@ -63,18 +64,30 @@ def told(worker: ScriptedSessionWorker) -> list[tuple[float, tuple[float, ...]]]
 async def test_before_the_first_frame_there_is_nothing(running: RunningGateway):
     assert (await running.http.get("/health")).json()["trainer_ready"] is True
     assert await status(running) == {
-        "status": "idle", "trainer_ready": True, "frame_count": 0, "refused_count": 0, "gaussian_count": 0,
-        "progress": 0.0, "chunks": 0, "chunks_uploaded": 0, "session_id": None,
+        "status": "idle", "trainer_ready": True, "training_active": False, "frame_count": 0, "refused_count": 0,
+        "gaussian_count": 0, "progress": 0.0, "chunks": [], "chunk_count": 0, "chunks_uploaded": 0, "complete": False,
+        "session_id": None,
     }  # fmt: skip
-    assert code_of(await running.http.get("/get-ply")) == "session_not_started"
-    assert (await running.http.post("/stop-training")).json() == {"success": True, "chunks": 0, "complete": True}
-    assert (await running.http.post("/reset")).json() == {"success": True}
+    polled = await running.http.get("/get-ply")
+    assert (polled.status_code, polled.headers["content-type"]) == (200, "application/octet-stream")
+    assert polled.content.startswith(b"ply\n")
+    assert b"element vertex 0\n" in polled.content
+    stopped = (await running.http.post("/stop-training")).json()
+    assert stopped == {
+        "success": True,
+        "message": "Training complete",
+        "chunks": [],
+        "frame_count": 0,
+        "complete": True,
+    }
+    assert (await running.http.post("/reset")).json() == RESET
     assert (await running.http.get("/v1/sessions")).json()["data"] == []
 
 
 async def test_a_life_without_a_session_in_sight(running: RunningGateway):
     first = await upload(running)
     assert (first.status_code, first.json()) == (200, {"success": True, "frame_count": 1, "chunks_uploaded": 0})
+    assert b"element vertex 0\n" in (await running.http.get("/get-ply")).content, "polled before there is a model"
     (session,) = (await running.http.get("/v1/sessions")).json()["data"]
     assert (session["workload"], session["state"]) == ("live_splat", "opening")
     assert (await running.http.get("/health")).json()["trainer_ready"] is False
@@ -95,11 +108,13 @@ async def test_a_life_without_a_session_in_sight(running: RunningGateway):
         async with asyncio.timeout(20):
             while (now := await status(running))["gaussian_count"] != 321:
                 await asyncio.sleep(0.02)
-        assert (now["frame_count"], now["chunks"], now["chunks_uploaded"], now["progress"]) == (3, 1, 1, 0.04)
+        assert (now["frame_count"], now["chunks_uploaded"], now["chunk_count"]) == (3, 1, 1)
+        assert (now["chunks"], now["training_active"], now["complete"]) == (["chunk_0001.ply"], True, False)
+        assert now["progress"] == 3 / 10_000, "a share of 10,000 frames, as the replaced server counts"
         assert (await upload(running)).json()["chunks_uploaded"] == 1
         await running.bucket.put(running.bucket.key("results", session["job"]["id"], "live.ply"), b"ply\n")
         assert (await running.http.get("/get-ply")).content == b"ply\n"
-        assert (await running.http.post("/reset")).json() == {"success": True}
+        assert (await running.http.post("/reset")).json() == RESET
         assert (await status(running))["frame_count"] == 0
         assert (await upload(running)).json()["frame_count"] == 1
         stopping = asyncio.ensure_future(running.http.post("/stop-training"))
@@ -107,14 +122,18 @@ async def test_a_life_without_a_session_in_sight(running: RunningGateway):
             while (await status(running))["status"] != "stopping":
                 await asyncio.sleep(0.02)
         await worker.succeed()
-        assert (await stopping).json() == {"success": True, "chunks": 1, "complete": True}
-    assert (await status(running))["status"] == "stopped"
+        stopped = (await stopping).json()
+        assert (stopped["success"], stopped["complete"], stopped["frame_count"]) == (True, True, 1)
+        assert stopped["chunks"] == ["chunk_0001.ply"]
+    ended = await status(running)
+    assert (ended["status"], ended["progress"], ended["complete"]) == ("stopped", 1.0, True)
+    assert ended["training_active"] is False
     assert (await status(running))["trainer_ready"] is True, "the next frame opens a session"
     for _ in range(2):
-        assert (await running.http.post("/reset")).json() == {"success": True}
+        assert (await running.http.post("/reset")).json() == RESET
         reset = await status(running)
-        assert (reset["status"], reset["frame_count"], reset["chunks"], reset["session_id"]) == ("idle", 0, 0, None)
-    assert code_of(await running.http.get("/get-ply")) == "session_not_started"
+        assert (reset["status"], reset["frame_count"], reset["chunks"], reset["session_id"]) == ("idle", 0, [], None)
+    assert b"element vertex 0\n" in (await running.http.get("/get-ply")).content
     assert (await upload(running)).json()["frame_count"] == 1
     sessions = (await running.http.get("/v1/sessions")).json()["data"]
     assert [one["state"] for one in sessions] == ["opening", "stopped"]
@@ -144,7 +163,7 @@ async def test_frames_are_counted_from_the_last_reset_whoever_was_told_of_it(ser
     ):
         for expected in (1, 2, 3):
             assert (await upload(one)).json()["frame_count"] == expected
-        assert (await one.http.post("/reset")).json() == {"success": True}
+        assert (await one.http.post("/reset")).json() == RESET
         assert (await status(one))["frame_count"] == 0
         for asked, expected in ((one, 1), (other, 2), (one, 3)):
             assert (await upload(asked)).json()["frame_count"] == expected
@@ -178,7 +197,7 @@ async def test_frames_that_cannot_be_used_are_refused(running: RunningGateway):
     found = await status(running)
     assert (found["frame_count"], found["refused_count"]) == (0, 3)
     assert (await upload(running)).json()["frame_count"] == 1
-    assert (await running.http.post("/reset")).json() == {"success": True}
+    assert (await running.http.post("/reset")).json() == RESET
     found = await status(running)
     assert (found["frame_count"], found["refused_count"]) == (0, 0)
 
@@ -203,3 +222,18 @@ async def test_every_tenant_has_its_own(servers: Servers, tmp_path: Path):
             assert (await running.http.get("/status", headers=headers)).json()["frame_count"] == 1
             assert (await running.http.get("/health", headers=headers)).json()["trainer_ready"] is False
         assert (await running.http.get("/health")).json()["trainer_ready"] is True
+
+
+async def test_the_operator_says_whether_frames_need_joints(
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async def opened(running: RunningGateway, **params: str) -> str:
+        session = await running.http.post("/v1/sessions", json={"workload": "live_splat", "params": params})
+        return str((await running.http.get(session.headers["location"])).json()["params"]["missing_joints"])
+
+    async with running_gateway(*servers, tmp_path / "a", backends=TORCH) as running:
+        assert await opened(running) == "reject"
+    monkeypatch.setenv("LIVE_SPLAT_MISSING_JOINTS", "zeros")
+    async with running_gateway(*servers, tmp_path / "b", backends=TORCH) as running:
+        assert await opened(running) == "zeros"
+        assert await opened(running, missing_joints="reject") == "reject"

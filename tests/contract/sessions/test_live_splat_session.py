@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+from typing import Any
 
 import cv2
 import numpy as np
@@ -67,6 +69,13 @@ async def launch(harness: ExecutorHarness, session: SessionDriver, assignment: A
     return call
 
 
+async def status_of(session: SessionDriver) -> dict[str, Any]:
+    """Return the file beside the chunks that clients of the replaced splat server watch."""
+    bucket = session.driver.bucket
+    found: dict[str, Any] = json.loads(await bucket.get(bucket.key("results", session.job_id, "status.json")))
+    return found
+
+
 def test_the_declaration_says_what_the_arm_and_the_camera_are() -> None:
     assert set(JOINT_LIMITS_RAD) == set(SO101.joint_names)
     for name, limits in SO101.limits_rad.items():
@@ -92,6 +101,9 @@ async def test_a_splat_grows_dies_goes_on_and_is_the_same_when_it_is_replayed(ha
     second = await harness.driver.replace_attempt(first)
     await launch(harness, session, second)
     await arm.send_until_accepted(20)
+    while not (told_status := await status_of(session))["chunks"]:
+        await asyncio.sleep(0.05)
+    assert (told_status["complete"], told_status["progress"]) == (False, told_status["frame_count"] / 10_000)
     odd = await arm.send(size=(120, 90))
     await session.until(lambda acks: any(ack.seq == odd for ack in acks))
     await session.stop()
@@ -113,6 +125,13 @@ async def test_a_splat_grows_dies_goes_on_and_is_the_same_when_it_is_replayed(ha
     (path := harness.folder / "model.ply").write_bytes(whole)
     assert len(decode_ply(path)) == result["splats"] <= PARAMS["max_splats"]
     assert len(await bucket.get(key(session, "live.ply"))) > 1000
+    assert await status_of(session) == {
+        "progress": 1.0,
+        "chunks": [f"chunk_{number:04d}.ply" for number in range(1, result["chunks"] + 1)],
+        "complete": True,
+        "frame_count": result["totals"]["accepted"],
+        "gaussian_count": result["splats"],
+    }
     for number in range(1, result["chunks"] + 1):
         assert (await bucket.get(key(session, f"chunk_{number:04d}.ply"))).startswith(b"ply\n")
 
@@ -140,3 +159,17 @@ async def test_a_frame_without_joints_is_refused_with_the_reason(harness: Execut
     ]
     await session.stop()
     await harness.driver.until(session.job_id, State.SUCCEEDED)
+
+
+async def test_a_webcam_without_a_robot_is_at_zero_where_that_is_said(harness: ExecutorHarness) -> None:
+    session = SessionDriver(harness.driver)
+    opened = await session.open(PARAMS | {"missing_joints": "zeros"}, workload="live_splat")
+    await launch(harness, session, opened)
+    picture = cv2.imencode(".jpg", np.zeros((90, 120, 3), np.uint8))[1].tobytes()
+    await session.frame(1, picture)
+    (ack,) = await session.until(lambda acks: len(acks) == 1)
+    assert (ack.status, ack.positions) == ("accepted", (0.0,) * 6)
+    await session.stop()
+    await harness.driver.until(session.job_id, State.SUCCEEDED)
+    found = await status_of(session)
+    assert (found["complete"], found["frame_count"], found["chunks"]) == (True, 1, ["chunk_0001.ply"])

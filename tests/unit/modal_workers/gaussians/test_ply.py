@@ -16,11 +16,17 @@ from plyfile import PlyData
 from modal_workers.gaussians.ply import decode_ply, encode_ply, encode_splat
 from modal_workers.gaussians.ply_prefix import prefix
 from modal_workers.gaussians.splats import SH_0, Splats
+from services.gateway.compat.empty_ply import EMPTY_PLY
 from tests.harness.vision.gaussian_scenes import random_splats
 
 
 def single(count: int, seed: int, harmonics: int = 0) -> Splats:
     return random_splats(count, seed, harmonics=harmonics, dtype=torch.float32)
+
+
+def test_the_gateways_ply_without_splats_is_one_of_ours() -> None:
+    assert encode_ply(Splats.empty(torch.zeros(0))).data == EMPTY_PLY
+    assert len(decode_ply(EMPTY_PLY)) == 0
 
 
 @pytest.mark.parametrize("harmonics", [0, 3, 8, 15])
