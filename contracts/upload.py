@@ -49,7 +49,7 @@ class Upload:
 
     @property
     def size_bytes(self) -> int | None:
-        """Return the size of the file; None while it is fetched."""
+        """Return the size of the file; None while it is not known."""
         return self.completed.size_bytes if self.completed else self.created.size_bytes or None
 
     @property

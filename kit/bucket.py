@@ -74,7 +74,7 @@ class Bucket:
         """Use two S3 clients of one server: one for requests, one that signs URLs with the public address."""
         self._client = client
         self._public = public
-        self._bucket = settings.bucket
+        self.name = settings.bucket
         self._prefix = settings.prefix
         self._public_url = settings.public_url
 
@@ -336,7 +336,7 @@ class Bucket:
 
     async def _presign(self, operation: str, params: dict[str, Any], expires_s: int, *, inside: bool = False) -> str:
         client = self._client if inside else self._public
-        named = {"Bucket": self._bucket} | params
+        named = {"Bucket": self.name} | params
         return str(await client.generate_presigned_url(operation, Params=named, ExpiresIn=expires_s))
 
     async def call(self, operation: str, **params: Any) -> Any:
@@ -347,10 +347,10 @@ class Bucket:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
         try:
-            return await getattr(self._client, operation)(Bucket=self._bucket, **params)
+            return await getattr(self._client, operation)(Bucket=self.name, **params)
         except ClientError as error:
             if str(error.response.get("Error", {}).get("Code")) in _MISSING | {"NoSuchBucket"}:
-                raise ObjectMissing(params.get("Key", self._bucket)) from error
+                raise ObjectMissing(params.get("Key", self.name)) from error
             raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, f"The bucket refused {operation}.") from error
         except (BotoCoreError, aiohttp.ClientError, OSError) as error:  # aiohttp's: the body of an error is cut off
             raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE) from error

@@ -44,7 +44,7 @@ class UploadCreated(EventData):
     filename: str
     #: As declared; of a fetched file, a guess by its name.
     content_type: str
-    #: As declared; 0 for a file that is fetched, whose size is not known yet.
+    #: As declared; 0 where it is not known yet: of a file that is fetched, or whose client does not say it.
     size_bytes: int
     sha256: str | None = None
     multipart_id: str | None = None

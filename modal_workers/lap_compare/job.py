@@ -16,6 +16,7 @@ from modal_workers.lap_compare.clips.vehicle_detection import VehicleDetector
 from modal_workers.lap_compare.comparison import Comparison
 from modal_workers.lap_compare.lap_delta import compare
 from modal_workers.lap_compare.rendering.overlay import render_overlay
+from modal_workers.lap_compare.report.replaced_files import save_replaced_files
 from modal_workers.lap_compare.report.report import OVERLAY_LIMIT_BYTES, write_report
 from modal_workers.lap_compare.report.tables import delta_units, write_delta, write_metrics
 from modal_workers.lap_compare.result import build_result
@@ -133,8 +134,8 @@ def _report(context: Context, comparison: Comparison, overlay: Path, clips: dict
         context.save(folder / "delta.csv", "delta.csv", "text/csv", title="The delta along the lap", units=units)
         draw_delta_figure(comparison, folder / "delta.png")
         context.save(folder / "delta.png", "delta.png", "image/png", title="The delta along the lap")
+        save_replaced_files(context, comparison, result)
         report, figure = folder / "report.html", folder / "delta.png"
-        check = context.check
         write_report(
             comparison,
             report,
@@ -143,7 +144,7 @@ def _report(context: Context, comparison: Comparison, overlay: Path, clips: dict
             scratch=folder,
             smaller=folder / SMALLER_OVERLAY,
             figure=figure,
-            check=check,
+            check=context.check,
         )
         context.save(report, report.name, "text/html", title="Report")
     return result

@@ -42,6 +42,7 @@ from services.gateway.budgets.service import BudgetService
 from services.gateway.compat.badminton.composition import mount_badminton
 from services.gateway.compat.badminton_endpoint.routes import add_badminton_endpoint
 from services.gateway.compat.default_session import DefaultSessions
+from services.gateway.compat.laps.composition import mount_laps
 from services.gateway.compat.nerf_jobs import NerfJobs
 from services.gateway.compat.vision.composition import mount_vision
 from services.gateway.dead_letters.composition import DeadLetterWork
@@ -276,6 +277,7 @@ def _mount_replaced(
     mount_badminton(app, follower, job_progress, bucket, disk.cause_of)
     add_badminton_endpoint(app, client, auth)
     mount_vision(app, client, auth, disk.cause_of)
+    mount_laps(app, bucket, disk.cause_of)
 
 
 def _session_service(client: Client, **common: Any) -> SessionService:

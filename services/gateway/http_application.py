@@ -35,6 +35,7 @@ from services.gateway.compat import splat_routes as compat_splat_routes
 from services.gateway.compat.badminton import addresses as badminton_addresses
 from services.gateway.compat.credentials import ReplacedCredentials
 from services.gateway.compat.default_session import DefaultSessions
+from services.gateway.compat.laps.application import is_laps
 from services.gateway.compat.replaced_paths import ReplacedPaths
 from services.gateway.compat.splat_routes import GatewayHealth
 from services.gateway.console import routes as console_routes
@@ -133,13 +134,17 @@ def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk, re
     app.add_middleware(ReadyGate, readiness=readiness)
     app.add_middleware(BodyLimit)
     install_problems(app, disk.cause_of)
-    app.add_middleware(HostGuard, settings=auth, answers_cors=badminton_addresses.is_badminton)
+    app.add_middleware(HostGuard, settings=auth, answers_cors=_answers_cors)
     app.add_middleware(RequestCounter, metrics=lambda: metrics)
     credentials = ReplacedCredentialSettings().replaced_credentials
     app.add_middleware(ReplacedPaths, credentials=ReplacedCredentials(credentials, authenticated=auth.authenticated))
     _add_documentation_routes(app)
     _add_ready_route(app, readiness)
     return app
+
+
+def _answers_cors(path: str) -> bool:
+    return badminton_addresses.is_badminton(path) or is_laps(path)
 
 
 def health_of(store: EventStore, bucket: Bucket, disk: Disk) -> Health:

@@ -167,7 +167,7 @@ class ReplacedCredential(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     #: A replaced system by the name of its base path; ``*`` for all.
-    system: Literal["splat", "nerf", "badminton", "badminton-endpoint", "vision", "*"]
+    system: Literal["splat", "nerf", "badminton", "badminton-endpoint", "vision", "laps", "*"]
     #: The word that they send; without one, the key stands for those that send nothing.
     word: SecretStr | None = None
     #: Id of the key in the keys file.

@@ -34,7 +34,7 @@ class ReplacedSystem:
     routes: frozenset[str] = frozenset()
     #: Bare paths that are its own.
     bare: frozenset[str] = frozenset()
-    #: Prefix of the bare paths that are its own, if they have one.
+    #: Prefix of further bare paths that are its own, if they have one.
     prefix: str = ""
 
 
@@ -42,8 +42,9 @@ _SPLAT: Final = frozenset({"/upload-frame", "/update-joint-angles", "/status", "
 SYSTEMS: Final = {
     "splat": ReplacedSystem("", _SPLAT | {"/health"}, _SPLAT),
     "nerf": ReplacedSystem("", frozenset({"/api/nerf/colmap", "/health"}), frozenset({"/api/nerf/colmap"})),
-    "badminton": ReplacedSystem("/badminton", prefix="/badminton"),
-    "badminton-endpoint": ReplacedSystem("/badminton-endpoint", prefix="/badminton-endpoint"),
+    "badminton": ReplacedSystem("/badminton", prefix="/badminton/"),
+    "badminton-endpoint": ReplacedSystem("/badminton-endpoint", prefix="/badminton-endpoint/"),
+    "laps": ReplacedSystem("/compat/laps", bare=frozenset({"/sign-upload", "/start-job"}), prefix="/jobs/"),
     "vision": ReplacedSystem("/compat/vision", bare=frozenset({"/vision/stream", "/poke/send", "/captions/upload"})),
 }
 _KEY: Final = r"(?:/k/(?P<key>[^/]+))?(?P<rest>/.*)?"
@@ -73,7 +74,7 @@ def parse_path(path: str) -> ReplacedPath | None:
         routed = (system.at + rest if found["rest"] or found["key"] else system.at) if inside else found["base"] + rest
         return ReplacedPath(found["name"], routed, base, found["key"])
     for name, system in SYSTEMS.items():
-        if path in system.bare:
+        if path in system.bare or (system.prefix and path.startswith(system.prefix)):
             return ReplacedPath(name, (system.at if not system.routes else "") + path, "")
     return None
 

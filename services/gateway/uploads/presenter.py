@@ -64,7 +64,7 @@ class UploadPresenter:
             body.parts = [Part.model_validate(part) for part in parts]
             return body
         body.method, body.headers = "PUT", {"Content-Type": created.content_type}
-        body.url = await self._bucket.presign_put(created.key, created.content_type, created.size_bytes)
+        body.url = await self._bucket.presign_put(created.key, created.content_type, created.size_bytes or None)
         body.url_expires_at = _url_expires_at()
         return body
 
@@ -118,7 +118,8 @@ def _s3_operation(upload: Upload, wanted: SignRequest) -> tuple[str, dict[str, A
     """
     if wanted.uploadId is None:
         if wanted.method == "PUT" and wanted.partNumber is None and upload.created.multipart_id is None:
-            return "put_object", {"ContentLength": upload.created.size_bytes}
+            declared = upload.created.size_bytes
+            return "put_object", {"ContentLength": declared} if declared else {}
         if wanted.method == "POST" and wanted.partNumber is None:
             # Nobody would know such a multipart upload, nor delete its parts.
             message = "The server starts multipart uploads itself, and signs none that a client starts."

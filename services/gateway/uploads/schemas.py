@@ -158,7 +158,7 @@ class UploadObject(BaseModel):
     state: UploadState
     filename: str
     content_type: str
-    size_bytes: int | None = Field(description="Null while the server fetches the file.")
+    size_bytes: int | None = Field(description="Null while it is not known, as while the server fetches the file.")
     sha256: str | None = Field(description="Of the stored bytes; before completion, as declared.")
     created_at: datetime
     expires_at: datetime = Field(description="The upload fails at this time unless it is completed.")

@@ -94,7 +94,7 @@ class UploadService:
         *,
         filename: str,
         content_type: str,
-        size_bytes: int,
+        size_bytes: int | None,
         sha256: str | None,
         multipart: bool,
         key: IdempotencyKey | None,
@@ -103,32 +103,36 @@ class UploadService:
     ) -> Upload:
         """Store a new upload and reserve its key in the bucket.
 
+        ``size_bytes`` is None for a client that cannot say it: its size is checked when the upload is completed.
+
         Raises:
             SaccadeError: UNSUPPORTED_MEDIA_TYPE, UPLOAD_EMPTY, UPLOAD_TOO_LARGE, STORAGE_FULL,
                 QUOTA_EXCEEDED, RATE_LIMITED; as the check of origins.
         """
         await self.check_origin(tenant, metadata or {}, from_job)
         content_type = media_type(content_type)
-        check_declared_size(size_bytes)
-        self._disk.require_room(size_bytes)
+        if size_bytes is not None:
+            check_declared_size(size_bytes)
+        declared_bytes = size_bytes or 0
+        self._disk.require_room(declared_bytes)
         upload_id = new_id("upl")
         if known_id := await self._idempotency.recall(key) if key else None:
             if upload := await self._events.load(tenant, known_id):
                 return upload
             upload_id = known_id
-        self._use.require_upload(tenant, size_bytes)
+        self._use.require_upload(tenant, declared_bytes)
         self._use.count_event(tenant)
         if key and known_id is None:
             upload_id = await self._idempotency.claim(key, upload_id)
         bucket_key = self._bucket.key("uploads", tenant, upload_id, safe_name(filename))
         multipart_id = None
-        if is_multipart(size_bytes, requested=multipart):
+        if is_multipart(declared_bytes, requested=multipart):
             multipart_id = await self._bucket.start_multipart(bucket_key, content_type)
         created = UploadCreated(
             key=bucket_key,
             filename=filename,
             content_type=content_type,
-            size_bytes=size_bytes,
+            size_bytes=declared_bytes,
             sha256=sha256,
             multipart_id=multipart_id,
             metadata=dict(metadata or {}),
@@ -320,11 +324,13 @@ class UploadService:
                 raise SaccadeError(ErrorCode.UPLOAD_BYTES_MISSING) from error
 
     async def _check_bytes(self, upload: Upload) -> UploadCompleted:
-        """Compare size, SHA-256 and media type with the declared ones."""
+        """Compare size, SHA-256 and media type with the declared ones; an undeclared size with the tenant's quotas."""
         size = await self._size(upload)
         if size is None:
             raise SaccadeError(ErrorCode.UPLOAD_BYTES_MISSING)
         check_stored_size(upload, size)
+        if not upload.created.size_bytes:
+            self._use.require_upload(upload.tenant, size)
         async with self._hash_slots.slot(upload.tenant):
             try:
                 sha256 = await sha256_of(self._bucket, upload.created.key)

@@ -54,7 +54,7 @@ def media_type(content_type: str) -> str:
 
 
 def check_declared_size(size_bytes: int) -> None:
-    """Reject a declared size of zero or above the limit, before any byte is sent.
+    """Reject a size of zero or above the limit.
 
     Raises:
         SaccadeError: UPLOAD_EMPTY, UPLOAD_TOO_LARGE.
@@ -72,15 +72,14 @@ def is_multipart(size_bytes: int, *, requested: bool) -> bool:
 
 
 def check_stored_size(upload: Upload, size_bytes: int) -> None:
-    """Compare the size of the stored bytes with the declared size.
+    """Compare the size of the stored bytes with the declared size, or with the limit where none was declared.
 
     Raises:
-        SaccadeError: UPLOAD_EMPTY, UPLOAD_SIZE_MISMATCH.
+        SaccadeError: UPLOAD_EMPTY, UPLOAD_SIZE_MISMATCH, UPLOAD_TOO_LARGE.
     """
-    if size_bytes == 0:
-        raise SaccadeError(ErrorCode.UPLOAD_EMPTY)
+    check_declared_size(size_bytes)
     declared = upload.created.size_bytes
-    if size_bytes != declared:
+    if declared and size_bytes != declared:
         message = f"{declared} bytes were declared, {size_bytes} arrived."
         raise SaccadeError(ErrorCode.UPLOAD_SIZE_MISMATCH, message, declared_bytes=declared, arrived_bytes=size_bytes)
 

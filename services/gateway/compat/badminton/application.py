@@ -40,10 +40,11 @@ from services.gateway.compat.badminton.videos.keypoints import checked_keypoints
 from services.gateway.compat.badminton.videos.video_changes import VideoChanges
 from services.gateway.compat.badminton.videos.video_rows import Video
 from services.gateway.compat.badminton.videos.video_service import Videos
+from services.gateway.compat.open_cors import OpenCors
 from services.gateway.object_body import closing_body
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp
 
 
 _PDF_REQUEST_BYTES: Final = 32 * MIB
@@ -54,11 +55,6 @@ _PDF_REQUEST_S: Final = 30.0
 _MAX_HEAT_MAP_SIDE: Final = 512
 #: What the replaced backend answered where this system is more exact: invalid values, results that are not ready.
 _STATUS: Final = {422: 400, 409: 404}
-_CORS: Final = [
-    (b"access-control-allow-origin", b"*"),
-    (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
-    (b"access-control-allow-headers", b"Content-Type"),
-]
 
 
 class BadmintonRoutes:
@@ -117,7 +113,7 @@ class BadmintonRoutes:
             exception_handlers={HTTPException: _on_http_exception},
         )
         app.router.redirect_slashes = False
-        return _Cors(app)
+        return OpenCors(app)
 
     def _endpoint(self, path: str, scope: ScopeName, handler: _Handler) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
@@ -227,29 +223,6 @@ class _CountedRoute:
     """Route of a request, for the metrics."""
 
     path: str
-
-
-class _Cors:
-    """Pure ASGI middleware: lets pages of other origins read every answer, and answers their preflight requests."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        if scope["method"] == "OPTIONS":
-            await send({"type": "http.response.start", "status": 204, "headers": _CORS})
-            await send({"type": "http.response.body", "body": b""})
-            return
-
-        async def send_with_cors(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", []), *_CORS]}
-            await send(message)
-
-        await self._app(scope, receive, send_with_cors)
 
 
 def _error(error: SaccadeError) -> JSONResponse:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import html
 import importlib
+import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -118,6 +120,7 @@ def test_the_job_writes_its_artifacts_and_resumes_where_it_was_stopped(films: La
     assert desk.fractions["read"] == []
     assert desk.fractions["align"] == []
     needed = {"overlay.mp4", "metrics.json", "delta.csv", "delta.png", "report.html"}
+    needed |= {"compat/metrics.csv", "compat/insights.json"}
     clips = {f"opportunity_{opportunity.rank}.mp4" for opportunity in result.opportunities}
     assert set(desk.saved) == needed | clips
     times = np.array([result.start_reference_s, result.end_reference_s])
@@ -126,6 +129,11 @@ def test_the_job_writes_its_artifacts_and_resumes_where_it_was_stopped(films: La
         truth = float(np.diff(true_b)[0] - np.diff(times)[0])
         assert result.delta_s == pytest.approx(truth, abs=max(0.15, 2 * result.delta_error_s))
     assert json.loads(desk.saved["metrics.json"][1])
+    old = list(csv.DictReader(io.StringIO(desk.saved["compat/metrics.csv"][1].decode())))
+    table = list(csv.DictReader(io.StringIO(desk.saved["delta.csv"][1].decode())))
+    assert [(row["distance"], row["deltaT"]) for row in old] == [(row["lap_s"], row["delta_s"]) for row in table]
+    insights = json.loads(desk.saved["compat/insights.json"][1])
+    assert insights["result"] == result.model_dump(mode="json")
     assert desk.saved["overlay.mp4"][1][4:8] == b"ftyp"
     assert result.reference.filename == "my reference.mp4"
     report = html.unescape(desk.saved["report.html"][1].decode())

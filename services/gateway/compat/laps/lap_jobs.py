@@ -1,0 +1,143 @@
+"""Jobs of the workload ``lap_compare`` for clients of the replaced lap comparison."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, Final
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.job import Job, State
+from kit.bucket import Bucket
+from kit.bus.idempotency import idempotency_key
+from services.gateway.artifacts.service import ArtifactService
+from services.gateway.compat.laps.requests import LapPair, LapUpload, SentFile
+from services.gateway.jobs.presenter import JobPresenter
+from services.gateway.jobs.service import JobService
+from services.gateway.jobs.submission import JobRequest
+from services.gateway.uploads.service import UploadService
+
+WORKLOAD: Final = "lap_compare"
+_ROUTE: Final = "POST /start-job"
+#: Files of a job by the names under which its clients look for them.
+_FILES: Final = {
+    "overlay.mp4": "overlay.mp4",
+    "metrics.csv": "compat/metrics.csv",
+    "insights.json": "compat/insights.json",
+}
+#: Ends of an attempt by another request that was faster.
+_ALREADY_STARTED: Final = frozenset({ErrorCode.SEQUENCE_CONFLICT, ErrorCode.JOB_NOT_RETRYABLE})
+
+
+class LapJobs:
+    """Operations of the routes. All are tenant-scoped."""
+
+    def __init__(
+        self,
+        *,
+        uploads: UploadService,
+        jobs: JobService,
+        presenter: JobPresenter,
+        artifacts: ArtifactService,
+        bucket: Bucket,
+    ) -> None:
+        """Sign URLs of ``bucket``, to which clients send their files."""
+        self._uploads, self._jobs, self._presenter = uploads, jobs, presenter
+        self._artifacts, self._bucket = artifacts, bucket
+
+    async def sign_upload(self, tenant: str, request: LapUpload) -> dict[str, str]:
+        """Create an upload without a size, and return where its file is sent to.
+
+        Raises:
+            SaccadeError: as ``UploadService.create``.
+        """
+        upload = await self._uploads.create(
+            tenant,
+            filename=request.filename,
+            content_type=request.content_type,
+            size_bytes=None,
+            sha256=None,
+            multipart=False,
+            key=None,
+        )
+        key = upload.created.key
+        return {
+            "bucket": self._bucket.name,
+            "key": key,
+            # The client sends the content type as it has said it, so this is what is signed.
+            "put_url": await self._bucket.presign_put(key, request.content_type),
+            "get_url": await self._bucket.presign_get(key, content_type=upload.created.content_type),
+        }
+
+    async def start(self, tenant: str, request: LapPair) -> dict[str, str]:
+        """Complete the uploads, submit their job, and return its ids.
+
+        The same files give the same job; one that has failed or was cancelled gets another attempt.
+
+        Raises:
+            SaccadeError: an upload cannot be used; as ``JobService.submit``.
+        """
+        ids = await self._completed(tenant, request.lapA, request.lapB)
+        inputs = dict(zip(("reference", "other"), ids, strict=True))
+        job = await self._submit(tenant, JobRequest(WORKLOAD, inputs, {}))
+        return {
+            "job_id": job.id,
+            "call_id": job.id,
+            "results_prefix": self._bucket.key("results", job.id) + "/",
+        }
+
+    async def status(self, tenant: str, call_id: str) -> dict[str, Any]:
+        """Return the state of a job in the client's words, with its files when it has succeeded.
+
+        A client stops polling at ``finished`` and ``failed`` only, so a cancelled job has failed.
+
+        Raises:
+            SaccadeError: JOB_NOT_FOUND; ARTIFACT_NOT_FOUND, if its files have expired; STORAGE_UNAVAILABLE.
+        """
+        job = await self._jobs.read(tenant, call_id)
+        if job.submitted.workload != WORKLOAD:
+            raise SaccadeError(ErrorCode.JOB_NOT_FOUND)
+        match job.state:
+            case State.SUCCEEDED:
+                return {"status": "finished", "result": await self._result(job)}
+            case State.FAILED:
+                failed = job.error
+                return {"status": "failed", "error": failed.message if failed else "The job has failed."}
+            case State.CANCELLED:
+                return {"status": "failed", "error": "The job was cancelled."}
+        return {"status": "running"}
+
+    async def _completed(self, tenant: str, *files: SentFile) -> list[str]:
+        """Complete the uploads of files, each once, and return their ids."""
+        ids = [file.upload_id for file in files]
+        await asyncio.gather(*(self._uploads.complete(tenant, upload_id) for upload_id in dict.fromkeys(ids)))
+        return ids
+
+    async def _submit(self, tenant: str, request: JobRequest) -> Job:
+        body = {"inputs": request.inputs, "params": request.params}
+        key = idempotency_key(tenant, _ROUTE, json.dumps(request.inputs, sort_keys=True), body)
+        job = await self._jobs.submit(tenant, request, key)
+        if job.state not in (State.FAILED, State.CANCELLED):
+            return job
+        try:
+            return await self._jobs.retry(tenant, job.id, failed_attempt=job.attempt)
+        except SaccadeError as error:
+            if error.code not in _ALREADY_STARTED:
+                raise
+            return await self._jobs.read(tenant, job.id)
+
+    async def _result(self, job: Job) -> dict[str, Any]:
+        manifest = await self._artifacts.manifest(job)
+        names = {artifact.name for artifact in manifest.artifacts} if manifest else set()
+        files = {}
+        for name, ours in _FILES.items():
+            if ours in names:  # jobs of earlier versions lack some
+                location = await self._artifacts.locate(job, ours)
+                url = await self._artifacts.presign(location)
+                files[name] = {"bucket": self._bucket.name, "key": location.key, "url": url}
+        return {
+            "job_id": job.id,
+            "summary": (await self._presenter.full(job)).headline or "",
+            "artifacts": files,
+            "manifest_key": job.manifest_key,
+        }

@@ -1,0 +1,53 @@
+"""Bodies of the replaced lap comparison's requests. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.ids import is_id
+
+#: An upload's bucket key contains its id as a folder.
+_UPLOAD_ID_IN_KEY: Final = re.compile(r"(?:^|/)(upl_[0-9a-f-]{36})(?:/|$)")
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+
+class LapUpload(_Body):
+    """A file that is going to be uploaded; its size is not said."""
+
+    filename: str = Field(min_length=1, max_length=1000)
+    content_type: str = Field(default="video/mp4", max_length=200)
+
+
+class SentFile(_Body):
+    """A file in the bucket, as ``sign-upload`` named it."""
+
+    bucket: str = ""
+    key: str = Field(max_length=2000)
+
+    @property
+    def upload_id(self) -> str:
+        """The id of its upload.
+
+        Raises:
+            SaccadeError: UPLOAD_NOT_FOUND.
+        """
+        found = _UPLOAD_ID_IN_KEY.search(self.key)
+        if found and is_id(found[1], "upl"):
+            return found[1]
+        message = f"{self.key[:200]!r} is not a key that sign-upload has answered with."
+        raise SaccadeError(ErrorCode.UPLOAD_NOT_FOUND, message, hint="Request a key at sign-upload, and PUT the file.")
+
+
+class LapPair(_Body):
+    """Two files with a lap each."""
+
+    mode: Literal["pair"]
+    lapA: SentFile  # noqa: N815 - the client's name
+    lapB: SentFile  # noqa: N815
