@@ -12,7 +12,8 @@ from contracts.errors import SaccadeError
 from kit.bus.idempotency import Idempotency
 from kit.tasks import first_of
 from services.gateway.dead_letters.acts import DeadLetterActs
-from services.gateway.dead_letters.plan import PlanItems
+from services.gateway.dead_letters.letter_items import LetterItems
+from services.gateway.dead_letters.plan import JOB_PLAN, NOUN, PlanItems
 from services.gateway.dead_letters.plan_runner import PlanRunner
 from services.gateway.dead_letters.reader import DeadLetterReader
 from services.gateway.dead_letters.service import AllDeadLetters
@@ -37,22 +38,23 @@ class DeadLetterWork:
         job_items: PlanItems,
     ) -> None:
         """Count open letters in ``metrics``; ``job_items`` acts on the jobs of plans."""
-        self.reader = self._reader = DeadLetterReader(client)
+        self.reader = DeadLetterReader(client)
         self._metrics = metrics
         acts = DeadLetterActs(client, jobs)
         self.audit, self.idempotency = acts.audit, idempotency
-        self.runner = self._runner = PlanRunner(client, self._reader, acts, job_items)
-        self.service = AllDeadLetters(self._reader, acts, self._runner, idempotency)
+        items = {NOUN: LetterItems(self.reader, acts), JOB_PLAN: job_items}
+        self.runner = PlanRunner(client, self.reader, self.audit, items)
+        self.service = AllDeadLetters(self.reader, acts, self.runner, idempotency)
 
     async def run(self) -> None:
         """Count letters and carry plans out until cancelled."""
-        await first_of(self._count(), self._runner.run())
+        await first_of(self._count(), self.runner.run())
 
     async def _count(self) -> None:
         while True:
             try:
-                await self._reader.prune()
-                self._metrics.set_dead_letters((await self._reader.catch_up()).counts())
+                await self.reader.prune()
+                self._metrics.set_dead_letters((await self.reader.catch_up()).counts())
             except SaccadeError as error:
                 log.warning("dead letters are not counted: %s", error.message)
             await asyncio.sleep(_COUNT_S)

@@ -13,19 +13,31 @@ from datetime import datetime
 from typing import Any, Final, Literal, Protocol
 
 from contracts.audit import Act, AuditRecord
+from contracts.errors import ErrorCode
 
 #: Noun of the records of plans.
 NOUN: Final = "dead_letter_plan"
 #: Noun of the records of plans for jobs.
 JOB_PLAN: Final = "job_plan"
-#: Letters, or jobs, of one part: a record has at most 64 KiB.
-PART_LETTERS: Final = 500
-#: Letters of one plan: who has more narrows the filter, and begins another plan afterwards.
-MAX_LETTERS: Final = 10_000
+#: Items of one part: a record has at most 64 KiB.
+PART_ITEMS: Final = 500
+#: Items of one plan: who has more narrows the filter, and begins another plan afterwards.
+MAX_ITEMS: Final = 10_000
 
 PlanAction = Literal["redrive", "discard"]
+ItemResult = Literal["done", "skipped"]
 #: Verb of the outcome of each act that went well.
 DONE: Final = {"redrive": "redriven", "discard": "discarded", "cancel": "cancelled", "retry": "retried"}
+#: Errors that say nothing about an item: it is tried again.
+TRANSIENT: Final = frozenset(
+    {
+        ErrorCode.SERVICE_UNAVAILABLE,
+        ErrorCode.BUS_UNAVAILABLE,
+        ErrorCode.EVENTS_FULL,
+        ErrorCode.TIMED_OUT,
+        ErrorCode.RATE_LIMITED,
+    }
+)
 
 
 class LeftOut(Exception):  # noqa: N818 - an expected result, not a fault
@@ -56,7 +68,7 @@ def plan_acts(
     noun: str, plan_id: str, tenant: str, about: dict[str, Any], *, name: str, items: Sequence[list[Any]]
 ) -> list[Act]:
     """Return the acts whose intents are a plan for items, which their details have under ``name``."""
-    chunks = [items[at : at + PART_LETTERS] for at in range(0, len(items), PART_LETTERS)]
+    chunks = [items[at : at + PART_ITEMS] for at in range(0, len(items), PART_ITEMS)]
     counts = {"parts": len(chunks), "count": len(items)}
     return [
         Act(tenant, noun, plan_id, about | counts | {"part": number, name: list(chunk)})
@@ -112,16 +124,16 @@ class Plan:
 
 
 class PlanItems(Protocol):
-    """Items of plans of another noun, each with an id, and the act on one of them."""
+    """Items of the plans of one noun, each with an id, and the act on one of them."""
 
     def items_of(self, intent: AuditRecord) -> Sequence[Any]:
         """Return the items of a part."""
 
-    async def act(self, plan: Plan, intent: AuditRecord, item: Any) -> None:
+    async def act(self, plan: Plan, intent: AuditRecord, item: Any) -> ItemResult:
         """Act on one item, unless this plan has done so before.
 
         Raises:
-            LeftOut: it is not any more what the plan was made for.
+            LeftOut: it is not any more what the plan was made for, for a reason that the plan names.
             SaccadeError: it is refused.
         """
 

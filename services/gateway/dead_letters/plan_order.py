@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import ConfigDict, Field, model_validator
 
 from kit.http.request_body import RequestBody
-from services.gateway.dead_letters.plan import MAX_LETTERS
+from services.gateway.dead_letters.plan import MAX_ITEMS
 
 
 class PlanOrder(RequestBody):
@@ -23,7 +23,7 @@ class PlanOrder(RequestBody):
     )
 
     expected_count: int | None = Field(
-        default=None, ge=1, le=MAX_LETTERS, description="How many match, as a dry run said. Needed without one."
+        default=None, ge=1, le=MAX_ITEMS, description="How many match, as a dry run said. Needed without one."
     )
     dry_run: bool = Field(default=False, description="Only say what would be done.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -13,20 +13,10 @@ from nats.aio.client import Client
 
 from contracts.audit import AuditRecord
 from contracts.errors import ErrorCode, SaccadeError
+from kit.bus.audit_log import AuditLog
 from kit.bus.lease import Lease
 from kit.tasks import first_of
-from services.gateway.dead_letters.acts import DeadLetterActs
-from services.gateway.dead_letters.letter import LetterState
-from services.gateway.dead_letters.plan import (
-    DONE,
-    JOB_PLAN,
-    LeftOut,
-    Plan,
-    PlanAction,
-    PlanItems,
-    PlannedLetter,
-    letters_of,
-)
+from services.gateway.dead_letters.plan import DONE, TRANSIENT, ItemResult, LeftOut, Plan, PlanItems
 from services.gateway.dead_letters.reader import DeadLetterReader
 
 log = logging.getLogger(__name__)
@@ -35,30 +25,20 @@ log = logging.getLogger(__name__)
 _LOOK_S: Final = 5.0
 #: Age at which a plan that is not wholly stored counts as given up.
 _UNFROZEN: Final = timedelta(seconds=30)
-#: Time for which a service that does not answer is asked again about one letter, and the pause in between.
+#: Time for which a service that does not answer is asked again about one item, and the pause in between.
 _PATIENCE_S: Final = 120.0
 _AGAIN_S: Final = 1.0
 _FAILURES_NAMED: Final = 100
-#: Errors that say nothing about the letter, or the job.
-_TRANSIENT: Final = frozenset(
-    {
-        ErrorCode.SERVICE_UNAVAILABLE,
-        ErrorCode.BUS_UNAVAILABLE,
-        ErrorCode.EVENTS_FULL,
-        ErrorCode.TIMED_OUT,
-        ErrorCode.RATE_LIMITED,
-    }
-)
 
 
 class PlanRunner:
     """Background work of every gateway; the one that holds the lease acts."""
 
-    def __init__(self, client: Client, reader: DeadLetterReader, acts: DeadLetterActs, jobs: PlanItems) -> None:
-        """Find plans by ``reader``, and letters that are open; ``jobs`` acts on the jobs of plans."""
-        self._reader = reader
-        self._jobs = jobs
-        self._acts = acts
+    def __init__(
+        self, client: Client, reader: DeadLetterReader, audit: AuditLog, items: Mapping[str, PlanItems]
+    ) -> None:
+        """Find plans by ``reader``, act on their items by the plan's noun, and tell ``audit`` how each part ended."""
+        self._reader, self._audit, self._items = reader, audit, items
         self._lease = Lease(client, "dead_letters")
         self._planned = asyncio.Event()
 
@@ -104,16 +84,15 @@ class PlanRunner:
             elif plan.began_at <= datetime.now(UTC) - _UNFROZEN:
                 for intent in plan.open_parts:
                     details = {"meaning": "The plan was not wholly stored: nothing was changed. Send it again."}
-                    await self._acts.audit.outcome(intent, f"{plan.action}_abandoned", details)
+                    await self._audit.outcome(intent, f"{plan.action}_abandoned", details)
 
     async def _run_part(self, plan: Plan, intent: AuditRecord) -> None:
         counts: Counter[str] = Counter()
         failures: list[dict[str, str]] = []
         skips: list[dict[str, str]] = []
-        items = self._jobs.items_of(intent) if plan.noun == JOB_PLAN else letters_of(intent)
-        for planned in items:
+        for item in self._items[plan.noun].items_of(intent):
             try:
-                counts[await self._patiently(plan, intent, planned)] += 1
+                counts[await self._act(plan, intent, item)] += 1
             except LeftOut as skipped:
                 counts["skipped"] += 1
                 skips.append(skipped.reason)
@@ -121,20 +100,20 @@ class PlanRunner:
                 if not self._lease.held:
                     raise
                 counts["failed"] += 1
-                failures.append({"id": planned.id, "code": error.code.value, "message": error.message[:200]})
+                failures.append({"id": item.id, "code": error.code.value, "message": error.message[:200]})
         details: dict[str, Any] = {name: counts[name] for name in ("done", "failed", "skipped")}
         details["failures"] = failures[:_FAILURES_NAMED]
         if skips:
             details["skips"] = skips[:_FAILURES_NAMED]
-        await self._acts.audit.outcome(intent, DONE[plan.action], details)
+        await self._audit.outcome(intent, DONE[plan.action], details)
         await self._reader.catch_up()
 
-    async def _patiently(self, plan: Plan, intent: AuditRecord, planned: Any) -> str:
-        """Act on one letter or job if that was not done before; return ``done`` or ``skipped``.
+    async def _act(self, plan: Plan, intent: AuditRecord, item: Any) -> ItemResult:
+        """Act on one item if that was not done before, also while a service does not answer for a time.
 
         Raises:
-            LeftOut: the job is not any more what the plan was made for.
-            SaccadeError: as ``DeadLetterActs.perform``; BUS_UNAVAILABLE: another gateway goes on.
+            LeftOut: it is not any more what the plan was made for.
+            SaccadeError: it is refused; BUS_UNAVAILABLE: another gateway goes on.
         """
         loop = asyncio.get_running_loop()
         end_s = loop.time() + _PATIENCE_S
@@ -142,32 +121,8 @@ class PlanRunner:
             if not self._lease.held:
                 raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, "Another gateway goes on with the plan.")
             try:
-                if isinstance(planned, PlannedLetter):
-                    return await self._act(plan, intent, planned)
-                await self._jobs.act(plan, intent, planned)
+                return await self._items[plan.noun].act(plan, intent, item)
             except SaccadeError as error:
-                if error.code not in _TRANSIENT or loop.time() >= end_s:
+                if error.code not in TRANSIENT or loop.time() >= end_s:
                     raise
                 await asyncio.sleep(_AGAIN_S)
-            else:
-                return "done"
-
-    async def _act(self, plan: Plan, intent: AuditRecord, planned: PlannedLetter) -> str:
-        """Act on one letter if that was not done before; return ``done`` or ``skipped``.
-
-        Raises:
-            SaccadeError: as ``DeadLetterActs.perform``.
-        """
-        index = await self._reader.catch_up()
-        letter = index.get(planned.id)
-        if letter is None or letter.fault != planned.fault or index.state(letter) is not LetterState.OPEN:
-            # Settled, or with a newer fault, which is not what the plan is for. If it has an intent on it, a process
-            # that was killed since did it, and perhaps did not come to say so.
-            return "done" if index.begun_by(planned.id) == plan.id else "skipped"
-        outcome = index.outcome(letter)
-        own = outcome is not None and outcome.plan == plan.id
-        if own and outcome is not None and outcome.error_code not in (None, *_TRANSIENT):
-            raise SaccadeError(ErrorCode.INTERNAL, "It failed again, before this process took the plan over.")
-        action: PlanAction = "discard" if plan.action == "discard" else "redrive"
-        await self._acts.perform(action, letter, intent.data, plan.id)
-        return "done"

@@ -18,7 +18,7 @@ from kit.bus.idempotency import Idempotency, IdempotencyKey
 from services.gateway.dead_letters.acts import DeadLetterActs
 from services.gateway.dead_letters.index import DeadLetterIndex
 from services.gateway.dead_letters.letter import NOUN, Kind, Letter, LetterState
-from services.gateway.dead_letters.plan import MAX_LETTERS, Plan, PlanAction, PlannedLetter, parts
+from services.gateway.dead_letters.plan import MAX_ITEMS, Plan, PlanAction, PlannedLetter, parts
 from services.gateway.dead_letters.plan_runner import PlanRunner
 from services.gateway.dead_letters.reader import DeadLetterReader
 from services.gateway.dead_letters.selection import LetterFilter, select
@@ -139,8 +139,8 @@ class AllDeadLetters:
                 f"{len(letters)} dead letters match, and {wanted.expected} were expected.",
                 count=len(letters),
             )
-        if len(letters) > MAX_LETTERS:
-            message = f"{len(letters)} dead letters are too many at once: at most {MAX_LETTERS}."
+        if len(letters) > MAX_ITEMS:
+            message = f"{len(letters)} dead letters are too many at once: at most {MAX_ITEMS}."
             raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint="Choose fewer by kind, service or time.")
         plan_id = known_id or new_id("dlp")
         if key and known_id is None and (claimed := await self._idempotency.claim(key, plan_id)) != plan_id:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 from contracts.audit import Act, AuditRecord
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.job import Job, State
-from services.gateway.dead_letters.plan import JOB_PLAN, LeftOut, Plan, plan_acts
+from services.gateway.dead_letters.plan import JOB_PLAN, ItemResult, LeftOut, Plan, plan_acts
 from services.gateway.jobs.service import JobService
 
-#: Jobs of one plan: who has more narrows the filter, and begins another plan afterwards.
-MAX_JOBS: Final = 10_000
-
 JobAction = Literal["cancel", "retry"]
-ACTIONS: Final = get_args(JobAction)
 #: States in which an act is possible.
 POSSIBLE: Final[dict[str, frozenset[State]]] = {
     "cancel": frozenset(state for state in State if not state.ended),
@@ -71,7 +67,7 @@ class JobItems:
         """Return the jobs of a part."""
         return jobs_of(intent)
 
-    async def act(self, plan: Plan, intent: AuditRecord, item: PlannedJob) -> None:
+    async def act(self, plan: Plan, intent: AuditRecord, item: PlannedJob) -> ItemResult:
         """Cancel or retry one job, unless this plan has done so before.
 
         Raises:
@@ -80,7 +76,7 @@ class JobItems:
         """
         event_id = f"{item.id}.{plan.id}"
         if await self._jobs.has_event(plan.tenant, item.id, event_id):
-            return
+            return "done"
         try:
             found = await self._jobs.read(plan.tenant, item.id)
             _check_unchanged(plan, intent, item, found)
@@ -92,6 +88,7 @@ class JobItems:
             if error.code not in _CHANGED:
                 raise
             raise LeftOut(item.id, error.code.value, error.message) from None
+        return "done"
 
 
 def _check_unchanged(plan: Plan, intent: AuditRecord, planned: PlannedJob, job: Job) -> None:

@@ -15,10 +15,10 @@ from kit.bus.audit_log import AuditLog
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from services.gateway.aggregates.job_lists import JobFilter
 from services.gateway.aggregates.view import GatewayView
-from services.gateway.dead_letters.plan import Plan
+from services.gateway.dead_letters.plan import MAX_ITEMS, Plan
 from services.gateway.dead_letters.plan_runner import PlanRunner
 from services.gateway.dead_letters.reader import DeadLetterReader
-from services.gateway.job_plans.job_items import MAX_JOBS, POSSIBLE, JobAction, PlannedJob, job_parts, planned_jobs
+from services.gateway.job_plans.job_items import POSSIBLE, JobAction, PlannedJob, job_parts, planned_jobs
 
 _PAGE: Final = 200
 _SAMPLE: Final = 10
@@ -87,8 +87,8 @@ class JobPlans:
                 chosen.by_workload[job.submitted.workload] += 1
                 if len(chosen.sample) < _SAMPLE:
                     chosen.sample.append(job)
-            if len(chosen.jobs) > MAX_JOBS:
-                message = f"More than {MAX_JOBS} jobs match: that is too many at once."
+            if len(chosen.jobs) > MAX_ITEMS:
+                message = f"More than {MAX_ITEMS} jobs match: that is too many at once."
                 raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint="Choose fewer by workload or time.")
             if before is None:
                 return chosen
