@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Mapping
 from typing import Any, Final
 
 from nats.aio.client import Client
@@ -25,6 +26,11 @@ def is_clustered(client: Client) -> bool:
     """Return whether the server is part of a cluster, in which a stream may have several replicas."""
     # nats-py has no public name for what the server says of itself at the connect.
     return bool(client._server_info.get("cluster"))  # noqa: SLF001
+
+
+def has_leader(client: Client, info: Mapping[str, Any]) -> bool:
+    """Return whether a stream has a leader, by what a server says of it; without a cluster the server itself leads."""
+    return not is_clustered(client) or bool(info.get("cluster", {}).get("leader"))
 
 
 def is_one_subject(subjects: str) -> bool:

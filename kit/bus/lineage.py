@@ -24,7 +24,7 @@ from nats.aio.client import Client
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor
 from kit.bus.jetstream_api import error_code, request, stream_info
-from kit.bus.leader_reads import is_clustered
+from kit.bus.leader_reads import has_leader, is_clustered
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ async def _info_of_leader(client: Client, stream: str) -> dict[str, Any]:
     end = loop.time() + _ELECTION_S
     while True:
         info = await stream_info(client, stream)
-        if not is_clustered(client) or info.get("cluster", {}).get("leader"):
+        if has_leader(client, info):
             return info
         if loop.time() >= end:
             raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"No node leads the stream {stream}.")

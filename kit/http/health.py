@@ -17,7 +17,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.streams import EVENTS
 from kit.bus.event_store import EventStore
 from kit.bus.jetstream_api import stream_info
-from kit.bus.leader_reads import is_clustered
+from kit.bus.leader_reads import has_leader, is_clustered
 from kit.http.problems import send_problem
 from kit.http.readiness import Readiness
 from kit.source_version import source_version
@@ -99,7 +99,7 @@ def nats_check(client: Client) -> Check:
         await client.flush(timeout=1)
         if is_clustered(client):  # without a majority a node keeps its connections, and stores nothing
             info = await stream_info(client, EVENTS.name, timeout_s=_LEADER_S)
-            if not info.get("cluster", {}).get("leader"):  # a node without the others may answer, too
+            if not has_leader(client, info):  # a node without the others may answer, too
                 raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"No node leads the stream {EVENTS.name}.")
 
     return check
