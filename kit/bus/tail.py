@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 from nats.aio.msg import Msg
 
@@ -22,6 +22,8 @@ from kit.bus.jetstream_api import StreamMissing
 from kit.bus.lineage import Lineage, StreamPosition, open_epoch_if_behind, position_of_stream
 
 log = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
 
 #: Interval between two checks of the stream: the maximum delay of a lost last event and of a recreated stream.
 _CHECK_S: Final = 2.0
@@ -104,9 +106,22 @@ class EventTail:
         return f"{percent} % of stream {self.store.stream} is read, up to event {self.last} of {last}."
 
     async def _position(self) -> StreamPosition:
+        """Return where the stream is, as soon as NATS answers.
+
+        Raises:
+            StreamMissing: there is no such stream.
+        """
+        return await self._until_answered(lambda: position_of_stream(self.store.client, self.store.stream))
+
+    async def _until_answered(self, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
+        """Return the answer to a question about the stream, asked again while NATS is unavailable.
+
+        Raises:
+            StreamMissing: there is no such stream.
+        """
         while True:
             try:
-                return await position_of_stream(self.store.client, self.store.stream)
+                return await ask()
             except StreamMissing:
                 raise
             except SaccadeError as error:
@@ -186,14 +201,11 @@ class EventTail:
 
     async def _is_set_back(self, known: int) -> bool:
         """Return, once that is sure, whether the stream ends before what was read of it; then it has a new epoch."""
-        while True:
-            try:
-                return await open_epoch_if_behind(self.store.client, self.store.stream, Cursor(self.epoch, known))
-            except StreamMissing:
-                return True
-            except SaccadeError as error:
-                log.warning("stream %s may have been set back: %s", self.store.stream, error)
-                await asyncio.sleep(0.2)
+        seen = Cursor(self.epoch, known)
+        try:
+            return await self._until_answered(lambda: open_epoch_if_behind(self.store.client, self.store.stream, seen))
+        except StreamMissing:
+            return True
 
     async def _leave(self, seen: Cursor) -> None:
         """End the tail; if the stream now ends before what was read of it, its next events get an epoch of their own.
