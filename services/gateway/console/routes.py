@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -95,18 +96,8 @@ def preloaded_modules(folder: Path, entry: str = "main.js") -> list[str]:
     for name in (queue := [entry]):
         source = (folder / name).read_text(encoding="utf-8")
         for match in _IMPORT.finditer(source):
-            imported = _joined(PurePosixPath(name).parent, match[1] or match[2])
+            imported = posixpath.normpath(f"{PurePosixPath(name).parent}/{match[1] or match[2]}")
             if imported not in found:
                 found[imported] = None
                 queue.append(imported)
     return [name for name in found if name != entry]
-
-
-def _joined(folder: PurePosixPath, relative: str) -> str:
-    parts: list[str] = list(folder.parts)
-    for part in PurePosixPath(relative).parts:
-        if part == "..":
-            parts.pop()
-        else:
-            parts.append(part)
-    return "/".join(parts)
