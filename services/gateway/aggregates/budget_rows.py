@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, datetime
 from typing import Final
 
@@ -48,8 +49,10 @@ class BudgetRows:
         """Insert or replace an account."""
         self._accounts.keep(tenant, account)
 
-    def count_spending(self, envelope: Envelope, stored_at: datetime | None, job: Job | None) -> None:
-        """Apply an event of ``job``, and when the server stored it, to the account and spending of its tenant."""
+    def count_spending(
+        self, envelope: Envelope, stored_at: datetime | None, job_of: Callable[[str], Job | None]
+    ) -> None:
+        """Apply an event of a job, and when the server stored it, to the account and spending of its tenant."""
         if envelope.type not in SPENDING_EVENTS:
             return
         account = self.account(envelope.tenant)
@@ -58,7 +61,7 @@ class BudgetRows:
         if not account.fold(envelope, stored_at):
             return
         self.keep_account(envelope.tenant, account)
-        if attempt and attempt.settled and job:
+        if attempt and attempt.settled and (job := job_of(envelope.subject)):
             self._count_settled(job, envelope.parsed(), before, attempt.settled)
 
     def _count_settled(self, job: Job, data: EventData, before: Settled | None, now: Settled) -> None:

@@ -85,7 +85,7 @@ class ViewFollower:
             envelope = decode_at(stored.subject, stored.body)
             projector(envelope, stored.sequence)
             if noun == "job":
-                self.view.budgets.count_spending(envelope, stored.stored_at, self.view.job(envelope.subject))
+                self.view.budgets.count_spending(envelope, stored.stored_at, self.view.job)
             if listener := self._listeners.get(noun):
                 listener(envelope)
         if noun == "session":
