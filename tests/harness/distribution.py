@@ -236,7 +236,7 @@ class Lanes:
         self._lanes: dict[str, tuple[str, ...]] = {}
 
     def pytest_configure_node(self, node: Any) -> None:
-        """Give a process the first lanes that compute and that none has, or else those that wait."""
+        """Assign to a process the first lanes that compute and that none has, or else those that wait."""
         processes = len(node.config.option.tx)
         wanted = [(lane,) for lane in COMPUTING] if processes >= _PROCESSES_FOR_ALL_LANES else [(*COMPUTING,)]
         free = (lanes for lanes in wanted if lanes not in self._lanes.values())

@@ -26,7 +26,7 @@ def submit(http: httpx.Client, *script: str, **more: Any) -> str:
 
 
 async def confirm(tab: ConsoleTab, why: str) -> None:
-    """Give a reason in the open dialog and confirm it by the keyboard."""
+    """Enter a reason in the open dialog and confirm it by the keyboard."""
     await tab.until("document.querySelector('main dialog')?.open ?? false")
     assert await tab.evaluate("document.querySelector('main dialog button[value=yes]').disabled")
     await tab.fill("main dialog input", why)
