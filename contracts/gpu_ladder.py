@@ -54,3 +54,13 @@ def gpu_ladder(gpus: Sequence[str], environment: Environment) -> tuple[str, ...]
         if price_usd_per_s(gpu) >= minimum:
             return rungs[number:]
     return rungs[-1:]
+
+
+def ladder_from(first: Sequence[str], ladder: Sequence[str]) -> tuple[str, ...]:
+    """Return ``first``, and after it the devices of a ladder that are more expensive than the last of it.
+
+    Raises:
+        SaccadeError: INTERNAL, for a device without a price.
+    """
+    above = price_usd_per_s(first[-1])
+    return (*first, *(device for device in ladder if device not in first and price_usd_per_s(device) > above))

@@ -72,6 +72,8 @@ class JobSubmitted(EventData):
     max_cost_usd: float | None = None
     #: GPU chosen by the user; None for the workload's ladder.
     gpu: str | None = None
+    #: Whether the larger GPUs of the workload's ladder follow ``gpu``; otherwise it is the only one.
+    gpu_fallback: bool = False
     metadata: dict[str, str] = Field(default_factory=dict)
     webhook_url: str | None = None
     estimated_usd: float = 0.0

@@ -215,7 +215,7 @@ class CompatNerfSettings(BaseSettings):
 
     #: Training iterations; by default, those of the preset.
     default_iterations: int | None = Field(default=None, ge=50, le=200_000, validation_alias="NERF_DEFAULT_ITERATIONS")
-    #: GPU of its jobs, by ``ENVIRONMENT``; by default, the stages' GPU ladders are followed.
+    #: First GPU of its jobs, by ``ENVIRONMENT``; the larger ones of a stage's ladder follow. By default the ladder.
     gpu_dev: str | None = Field(default=None, validation_alias="GPU_TYPE_DEV")
     gpu_prod: str | None = Field(default=None, validation_alias="GPU_TYPE_PROD")
 
@@ -229,7 +229,7 @@ class CompatNerfSettings(BaseSettings):
             raise ValueError(error.message) from error
 
     def gpu(self, environment: Environment) -> str | None:
-        """Return the GPU to request; None to follow the GPU ladder."""
+        """Return the GPU to begin with; None for the first of each stage's ladder."""
         return self.gpu_prod if environment == "production" else self.gpu_dev
 
 

@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.workload import Compute, Result, Stage, Workload
 from modal_workers.nerf.params import NerfParams
 
-#: Minimum of sharp photos without repetitions for a model; maximum that is accepted.
-FEWEST_PHOTOS = 15
+#: Sharp photos without repetitions: fewer than the first are refused, fewer than the second accepted with a warning.
+FEWEST_PHOTOS = 10
+ENOUGH_PHOTOS = 15
+#: Maximum that is accepted.
 MOST_PHOTOS = 500
 
 Source = Literal["photos", "archive", "video"]

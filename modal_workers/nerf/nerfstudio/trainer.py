@@ -100,7 +100,8 @@ class NerfstudioTrainer:
             seconds=round(time.monotonic() - began_s, 1),
             resumed=int(resumed),
         )
-        return TrainingOutcome(scene, report, model)
+        weights = models_folder(runs) / f"step-{newest_step(runs):09d}.ckpt"
+        return TrainingOutcome(scene, report, model, weights)
 
 
 class _CheckpointSaver:

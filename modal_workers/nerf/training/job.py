@@ -54,6 +54,9 @@ def _save(params: NerfParams, context: Context, outcome: TrainingOutcome) -> Non
         context.save(folder / "splat.ply", "model/splat.ply", "application/octet-stream", title="The splats")
     _write(folder / "config.json", config_of(params, scene, outcome.report))
     context.save(folder / "config.json", "model/config.json", "application/json", title="How it was trained")
+    if outcome.weights is not None:
+        title = "The trained model of nerfstudio, a checkpoint of PyTorch"
+        context.save(outcome.weights, "model/model.pth", "application/octet-stream", title=title)
     if outcome.model is not None:
         context.keep(outcome.model, MODEL)
     scene.save(folder / SCENE)

@@ -19,6 +19,7 @@ class TrainingOutcome:
     scene: TrainedScene
     report: TrainingReport
     model: Path | None = None  # run folder of nerfstudio in one ZIP, if any
+    weights: Path | None = None  # nerfstudio's checkpoint of the trained model, if any
 
 
 class Trainer(Protocol):

@@ -20,6 +20,7 @@ from contracts.events.job import (
     JobQueued,
     JobWaitingForGpu,
 )
+from contracts.gpu_ladder import ladder_from
 from contracts.job import Job, State, retry
 from contracts.limits import WORKER_GRACE_S, WORKER_HEARTBEAT_S
 from contracts.workload import Workload
@@ -260,7 +261,11 @@ class Lifecycle:
         return self.prices.next_affordable_rung(job, self._devices(job, workload))
 
     def _devices(self, job: Job, workload: Workload) -> tuple[str, ...]:
-        return self._executor_of(job).devices(workload.compute, job.submitted.gpu)
+        executor, submitted = self._executor_of(job), job.submitted
+        devices = executor.devices(workload.compute, submitted.gpu)
+        if submitted.gpu and submitted.gpu_fallback:
+            return ladder_from(devices, executor.devices(workload.compute, None))
+        return devices
 
     async def _cancel(self, job: Job) -> StepResult:
         """Stop the worker, then publish the end. A running worker publishes its own cost; otherwise we do."""

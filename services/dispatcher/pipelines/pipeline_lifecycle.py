@@ -204,6 +204,7 @@ class PipelineLifecycle:
             priority=submitted.priority,
             max_cost_usd=action.max_cost_usd,
             gpu=submitted.gpu if self._uses_gpu(stage) else None,
+            gpu_fallback=submitted.gpu_fallback and self._uses_gpu(stage),
             deadline=job.deadline or submitted.deadline,
             part_of=PartOf(job_id=job.id, stage=stage.name, shard=shard, shards=action.shard_count),
         )

@@ -84,6 +84,7 @@ class NerfJobs:
             inputs=inputs,
             params={} if compat.default_iterations is None else {"iterations": compat.default_iterations},
             gpu=compat.gpu(self._settings.environment) if on_modal else None,
+            gpu_fallback=True,
             metadata={"job_id": body.job_id},
         )
         key = idempotency_key(tenant, _ROUTE, _ascii(body.job_id), body.model_dump())

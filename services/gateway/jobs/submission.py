@@ -37,6 +37,8 @@ class JobRequest:
     metadata: dict[str, str] = field(default_factory=dict)
     webhook_url: str | None = None
     retry_of: str | None = None
+    #: Whether the larger GPUs of the ladder follow ``gpu``.
+    gpu_fallback: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def submitted_event(
         priority=request.priority,
         max_cost_usd=request.max_cost_usd,
         gpu=None if request.gpu is None else gpu_name(request.gpu),
+        gpu_fallback=request.gpu is not None and request.gpu_fallback,
         estimated_usd=cost.usd,
         estimated_from=cost.basis,
         metadata=request.metadata,

@@ -51,7 +51,8 @@ async def test_photos_become_a_job_of_nerf_with_the_settings_of_before(running: 
     assert job["params"]["iterations"] == 700
     assert job["params"]["keep_hours"] == 12
     assert job["metadata"] == {"job_id": "order 17/ä"}
-    assert (await running.job(job["id"])).submitted.gpu == "A10"
+    submitted = (await running.job(job["id"])).submitted
+    assert (submitted.gpu, submitted.gpu_fallback) == ("A10", True)
     assert told["progress"].endswith(f"results/{job['id']}/progress.json")
     again = await running.http.post("/api/nerf/colmap", json=body)
     assert again.json()["id"] == told["id"], "the same name and photos are the same job"

@@ -135,7 +135,7 @@ class Row:
 
 ROWS: Final = (
     Row("one image", lambda shelf: {"only.jpg": shelf.one}, "capture", "capture_refused",
-        "pre-flight: `too_few_photos`", ("one photo", "At least 15", "too_few_photos"), ("about 40 photos",)),
+        "pre-flight: `too_few_photos`", ("one photo", "At least 10", "too_few_photos"), ("about 40 photos",)),
     Row("one image, verdict ignored", lambda shelf: {"only.jpg": shelf.one}, "poses", "poses_not_found",
         "at least 8 are needed for cameras", ("One photo", "at least 8"), ("30 to 60 photos",), FORCE),
     Row("5 blurred", _in_zip(_blurred), "capture", "capture_refused", "pre-flight: `too_few_photos`, `blurred`",

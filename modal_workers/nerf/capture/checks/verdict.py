@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from modal_workers.nerf.capture.checks.findings import Findings
 from modal_workers.nerf.capture.checks.view_graph import WIDE_GAP_DEG, gap_is_bridged
-from modal_workers.nerf.capture.spec import FEWEST_PHOTOS, Orbit, Reason, Skipped, Verdict
+from modal_workers.nerf.capture.spec import ENOUGH_PHOTOS, FEWEST_PHOTOS, Orbit, Reason, Skipped, Verdict
 
 #: Shares of the photos above which a flaw refuses the capture instead of a warning.
 _BLURRED: Final = 0.4
@@ -58,7 +58,7 @@ def score(findings: Findings) -> float:
         return 0.0
     worthless = {*findings.blurred, *findings.repetitions, *findings.black, *findings.burnt}
     good = [number for number in findings.components[0] if number not in worthless]
-    share = len(good) / len(findings.photos) * min(1.0, len(good) / FEWEST_PHOTOS)
+    share = len(good) / len(findings.photos) * min(1.0, len(good) / ENOUGH_PHOTOS)
     coverage = min(1.0, 0.4 + findings.directions.coverage_deg / 360 * 0.7) if findings.directions else 0.4
     return share * coverage * (1 - findings.still_background)
 
@@ -111,8 +111,13 @@ def _count(findings: Findings, skipped: Sequence[Skipped]) -> list[Reason]:
     """Report that too few photos are left, and why: the error of a job shows this reason alone."""
     count = len(findings.photos)
     useful = count - len({*findings.blurred, *findings.repetitions, *findings.black, *findings.burnt})
-    if useful >= FEWEST_PHOTOS:
+    if useful >= ENOUGH_PHOTOS:
         return []
+    if useful >= FEWEST_PHOTOS:
+        few = (
+            f"Only {useful} photos are sharp and from different places: the model may have gaps. Better are 30 or more."
+        )
+        return [_reason(findings, "few_photos", "warning", few, _SHOOT_AGAIN)]
     message = "There is one photo" if count == 1 else f"There are {count or 'no'} photos"
     lost = [
         f"{len(photos)} {word}"

@@ -108,6 +108,20 @@ def test_a_killed_run_goes_on_where_it_was(
     assert desk.saved["images.zip"] == finished.saved["images.zip"]
 
 
+@pytest.mark.parametrize("count", [9, 10, 14])
+def test_ten_to_fourteen_photos_are_accepted_with_a_warning(good: list[Path], tmp_path: Path, count: int):
+    desk = CaptureContext(tmp_path, photos=good[:count])
+    if count < 10:
+        with pytest.raises(SaccadeError, match="At least 10 sharp photos"):
+            job.run(NerfParams(), desk)
+        return
+    result = job.run(JUDGE, desk)
+    assert "few_photos" in codes(report_of(desk), "warning")
+    assert "too_few_photos" not in codes(report_of(desk))
+    if count == 14:  # ten of them show half of the circle only, which is refused for that
+        assert result.verdict.accept == "usable"
+
+
 def test_a_refusal_is_saved_before_it_is_raised_and_shows_what_it_spared(good: list[Path], tmp_path: Path):
     desk = CaptureContext(tmp_path, photos=good[:1])
     with pytest.raises(SaccadeError) as refused:

@@ -175,6 +175,8 @@ def test_a_training_leaves_a_model_and_a_scene(masked: Path, tmp_path: Path) -> 
     assert not (desk.saved / "model/splat.ply").exists()
     unpack_run(desk.kept / "nerfstudio.zip", tmp_path / "runs")
     assert newest_step(tmp_path / "runs") == 2000
+    weights = models_folder(tmp_path / "runs") / "step-000002000.ckpt"
+    assert (desk.saved / "model/model.pth").read_bytes() == weights.read_bytes(), "under the replaced system's name"
 
 
 def test_a_run_goes_on_from_the_newest_checkpoint(masked: Path, tmp_path: Path) -> None:
