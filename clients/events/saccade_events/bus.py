@@ -142,9 +142,8 @@ class Bus(NatsBroker):
         while True:
             try:
                 await self.start()
-            except NotFoundError:
-                raise
             except (NatsError, TimeoutError) as away:
+                # Also a stream or consumer that was deleted between two requests: the next start tells which.
                 log.warning("reactions cannot start yet: %s", str(away) or type(away).__name__)
                 await self.stop()
                 await asyncio.sleep(self._look_s)

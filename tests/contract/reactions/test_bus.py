@@ -95,6 +95,22 @@ async def test_a_deleted_stream_ends_the_bus(stage: Stage) -> None:
                 await running
 
 
+async def test_a_stream_that_is_deleted_while_the_bus_starts_ends_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = stage.bus()
+    remember = bus._remember_stream
+
+    async def remember_and_delete(stream: str) -> None:
+        await remember(stream)
+        await stage.client.jetstream().delete_stream(stream)
+
+    monkeypatch.setattr(bus, "_remember_stream", remember_and_delete)
+    async with asyncio.timeout(10):
+        with pytest.raises(StreamReplaced):
+            await bus.run()
+
+
 async def test_a_bus_that_may_not_declare_ends_when_its_consumer_is_gone(stage: Stage) -> None:
     with pytest.raises(ConsumerMissing, match=CONSUMER):
         await stage.bus(declare=False).run()
