@@ -65,10 +65,17 @@ def live(
             code="splat_not_installed",
             hint='Run: pip install -c constraints.txt -e ".[splat]"; or run make demo-live, which installs it.',
         )
-    data = data or CommandSettings().data
-    with demo_server(url, data) as (server, started), virtual_arm(seed, _FRAMES_HZ) as arm, httpx.Client() as http:
+    settings = CommandSettings()
+    data = data or settings.data
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    with (
+        demo_server(url, data) as (server, started),
+        virtual_arm(seed, _FRAMES_HZ) as arm,
+        httpx.Client(headers=headers) as http,
+    ):
         began_s = time.monotonic()
-        session = arm.stream_to(server, {"seed": seed, "chunk_frames": _CHUNK_FRAMES})
+        session = arm.stream_to(server, {"seed": seed, "chunk_frames": _CHUNK_FRAMES}, key)
         page = f"{server}/sessions/{session.id}"
         if not as_json:
             print_line(f"{'Started' if started else 'Using'} Saccade at {server}.")

@@ -39,9 +39,9 @@ class StreamingArm:
     stopped: threading.Event = field(default_factory=threading.Event)
     error: Exception | None = None
 
-    def stream_to(self, url: str, params: dict[str, Any]) -> Session:
+    def stream_to(self, url: str, params: dict[str, Any], key: str | None = None) -> Session:
         """Open a session, and move and stream until ``stopped``."""
-        session = open_session(url, params=self.parameters() | params, robot=describe(self.robot))
+        session = open_session(url, key, params=self.parameters() | params, robot=describe(self.robot))
         self.attachment = attach(self.robot, session, frame_rate_hz=self.camera.rate_hz)
         self._thread = threading.Thread(target=self._move, name="arm", daemon=True)
         self._thread.start()

@@ -8,6 +8,7 @@ RUN apt-get update \
 
 COPY deploy/origin.conf /etc/saccade/origin.conf
 COPY deploy/sse.conf /etc/saccade/sse.conf
+COPY deploy/origin.sh /usr/local/bin/saccade-origin
 
 USER saccade
 EXPOSE 8080
@@ -16,4 +17,4 @@ HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=6 \
     CMD ["python", "-c", "import urllib.request as http; http.urlopen('http://127.0.0.1:8080/origin-health', timeout=3)"]
 # It starts last, when all services are healthy.
 CMD ["/bin/sh", "-c", "echo \"Saccade is ready: open http://127.0.0.1:${SACCADE_PORT:-8080}/console in a browser (API reference: /docs)\"; \
-exec nginx -e stderr -c /etc/saccade/origin.conf -g 'daemon off;'"]
+exec saccade-origin"]
