@@ -33,6 +33,8 @@ class Assignment(BaseModel):
     account: Literal["caller"] | None = None
     #: Sequence of the job's newest event at the launch: the worker's first read reaches it. 0: it is not known.
     sequence: int = 0
+    #: Trace context of the run's events (W3C Trace Context): the job's trace, and the span of this run.
+    traceparent: str | None = None
 
     @property
     def output_job_id(self) -> str:

@@ -36,6 +36,7 @@ from contracts.events.job import (
     JobSucceeded,
     JobWaitingForGpu,
 )
+from contracts.trace_context import parse_traceparent
 
 #: A worker's clock may differ from the server's by this and the time that an event takes; then the server's counts.
 CLOCK_TOLERANCE: Final = timedelta(seconds=5)
@@ -115,6 +116,8 @@ class Job:
     scratch_removed_at: datetime | None = None
     #: Settled cost of each attempt, by run (contracts/cost_settlement.py).
     costs: dict[str, Cost] = field(default_factory=dict)
+    #: Trace context of ``job.submitted``; None if it has none that is valid.
+    traceparent: str | None = None
 
     @property
     def actual_usd(self) -> float:
@@ -143,6 +146,7 @@ def fold(job: Job | None, envelope: Envelope, sequence: int, stored_at: datetime
             tenant=envelope.tenant,
             submitted=data,
             created_at=at,
+            traceparent=envelope.traceparent if parse_traceparent(envelope.traceparent) else None,
             first_sequence=sequence,
             sequence=sequence,
             updated_at=at,

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from typing import Annotated, Final, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -166,6 +166,33 @@ class ArchiveSettings(BaseSettings):
         if not self.enabled or (settings.public_url and self.bucket in ("", settings.bucket)):
             return None
         return settings.model_copy(update={"bucket": self.bucket or settings.bucket, "public_url": ""})
+
+
+class TracingSettings(BaseSettings):
+    """Where traces are exported to, in OpenTelemetry's own variables (docs/tracing.md); by default nowhere."""
+
+    model_config = SettingsConfigDict(env_prefix="OTEL_", frozen=True, populate_by_name=True, env_ignore_empty=True)
+
+    #: Base URL of a collector that speaks OTLP over HTTP.
+    endpoint: str = Field(default="", validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
+    #: Headers of its requests, ``name=value`` separated by commas; a value is percent-encoded and may be a secret.
+    headers: SecretStr = Field(default=SecretStr(""), validation_alias="OTEL_EXPORTER_OTLP_HEADERS")
+    #: Share of the traces that are recorded; the same for all services, which decide by the trace id.
+    ratio: float = Field(default=1.0, ge=0, le=1, validation_alias="OTEL_TRACES_SAMPLER_ARG")
+
+    @property
+    def header_values(self) -> dict[str, str]:
+        """Headers by name."""
+        pairs = (entry.partition("=") for entry in comma_separated(self.headers.get_secret_value()))
+        return {name.strip().lower(): unquote(value.strip()) for name, _, value in pairs if name.strip()}
+
+
+class RequestLogSettings(BaseSettings):
+    """Whether each request is logged."""
+
+    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, env_ignore_empty=True)
+
+    requests_logged: bool = Field(default=False, validation_alias="SACCADE_ACCESS_LOG")
 
 
 def invalid_settings(error: ValidationError) -> str:

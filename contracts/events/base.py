@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from contracts.ids import new_id
+from contracts.trace_context import CURRENT
 
 #: Kinds of events, which are prefixes of their subjects: durable facts, and advisory progress that may be conflated.
 DURABLE: Literal["evt"] = "evt"
@@ -105,14 +106,17 @@ def encode(
     time: datetime | None = None,
     traceparent: str | None = None,
 ) -> Message:
-    """Encode an event. Pass ``event_id`` if a retry may publish the event again, so that it is stored once."""
+    """Encode an event. Pass ``event_id`` if a retry may publish the event again, so that it is stored once.
+
+    Without ``traceparent`` it gets the context of the request that is being answered, if there is one.
+    """
     envelope = Envelope(
         id=event_id or new_id("evt"),
         source=source,
         type=data.type,
         subject=subject_id,
         time=time or datetime.now(UTC),
-        traceparent=traceparent,
+        traceparent=traceparent or CURRENT.get(),
         tenant=tenant,
         data=data.model_dump(mode="json"),
     )

@@ -19,6 +19,10 @@ from kit.auth.own_page import session_values
 MAPPED_CREDENTIAL: Final = "saccade.mapped_credential"
 
 
+#: Key of the state of a request: the id of the API key that it was made with, for the access log.
+KEY_ID: Final = "key_id"
+
+
 @dataclass(frozen=True)
 class MappedCredential:
     """Result of the operator's mapping: the id of an API key, or None for a credential that is refused."""
@@ -37,6 +41,7 @@ def caller_of(authenticator: Authenticator, connection: HTTPConnection, *scopes:
         SaccadeError: UNAUTHENTICATED; FORBIDDEN; RATE_LIMITED.
     """
     principal = _identified(authenticator, connection, *scopes)
+    connection.scope.setdefault("state", {})[KEY_ID] = principal.key_id
     authenticator.quotas.take(principal.tenant, QuotaName.REQUESTS)
     return principal
 

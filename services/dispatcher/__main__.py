@@ -25,6 +25,7 @@ with without_garbage_collection():
     from kit.logs import start_logging
     from kit.settings import ArchiveSettings, NatsSettings, S3Settings, invalid_settings
     from kit.tasks import end
+    from kit.tracing import start_tracing
     from modal_workers.catalog import workloads
     from services.dispatcher.app import Dispatcher
     from services.dispatcher.executors.executor_factory import account_opener, open_executor
@@ -43,6 +44,7 @@ async def _run(stop: asyncio.Event) -> None:
     nats_settings, s3_settings = NatsSettings(), S3Settings()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(start_tracing("dispatcher"))
         bucket = await stack.enter_async_context(open_bucket(s3_settings))
         # Opened before waiting for NATS and the bucket, so that errors in the settings are reported at once.
         executor = await stack.enter_async_context(open_executor(settings, nats_settings, s3_settings, bucket))

@@ -32,6 +32,7 @@ from modal_workers.settings import DeploymentSettings
 from services.dispatcher.archive.archive_metrics import ArchiveMetrics
 from services.dispatcher.archive.archive_writer import ArchiveWriter
 from services.dispatcher.archive.stream_trimmer import StreamTrimmer
+from services.dispatcher.attempts.run_spans import RunSpans
 from services.dispatcher.budgets.budget_notices import BudgetNotices
 from services.dispatcher.budgets.early_refusal import early_refusal
 from services.dispatcher.budgets.on_budget import on_stored as on_budget_stored
@@ -42,7 +43,7 @@ from services.dispatcher.erasure.archive_eraser import ArchiveEraser
 from services.dispatcher.erasure.erasures import Erasures
 from services.dispatcher.executors.caller_accounts import CallerExecutors, OpensAccount
 from services.dispatcher.executors.executor import Executor
-from services.dispatcher.jobs.job_repository import JobRepository
+from services.dispatcher.jobs.job_repository import JobRepository, utc_now
 from services.dispatcher.jobs.stored_uploads import StoredUploads
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
 from services.dispatcher.lifecycle.janitor import Janitor
@@ -130,6 +131,7 @@ class Dispatcher:
         self.readiness = Readiness("dispatcher", jobs=self.tail.reading)
         self._tenant_erasures = TenantErasures()
         self.jobs = UnfinishedJobs()
+        self.run_spans = RunSpans(lambda: self.lease.held, utc_now)
         self._callers = CallerExecutors(client, executor, opens_account)
         self.pipeline_progress = PipelineProgressPublisher(client, bucket, self.jobs, workloads)
         repository = JobRepository(store, self.jobs, lambda: self.lease.held)
@@ -330,7 +332,7 @@ class Dispatcher:
     def _on_stored(self, stored: StoredEvent) -> None:
         self.metrics.count(stored.subject)
         self._tenant_erasures.on_event(stored)
-        job_event = on_stored(self.reconciler, stored)
+        job_event = on_stored(self.reconciler, stored, self.run_spans.on_event)
         self.upload_rules.fold.on_stored(stored, job_event)
         on_budget_stored(self.notices.budgets, stored, job_event)
 

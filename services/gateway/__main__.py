@@ -28,6 +28,7 @@ with without_garbage_collection():
     from kit.logs import start_logging
     from kit.settings import ArchiveSettings, NatsSettings, OriginSettings, S3Settings, invalid_settings
     from kit.tasks import end
+    from kit.tracing import start_tracing
     from services.gateway.aggregates.view import GatewayView
     from services.gateway.app import GatewayLoop, build_gateway
     from services.gateway.settings import GatewaySettings
@@ -45,6 +46,7 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
     settings, auth = GatewaySettings(), AuthSettings()
     nats_settings, s3_settings = NatsSettings(), S3Settings()
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(start_tracing("gateway"))
         view = _open_view(settings)
         stack.callback(view.close)
         client = await connect(nats_settings, "gateway")

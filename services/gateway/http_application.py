@@ -24,6 +24,8 @@ from kit.http.health import Health, nats_check, store_check
 from kit.http.openapi import openapi_of
 from kit.http.problems import install_problems
 from kit.http.readiness import Readiness, ReadyGate, ReadyReport
+from kit.http.traced_requests import TracedRequests
+from kit.settings import RequestLogSettings
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.artifacts import routes as artifact_routes
 from services.gateway.audit import routes as audit_routes
@@ -136,6 +138,7 @@ def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk, re
     install_problems(app, disk.cause_of)
     app.add_middleware(HostGuard, settings=auth, answers_cors=_answers_cors)
     app.add_middleware(RequestCounter, metrics=lambda: metrics)
+    app.add_middleware(TracedRequests, is_logged=RequestLogSettings().requests_logged)
     credentials = ReplacedCredentialSettings().replaced_credentials
     app.add_middleware(ReplacedPaths, credentials=ReplacedCredentials(credentials, authenticated=auth.authenticated))
     _add_documentation_routes(app)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 
@@ -15,6 +16,7 @@ with without_garbage_collection():
     from kit.http.server import CannotServeError, stop_on_signals
     from kit.logs import start_logging
     from kit.settings import NatsSettings, invalid_settings
+    from kit.tracing import start_tracing
     from services.notifier.app import run
     from services.notifier.settings import NotifierSettings, SandboxNatsSettings, SmtpSettings, WebhookSettings
 
@@ -27,15 +29,17 @@ async def _main() -> int:
     try:
         settings = NotifierSettings()
         start_logging("notifier", settings.log_level)
-        return await run(
-            settings,
-            WebhookSettings(),
-            NatsSettings(),
-            AuthSettings(),
-            stop,
-            smtp=SmtpSettings(),
-            sandbox=SandboxNatsSettings(),
-        )
+        with contextlib.ExitStack() as stack:
+            stack.callback(start_tracing("notifier"))
+            return await run(
+                settings,
+                WebhookSettings(),
+                NatsSettings(),
+                AuthSettings(),
+                stop,
+                smtp=SmtpSettings(),
+                sandbox=SandboxNatsSettings(),
+            )
     except (CannotServeError, ValidationError, OSError) as error:
         log.error("the notifier cannot start: %s", _in_one_line(error))  # noqa: TRY400 - the line is for the user
         return 1

@@ -14,6 +14,8 @@ from kit.http.health import Health, HealthReport
 from kit.http.openapi import openapi_of
 from kit.http.problems import install_problems
 from kit.http.readiness import Readiness, ReadyReport
+from kit.http.traced_requests import TracedRequests
+from kit.settings import RequestLogSettings
 from services.notifier.replays import routes as replay_routes
 from services.notifier.streams import routes as event_routes
 from services.notifier.streams import ticket_routes
@@ -37,6 +39,7 @@ def make_app(
     app = FastAPI(title="Saccade events", version="1", docs_url=None, redoc_url=None, openapi_tags=_TAGS)
     app.add_middleware(HeadRequests)
     install_problems(app)
+    app.add_middleware(TracedRequests, is_logged=RequestLogSettings().requests_logged)
     app.state.streams, app.state.tickets = streams, tickets
     app.state.authenticator = authenticator = Authenticator(auth, tickets.sessions)
     streams.limit_tenants(authenticator.quotas)

@@ -231,6 +231,7 @@ class PlayedExecutor:
             source="/worker/replay",
             event_id=f"{each.run_id}.{verb}",
             time=self._now(),
+            traceparent=each.traceparent,
         )
         try:
             await self._store.publish(message, after=job.sequence, among=among)

@@ -163,6 +163,7 @@ class Simulation:
             source=envelope.source,
             event_id=envelope.id,
             time=self.now(),
+            traceparent=envelope.traceparent,
         )
         noun = envelope.type.partition(".")[0]
         await self.store.publish(message, after=after, among=aggregate(envelope.tenant, noun, envelope.subject))

@@ -126,7 +126,14 @@ class Claim:
     ) -> bool:
         """Publish while ``allowed``; ``stored`` recognises an earlier try whose acknowledgement was lost."""
         run = self._assignment
-        message = encode(data, tenant=run.tenant, subject_id=run.job_id, source=self.source, event_id=event_id)
+        message = encode(
+            data,
+            tenant=run.tenant,
+            subject_id=run.job_id,
+            source=self.source,
+            event_id=event_id,
+            traceparent=run.traceparent,
+        )
         loop = asyncio.get_running_loop()
         end = loop.time() + deadline_s
         while True:

@@ -58,6 +58,7 @@ class EventWriter:
             subject_id=subject_id or self._run.job_id,
             source=self._source,
             event_id=event_id,
+            traceparent=self._run.traceparent,
         )
         while len(self._queue) >= _QUEUE_LIMIT:
             stop.check()
@@ -129,7 +130,10 @@ class EventWriter:
             frame=newest.frame,
             frame_count=newest.frame_count,
         )
-        message = encode(data, tenant=self._run.tenant, subject_id=self._run.job_id, source=self._source)
+        run = self._run
+        message = encode(
+            data, tenant=run.tenant, subject_id=run.job_id, source=self._source, traceparent=run.traceparent
+        )
         try:
             await self._bus.publish_progress(message, deadline_s=_PROGRESS_DEADLINE_S)
         except BusRefused:

@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 
 from contracts.assignment import Assignment
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.base import Message, encode
+from contracts.events.base import EventData, Message, encode
 from contracts.events.session import FrameTotals, SessionFrameAcked, SessionProgressed, SessionTextDelta
 from contracts.session import clock_subject, session_id_of_job, telemetry_subject
 from contracts.streams import EVENTS, aggregate
@@ -101,7 +101,7 @@ class SessionBus:
                 reset=reset,
                 last_idle_steps=last_idle_steps,
             )
-            progress = encode(data, tenant=self._run.tenant, subject_id=self.session_id, source=self._source)
+            progress = self._encode(data)
             subject = telemetry_subject(self._run.tenant, self.session_id, "acks")
             messages.append((Message(subject, progress.id, data.model_dump_json().encode()), progress))
         return messages
@@ -121,7 +121,7 @@ class SessionBus:
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        message = encode(progressed, tenant=self._run.tenant, subject_id=self.session_id, source=self._source)
+        message = self._encode(progressed)
         await self._progress.publish(message, deadline_s=2.0)
 
     async def publish_delta(self, delta: SessionTextDelta) -> None:
@@ -130,8 +130,14 @@ class SessionBus:
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        message = encode(delta, tenant=self._run.tenant, subject_id=self.session_id, source=self._source)
+        message = self._encode(delta)
         await self._progress.publish(message, deadline_s=1.0)
+
+    def _encode(self, data: EventData) -> Message:
+        run = self._run
+        return encode(
+            data, tenant=run.tenant, subject_id=self.session_id, source=self._source, traceparent=run.traceparent
+        )
 
     def _source_of_events(self, *, once: bool = False) -> TelemetrySource:
         if self._is_trusted:

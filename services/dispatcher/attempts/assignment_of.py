@@ -5,6 +5,7 @@ from __future__ import annotations
 from contracts.assignment import Assignment
 from contracts.events.job import JobInput
 from contracts.job import Job
+from contracts.trace_context import context_of_run
 from services.dispatcher.costs.attempt_cost import remaining_usd
 
 
@@ -28,4 +29,5 @@ def assignment_of(job: Job, inputs: dict[str, list[JobInput]]) -> Assignment:
         part_of=submitted.part_of,
         account=submitted.account,
         sequence=job.sequence,
+        traceparent=context_of_run(job.traceparent, job.run_id),
     )

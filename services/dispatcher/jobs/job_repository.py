@@ -11,6 +11,7 @@ from contracts.events.job import JobInput, JobSubmitted
 from contracts.job import Job, fold
 from contracts.job_request import job_input
 from contracts.streams import aggregate
+from contracts.trace_context import context_within
 from kit.bus.event_store import EventStore, StoredEvent
 from services.dispatcher.jobs.stored_uploads import StoredUploads
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs, fold_all
@@ -63,15 +64,21 @@ class JobRepository:
         """
         self.require_leader()
         message = encode(
-            data, tenant=job.tenant, subject_id=job.id, source=SOURCE, event_id=event_id, time=self.clock()
+            data,
+            tenant=job.tenant,
+            subject_id=job.id,
+            source=SOURCE,
+            event_id=event_id,
+            time=self.clock(),
+            traceparent=context_within(job.traceparent),
         )
         sequence = await self._store.publish(message, after=job.sequence, among=aggregate(job.tenant, "job", job.id))
         after = fold(job, decode(message.body), sequence)
         assert after is not None
         return self._jobs.put(after)
 
-    async def submit(self, job_id: str, tenant: str, data: JobSubmitted) -> Job:
-        """Submit a job if no job has this id; return it.
+    async def submit(self, job_id: str, tenant: str, data: JobSubmitted, traceparent: str | None = None) -> Job:
+        """Submit a job if no job has this id; return it. Its trace is that of ``traceparent``.
 
         Raises:
             Conflict: a job with this id exists.
@@ -80,7 +87,13 @@ class JobRepository:
         """
         self.require_leader()
         message = encode(
-            data, tenant=tenant, subject_id=job_id, source=SOURCE, event_id=f"{job_id}.submitted", time=self.clock()
+            data,
+            tenant=tenant,
+            subject_id=job_id,
+            source=SOURCE,
+            event_id=f"{job_id}.submitted",
+            time=self.clock(),
+            traceparent=traceparent,
         )
         sequence = await self._store.publish(message, after=0, among=aggregate(tenant, "job", job_id))
         job = fold(None, decode(message.body), sequence)

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from contracts.assignment import Assignment
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.job import PIPELINE, JobLaunched, JobStarting
 from contracts.ids import new_id
 from contracts.job import Job, State
+from contracts.trace_context import context_within
 from contracts.workload import Workload
 from kit.bus.event_store import Conflict
+from kit.tracing import Value, span
 from services.dispatcher.attempts.assignment_of import assignment_of
 from services.dispatcher.attempts.failure_messages import cost_cap_reached, error_body
 from services.dispatcher.budgets.budget_notices import BudgetNotices
@@ -131,7 +134,8 @@ class Launcher:
                 raise
             return await interrupt(self._repository, job, "user", error.body())
         try:
-            call_id = await self._executor_of(job).launch(assignment, workload.compute)
+            with span("launch", "client", parent=context_within(job.traceparent), attributes=_launched(assignment)):
+                call_id = await self._executor_of(job).launch(assignment, workload.compute)
         except Throttled as error:
             error_of = error_body(ErrorCode.WORKER_NOT_STARTED, str(error))
             # Stored, so that another dispatcher keeps to it too, and a replay can decide the same.
@@ -142,3 +146,8 @@ class Launcher:
         assert job.run_id
         self._launched[job.id] = (job.run_id, call_id)
         return await self.record_call(job, call_id)
+
+
+def _launched(assignment: Assignment) -> dict[str, Value]:
+    named = {"job_id": assignment.job_id, "run_id": assignment.run_id, "device": assignment.device}
+    return {f"saccade.{name}": value for name, value in named.items()}

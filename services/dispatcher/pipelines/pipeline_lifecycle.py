@@ -210,7 +210,7 @@ class PipelineLifecycle:
         )
         job_id = stage_job_id(job.id, stage.name, shard)
         try:
-            await self._repository.submit(job_id, job.tenant, data)
+            await self._repository.submit(job_id, job.tenant, data, job.traceparent)
         except Conflict:
             await self._repository.load_from_history(job_id, job.tenant)
 

@@ -119,7 +119,7 @@ class PipelineProgressPublisher:
     async def _publish_event(self, job: Job, progress: PipelineProgress, eta_s: float | None) -> None:
         assert job.run_id
         data = JobProgressed(attempt=job.attempt, run_id=job.run_id, eta_s=eta_s, **vars(progress))
-        message = encode(data, tenant=job.tenant, subject_id=job.id, source=SOURCE)
+        message = encode(data, tenant=job.tenant, subject_id=job.id, source=SOURCE, traceparent=job.traceparent)
         await self._client.publish(message.subject, message.body)
 
     # ---- the file

@@ -15,6 +15,7 @@ from contracts.events.job import JobSubmitted
 from contracts.events.rule import RuleSkipped
 from contracts.rule import Rule
 from contracts.streams import aggregate
+from contracts.trace_context import new_trace
 from contracts.upload import Upload
 from kit.bus.event_store import Conflict, EventStore
 from services.dispatcher.jobs.job_repository import SOURCE, NowFunction, utc_now
@@ -146,7 +147,8 @@ class RuleSubmission:
                 f"{occasion.job_id}.submitted",
                 after=0,
                 among=aggregate(rule.tenant, "job", occasion.job_id),
-                traceparent=occasion.traceparent,
+                # The uploads of a group have several traces: its job begins one.
+                traceparent=occasion.traceparent or str(new_trace()),
             )
         except Conflict:
             return

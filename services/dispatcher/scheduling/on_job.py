@@ -90,14 +90,20 @@ ON_JOB: Final[Mapping[str, Handler]] = {
 }
 
 
-def on_stored(reconciler: Reconciler, stored: StoredEvent) -> Envelope | None:
-    """Fold a durable event into its job and call its handler; return it, or None if it is not an event of a job."""
+def on_stored(
+    reconciler: Reconciler, stored: StoredEvent, observe: Callable[[Envelope, Job | None], None] = lambda _, __: None
+) -> Envelope | None:
+    """Fold a durable event into its job and call its handler; return it, or None if it is not an event of a job.
+
+    ``observe`` is called with the event and the job after it.
+    """
     if not is_job_event(stored.subject):
         return None
     envelope = decode_at(stored.subject, stored.body)
     job = reconciler.jobs.fold(envelope, stored.sequence, stored.stored_at)
     if handler := ON_JOB.get(envelope.type):
         handler(reconciler, envelope, job)
+    observe(envelope, job)
     return envelope
 
 

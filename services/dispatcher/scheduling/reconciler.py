@@ -18,6 +18,7 @@ from contracts.errors import SaccadeError
 from contracts.ids import pipeline_id_of
 from contracts.job import Job, State
 from kit.tasks import first_of
+from kit.tracing import span
 from services.dispatcher.executors.executor import CallState, Executor
 from services.dispatcher.jobs.job_repository import NotLeading
 from services.dispatcher.jobs.requeue_after import RequeueAfter
@@ -256,7 +257,11 @@ class Reconciler:
         tenant = job.tenant if job else self.jobs.unloaded.get(job_id)
         if tenant is None:
             return None
-        return await self._lifecycle.advance(job_id, tenant, granted=job_id in self._granted)
+        with span("decide", parent=job.traceparent if job else None, attributes={"saccade.job_id": job_id}) as decision:
+            requeue = await self._lifecycle.advance(job_id, tenant, granted=job_id in self._granted)
+            if decision:
+                decision.is_empty = self.jobs.get(job_id) is job
+        return requeue
 
     def _retry_later(self, job_id: str) -> None:
         """Requeue a job after an error; it keeps its slot, so that it is not granted one again at once."""

@@ -21,6 +21,7 @@ from contracts.errors import SaccadeError
 from contracts.events.base import Message, decode
 from kit.bus.lease import Lease
 from kit.tasks import end, first_of
+from kit.tracing import Span, span
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.streams.sse import ENDS
 from services.notifier.webhooks.deliveries.delivery import DeliveryState, TrackedDelivery
@@ -36,7 +37,7 @@ from services.notifier.webhooks.sending.attempt_sender import AttemptRequest, At
 from services.notifier.webhooks.sending.endpoint_disabler import EndpointDisabler
 from services.notifier.webhooks.sending.lanes import CONCURRENCY, IN_MEMORY, Key, Lane, Lanes, Pool, QueuedDelivery
 from services.notifier.webhooks.sending.progress_relay import ProgressRelay, ProgressTarget
-from services.notifier.webhooks.sending.receiver import WebhookReceiver, WebhookReceivers
+from services.notifier.webhooks.sending.receiver import WebhookReceiver, WebhookReceivers, traceparent_of
 from services.notifier.webhooks.sending.sender import SendResult
 
 log = logging.getLogger(__name__)
@@ -279,10 +280,13 @@ class SendingEngine:
         if receiver is None or body is None or f'"id":"{delivery.event_id}"'.encode() not in body:
             deliveries.cancel(*key)  # the receiver is no longer active, or the stream no longer has the event
             return None
-        request = await self._receivers.delivery_request(receiver, delivery, body, delivery.attempts + 1)
-        started = loop.time()
-        result = await self._sender.send(request)
-        latency_ms = (loop.time() - started) * 1000
+        with span(f"deliver {delivery.event_type}", "client", parent=traceparent_of(body)) as recorded:
+            request = await self._receivers.delivery_request(receiver, delivery, body, delivery.attempts + 1)
+            started = loop.time()
+            result = await self._sender.send(request)
+            latency_ms = (loop.time() - started) * 1000
+            if recorded:
+                _describe(recorded, delivery, result)
         self._update_breaker(lane, result)
         self._metrics.webhook_attempts.labels(result.error or "delivered").inc()
         await self._record(receiver, request, delivery, result)
@@ -353,3 +357,14 @@ class SendingEngine:
                 continue
             await self._position.save(self._projector.file.events_epoch, position)
             saved = position
+
+
+def _describe(recorded: Span, delivery: TrackedDelivery, result: SendResult) -> None:
+    recorded.attributes |= {
+        "saccade.event_id": delivery.event_id,
+        "saccade.receiver": delivery.endpoint_id,
+        "saccade.attempt": delivery.attempts + 1,
+        "http.request.method": "POST",
+        "http.response.status_code": result.status or 0,
+    }
+    recorded.error = result.error

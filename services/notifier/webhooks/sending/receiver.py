@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -9,6 +10,7 @@ from datetime import datetime
 from contracts.errors import SaccadeError
 from contracts.events.base import DURABLE, Envelope, decode, decode_at, subject_of
 from contracts.events.job import JobSubmitted
+from contracts.trace_context import context_within, parse_traceparent
 from contracts.workload import Workload
 from kit.bus.event_store import EventStore
 from modal_workers.catalog import workload
@@ -98,8 +100,10 @@ class WebhookReceivers:
                 content = EmailContent(message, event_id, endpoint.id, endpoint.description)
                 return EmailRequest(receiver.url, content)
             body, content_type = message_body(endpoint.format, message.text)
-        signed = self._signer.headers(event_id, body, receiver.secrets, receiver.signing, self._now())
-        return WebhookRequest(receiver.url, {**receiver.headers, **signed}, body, content_type=content_type)
+        sent = self._signer.headers(event_id, body, receiver.secrets, receiver.signing, self._now())
+        if traceparent := context_within(traceparent_of(event)):
+            sent = {**sent, "traceparent": traceparent}
+        return WebhookRequest(receiver.url, {**receiver.headers, **sent}, body, content_type=content_type)
 
     async def message_of(self, endpoint: Endpoint, event: Envelope) -> MessageText:
         """Return the message of an endpoint about an event.
@@ -132,6 +136,17 @@ class WebhookReceivers:
             return request
         position = {"saccade-cursor": f"{self._epoch}.{delivery.sequence}", "saccade-attempt": str(attempt)}
         return replace(request, headers={**request.headers, **position})
+
+
+def traceparent_of(event: bytes) -> str | None:
+    """Return the trace context of an encoded event; None if it has none that is valid."""
+    if b'"traceparent"' not in event:
+        return None
+    try:
+        found = json.loads(event).get("traceparent")
+    except (ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) and parse_traceparent(found) else None
 
 
 def _workload_of(job: JobSubmitted | None) -> Workload | None:
