@@ -13,7 +13,7 @@ COPY pyproject.toml constraints.txt ./
 # uv takes a fifth of pip's CPU time. It reads the extras from pyproject.toml and builds nothing.
 RUN pip install --no-cache-dir -c constraints.txt uv
 RUN uv pip install -c constraints.txt -r pyproject.toml --extra kit
-RUN uv pip install -c constraints.txt -r pyproject.toml --extra dispatcher --extra lap-compare --extra modal \
+RUN uv pip install -c constraints.txt -r pyproject.toml --extra dispatcher --extra otel --extra lap-compare --extra modal \
     && python -c 'import av, cv2, matplotlib, modal, numpy'
 # Extras of the workloads that this image runs, or all. PyTorch, of splat and nerf, multiplies the size of the image;
 # a workload whose packages are missing is refused before the first upload.

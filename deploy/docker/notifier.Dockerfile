@@ -14,7 +14,7 @@ COPY pyproject.toml constraints.txt ./
 # uv takes a fifth of pip's CPU time. It reads the extras from pyproject.toml and builds nothing.
 RUN pip install --no-cache-dir -c constraints.txt uv
 RUN uv pip install -c constraints.txt -r pyproject.toml --extra kit
-RUN uv pip install -c constraints.txt -r pyproject.toml --extra notifier
+RUN uv pip install -c constraints.txt -r pyproject.toml --extra notifier --extra otel
 
 COPY contracts contracts
 COPY services/__init__.py services/__init__.py

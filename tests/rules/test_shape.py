@@ -103,10 +103,10 @@ def test_the_kit_is_a_closed_list() -> None:
         "http/app_state http/attribution http/body_limit http/connection_channel http/head_requests http/health "
         "http/message_limit "
         "http/openapi http/passed_connections http/path_ids http/point_in_time http/problems http/protocol "
-        "http/raw_answers http/readiness http/request_body http/request_target http/server "
+        "http/raw_answers http/readiness http/request_body http/request_target http/server http/traced_requests "
         "network/address_guard network/download network/guarded_post network/guarded_session "
         "network/metered_socket network/name_lookup network/response_protocol network/urls network/whole_body "
-        "bucket bucket_inventory imports logs process_tree projection_file s3_client settings "
+        "bucket bucket_inventory imports logs otlp_export process_tree projection_file s3_client settings tracing "
         "source_version tasks"
     )
     assert {path for path in kit if not path.endswith("__init__")} == set(named.split())
