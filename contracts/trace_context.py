@@ -36,7 +36,7 @@ class TraceContext(NamedTuple):
 
 
 def parse_traceparent(text: str | None) -> TraceContext | None:
-    """Return the context in a ``traceparent``; None if it is none: whoever gets it then starts a trace."""
+    """Return the context in a ``traceparent``; None if it is not valid."""
     if text is None or len(text) > _MAX_CHARACTERS or (found := _TRACEPARENT.fullmatch(text)) is None:
         return None
     version, trace_id, span_id, flags, rest = found.groups()
@@ -44,6 +44,11 @@ def parse_traceparent(text: str | None) -> TraceContext | None:
         return None
     # Of the flags only the first is defined; what a later version means by the others must not be passed on.
     return TraceContext(trace_id, span_id, int(flags, 16) & _SAMPLED)
+
+
+def current_traceparent() -> str | None:
+    """Return the context of what is done now; None outside of every trace."""
+    return CURRENT.get()
 
 
 def new_span_id() -> str:

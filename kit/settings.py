@@ -169,7 +169,7 @@ class ArchiveSettings(BaseSettings):
 
 
 class TracingSettings(BaseSettings):
-    """Where traces are exported to, in OpenTelemetry's own variables (docs/tracing.md); by default nowhere."""
+    """Export of traces, in OpenTelemetry's own variables (docs/tracing.md); off by default."""
 
     model_config = SettingsConfigDict(env_prefix="OTEL_", frozen=True, populate_by_name=True, env_ignore_empty=True)
 
@@ -188,7 +188,7 @@ class TracingSettings(BaseSettings):
 
 
 class RequestLogSettings(BaseSettings):
-    """Whether each request is logged."""
+    """Access log: a line for each request; off by default."""
 
     model_config = SettingsConfigDict(frozen=True, populate_by_name=True, env_ignore_empty=True)
 

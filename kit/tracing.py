@@ -10,11 +10,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from contracts.trace_context import CURRENT, TraceContext, new_span_id, parse_traceparent
+from contracts.trace_context import CURRENT, TraceContext, current_traceparent, new_span_id, parse_traceparent
 from kit.settings import TracingSettings
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Recorder:
 
 
 class _Tracing:
-    """What this process records with; None while tracing is off."""
+    """Recorder of this process; None while tracing is off."""
 
     def __init__(self) -> None:
         self.recorder: Recorder | None = None
@@ -111,7 +111,7 @@ def span(
     Events that are encoded inside get its context. Yields None when nothing is recorded.
     """
     using = _TRACING.recorder
-    above = parse_traceparent(parent or CURRENT.get()) if using else None
+    above = parse_traceparent(parent or current_traceparent()) if using else None
     if using is None or above is None or not using.samples(above):
         yield None
         return
@@ -131,3 +131,11 @@ def span(
         if not done.is_empty:
             done.end_ns = time.time_ns()
             using.record(done)
+
+
+def recorded_publish(subject: str, event_id: str) -> AbstractContextManager[Span | None]:
+    """Record a publish as a span of what is being done; nothing while tracing is off."""
+    if _TRACING.recorder is None:
+        return nullcontext()
+    noun, _, verb = (*subject.split(".")[3:], "", "", "")[:3]
+    return span(f"publish {noun}.{verb}", "producer", attributes={"messaging.message.id": event_id})

@@ -13,7 +13,6 @@ import json
 import logging
 import random
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Final
 
@@ -30,7 +29,7 @@ from kit.bus.leader_reads import is_clustered, is_one_subject, newest_at_leader,
 from kit.bus.message_size import check_size, refusal
 from kit.bus.stored_event import Conflict, StoredEvent, TooManyResults
 from kit.tasks import end as end_task
-from kit.tracing import Span, recorder, span
+from kit.tracing import recorded_publish
 
 __all__ = ["Conflict", "EventStore", "StoredEvent", "TooManyResults"]
 
@@ -55,14 +54,6 @@ _PAUSE_MAX_S: Final = 0.5
 _READ_AT_A_TIME: Final = 16
 _END_OF_BATCH: Final = frozenset({"204", "404", "408"})
 _TOO_MANY_RESULTS: Final = "413"
-
-
-def _recorded(message: Message) -> AbstractContextManager[Span | None]:
-    """Record a publish as a span of what is being done; nothing while tracing is off."""
-    if recorder() is None:
-        return nullcontext()
-    _, _, _, noun, _, verb = (*message.subject.split("."), *[""] * 6)[:6]
-    return span(f"publish {noun}.{verb}", "producer", attributes={"messaging.message.id": message.id})
 
 
 class EventStore:
@@ -112,7 +103,7 @@ class EventStore:
                 (the event may be stored).
         """
         try:
-            with _recorded(message):
+            with recorded_publish(message.subject, message.id):
                 sequence = await self._publish(message, after, among, deadline_s, headers)
         except SaccadeError as error:
             if error.code is ErrorCode.BODY_TOO_LARGE:

@@ -131,7 +131,6 @@ class Dispatcher:
         self.readiness = Readiness("dispatcher", jobs=self.tail.reading)
         self._tenant_erasures = TenantErasures()
         self.jobs = UnfinishedJobs()
-        self.run_spans = RunSpans(lambda: self.lease.held, utc_now)
         self._callers = CallerExecutors(client, executor, opens_account)
         self.pipeline_progress = PipelineProgressPublisher(client, bucket, self.jobs, workloads)
         repository = JobRepository(store, self.jobs, lambda: self.lease.held)
@@ -163,6 +162,7 @@ class Dispatcher:
         self._open_upkeep(bucket, archive, snapshots or SnapshotSettings())
 
     def _open_upkeep(self, bucket: Bucket, archive: ArchiveReader | None, snapshots: SnapshotSettings) -> None:
+        self.run_spans = RunSpans(lambda: self.lease.held, utc_now)
         self.archive_writer = self._open_archive_writer(archive)
         self.trimmer = self._open_trimmer()
         self.snapshots = self._open_snapshots(archive, snapshots)

@@ -56,7 +56,7 @@ class Collector:
         assert self._runner
         asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        self._thread.join(timeout=30)
         self._loop.close()
 
     async def _serve(self) -> None:

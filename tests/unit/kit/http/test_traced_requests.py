@@ -11,7 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from contracts.trace_context import CURRENT, parse_traceparent
+from contracts.trace_context import current_traceparent, parse_traceparent
 from kit.auth.mapped_credential import KEY_ID
 from kit.http.head_requests import HeadRequests
 from kit.http.traced_requests import TracedRequests
@@ -33,11 +33,11 @@ def application(*, is_logged: bool = False) -> FastAPI:
         request.scope.setdefault("state", {})[KEY_ID] = "key-1"
         if job_id == "broken":
             raise RuntimeError(job_id)
-        return {"context": CURRENT.get()}
+        return {"context": current_traceparent()}
 
     @app.get("/health")
     async def health() -> dict[str, str | None]:
-        return {"context": CURRENT.get()}
+        return {"context": current_traceparent()}
 
     return app
 
@@ -59,7 +59,7 @@ def recorded() -> Iterator[list[Span]]:
 
 async def test_a_context_is_passed_on_as_it_came():
     assert (await get(application(), traceparent=SENT))["context"] == SENT
-    assert CURRENT.get() is None
+    assert current_traceparent() is None
 
 
 async def test_without_a_valid_one_a_trace_begins():
