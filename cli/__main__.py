@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import sys
 from dataclasses import dataclass
 from typing import Any, Final
 
 if sys.version_info < (3, 11):  # noqa: UP036 - a checkout can be run with any Python
     sys.exit("error: Saccade needs Python 3.11 or newer (python_too_old)\n  hint: python3.11 -m venv .venv")
+
+if importlib.util.find_spec("click") is None or importlib.util.find_spec("pydantic") is None:
+    from cli.doctor import before_install
+
+    sys.exit(before_install.main(sys.argv[1:]))
 
 import click
 from pydantic import ValidationError
@@ -53,6 +59,7 @@ _COMMANDS: Final = {
     "budget": _Entry("operators.budget", "Show, set or remove your budget."),
     "workloads": _Entry("jobs.workloads", "List the server's workloads."),
     "key": _Entry("operators.key", "Create an API key."),
+    "doctor": _Entry("doctor.doctor", "Check bus, bucket, services, settings and this machine."),
     "status": _Entry("operators.dispatch", "Show what is held back, what runs and what waits."),
     "drain": _Entry("operators.dispatch", "Launch nothing new; running jobs go on."),
     "pause": _Entry("operators.dispatch", "Keep a workload's jobs queued; running ones go on."),
