@@ -74,10 +74,10 @@ def _judge_programs() -> Finding:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print what is there and what is missing, or for another command than `doctor` that it is; return the exit code."""
+    """Print what is there and what is missing, and return the exit code; other commands are refused."""
     if arguments[:1] != ["doctor"]:
-        text = "error: Saccade is not installed in this Python (not_installed)\n  hint: `python3 -m cli doctor` looks why\n"
-        sys.stderr.write(text)
+        sys.stderr.write("error: Saccade is not installed in this Python (not_installed)\n")
+        sys.stderr.write("  hint: `python3 -m cli doctor` says what is missing\n")
         return 1
     found = [judge_python(sys.version_info[:3]), _judge_venv(), judge_packages(missing_packages()), _judge_programs()]
     found += [_judge_disk(), _judge_port()]

@@ -51,20 +51,20 @@ async def check_bucket(system: System, origins: Sequence[str]) -> list[Finding]:
         return [warn("bucket", f"nothing runs on {system.folder}", "Start it with: saccade up.")]
     settings = system.s3
     async with open_bucket(settings) as bucket:
-        found, server = await _judge_access(bucket, system, settings)
+        found = await _judge_access(bucket, system, settings)
         if any(finding.outcome == "FAIL" and finding.check != "bucket clock" for finding in found):
             return found
         key = bucket.key("checks", new_id("upl"))
         steps = [
             _step("bucket round trip", lambda: _round_trip(bucket, f"{key}-object", settings)),
             _step("bucket multipart", lambda: _multipart(bucket, f"{key}-parts", settings)),
-            _rules(bucket, system, settings, origins, server),
+            _rules(bucket, system, settings, origins),
         ]
         return [*found, *(finding for of in await asyncio.gather(*steps) for finding in of)]
 
 
-async def _judge_access(bucket: Bucket, system: System, settings: S3Settings) -> tuple[list[Finding], str]:
-    """Return whether the bucket can be listed, whether its clock is ours, and the name of the server's program."""
+async def _judge_access(bucket: Bucket, system: System, settings: S3Settings) -> list[Finding]:
+    """Return whether the bucket can be listed, and whether its clock is ours."""
     where = f"{settings.bucket} at {settings.endpoint_url}"
     sent = datetime.now(UTC)
     try:
@@ -85,7 +85,7 @@ async def _judge_access(bucket: Bucket, system: System, settings: S3Settings) ->
             found = [fail("bucket", f"no answer from {settings.endpoint_url}", _SILENT[system.kind])]
     if date := headers.get("date"):
         found.append(judge_clock("bucket clock", parsedate_to_datetime(date), sent, datetime.now(UTC), 1.0))
-    return found, headers.get("server", "")
+    return found
 
 
 def _judge_refusal(settings: S3Settings, code: str) -> Finding:
@@ -114,6 +114,9 @@ async def _step(name: str, act: Callable[[], Awaitable[Finding]]) -> list[Findin
         return [fail(name, f"the public address cannot be reached ({type(error).__name__})", fix)]
     except SaccadeError as error:
         return [fail(name, error.message, "Allow this key to list, read, write and delete, also multipart uploads.")]
+    except Exception as error:  # noqa: BLE001 - an answer that no S3 server gives; the other steps go on
+        fix = "Use an S3 server that docs/bucket.md names, and no proxy that changes its answers."
+        return [fail(name, f"the server's answer cannot be read ({type(error).__name__}: {error})", fix)]
 
 
 async def _round_trip(bucket: Bucket, key: str, settings: S3Settings) -> Finding:
@@ -170,9 +173,7 @@ def _refused_url(check: str, method: str, settings: S3Settings, status: int) -> 
     return fail(check, f"a presigned {method} at {settings.public_endpoint_url} is answered with {status}", fix)
 
 
-async def _rules(
-    bucket: Bucket, system: System, settings: S3Settings, origins: Sequence[str], server: str
-) -> list[Finding]:
+async def _rules(bucket: Bucket, system: System, settings: S3Settings, origins: Sequence[str]) -> list[Finding]:
     """Return what `saccade bucket check` finds."""
     try:
         async with asyncio.timeout(_RULES_S):
@@ -180,8 +181,8 @@ async def _rules(
     except (SaccadeError, aiohttp.ClientError, TimeoutError) as error:
         says = error.message if isinstance(error, SaccadeError) else f"no answer ({type(error).__name__})"
         return [fail("bucket rules", says, "Run `saccade bucket check` to see which of its requests is refused.")]
-    # The dispatcher sweeps; a server that knows no rules has no others than that.
-    sweeps_only = system.kind != "servers" or "rclone" in server.lower()
+    # rclone, which `saccade up` and compose run, knows no rules.
+    sweeps_only = system.kind != "servers"
     return [_as_finding(finding, sweeps_only=sweeps_only) for finding in found if finding.name != "bucket"]
 
 
@@ -195,5 +196,5 @@ def _as_finding(finding: BucketFinding, *, sweeps_only: bool) -> Finding:
         return warn(name, finding.says, f"{_SETUP}.")
     if finding.name == "cors":
         rules = "set SACCADE_ALLOWED_ORIGINS to that origin" if sweeps_only else "saccade bucket setup --origin ORIGIN"
-        return fail(name, finding.says.partition(":")[0], f"Allow it: {rules}.")
+        return fail(name, finding.says.partition(": ")[0], f"Allow it: {rules}.")
     return fail(name, finding.says, "Use an S3 server that docs/bucket.md names: this one does not check sizes.")

@@ -125,7 +125,7 @@ def _shown(name: str, value: Any) -> str:
     if name in _BYTES and isinstance(value, int) and value > 0:
         return _size(value)
     if name in _TIMES and isinstance(value, int):
-        return f"{value / _NS:g} s"
+        return f"{value // _NS} s"
     if isinstance(value, list):
         return " ".join(map(str, value))
     return "not set" if value in (None, "") else str(value)

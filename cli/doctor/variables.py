@@ -13,7 +13,7 @@ from cli.doctor.finding import Finding, fail, warn
 _OURS: Final = ("SACCADE_", "GATEWAY_", "DISPATCHER_", "NOTIFIER_", "ARCHIVE_", "BUCKET_PROXY_")
 _SHARED: Final = ("NATS_", "S3_", "B2_", "R2_", "NERF_", "VISION_", "MODAL_")
 #: What a container engine sets for each service beside a container.
-_LINKED: Final = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT_\d+_(TCP|UDP)|_PORT$")
+_LINKED: Final = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT_\d+_(TCP|UDP)")
 _CLOSE, _CLOSER = 0.75, 0.88
 
 
@@ -25,12 +25,14 @@ def judge_names(given: Iterable[str], known: Iterable[str]) -> list[Finding]:
 
 
 def _judge(name: str, known: list[str]) -> Finding | None:
+    if _LINKED.search(name):
+        return None
     ours = name.startswith(_OURS)
     # Among names of the same prefix all is a candidate; elsewhere only what differs by a letter or two.
     meant = difflib.get_close_matches(name, known, 1, _CLOSE if ours else _CLOSER)
     if meant:
         return fail("variable", f"{name} is no setting, so it has no effect", f"Did you mean {meant[0]}?")
-    if ours and not _LINKED.search(name):
+    if ours:
         return warn(
             "variable", f"{name} is no setting, so it has no effect", "Remove it: docs/doctor.md names the lists."
         )

@@ -14,7 +14,7 @@ from contracts.errors import SaccadeError
 from kit.auth.api_keys import AuthSettings
 from kit.network.address_guard import AddressGuard, AddressRefusedError
 from kit.network.guarded_session import guarded_session
-from kit.network.name_lookup import SystemLookup
+from kit.network.name_lookup import Lookup, SystemLookup
 from kit.network.urls import CheckedUrl
 from kit.settings import WebhookAddressSettings
 from services.notifier.webhooks.endpoints.url_check import check_url
@@ -53,7 +53,9 @@ async def check_webhooks(system: System) -> list[Finding]:
     return [*judged, *more]
 
 
-async def judge_endpoint(endpoint: WebhookView, guard: AddressGuard, *, https_only: bool) -> Finding:
+async def judge_endpoint(
+    endpoint: WebhookView, guard: AddressGuard, *, https_only: bool, lookup: Lookup | None = None
+) -> Finding:
     """Return whether an endpoint can be sent to: HEAD is asked, and any answer will do."""
     check = f"webhook {endpoint.id}"
     if not endpoint.enabled:
@@ -65,12 +67,12 @@ async def judge_endpoint(endpoint: WebhookView, guard: AddressGuard, *, https_on
         checked = check_url(endpoint.url, https_only=https_only, guard=guard)
     except SaccadeError as error:
         return fail(check, error.message, f"Change its URL to a public https one, {_NETWORKS}.")
-    return await _judge_answer(check, checked, guard)
+    return await _judge_answer(check, checked, guard, lookup or SystemLookup())
 
 
-async def _judge_answer(check: str, url: CheckedUrl, guard: AddressGuard) -> Finding:
+async def _judge_answer(check: str, url: CheckedUrl, guard: AddressGuard, lookup: Lookup) -> Finding:
     host = url.host
-    session = guarded_session(guard, SystemLookup(), tls=True, connector={"use_dns_cache": False, "force_close": True})
+    session = guarded_session(guard, lookup, tls=True, connector={"use_dns_cache": False, "force_close": True})
     try:
         async with (
             asyncio.timeout(_ANSWER_S),
