@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from cli.doctor.finding import Finding, fail, ok, warn
+from cli.doctor.report_line import ReportLine, fail, ok, warn
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 #: A package of each group that `saccade up` needs, by the name it is imported by.
@@ -23,7 +23,7 @@ _INSTALL_BYTES: Final = 2 * 1024**3
 _INSTALL: Final = "Run `make install` in a clone of the repository, then `.venv/bin/saccade doctor`."
 
 
-def judge_python(version: Sequence[int]) -> Finding:
+def judge_python(version: Sequence[int]) -> ReportLine:
     """Return whether a version of Python is new enough."""
     text = ".".join(map(str, version[:3]))
     if tuple(version[:2]) >= (3, 11):
@@ -36,20 +36,20 @@ def missing_packages() -> list[str]:
     return [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
 
 
-def judge_packages(missing: Sequence[str]) -> Finding:
+def judge_packages(missing: Sequence[str]) -> ReportLine:
     """Return whether the packages of `saccade up` are there."""
     if missing:
         return fail("packages", f"not installed: {', '.join(missing)}", _INSTALL)
     return ok("packages", "what `saccade up` needs is installed")
 
 
-def _judge_venv() -> Finding:
+def _judge_venv() -> ReportLine:
     if importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip"):
         return ok("venv", "this Python can make virtual environments")
     return fail("venv", "this Python makes no virtual environments", "Install it, on Debian: apt install python3-venv.")
 
 
-def _judge_disk() -> Finding:
+def _judge_disk() -> ReportLine:
     free = shutil.disk_usage(_ROOT).free
     text = f"{free / 1024**3:.1f} GiB are free for the installation"
     if free < _INSTALL_BYTES:
@@ -57,7 +57,7 @@ def _judge_disk() -> Finding:
     return ok("disk", text)
 
 
-def _judge_port() -> Finding:
+def _judge_port() -> ReportLine:
     with socket.socket() as probe:
         taken = probe.connect_ex(("127.0.0.1", _PORT)) == 0
     if taken:
@@ -65,7 +65,7 @@ def _judge_port() -> Finding:
     return ok("port", f"{_PORT} is free")
 
 
-def _judge_programs() -> Finding:
+def _judge_programs() -> ReportLine:
     beside = Path(sys.executable).parent
     missing = [name for name in _PROGRAMS if not (beside / name).exists() and not shutil.which(name)]
     if missing:

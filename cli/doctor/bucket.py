@@ -12,7 +12,7 @@ import aiohttp
 from botocore.exceptions import ClientError
 
 from cli.doctor.clock import judge_clock
-from cli.doctor.finding import Finding, fail, ok, warn
+from cli.doctor.report_line import ReportLine, fail, ok, warn
 from cli.doctor.system import System
 from cli.operators.bucket_rules import BucketFinding, check
 from contracts.errors import SaccadeError
@@ -43,7 +43,7 @@ _SILENT: Final = {
 _SETUP: Final = "Install its rules with: saccade bucket setup"
 
 
-async def check_bucket(system: System, origins: Sequence[str]) -> list[Finding]:
+async def check_bucket(system: System, origins: Sequence[str]) -> list[ReportLine]:
     """Look at the bucket as services do, and as clients with presigned URLs."""
     if fault := system.faults.get("bucket"):
         return [fail("bucket", fault, "Correct that variable: docs/bucket.md has the list.")]
@@ -63,7 +63,7 @@ async def check_bucket(system: System, origins: Sequence[str]) -> list[Finding]:
         return [*found, *(finding for of in await asyncio.gather(*steps) for finding in of)]
 
 
-async def _judge_access(bucket: Bucket, system: System, settings: S3Settings) -> list[Finding]:
+async def _judge_access(bucket: Bucket, system: System, settings: S3Settings) -> list[ReportLine]:
     """Return whether the bucket can be listed, and whether its clock is ours."""
     where = f"{settings.bucket} at {settings.endpoint_url}"
     sent = datetime.now(UTC)
@@ -88,7 +88,7 @@ async def _judge_access(bucket: Bucket, system: System, settings: S3Settings) ->
     return found
 
 
-def _judge_refusal(settings: S3Settings, code: str) -> Finding:
+def _judge_refusal(settings: S3Settings, code: str) -> ReportLine:
     says = f"{settings.endpoint_url} refuses {settings.access_key_id[:4]}… for the bucket {settings.bucket} ({code})"
     return fail("bucket credentials", says, _REFUSALS.get(code, f"Check {_CREDENTIALS}, and the rights of that key."))
 
@@ -102,7 +102,7 @@ def _headers_of(error: BaseException | None) -> Mapping[str, str]:
     return _headers(error.response) if isinstance(error, ClientError) else {}
 
 
-async def _step(name: str, act: Callable[[], Awaitable[Finding]]) -> list[Finding]:
+async def _step(name: str, act: Callable[[], Awaitable[ReportLine]]) -> list[ReportLine]:
     """Run one step; what it raises is a finding, and the other steps go on."""
     try:
         async with asyncio.timeout(_RULES_S):
@@ -119,7 +119,7 @@ async def _step(name: str, act: Callable[[], Awaitable[Finding]]) -> list[Findin
         return [fail(name, f"the server's answer cannot be read ({type(error).__name__}: {error})", fix)]
 
 
-async def _round_trip(bucket: Bucket, key: str, settings: S3Settings) -> Finding:
+async def _round_trip(bucket: Bucket, key: str, settings: S3Settings) -> ReportLine:
     """Write as a service, read as a client; delete; write as a client, read as a service."""
     check = "bucket round trip"
     try:
@@ -147,7 +147,7 @@ async def _round_trip(bucket: Bucket, key: str, settings: S3Settings) -> Finding
     return ok(check, f"write, read, delete; presigned GET and PUT at {settings.public_endpoint_url}")
 
 
-async def _multipart(bucket: Bucket, key: str, settings: S3Settings) -> Finding:
+async def _multipart(bucket: Bucket, key: str, settings: S3Settings) -> ReportLine:
     """Send a part as a client does, and complete the upload as the gateway does."""
     check = "bucket multipart"
     upload_id = await bucket.start_multipart(key, _TYPE)
@@ -168,12 +168,12 @@ async def _multipart(bucket: Bucket, key: str, settings: S3Settings) -> Finding:
     return ok(check, "an upload in parts was completed and removed")
 
 
-def _refused_url(check: str, method: str, settings: S3Settings, status: int) -> Finding:
+def _refused_url(check: str, method: str, settings: S3Settings, status: int) -> ReportLine:
     fix = "Set S3_PUBLIC_ENDPOINT_URL to this server's address for clients, and let no proxy change host or path."
     return fail(check, f"a presigned {method} at {settings.public_endpoint_url} is answered with {status}", fix)
 
 
-async def _rules(bucket: Bucket, system: System, settings: S3Settings, origins: Sequence[str]) -> list[Finding]:
+async def _rules(bucket: Bucket, system: System, settings: S3Settings, origins: Sequence[str]) -> list[ReportLine]:
     """Return what `saccade bucket check` finds."""
     try:
         async with asyncio.timeout(_RULES_S):
@@ -186,7 +186,7 @@ async def _rules(bucket: Bucket, system: System, settings: S3Settings, origins: 
     return [_as_finding(finding, sweeps_only=sweeps_only) for finding in found if finding.name != "bucket"]
 
 
-def _as_finding(finding: BucketFinding, *, sweeps_only: bool) -> Finding:
+def _as_finding(finding: BucketFinding, *, sweeps_only: bool) -> ReportLine:
     name = "bucket parts" if finding.name == "multipart" else f"bucket {finding.name}"
     if finding.outcome == "ok":
         return ok(name, finding.says)

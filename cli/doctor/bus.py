@@ -13,7 +13,7 @@ import nats.errors
 from nats.aio.client import Client
 
 from cli.doctor.clock import judge_clock, read_rfc3339
-from cli.doctor.finding import Finding, fail, ok, warn
+from cli.doctor.report_line import ReportLine, fail, ok, warn
 from cli.doctor.streams import judge_limits, judge_quorum, judge_streams
 from cli.doctor.system import System
 from cli.embedded.nats_system import nats_write_error
@@ -46,7 +46,7 @@ _REFUSED: Final = {
 _JETSTREAM: Final = "Add a block `jetstream {}` to the configuration of nats-server, and allow it for the account."
 
 
-async def check_bus(system: System) -> list[Finding]:
+async def check_bus(system: System) -> list[ReportLine]:
     """Look at NATS as a service does."""
     if fault := system.faults.get("bus"):
         return [fail("bus", fault, "Correct that variable.")]
@@ -72,14 +72,14 @@ def _named(settings: NatsSettings, message: str) -> str:
     return message if settings.address in message else f"{settings.address} says: {message}"
 
 
-def _unpublished(system: System) -> Finding:
+def _unpublished(system: System) -> ReportLine:
     """Compose publishes no port of NATS: the gateway's health says whether it works."""
     assert system.nats
     says = f"its port is not published, so only the gateway's health tells of it ({system.nats.address} is silent)"
     return ok("bus", says)
 
 
-async def _look(client: Client, system: System, settings: NatsSettings) -> list[Finding]:
+async def _look(client: Client, system: System, settings: NatsSettings) -> list[ReportLine]:
     server: Mapping[str, Any] = client._server_info  # noqa: SLF001 - nats-py has no public name for it
     found = [_judge_version(str(server.get("version", "")), settings)]
     account = await _account(client)
@@ -104,7 +104,7 @@ async def _look(client: Client, system: System, settings: NatsSettings) -> list[
     return found
 
 
-def _judge_version(version: str, settings: NatsSettings) -> Finding:
+def _judge_version(version: str, settings: NatsSettings) -> ReportLine:
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     says = f"nats-server {version} at {settings.address}"
     if numbers < _OLDEST:
@@ -146,7 +146,7 @@ def _silent(name: str, error: SaccadeError) -> dict[str, Any]:
     return {"config": {"sealed": True, "name": name}, "state": {"bytes": 0}, "cluster": {}, "silent": error.message}
 
 
-def _judge_clocks(infos: Mapping[str, Any], sent: datetime, received: datetime) -> list[Finding]:
+def _judge_clocks(infos: Mapping[str, Any], sent: datetime, received: datetime) -> list[ReportLine]:
     for info in infos.values():
         with contextlib.suppress(ValueError, TypeError, KeyError):
             return [judge_clock("bus clock", read_rfc3339(info["ts"]), sent, received, 0.001)]
@@ -161,7 +161,7 @@ def _nodes(infos: Mapping[str, Any]) -> int:
     return len(names - {None, ""})
 
 
-async def _judge_addresses(settings: NatsSettings) -> list[Finding]:
+async def _judge_addresses(settings: NatsSettings) -> list[ReportLine]:
     """Dial each of several addresses: a client uses one that answers, and nobody notices that another one does not."""
     if len(settings.urls) < 2:
         return []
@@ -188,7 +188,7 @@ async def _answers(url: str) -> bool:
     return True
 
 
-async def _judge_writes(settings: NatsSettings, password: str) -> list[Finding]:
+async def _judge_writes(settings: NatsSettings, password: str) -> list[ReportLine]:
     parts = urlsplit(settings.url)
     assert parts.hostname
     assert parts.port

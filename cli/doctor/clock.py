@@ -1,4 +1,4 @@
-"""Whether two clocks agree. Pure."""
+"""Comparison of two clocks. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
-from cli.doctor.finding import Finding, fail, ok, warn
+from cli.doctor.report_line import ReportLine, fail, ok, warn
 
 #: Tokens and presigned URLs are refused when clocks differ by minutes; events of two machines are out of order before.
 _FAIL_S: Final = 60.0
@@ -15,7 +15,7 @@ _FIX: Final = "Set the clocks of this machine and of the server by NTP, on Linux
 _FRACTION: Final = re.compile(r"(\.\d{1,6})\d*")
 
 
-def judge_clock(check: str, server: datetime, sent: datetime, received: datetime, resolution_s: float) -> Finding:
+def judge_clock(check: str, server: datetime, sent: datetime, received: datetime, resolution_s: float) -> ReportLine:
     """Compare a server's time with ours between a request and its answer."""
     latest, earliest = (server - sent).total_seconds() + resolution_s, (server - received).total_seconds()
     # Zero is possible if it lies between both: what took long on the way is no difference.

@@ -11,9 +11,9 @@ from typing import Final
 from pydantic import AliasChoices, ValidationError
 from pydantic_settings import BaseSettings
 
-from cli.doctor.finding import Finding, fail, ok
+from cli.doctor.report_line import ReportLine, fail, ok
 from cli.doctor.run import in_thread
-from cli.doctor.settings import compose_defaults, read_file, variables
+from cli.doctor.settings import compose_defaults, compose_text, read_file, variables
 from cli.doctor.system import System
 from cli.doctor.variables import judge_names, judge_passed_on, judge_secrets
 from cli.settings import ROOT
@@ -40,15 +40,15 @@ _MODAL_OWN: Final = frozenset(
 )  # fmt: skip
 
 
-async def check_configuration(system: System, env_file: Path | None) -> list[Finding]:
+async def check_configuration(system: System, env_file: Path | None) -> list[ReportLine]:
     """Look at the settings of every service, as far as they are set here."""
     return await in_thread(_look, system, env_file)
 
 
-def _look(system: System, env_file: Path | None) -> list[Finding]:
+def _look(system: System, env_file: Path | None) -> list[ReportLine]:
     classes = list(_classes())
     known = set(_known_names(classes))
-    compose = compose_defaults((system.project / "docker-compose.yml").read_text()) if env_file else {}
+    compose = compose_defaults(compose_text(system.project)) if env_file else {}
     of_file = read_file(env_file) if env_file else {}
     secrets = judge_secrets(dict(system.variables), system.public_hosts)
     told = {name for finding in secrets for name in _NAME.findall(finding.says)}
@@ -59,7 +59,7 @@ def _look(system: System, env_file: Path | None) -> list[Finding]:
     ]
     found += [*secrets, *judge_names(variables(), known | set(compose))]
     if env_file:
-        found += judge_passed_on(of_file, known - set(_ignored()), compose)
+        found += judge_passed_on(of_file, known, compose)
     found += _judge_keys_file(system)
     return found or [ok("settings", "every variable is known, and every value is valid")]
 
@@ -90,16 +90,7 @@ def _known_names(classes: list[type[BaseSettings]]) -> Iterator[str]:
             yield from _NAME.findall((ROOT / path).read_text())
 
 
-def _ignored() -> Iterator[str]:
-    """Yield names that an environment file may have for other readers than the containers."""
-    yield from INHERITED
-    yield from _OF_CLIENTS
-    yield from (
-        name for name in variables() if not name.startswith(("SACCADE_", "GATEWAY_", "DISPATCHER_", "NOTIFIER_"))
-    )
-
-
-def _judge(settings: type[BaseSettings]) -> Finding | None:
+def _judge(settings: type[BaseSettings]) -> ReportLine | None:
     """Return what is wrong with the variables of a settings class; what is merely not set is the service's matter."""
     if settings.__name__ in _NOT_HERE:
         return None
@@ -112,7 +103,7 @@ def _judge(settings: type[BaseSettings]) -> Finding | None:
     return None
 
 
-def _judge_keys_file(system: System) -> list[Finding]:
+def _judge_keys_file(system: System) -> list[ReportLine]:
     file = system.variables.get("SACCADE_API_KEYS_FILE")
     if not file:
         return []

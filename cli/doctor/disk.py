@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from cli.doctor.finding import Finding, fail, ok, warn
+from cli.doctor.report_line import ReportLine, fail, ok, warn
 from cli.doctor.run import in_thread
 from cli.doctor.streams import reserved_bytes
 from cli.doctor.system import System
@@ -18,12 +18,12 @@ from contracts.limits import GIB, MIB
 _VOLUMES: Final = (Path("/var/lib/docker"), Path("/var/lib/containers"))
 
 
-async def check_disk(system: System) -> list[Finding]:
+async def check_disk(system: System) -> list[ReportLine]:
     """Look at the disks that bus and bucket of this system are on, where they are this machine's."""
     return await in_thread(_look, system)
 
 
-def _look(system: System) -> list[Finding]:
+def _look(system: System) -> list[ReportLine]:
     folder = _folder(system)
     if folder is None:
         return [ok("disk", "bus and bucket are elsewhere (set GATEWAY_DISK where they are on this machine)")]
@@ -46,7 +46,7 @@ def _folder(system: System) -> Path | None:
     return None
 
 
-def judge_space(folder: Path, free: int, streams_may_grow: int) -> Finding:
+def judge_space(folder: Path, free: int, streams_may_grow: int) -> ReportLine:
     """Return whether there is enough free space. Pure."""
     says = f"{_text(free)} are free on the disk of {folder}"
     if free < MIN_FREE_BYTES:

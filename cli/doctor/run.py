@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, ParamSpec, TypeVar
 
-from cli.doctor.finding import Finding, fail
+from cli.doctor.report_line import ReportLine, fail
 from cli.failure import Failure
 from contracts.errors import SaccadeError
 
@@ -24,7 +24,7 @@ class Check:
     """One noun that is looked at."""
 
     name: str
-    look: Callable[[], Awaitable[Sequence[Finding]]]
+    look: Callable[[], Awaitable[Sequence[ReportLine]]]
     deadline_s: float = DEADLINE_S
 
 
@@ -55,7 +55,7 @@ class _DaemonThreads(ThreadPoolExecutor):
         """Wait for nothing."""
 
 
-async def run_checks(checks: Sequence[Check]) -> AsyncIterator[Finding]:
+async def run_checks(checks: Sequence[Check]) -> AsyncIterator[ReportLine]:
     """Run the checks concurrently and yield what they found, in the order of the checks."""
     asyncio.get_running_loop().set_default_executor(_DaemonThreads(max_workers=1))
     tasks = [asyncio.create_task(_run(check)) for check in checks]
@@ -64,7 +64,7 @@ async def run_checks(checks: Sequence[Check]) -> AsyncIterator[Finding]:
             yield finding
 
 
-async def _run(check: Check) -> Sequence[Finding]:
+async def _run(check: Check) -> Sequence[ReportLine]:
     try:
         async with asyncio.timeout(check.deadline_s):
             return await check.look()

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from cli.doctor.finding import Finding, fail, ok, warn
+from cli.doctor.report_line import ReportLine, fail, ok, warn
 from cli.doctor.system import System
 from kit.source_version import source_version
 
@@ -28,7 +28,7 @@ _START: Final = {
 
 @dataclass(frozen=True)
 class Asked:
-    """What an address answered."""
+    """Answer of an address, or the reason why there is none."""
 
     #: Whether something listens there.
     connected: bool = False
@@ -89,7 +89,7 @@ async def ask(url: str, key: str = "") -> Asked:
         return Asked(connected=True, reason=type(error).__name__)
 
 
-async def check_services(system: System) -> list[Finding]:
+async def check_services(system: System) -> list[ReportLine]:
     """Look at the services' health, versions and addresses."""
     if not system.running and not system.url_is_named:
         return [warn("services", f"nothing runs on {system.folder}", _START["embedded"])]
@@ -112,7 +112,7 @@ async def check_services(system: System) -> list[Finding]:
     return [*found, *public]
 
 
-def _judge_origin(system: System, origin: Asked) -> Finding:
+def _judge_origin(system: System, origin: Asked) -> ReportLine:
     if origin.service:
         return ok("server", f"{system.url} answers")
     if origin.code == "host_not_allowed":
@@ -132,14 +132,14 @@ def _log_hint(system: System, name: str) -> str:
     return f"Read {system.folder / 'logs' / f'{name}.log'}, then stop Saccade and start it again."
 
 
-def _judge_health(name: str, report: Asked) -> Finding:
+def _judge_health(name: str, report: Asked) -> ReportLine:
     if not report.failed:
         return ok(name, "well")
     says = "; ".join(f"{check}: {detail}" for check, detail in report.failed.items())
     return fail(name, f"degraded, {says}", f"Look at the lines about {', '.join(report.failed)}, and at its log.")
 
 
-def judge_versions(versions: Mapping[str, str | None], own: str) -> list[Finding]:
+def judge_versions(versions: Mapping[str, str | None], own: str) -> list[ReportLine]:
     """Return whether the services are of one version, and of that of this command. Pure."""
     said = {version or "older" for version in versions.values()}
     listed = ", ".join(f"{name} {version or 'older'}" for name, version in versions.items())
@@ -151,7 +151,7 @@ def judge_versions(versions: Mapping[str, str | None], own: str) -> list[Finding
     return [ok("versions", f"{', '.join(versions)} and this command are of one version ({own})")]
 
 
-async def _judge_key(system: System) -> list[Finding]:
+async def _judge_key(system: System) -> list[ReportLine]:
     """Return whether the API key is accepted, or none is needed."""
     key = system.variables.get(_KEY, "")
     answer = await ask(f"{system.url}/v1/jobs?limit=1", key)
@@ -169,9 +169,9 @@ async def _judge_key(system: System) -> list[Finding]:
     return [warn("api key", says, "Try again in a minute: a service that starts answers 503.")]
 
 
-async def _judge_public(system: System) -> list[Finding]:
+async def _judge_public(system: System) -> list[ReportLine]:
     """Return whether the public addresses are those of the gateway."""
-    named = {"SACCADE_PUBLIC_URL": system.variables.get("SACCADE_PUBLIC_URL", "")}
+    named = dict([system.public_url])
     if system.runs_on_modal and system.variables.get("DISPATCHER_WORKER_BUS", "ingest") == "ingest":
         named["DISPATCHER_WORKER_BUS_URL"] = system.variables.get("DISPATCHER_WORKER_BUS_URL", "")
     asked = [(name, url.rstrip("/")) for name, url in named.items() if url]
@@ -179,7 +179,7 @@ async def _judge_public(system: System) -> list[Finding]:
     return [judge_public(*each, answer) for each, answer in zip(asked, answers, strict=True)]
 
 
-def judge_public(name: str, url: str, answer: Asked) -> Finding:
+def judge_public(name: str, url: str, answer: Asked) -> ReportLine:
     """Return whether an address that was named leads to the gateway. Pure."""
     check = "public address"
     if answer.service == "gateway":

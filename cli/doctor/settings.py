@@ -10,7 +10,8 @@ from typing import Final
 
 from dotenv import dotenv_values
 
-_DEFAULT: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*)(?::?-([^}]*))?\}")
+COMPOSE: Final = "docker-compose.yml"
+_REFERENCE: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*)(?::?(?:-([^}]*)|\?[^}]*))?\}")
 
 
 def variables() -> dict[str, str]:
@@ -22,6 +23,18 @@ def adopt(values: Mapping[str, str]) -> None:
     """Set variables that are not set, as compose does with its file: settings classes read the environment."""
     for name, value in values.items():
         os.environ.setdefault(name, value)  # noqa: TID251
+
+
+def replace_variables(values: Mapping[str, str]) -> None:
+    """Set variables, also those that are set: what a compose file gives its containers regardless."""
+    os.environ.update(values)  # noqa: TID251
+
+
+def compose_text(project: Path) -> str:
+    """Return the compose file of a folder, with the files that are added to it by `-f`."""
+    return "\n".join(
+        path.read_text() for path in (project / COMPOSE, *sorted((project / "deploy").glob("compose.*.yml")))
+    )
 
 
 def read_file(file: Path) -> dict[str, str]:
@@ -38,6 +51,6 @@ def read_file(file: Path) -> dict[str, str]:
 def compose_defaults(text: str) -> dict[str, str]:
     """Return the variables that a compose file refers to, with their defaults."""
     found: dict[str, str] = {}
-    for name, default in _DEFAULT.findall(text):
+    for name, default in _REFERENCE.findall(text):
         found[name] = found.get(name) or default
     return found

@@ -1,11 +1,11 @@
-"""Whether the streams are those of contracts/streams.py, have room, and are on enough nodes. Pure."""
+"""Comparison of the streams with contracts/streams.py: configuration, room, nodes. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-from cli.doctor.finding import Finding, fail, ok, warn
+from cli.doctor.report_line import ReportLine, fail, ok, warn
 from contracts.limits import GIB, MIB
 from contracts.streams import STREAMS, Stream
 from kit.bus.connection import stream_config
@@ -25,7 +25,7 @@ def reserved_bytes(replicas: int = 1) -> int:
     return sum(stream.max_bytes for stream in STREAMS) * replicas
 
 
-def judge_streams(infos: Infos, replicas: int) -> list[Finding]:
+def judge_streams(infos: Infos, replicas: int) -> list[ReportLine]:
     """Return which streams are missing, and which are not configured as they should be."""
     missing = [name for name, info in infos.items() if info is None]
     if len(missing) == len(infos):
@@ -58,7 +58,7 @@ def differences(stream: Stream, config: Mapping[str, Any], replicas: int) -> dic
     }
 
 
-def _judge_differences(stream: Stream, differing: Mapping[str, str]) -> Finding:
+def _judge_differences(stream: Stream, differing: Mapping[str, str]) -> ReportLine:
     fix = "Restart a service of this version: it changes the stream back."
     if _FIXED & set(differing):
         fix = "Make a backup, delete the stream, start the services and restore it: NATS changes this in no stream."
@@ -74,13 +74,13 @@ def _full(info: Mapping[str, Any]) -> bool:
     return bool(refuses and info["state"]["bytes"] >= _FULL_SHARE * limit)
 
 
-def _judge_room(stream: Stream, info: Mapping[str, Any]) -> Finding:
+def _judge_room(stream: Stream, info: Mapping[str, Any]) -> ReportLine:
     share = info["state"]["bytes"] / info["config"]["max_bytes"]
     says = f"{stream.name} is {100 * share:.0f} % full, and refuses messages when it is full"
     return warn("bus streams", says, "Find out what writes so much: docs/scale.md says what is usual.")
 
 
-def judge_quorum(infos: Infos, replicas: int, nodes: int) -> list[Finding]:
+def judge_quorum(infos: Infos, replicas: int, nodes: int) -> list[ReportLine]:
     """Return whether every stream of a cluster has a leader and its replicas."""
     groups = {name: info["cluster"] for name, info in infos.items() if info and "cluster" in info}
     leaderless = [name for name, group in groups.items() if not group.get("leader")]
@@ -103,7 +103,7 @@ def judge_quorum(infos: Infos, replicas: int, nodes: int) -> list[Finding]:
     return [ok("bus cluster", f"{nodes} nodes; every stream has a leader and {replicas} current replicas")]
 
 
-def judge_limits(account: Mapping[str, Any], max_payload: int, message_bytes: int, replicas: int) -> list[Finding]:
+def judge_limits(account: Mapping[str, Any], max_payload: int, message_bytes: int, replicas: int) -> list[ReportLine]:
     """Return whether account and server take what the streams reserve, and the largest message."""
     found = []
     if max_payload < message_bytes:

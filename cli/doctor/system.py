@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr, ValidationError
 
-from cli.doctor.settings import adopt, compose_defaults, read_file, variables
+from cli.doctor.settings import COMPOSE, adopt, compose_defaults, compose_text, read_file, replace_variables, variables
 from cli.embedded.data_folder import Secrets, read_servers, running_url
 from cli.embedded.ports import LOOPBACK
 from cli.embedded.programs import BUCKET, BUCKET_PROXY, SERVICES
@@ -22,10 +22,11 @@ from kit.settings import NatsSettings, S3Settings, invalid_settings
 
 Kind = Literal["embedded", "compose", "servers"]
 _Settings = TypeVar("_Settings")
-_COMPOSE: Final = "docker-compose.yml"
 #: Variables whose presence says that bus and bucket are servers of one's own.
 _OWN_BUS: Final = ("NATS_URL", "NATS_CREDENTIALS_FILE", "NATS_CREDENTIALS")
 _OWN_BUCKET: Final = ("S3_ENDPOINT_URL", "B2_S3_ENDPOINT", "R2_ENDPOINT_URL")
+#: What deploy/compose.bucket.yml leaves out: it is of the S3 server on this machine.
+_LOCAL_BUCKET: Final = ("S3_ENDPOINT_URL", "S3_PUBLIC_ENDPOINT_URL", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY")
 #: Health of the services by their default ports, where `saccade up` has not chosen others.
 _PORTS: Final = {"gateway": 8081, "notifier": 8082, "dispatcher": 8083}
 _SECRET_NAME: Final = re.compile(r"PASSWORD|SECRET|TOKEN|SEED|CREDENTIALS|APP_KEY|TICKET_KEY|API_KEY$|ACCESS_KEY")
@@ -34,7 +35,7 @@ _NO_SECRET: Final = re.compile(r"_FILE$|_PATH$|_ID$")
 
 @dataclass(frozen=True)
 class System:
-    """What is looked at, and how it is reached."""
+    """Installation that is looked at, and how it is reached."""
 
     kind: Kind
     #: Address of the origin.
@@ -74,14 +75,30 @@ class System:
         """Whether workers run on Modal, as far as the settings say."""
         chosen = {self.variables.get("DISPATCHER_EXECUTOR"), self.variables.get("GATEWAY_EXECUTOR")}
         mocked = self.variables.get("MOCK_MODAL", "").lower() in ("1", "true", "yes", "on")
-        return "modal" in chosen and not mocked
+        # deploy/compose.modal.yml sets it, and needs both of these.
+        composed = self.kind == "compose" and all(
+            self.variables.get(name) for name in ("MODAL_TOKEN_ID", "DISPATCHER_WORKER_BUS_URL")
+        )
+        return ("modal" in chosen or composed) and not mocked
+
+    @property
+    def public_url(self) -> tuple[str, str]:
+        """The variable that names the address for others, and that address; both empty without one."""
+        if named := self.variables.get("SACCADE_PUBLIC_URL"):
+            return "SACCADE_PUBLIC_URL", named.rstrip("/")
+        if self.kind == "compose" and (domain := self.variables.get("SACCADE_DOMAIN")):
+            return "SACCADE_DOMAIN", f"https://{domain}"
+        return "", ""
 
     @property
     def public_hosts(self) -> dict[str, str]:
         """Variables that name a host besides this machine, with that host."""
         hosts = {"SACCADE_ALLOWED_HOSTS": comma_separated(self.variables.get("SACCADE_ALLOWED_HOSTS", ""))}
-        for name in ("S3_PUBLIC_ENDPOINT_URL", "SACCADE_PUBLIC_URL"):
-            hosts[name] = (urlsplit(self.variables.get(name, "")).hostname or "",)
+        for name, url in (
+            ("S3_PUBLIC_ENDPOINT_URL", self.variables.get("S3_PUBLIC_ENDPOINT_URL", "")),
+            self.public_url,
+        ):
+            hosts[name] = (urlsplit(url).hostname or "",)
         return {
             name: host for name, of in hosts.items() for host in of if host and not is_loopback(host) and host != "*"
         }
@@ -90,7 +107,7 @@ class System:
     def origins(self) -> list[str]:
         """Web origins whose pages send files to the bucket, as far as the settings say."""
         named = comma_separated(self.variables.get("SACCADE_ALLOWED_ORIGINS", ""))
-        own = [self.variables.get("SACCADE_PUBLIC_URL", "")]
+        own = [self.public_url[1]]
         if self.kind == "embedded" or self.url_is_named:
             own.append(self.url)
         found = [f"{parts.scheme}://{parts.netloc}" for text in (*own, *named) if (parts := urlsplit(text)).netloc]
@@ -176,18 +193,28 @@ def _compose(file: Path, url: str | None) -> System:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         hint = "Copy deploy/example.env to .env beside docker-compose.yml, and name that file."
         raise Failure(f"{file}: {reason}.", code="env_file_unreadable", hint=hint) from error
-    project = file.resolve().parent if (file.resolve().parent / _COMPOSE).exists() else ROOT
+    project = file.resolve().parent if (file.resolve().parent / COMPOSE).exists() else ROOT
     adopt(values)
-    given = compose_defaults((project / _COMPOSE).read_text()) | variables()
-    given["S3_ENDPOINT_URL"] = variables().get("S3_ENDPOINT_URL") or f"http://{LOOPBACK}:{given.get('S3_PORT') or 9000}"
+    given = compose_defaults(compose_text(project)) | variables()
+    given |= _compose_bucket(given)
     keys = Path(given.get("SACCADE_API_KEYS") or "deploy/development_keys.json")
     given["SACCADE_API_KEYS_FILE"] = str(project / keys)
+    replace_variables({name: given[name] for name in ("SACCADE_API_KEYS_FILE", *_LOCAL_BUCKET)})
     adopt({name: value for name, value in given.items() if value})
     named = url or given.get("SACCADE_URL")
     address = named or f"http://{LOOPBACK}:{given.get('SACCADE_PORT') or DEFAULT_PORT}"
     system = System("compose", address.rstrip("/"), bool(named), given, project, running=True, project=project)
     # The service user: the password is that of the containers, where NATS is published on this machine.
     return _with_settings(system, {"NATS_URL": given.get("NATS_URL") or f"nats://{LOOPBACK}:4222"})
+
+
+def _compose_bucket(given: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of the bucket: a provider's (deploy/compose.bucket.yml), or that of the compose file."""
+    if _any(given, _OWN_BUCKET):
+        return dict.fromkeys(_LOCAL_BUCKET, "") | {"S3_ENDPOINT_URL": given.get("S3_ENDPOINT_URL", "")}
+    published = f"http://{LOOPBACK}:{given.get('S3_PORT') or 9000}"
+    kept = {name: given.get(name, "") for name in _LOCAL_BUCKET}
+    return kept | {"S3_ENDPOINT_URL": published, "S3_BUCKET": BUCKET}
 
 
 def _servers(given: Mapping[str, str], url: str | None) -> System:

@@ -7,24 +7,25 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from cli.doctor.finding import Finding, fail, warn
+from cli.doctor.report_line import ReportLine, fail, warn
 
 #: Prefixes of variables that are ours alone; others share S3_, B2_ and NATS_.
 _OURS: Final = ("SACCADE_", "GATEWAY_", "DISPATCHER_", "NOTIFIER_", "ARCHIVE_", "BUCKET_PROXY_")
+_OF_SERVICES: Final = ("GATEWAY_", "DISPATCHER_", "NOTIFIER_", "ARCHIVE_")
 _SHARED: Final = ("NATS_", "S3_", "B2_", "R2_", "NERF_", "VISION_", "MODAL_")
 #: What a container engine sets for each service beside a container.
 _LINKED: Final = re.compile(r"_SERVICE_(HOST|PORT)(_|$)|_PORT_\d+_(TCP|UDP)")
 _CLOSE, _CLOSER = 0.75, 0.88
 
 
-def judge_names(given: Iterable[str], known: Iterable[str]) -> list[Finding]:
+def judge_names(given: Iterable[str], known: Iterable[str]) -> list[ReportLine]:
     """Return the variables that are probably misspelt, and those of ours that nothing reads."""
     known = sorted(set(known))
     of_ours = [name for name in known if name.startswith((*_OURS, *_SHARED))]
     return [finding for name in sorted(set(given) - set(known)) if (finding := _judge(name, of_ours)) is not None]
 
 
-def _judge(name: str, known: list[str]) -> Finding | None:
+def _judge(name: str, known: list[str]) -> ReportLine | None:
     if _LINKED.search(name):
         return None
     ours = name.startswith(_OURS)
@@ -39,16 +40,16 @@ def _judge(name: str, known: list[str]) -> Finding | None:
     return None
 
 
-def judge_passed_on(given: Iterable[str], known: Iterable[str], passed: Iterable[str]) -> list[Finding]:
+def judge_passed_on(given: Iterable[str], known: Iterable[str], passed: Iterable[str]) -> list[ReportLine]:
     """Return settings in an environment file that the compose file passes on to no container."""
-    lost = sorted((set(given) & set(known)) - set(passed))
+    lost = sorted(name for name in (set(given) & set(known)) - set(passed) if name.startswith(_OF_SERVICES))
     fix = "Add it to the service's environment in docker-compose.yml."
     return [
         warn("variable", f"{name} is a setting that docker-compose.yml passes on to no service", fix) for name in lost
     ]
 
 
-def judge_secrets(given: Mapping[str, str], public: Mapping[str, str]) -> list[Finding]:
+def judge_secrets(given: Mapping[str, str], public: Mapping[str, str]) -> list[ReportLine]:
     """Return the secrets that are placeholders, or the published ones of development on a server that others reach."""
     placeholders = sorted(name for name, value in given.items() if value.startswith("change-me"))
     published = sorted(name for name, value in given.items() if value.startswith("development-only"))

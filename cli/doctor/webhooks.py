@@ -8,7 +8,7 @@ from typing import Final
 import aiohttp
 from saccade_client import AsyncClient, ClientError, WebhookView
 
-from cli.doctor.finding import Finding, fail, ok, warn
+from cli.doctor.report_line import ReportLine, fail, ok, warn
 from cli.doctor.system import System
 from contracts.errors import SaccadeError
 from kit.auth.api_keys import AuthSettings
@@ -26,7 +26,7 @@ _MAX: Final = 50
 _NETWORKS: Final = "or add its network to NOTIFIER_WEBHOOK_ALLOWED_NETWORKS of the notifier"
 
 
-async def check_webhooks(system: System) -> list[Finding]:
+async def check_webhooks(system: System) -> list[ReportLine]:
     """Look at the endpoints of the tenant of SACCADE_API_KEY; without keys, of this machine's user."""
     if not system.running and not system.url_is_named:
         return [ok("webhooks", "not looked at: nothing runs")]
@@ -44,7 +44,7 @@ async def check_webhooks(system: System) -> list[Finding]:
     guard = AddressGuard.allowing(addresses.allowed_networks(auth))
     slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def judge(endpoint: WebhookView) -> Finding:
+    async def judge(endpoint: WebhookView) -> ReportLine:
         async with slots:
             return await judge_endpoint(endpoint, guard, https_only=addresses.https_only(auth))
 
@@ -55,7 +55,7 @@ async def check_webhooks(system: System) -> list[Finding]:
 
 async def judge_endpoint(
     endpoint: WebhookView, guard: AddressGuard, *, https_only: bool, lookup: Lookup | None = None
-) -> Finding:
+) -> ReportLine:
     """Return whether an endpoint can be sent to: HEAD is asked, and any answer will do."""
     check = f"webhook {endpoint.id}"
     if not endpoint.enabled:
@@ -70,7 +70,7 @@ async def judge_endpoint(
     return await _judge_answer(check, checked, guard, lookup or SystemLookup())
 
 
-async def _judge_answer(check: str, url: CheckedUrl, guard: AddressGuard, lookup: Lookup) -> Finding:
+async def _judge_answer(check: str, url: CheckedUrl, guard: AddressGuard, lookup: Lookup) -> ReportLine:
     host = url.host
     session = guarded_session(guard, lookup, tls=True, connector={"use_dns_cache": False, "force_close": True})
     try:
@@ -89,7 +89,7 @@ async def _judge_answer(check: str, url: CheckedUrl, guard: AddressGuard, lookup
         return _judge_error(check, host, error)
 
 
-def _judge_error(check: str, host: str, error: BaseException) -> Finding:
+def _judge_error(check: str, host: str, error: BaseException) -> ReportLine:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, AddressRefusedError):

@@ -15,7 +15,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from cli.doctor.bucket import check_bucket
-from cli.doctor.finding import Finding
+from cli.doctor.report_line import ReportLine
 from cli.doctor.system import System
 from kit.bucket import open_bucket
 from kit.settings import S3Settings
@@ -73,14 +73,14 @@ async def passing(settings: S3Settings) -> AsyncIterator[tuple[Passing, S3Settin
         await runner.cleanup()
 
 
-async def look(settings: S3Settings, *origins: str) -> list[Finding]:
+async def look(settings: S3Settings, *origins: str) -> list[ReportLine]:
     system = System("servers", "http://127.0.0.1:1", False, {}, Path(), running=True, s3=settings)
     found = await check_bucket(system, origins)
     assert all(finding.fix for finding in found if finding.outcome != "ok"), found
     return found
 
 
-def failures(found: Sequence[Finding]) -> list[str]:
+def failures(found: Sequence[ReportLine]) -> list[str]:
     return [finding.check for finding in found if finding.outcome == "FAIL"]
 
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from cli.doctor.bus import check_bus
-from cli.doctor.finding import Finding
+from cli.doctor.report_line import ReportLine
 from cli.doctor.system import System
 from contracts.limits import GIB
 from contracts.streams import CAPTIONS, EVENTS, STREAMS
@@ -57,15 +57,15 @@ def plain_nats() -> Iterator[NatsSettings]:
         yield NatsSettings(url=f"nats://{HOST}:{port}")
     finally:
         process.kill()
-        process.wait()
+        process.wait(timeout=30)
 
 
-async def look(settings: NatsSettings) -> list[Finding]:
+async def look(settings: NatsSettings) -> list[ReportLine]:
     system = System("servers", "http://127.0.0.1:1", False, {}, Path(), running=True, nats=settings)
     return await check_bus(system)
 
 
-def failures(found: Sequence[Finding]) -> list[str]:
+def failures(found: Sequence[ReportLine]) -> list[str]:
     assert all(finding.fix for finding in found if finding.outcome != "ok"), found
     return [finding.check for finding in found if finding.outcome == "FAIL"]
 

@@ -99,7 +99,7 @@ def test_the_environment_file_of_compose_is_looked_at(tmp_path: Path) -> None:
     ports = {"SACCADE_PORT": str(free_port()), "S3_PORT": str(free_port())}
     values = ports | {
         "NATS_PASSWORD": "change-me", "S3_SECRET_ACCESS_KEY": OWN, "SACCADE_ALLOWED_HOSTS": "vision.example.com",
-        "SACCADE_API_KEY": "key.secret-of-a-key", "DISPATCHER_SNAPSHOT_EVENTS": "5",
+        "SACCADE_API_KEY": "key.secret-of-a-key", "NOTIFIER_MAX_STREAMS": "500",
     }  # fmt: skip
     file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
     found = doctor(tmp_path, "--env-file", str(file), code=1)
@@ -111,7 +111,7 @@ def test_the_environment_file_of_compose_is_looked_at(tmp_path: Path) -> None:
     assert "S3_SECRET_ACCESS_KEY" not in "".join(secrets)
     assert {"bucket", "server"} <= set(failures(found)), "nothing runs"
     told = [finding["message"] for finding in found if finding["check"] == "variable"]
-    assert told == ["DISPATCHER_SNAPSHOT_EVENTS is a setting that docker-compose.yml passes on to no service"]
+    assert told == ["NOTIFIER_MAX_STREAMS is a setting that docker-compose.yml passes on to no service"]
     assert "secret-of-a-key" not in json.dumps(found)
 
 

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from saccade_client import WebhookView
 
-from cli.doctor.finding import Finding
+from cli.doctor.report_line import ReportLine
 from cli.doctor.webhooks import judge_endpoint
 from kit.network.address_guard import AddressGuard
 from tests.harness.servers.embedded import HOST, free_port
@@ -42,7 +42,7 @@ def endpoint(url: str, *, enabled: bool = True) -> WebhookView:
     return WebhookView(id="whk_1", url=url, enabled=enabled, created_at=time, updated_at=time)
 
 
-async def judge(url: str, guard: AddressGuard, *addresses: str, https_only: bool = False) -> Finding:
+async def judge(url: str, guard: AddressGuard, *addresses: str, https_only: bool = False) -> ReportLine:
     async def look_up(host: str) -> list[str]:
         if not addresses:
             raise OSError(f"{host} has no entry")

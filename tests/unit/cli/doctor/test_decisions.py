@@ -10,9 +10,9 @@ import pytest
 
 from cli.doctor.clock import judge_clock, read_rfc3339
 from cli.doctor.disk import judge_space
-from cli.doctor.finding import Finding, fail
 from cli.doctor.modal import AppHistory, judge_apps
 from cli.doctor.programs import judge_version
+from cli.doctor.report_line import ReportLine, fail
 from cli.doctor.services import Asked, judge_public, judge_versions
 from cli.doctor.settings import compose_defaults
 from cli.doctor.streams import differences, judge_quorum, judge_streams
@@ -155,4 +155,4 @@ def test_a_line_has_one_line_and_no_secret() -> None:
         ["top-secret", "top-secret-value", "bus"]
     )
     assert found.line == "FAIL  bus: it says: password (secret) is wrong. Correct it."
-    assert Finding("bus", "ok", "well").line == "ok    bus: well"
+    assert ReportLine("bus", "ok", "well").line == "ok    bus: well"

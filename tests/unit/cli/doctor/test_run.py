@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from cli.doctor.finding import Finding, ok
+from cli.doctor.report_line import ReportLine, ok
 from cli.doctor.run import Check, in_thread, run_checks
 from contracts.errors import ErrorCode, SaccadeError
 from tests.rules.tree import ROOT
@@ -21,16 +21,16 @@ async def test_what_hangs_or_fails_is_told_and_the_others_go_on() -> None:
     never = threading.Event()
     together = asyncio.Barrier(3)
 
-    async def hangs() -> list[Finding]:
+    async def hangs() -> list[ReportLine]:
         await together.wait()
         await in_thread(never.wait)
         return []
 
-    async def fails() -> list[Finding]:
+    async def fails() -> list[ReportLine]:
         await together.wait()
         raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE)
 
-    async def works() -> list[Finding]:
+    async def works() -> list[ReportLine]:
         await together.wait()  # all three have begun
         return [ok("third", "well")]
 
@@ -47,7 +47,7 @@ async def test_what_hangs_or_fails_is_told_and_the_others_go_on() -> None:
 
 
 async def test_an_unknown_error_is_one_line() -> None:
-    async def breaks() -> list[Finding]:
+    async def breaks() -> list[ReportLine]:
         raise KeyError("x")
 
     (found,) = [finding async for finding in run_checks([Check("one", breaks)])]

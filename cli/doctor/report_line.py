@@ -1,4 +1,4 @@
-"""What a check found: one line, with the fix where something is wrong. Imports nothing that has to be installed."""
+"""Result of a check: one line, with the fix where something is wrong. Imports nothing that has to be installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SECRET_CHARACTERS: Final = 6
 
 
 @dataclass(frozen=True)
-class Finding:
+class ReportLine:
     """One line of the report."""
 
     check: str
@@ -27,7 +27,7 @@ class Finding:
         says = " ".join(self.says.split()).rstrip(".")
         return f"{self.outcome:<4}  {self.check}: {says}" + (f". {' '.join(self.fix.split())}" if self.fix else "")
 
-    def without(self, secrets: Iterable[str]) -> Finding:
+    def without(self, secrets: Iterable[str]) -> ReportLine:
         """Return the finding with every secret replaced, whatever message of another program it came in."""
         says, fix = self.says, self.fix
         for secret in sorted(
@@ -37,16 +37,16 @@ class Finding:
         return replace(self, says=says, fix=fix)
 
 
-def ok(check: str, says: str) -> Finding:
+def ok(check: str, says: str) -> ReportLine:
     """Return that something is as it should be."""
-    return Finding(check, "ok", says)
+    return ReportLine(check, "ok", says)
 
 
-def warn(check: str, says: str, fix: str) -> Finding:
+def warn(check: str, says: str, fix: str) -> ReportLine:
     """Return that something works and could go wrong, or could not be looked at."""
-    return Finding(check, "warn", says, fix)
+    return ReportLine(check, "warn", says, fix)
 
 
-def fail(check: str, says: str, fix: str) -> Finding:
+def fail(check: str, says: str, fix: str) -> ReportLine:
     """Return that something does not work."""
-    return Finding(check, "FAIL", says, fix)
+    return ReportLine(check, "FAIL", says, fix)
