@@ -203,7 +203,7 @@ def build_gateway(
     _add_rules(app, RuleService(jobs=jobs, store=store, view=view, tail=tail, idempotency=idempotency, use=use), view)
     state.jobs, state.job_presenter = jobs, JobPresenter(view, job_progress, tail, settings.scratch_hours, holds)
     _add_artifacts(app, bucket, view, authenticator, tickets)
-    state.compat_nerf_jobs = NerfJobs(jobs, uploads, bucket, settings, CompatNerfSettings())
+    state.compat_nerf_jobs = _nerf_jobs(jobs, url_jobs, state.job_presenter, settings, uploads=uploads, bucket=bucket)
     state.worker_ingest = WorkerIngest(store, EventStore(client, "PROGRESS"), settings.worker_key)
     _add_estimates(app, jobs, holds)
     state.sessions, state.session_progress, state.session_ingest = sessions, session_progress, ingest
@@ -278,6 +278,12 @@ def _mount_replaced(
     add_badminton_endpoint(app, client, auth)
     mount_vision(app, client, auth, disk.cause_of)
     mount_laps(app, bucket, disk.cause_of)
+
+
+def _nerf_jobs(
+    jobs: JobService, url_jobs: UrlJobs, presenter: JobPresenter, settings: GatewaySettings, **stores: Any
+) -> NerfJobs:
+    return NerfJobs(jobs, url_jobs, presenter, settings=settings, compat_settings=CompatNerfSettings(), **stores)
 
 
 def _session_service(client: Client, **common: Any) -> SessionService:

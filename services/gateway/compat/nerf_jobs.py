@@ -6,25 +6,44 @@ import hashlib
 import re
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import is_id
 from contracts.invalid_values import pointer
+from contracts.job import Job, State
 from contracts.limits import IDEMPOTENCY_KEY_CHARS
 from kit.bucket import Bucket
 from kit.bus.idempotency import idempotency_key
 from kit.http.request_body import RequestBody
 from modal_workers import catalog
+from services.gateway.aggregates.job_lists import JobFilter
+from services.gateway.aggregates.job_texts import searchable
+from services.gateway.compat.nerf_frames import batch_name, read_frame
+from services.gateway.compat.nerf_requests import RenderRequest, TrainingRequest, ignored_rendering, ignored_training
+from services.gateway.compat.nerf_views import (
+    PosesStageStatus,
+    RenderingStageStatus,
+    TrainingStageStatus,
+    poses_status,
+    render_status,
+    training_status,
+)
+from services.gateway.jobs.presenter import JobPresenter
 from services.gateway.jobs.service import JobService
 from services.gateway.jobs.submission import JobRequest
+from services.gateway.jobs.url_inputs import has_urls
+from services.gateway.jobs.url_jobs import UrlJobs
 from services.gateway.settings import CompatNerfSettings, GatewaySettings
 from services.gateway.uploads.service import UploadService
 
 _ROUTE: Final = "POST /api/nerf/colmap"
 _WORKLOAD: Final = "nerf"
+_STAGE_PREFIX: Final = re.compile(r"^(?:colmap|train|render)_")
+#: Pages of a search for a job's name; a page has those whose text contains it.
+_SEARCHED_PAGES: Final = 5
 #: An upload's bucket key contains its id as a folder.
-_UPLOAD_ID_IN_KEY: Final = re.compile(r"(?:^|/)(upl_[0-9a-f-]{36})(?:/|$)")
+_UPLOAD_ID_IN_KEY: Final = re.compile(r"(?:^|/)(upl_[0-9a-f-]{36})(?:[/?]|$)")
 #: Inputs of the workload that are not filled from photos.
 _NOT_PHOTOS: Final = frozenset({"masks"})
 
@@ -38,18 +57,17 @@ class ColmapRequest(RequestBody):
     image_paths: list[str] = Field(
         min_length=1,
         max_length=500,
-        description="Ids of uploads, or their keys in the bucket: photos, or one ZIP or video.",
+        description="Photos, or one ZIP or video: ids of uploads, paths or URLs that contain one, or URLs to fetch.",
     )
 
 
-class ColmapAnswer(BaseModel):
+class ColmapAnswer(PosesStageStatus):
     """The job that was submitted."""
 
     success: bool = True
-    job_id: str = Field(description="As sent in the request.")
     id: str = Field(description="Id of the job: GET /v1/jobs/{id} returns its state.")
-    status: str
-    progress: str = Field(description="Bucket key of the job's progress file.")
+    state: str
+    progress_file: str = Field(description="Bucket key of the job's progress file.")
 
 
 class NerfJobs:
@@ -58,13 +76,17 @@ class NerfJobs:
     def __init__(
         self,
         jobs: JobService,
+        url_jobs: UrlJobs,
+        presenter: JobPresenter,
+        *,
         uploads: UploadService,
         bucket: Bucket,
         settings: GatewaySettings,
         compat_settings: CompatNerfSettings,
     ) -> None:
         """``compat_settings`` are the settings of the replaced service."""
-        self._jobs, self._uploads, self._bucket = jobs, uploads, bucket
+        self._jobs, self._url_jobs, self._presenter = jobs, url_jobs, presenter
+        self._uploads, self._bucket = uploads, bucket
         self._settings, self._compat_settings = settings, compat_settings
 
     async def submit(self, tenant: str, body: ColmapRequest) -> ColmapAnswer:
@@ -75,8 +97,14 @@ class NerfJobs:
         """
         inputs: dict[str, Any] = {}
         for index, path in enumerate(body.image_paths):
-            upload_id = _upload_id(path, index)
-            inputs.setdefault(await self._input_name(tenant, upload_id, index), []).append(upload_id)
+            upload_id = _upload_id(path)
+            if upload_id is not None:
+                inputs.setdefault(await self._input_name(tenant, upload_id, index), []).append(upload_id)
+            elif path.startswith(("https://", "http://")):
+                inputs.setdefault("photos", []).append({"url": path})
+            else:
+                message = f"{path[:200]!r} does not contain the id of an upload."
+                raise _at(index, ErrorCode.UPLOAD_NOT_FOUND, message)
         compat = self._compat_settings
         on_modal = self._settings.effective_executor == "modal"
         job_request = JobRequest(
@@ -88,9 +116,82 @@ class NerfJobs:
             metadata={"job_id": body.job_id},
         )
         key = idempotency_key(tenant, _ROUTE, _ascii(body.job_id), body.model_dump())
-        job = await self._jobs.submit(tenant, job_request, key)
-        progress_key = self._bucket.key("results", job.id, "progress.json")
-        return ColmapAnswer(job_id=body.job_id, id=job.id, status=str(job.state), progress=progress_key)
+        submit = self._url_jobs.submit if has_urls(inputs) else self._jobs.submit
+        return await self.submitted(await submit(tenant, job_request, key), body.job_id)
+
+    async def submitted(self, job: Job, name: str) -> ColmapAnswer:
+        """Return the answer to a request for the job."""
+        shown = await self._presenter.full(job)
+        return ColmapAnswer(
+            **poses_status(shown, name, self.folder(job)).model_dump(),
+            id=job.id,
+            state=str(job.state),
+            progress_file=f"{self.folder(job)}/progress.json",
+        )
+
+    async def poses(self, job: Job, name: str) -> PosesStageStatus:
+        """Return the state of the cameras' poses."""
+        return poses_status(await self._presenter.full(job), name, self.folder(job))
+
+    async def training(self, job: Job, name: str, wanted: TrainingRequest | None = None) -> TrainingStageStatus:
+        """Return the state of the training; ``wanted`` is what a client asked for when it began."""
+        shown = await self._presenter.full(job)
+        return training_status(shown, name, self.folder(job), ignored_training(wanted, shown.params))
+
+    async def rendering(self, job: Job, name: str, wanted: RenderRequest | None = None) -> RenderingStageStatus:
+        """Return the state of the frames; ``wanted`` is what a client asked for when it began."""
+        shown = await self._presenter.full(job)
+        return render_status(shown, name, self.folder(job), ignored_rendering(wanted, shown.params))
+
+    def folder(self, job: Job) -> str:
+        """Return the folder of a job's files in the bucket."""
+        return self._bucket.key("results", job.id)
+
+    async def find(self, tenant: str, name: str) -> Job:
+        """Return the newest job that a client calls so, or with ``colmap_``, ``train_`` or ``render_`` before it.
+
+        Raises:
+            SaccadeError: JOB_NOT_FOUND.
+        """
+        plain = _STAGE_PREFIX.sub("", name)
+        for wanted in dict.fromkeys((name, plain)):
+            if is_id(wanted, "job"):
+                job = await self._jobs.get(tenant, wanted)
+                if job.submitted.workload == _WORKLOAD:
+                    return job
+            text, cursor = searchable(f"job_id={wanted}"), None
+            for _ in range(_SEARCHED_PAGES):
+                found, cursor = self._jobs.page(tenant, JobFilter(_WORKLOAD, text=text), cursor=cursor)
+                for job in found:
+                    if job.submitted.metadata.get("job_id") == wanted:
+                        return job
+                if cursor is None:
+                    break
+        raise SaccadeError(ErrorCode.JOB_NOT_FOUND, f"There is no job {name[:200]!r}.")
+
+    async def retry(self, tenant: str, name: str) -> Job:
+        """Start another attempt of a failed or cancelled job, which repeats what is missing; return any other job.
+
+        Raises:
+            SaccadeError: JOB_NOT_FOUND, SCRATCH_REMOVED, UPLOAD_NOT_FOUND, BACKEND_NOT_INSTALLED; BUS_UNAVAILABLE.
+        """
+        job = await self.find(tenant, name)
+        if job.state in (State.FAILED, State.CANCELLED):
+            return await self._jobs.retry(tenant, job.id)
+        return job
+
+    async def frame(self, tenant: str, name: str, number: int) -> bytes:
+        """Return a frame as PNG, by its number from 1 on.
+
+        Raises:
+            SaccadeError: JOB_NOT_FOUND, ARTIFACT_NOT_FOUND; STORAGE_UNAVAILABLE.
+        """
+        job = await self.find(tenant, name)
+        total = int(job.submitted.params["frames"])
+        if not 1 <= number <= total:
+            raise SaccadeError(ErrorCode.ARTIFACT_NOT_FOUND, f"The frames of this job are 1 to {total}.")
+        key = self._bucket.key("results", job.id, batch_name(number - 1))
+        return await read_frame(self._bucket, key, number - 1)
 
     async def _input_name(self, tenant: str, upload_id: str, index: int) -> str:
         """Return the input for an upload's media; for an incomplete upload that of photos, which then rejects it.
@@ -106,16 +207,10 @@ class NerfJobs:
         raise _at(index, ErrorCode.WRONG_INPUT_MEDIA, f"{upload_id} is of type {media}.")
 
 
-def _upload_id(path: str, index: int) -> str:
-    """Return the id of the upload in a path.
-
-    Raises:
-        SaccadeError: UPLOAD_NOT_FOUND.
-    """
+def _upload_id(path: str) -> str | None:
+    """Return the id of the upload in a path; None if there is none."""
     found = _UPLOAD_ID_IN_KEY.search(path)
-    if found and is_id(found[1], "upl"):
-        return found[1]
-    raise _at(index, ErrorCode.UPLOAD_NOT_FOUND, f"{path[:200]!r} does not contain the id of an upload.")
+    return found[1] if found and is_id(found[1], "upl") else None
 
 
 def _ascii(job_id: str) -> str:

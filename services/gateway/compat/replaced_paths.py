@@ -30,7 +30,7 @@ class ReplacedSystem:
 
     #: Prefix of its routes in this server.
     at: str
-    #: Paths below its base path that are routed; empty: all.
+    #: Paths below its base path that are routed, besides those with its prefix; empty: all.
     routes: frozenset[str] = frozenset()
     #: Bare paths that are its own.
     bare: frozenset[str] = frozenset()
@@ -41,7 +41,7 @@ class ReplacedSystem:
 _SPLAT: Final = frozenset({"/upload-frame", "/update-joint-angles", "/status", "/get-ply", "/stop-training", "/reset"})
 SYSTEMS: Final = {
     "splat": ReplacedSystem("", _SPLAT | {"/health"}, _SPLAT),
-    "nerf": ReplacedSystem("", frozenset({"/api/nerf/colmap", "/health"}), frozenset({"/api/nerf/colmap"})),
+    "nerf": ReplacedSystem("", frozenset({"/health"}), prefix="/api/nerf/"),
     "badminton": ReplacedSystem("/badminton", prefix="/badminton/"),
     "badminton-endpoint": ReplacedSystem("/badminton-endpoint", prefix="/badminton-endpoint/"),
     "laps": ReplacedSystem("/compat/laps", bare=frozenset({"/sign-upload", "/start-job"}), prefix="/jobs/"),
@@ -70,13 +70,17 @@ def parse_path(path: str) -> ReplacedPath | None:
     if found := _BASE.fullmatch(path) or _PREFIXED.fullmatch(path):
         system, rest = SYSTEMS[found["name"]], found["rest"] or "/"
         base = found["base"] + (f"/k/{found['key']}" if found["key"] else "")
-        inside = not system.routes or rest in system.routes
+        inside = not system.routes or rest in system.routes or _has_prefix(system, rest)
         routed = (system.at + rest if found["rest"] or found["key"] else system.at) if inside else found["base"] + rest
         return ReplacedPath(found["name"], routed, base, found["key"])
     for name, system in SYSTEMS.items():
-        if path in system.bare or (system.prefix and path.startswith(system.prefix)):
+        if path in system.bare or _has_prefix(system, path):
             return ReplacedPath(name, (system.at if not system.routes else "") + path, "")
     return None
+
+
+def _has_prefix(system: ReplacedSystem, path: str) -> bool:
+    return bool(system.prefix) and path.startswith(system.prefix)
 
 
 class ReplacedPaths:

@@ -44,7 +44,8 @@ async def test_photos_become_a_job_of_nerf_with_the_settings_of_before(running: 
     answer = await running.http.post("/api/nerf/colmap", json=body)
     assert answer.status_code == 202, answer.text
     told = answer.json()
-    assert (told["success"], told["job_id"], told["status"]) == (True, "order 17/ä", "submitted")
+    assert (told["success"], told["job_id"], told["state"]) == (True, "order 17/ä", "submitted")
+    assert (told["status"], told["stage"], told["progress"]) == ("processing", "feature_extraction", 0)
     job = (await running.http.get(answer.headers["location"])).json()
     assert job["workload"] == "nerf"
     assert [one["upload_id"] for one in job["inputs"]["photos"]] == photos
@@ -53,7 +54,7 @@ async def test_photos_become_a_job_of_nerf_with_the_settings_of_before(running: 
     assert job["metadata"] == {"job_id": "order 17/ä"}
     submitted = (await running.job(job["id"])).submitted
     assert (submitted.gpu, submitted.gpu_fallback) == ("A10", True)
-    assert told["progress"].endswith(f"results/{job['id']}/progress.json")
+    assert told["progress_file"].endswith(f"results/{job['id']}/progress.json")
     again = await running.http.post("/api/nerf/colmap", json=body)
     assert again.json()["id"] == told["id"], "the same name and photos are the same job"
 

@@ -62,6 +62,8 @@ async def passed(
         ("/compat/splat/health", "splat", "/health", "/compat/splat"),
         ("/compat/splat/upload-frame", "splat", "/upload-frame", "/compat/splat"),
         ("/upload-frame", "splat", "/upload-frame", ""),
+        ("/compat/nerf/api/nerf/train/status/a", "nerf", "/api/nerf/train/status/a", "/compat/nerf"),
+        ("/api/nerf/frames/a/17", "nerf", "/api/nerf/frames/a/17", ""),
         ("/compat/nerf/api/nerf/colmap", "nerf", "/api/nerf/colmap", "/compat/nerf"),
         ("/compat/badminton/api/1.2/sync", "badminton", "/badminton/api/1.2/sync", "/compat/badminton"),
         ("/badminton/health", "badminton", "/badminton/health", "/badminton"),
