@@ -25,7 +25,7 @@ $(BIN)/python -c 'import json, sys; failed = json.load(open(".pytest_cache/v/cac
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-badminton demo-live demo-nerf demo-watch up up-all install test lint docs bench soak clean
+.PHONY: help demo demo-badminton demo-live demo-nerf demo-watch up up-all install test lint docs bench soak release-check clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -80,6 +80,9 @@ soak: $(VENV)/.dev ## Kill processes at random for a long time, and run suites o
 	$(BIN)/python -m pytest -q -m soak --soak-runs $(SOAK_RUNS) $(ARGS)
 	$(BIN)/python -m pytest -q -m "not soak" --real-starts tests/system
 	$(BIN)/python -m pytest -q -m "not soak" --cluster -n 2 $(CLUSTER_SUITES)
+
+release-check: $(VENV)/.dev ## Build what a release publishes into build/release, and look into each file
+	@rm -rf build/release && $(BIN)/python -m deploy.release --out build/release $(TAG:%=--tag %)
 
 clean: ## Remove the virtual environment and caches; data in .saccade stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
