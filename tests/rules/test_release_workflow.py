@@ -1,4 +1,4 @@
-"""The pipeline that publishes a release: one version, few rights, no tokens, every image of compose, nothing of forms."""
+"""The pipeline that publishes a release: one version, few rights, no tokens, every image of compose."""
 
 from __future__ import annotations
 
