@@ -59,7 +59,7 @@ _LICENCE: Final = ("LICENSE", "NOTICE")
 
 
 class ReleaseError(Exception):
-    """What a release would publish is wrong."""
+    """A package that would be published is wrong or missing."""
 
 
 def tracked() -> list[str]:
