@@ -40,6 +40,19 @@ def checked_params(workload: Workload, params: Mapping[str, Any]) -> Params:
         raise invalid_values(errors, at=("params",), given=params, hint=hint) from None
 
 
+def check_durations(workload: Workload, params: Params, durations_s: Mapping[str, float]) -> None:
+    """Check parameters against the durations of a job's inputs, by their names.
+
+    Raises:
+        SaccadeError: INVALID_PARAMETER.
+    """
+    if fault := workload.check_durations(params, durations_s):
+        path, text = fault
+        error = SaccadeError(ErrorCode.INVALID_PARAMETER, f"{'.'.join(path)}: {text}.")
+        error.extra["errors"] = [{"detail": text, "pointer": pointer(("params", *path))}]
+        raise error
+
+
 def upload_ids(workload: Workload, inputs: Mapping[str, Any], *, complete: bool = True) -> dict[str, list[str]]:
     """Return the upload ids of each input; not ``complete``: some are uploaded later.
 

@@ -58,6 +58,10 @@ def _single(_: Any) -> int:
     return 1
 
 
+def _no_fault(params: Any, durations_s: Mapping[str, float]) -> tuple[tuple[str, ...], str] | None:  # noqa: ARG001
+    return None
+
+
 def _no_headline(_: Any) -> str:
     return ""
 
@@ -117,6 +121,9 @@ class Workload:
     folder: str = ""
     #: Returns a result in one sentence without a full stop, wherever people read it: API, command line, demo, report.
     headline: Callable[[Any], str] = _no_headline
+    #: Returns what is wrong with the parameters for inputs of these durations, as a path inside of the parameters and a
+    #: text. Pure: the gateway refuses such a job before it is stored, as far as the durations are known by then.
+    check_durations: Callable[[Any, Mapping[str, float]], tuple[tuple[str, ...], str] | None] = _no_fault
     #: Name of the artifact that shows the result to people; empty where there is none.
     report: str = ""
     compute: Compute = field(default_factory=Compute)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,24 @@ Picture = NDArray[np.uint8]
 MIN_DURATION_S: Final = 2.0
 #: Seeking to a keyframe is faster than decoding above this distance.
 SEEK_THRESHOLD_S: Final = 12.0
+#: Rounding of times in containers: a frame this much outside of a span is in it.
+_EDGE_S: Final = 1e-4
+
+
+@dataclass(frozen=True)
+class VideoSpan:
+    """A part of a video file, cut exactly by time: the frames shown from ``start_s`` to ``end_s``, None: the end.
+
+    Times of its frames are seconds from ``start_s``, which counts from the file's first frame.
+    """
+
+    path: Path
+    start_s: float = 0.0
+    end_s: float | None = None
+
+
+#: A whole file, or a part of it.
+VideoSource = Path | VideoSpan
 
 
 @dataclass(frozen=True)
@@ -77,7 +96,7 @@ class VideoReader:
     """
 
     def __init__(
-        self, path: Path, name: str, *, width_px: int = 320, height_px: int = 180, rough: bool = False
+        self, source: VideoSource, name: str, *, width_px: int = 320, height_px: int = 180, rough: bool = False
     ) -> None:
         """Set up the decoder; ``name`` is for messages, ``width_px`` x ``height_px`` the size of grey frames.
 
@@ -85,7 +104,8 @@ class VideoReader:
         codec's deblocking, which takes a seventh of the time and is invisible at a tenth of the size.
         """
         self._rough = rough
-        self.path, self.name = path, name
+        self._span = source if isinstance(source, VideoSpan) else VideoSpan(source)
+        self.name = name
         self._size = (width_px, height_px)
         self.warnings: list[str] = []
         self.duration_s = 0.0  # as the container declares it; 0 if it does not
@@ -132,11 +152,13 @@ class VideoReader:
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
-        with open_video(self.path, self.name) as (container, stream):
+        with open_video(self._span.path, self.name) as (container, stream):
             if self._rough:
                 stream.codec_context.options = {"skip_loop_filter": "all"}
             if stream.duration and stream.time_base:
-                self.duration_s = float(stream.duration * stream.time_base)
+                declared_s = float(stream.duration * stream.time_base)
+                end_s = declared_s if self._span.end_s is None else min(declared_s, self._span.end_s)
+                self.duration_s = max(0.0, end_s - self._span.start_s)
             yield container, stream
 
     def _paced(self, container: Any, stream: Any, rate_hz: float) -> Iterator[DecodedFrame]:
@@ -173,8 +195,7 @@ class VideoReader:
         """Decode frames in order with their times from the clip's first frame."""
         nominal_s = 1 / float(stream.average_rate) if stream.average_rate else 1 / 30
         try:
-            for frame in container.decode(stream):
-                stamp = float(frame.pts * frame.time_base) if frame.pts is not None else None
+            for stamp, frame in self._stamped(container, stream, nominal_s):
                 time_s = self._times.admit(stamp, nominal_s)
                 if time_s is None:
                     continue
@@ -187,6 +208,40 @@ class VideoReader:
             if self._times.count == 0:
                 raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"No frame of {self.name} can be decoded.") from error
             self.warnings.append(f"{self.name} ends at {self._times.last_s:.1f} s; the rest cannot be decoded.")
+
+    def _stamped(self, container: Any, stream: Any, nominal_s: float) -> Iterator[tuple[float | None, av.VideoFrame]]:
+        """Decode frames with the container's times; of a span, only those in it."""
+        start_s, end_s = self._span.start_s, self._span.end_s
+        if not start_s and end_s is None:
+            yield from ((_stamp_of(frame), frame) for frame in container.decode(stream))
+            return
+        stamp = -nominal_s
+        for frame in self._from_start(container, stream):
+            known = _stamp_of(frame)
+            stamp = stamp + nominal_s if known is None else known
+            offset_s = stamp - self._times.origin_s
+            if end_s is not None and offset_s > end_s - start_s + _EDGE_S:
+                return
+            if offset_s >= -_EDGE_S:
+                yield max(stamp, self._times.origin_s), frame
+
+    def _from_start(self, container: Any, stream: Any) -> Iterator[av.VideoFrame]:
+        """Decode frames from a keyframe at or before the span's start; the first call finds its origin."""
+        decoded: Iterator[av.VideoFrame] = container.decode(stream)
+        if self._times.has_origin or (first := next(decoded, None)) is None:
+            return decoded
+        first_s = _stamp_of(first)
+        start_s = (first_s or 0.0) + self._span.start_s
+        self._times.begin_at(start_s)
+        if first_s is None or self._span.start_s <= SEEK_THRESHOLD_S:
+            return chain([first], decoded)
+        for target_s in (start_s, first_s):  # where the index is wrong, from the beginning
+            container.seek(int(target_s / stream.time_base), stream=stream)
+            decoded = container.decode(stream)
+            landed = next(decoded, None)
+            if landed is not None and (_stamp_of(landed) or 0.0) <= start_s:
+                break
+        return chain([landed] if landed is not None else [], decoded)
 
     def _frame(self, time_s: float, frame: av.VideoFrame) -> DecodedFrame:
         """Scale the luma of a frame. In planar YUV plane 0 is the grey image: no colour conversion is needed."""
@@ -208,6 +263,9 @@ class VideoReader:
             SaccadeError: INPUT_UNREADABLE when nothing decoded, CLIP_TOO_SHORT.
         """
         seen = self._times
+        if seen.count == 0 and seen.has_origin:
+            text = f"{self.name} is empty: the video ends before it."
+            raise SaccadeError(ErrorCode.CLIP_TOO_SHORT, text)
         if seen.count == 0:
             raise SaccadeError(ErrorCode.INPUT_UNREADABLE, f"No frame of {self.name} can be decoded.")
         if seen.last_s < MIN_DURATION_S:
@@ -220,12 +278,18 @@ class VideoReader:
             self.warnings.append(text)
 
 
+def _stamp_of(frame: av.VideoFrame) -> float | None:
+    """Return the container's time of a frame in seconds."""
+    return float(frame.pts * frame.time_base) if frame.pts is not None and frame.time_base else None
+
+
 class _TimeStatistics:
     """Statistics of the presentation times of one clip, in constant memory."""
 
     def __init__(self) -> None:
         self.count = 0
         self.origin_s = 0.0
+        self.has_origin = False
         self.last_s = 0.0
         self._ordered = False
         self._sum_squares = 0.0
@@ -234,8 +298,8 @@ class _TimeStatistics:
 
     def admit(self, stamp_s: float | None, nominal_s: float) -> float | None:
         """Return a frame's time from the first frame; None if it would go backwards."""
-        if self.count == 0:
-            self.origin_s = stamp_s or 0.0
+        if not self.has_origin:
+            self.begin_at(stamp_s or 0.0)
         time_s = self.last_s + nominal_s * (self.count > 0) if stamp_s is None else stamp_s - self.origin_s
         if self._ordered:
             interval = time_s - self.last_s
@@ -248,6 +312,10 @@ class _TimeStatistics:
         self.count += 1
         self.last_s = time_s
         return time_s
+
+    def begin_at(self, stamp_s: float) -> None:
+        """Count times from here."""
+        self.origin_s, self.has_origin = stamp_s, True
 
     def forget_order(self) -> None:
         """Accept any next time: it comes after a seek."""

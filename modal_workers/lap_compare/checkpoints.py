@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from modal_workers.footage.video_reader import VideoFacts
+from modal_workers.footage.video_reader import VideoFacts, VideoSource
 from modal_workers.lap_compare.alignment.matching import AlignedClips
 from modal_workers.lap_compare.clips.descriptors import ClipDescriptors
 from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures
@@ -29,7 +29,9 @@ def save_features(path: Path, pair: tuple[ClipFeatures, ClipFeatures], warnings:
     np.savez(path, said=np.array(json.dumps(facts)), **arrays)
 
 
-def load_features(path: Path, paths: tuple[Path, Path]) -> tuple[tuple[ClipFeatures, ClipFeatures], tuple[str, ...]]:
+def load_features(
+    path: Path, paths: tuple[VideoSource, VideoSource]
+) -> tuple[tuple[ClipFeatures, ClipFeatures], tuple[str, ...]]:
     """Read what ``save_features`` wrote; ``paths`` are the current paths of the clips."""
     with np.load(path, allow_pickle=False) as stored:
         facts = json.loads(str(stored["said"]))

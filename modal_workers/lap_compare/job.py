@@ -10,6 +10,7 @@ import cv2
 from modal_workers.lap_compare.alignment.matching import AlignedClips, align_clips
 from modal_workers.lap_compare.checkpoints import load_alignment, load_features, save_alignment, save_features
 from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures, extract_pair
+from modal_workers.lap_compare.clips.lap_sources import lap_sources
 from modal_workers.lap_compare.clips.optical_flow import make_flow_estimator
 from modal_workers.lap_compare.clips.traffic import detect_traffic
 from modal_workers.lap_compare.clips.vehicle_detection import VehicleDetector
@@ -45,14 +46,13 @@ def run(params: LapCompareParams, context: Context) -> LapCompareResult:
 
 
 def _read(params: LapCompareParams, context: Context) -> tuple[Pair, tuple[str, ...]]:
-    paths = (context.input("reference"), context.input("other"))
+    paths, names = lap_sources(params, context)
     with context.stage("read"):
         flow_estimators = (make_flow_estimator(params.flow), make_flow_estimator(params.flow))
         detector = VehicleDetector() if params.detect == "yolo" else None
         kept = context.checkpoint("described.npz")
         if kept is not None:
             return load_features(kept, paths)
-        names = (context.input_name("reference"), context.input_name("other"))
         pair, warnings = extract_pair(
             paths,
             names,

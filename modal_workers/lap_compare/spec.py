@@ -2,22 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from contracts.workload import Backend, Compute, Input, Params, Result, Stage, Workload
 from modal_workers.lap_compare.headline import headline
 
 #: Data package with a YOLO model as ONNX. Not shipped: its licence does not allow it.
 YOLO_PACKAGE: Final = "saccade_yolo"
+#: Shortest lap that is compared, as of a whole video (modal_workers/footage/video_reader.py).
+SEGMENT_S: Final = 2.0
+#: What an end may be after that of the video: containers declare durations in their own units.
+DURATION_SLACK_S: Final = 0.5
 
 
 def _increasing(times_s: tuple[float, ...]) -> tuple[float, ...]:
     if any(after <= before for before, after in pairwise(times_s)):
         raise ValueError("sector boundaries must rise")
     return times_s
+
+
+class Segment(Params):
+    """A part of a video, cut exactly by time."""
+
+    start_s: float = Field(default=0.0, ge=0, le=86_400, description="Start, seconds from the video's first frame.")
+    end_s: float | None = Field(default=None, ge=0, le=86_400, description="End; null or 0: the end of the video.")
+
+    @property
+    def stop_s(self) -> float | None:
+        """The end; None: that of the video."""
+        return self.end_s or None
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> Self:
+        if self.stop_s is not None and self.stop_s - self.start_s < SEGMENT_S:
+            raise ValueError(
+                f"the segment from {self.start_s:g} s to {self.stop_s:g} s is shorter than {SEGMENT_S:g} s"
+            )
+        return self
+
+
+class Segments(Params):
+    """The lap in each video; a part that is left out is the whole video."""
+
+    reference: Segment = Field(default=Segment(), description="Lap A, in the input reference.")
+    other: Segment = Field(default=Segment(), description="Lap B, in the input other, which may be the same video.")
 
 
 SectorTimes = Annotated[
@@ -40,6 +72,9 @@ class LapCompareParams(Params):
         default="dis", description="Optical flow as an uncalibrated motion proxy: dis (CPU), raft (GPU), or off."
     )
     detect: Literal["off", "yolo"] = Field(default="off", description="Find vehicles ahead, to warn of traffic.")
+    segments: Segments | None = Field(
+        default=None, description="Laps within the videos, which may be one and the same: give it for both inputs."
+    )
     overlay_height_px: int = Field(default=540, ge=180, le=1080, description="Height of each picture of the overlay.")
     opportunities: int = Field(default=3, ge=0, le=3, description="Most opportunities to report.")
 
@@ -104,6 +139,30 @@ class LapCompareResult(Result):
     warnings: tuple[str, ...]
 
 
+def _check_durations(params: LapCompareParams, durations_s: Mapping[str, float]) -> tuple[tuple[str, ...], str] | None:
+    """Return the first segment that is outside of its video, or too short in it, and what is wrong."""
+    for name, segment in segments_of(params).items():
+        duration_s = durations_s.get(name)
+        if duration_s is not None and (fault := outside_fault(segment, duration_s)):
+            return ("segments", name), fault
+    return None
+
+
+def segments_of(params: LapCompareParams) -> dict[str, Segment]:
+    """Return the segments by the names of the inputs; empty without any."""
+    segments = params.segments
+    return {"reference": segments.reference, "other": segments.other} if segments else {}
+
+
+def outside_fault(segment: Segment, duration_s: float) -> str | None:
+    """Return what is wrong with a segment of a video of this duration; containers round theirs."""
+    if segment.stop_s is not None and segment.stop_s > duration_s + DURATION_SLACK_S:
+        return f"the segment ends at {segment.stop_s:g} s, the video at {duration_s:.1f} s"
+    if segment.start_s > duration_s - SEGMENT_S + DURATION_SLACK_S:
+        return f"less than {SEGMENT_S:g} s of the video, which has {duration_s:.1f} s, follow {segment.start_s:g} s"
+    return None
+
+
 def _headline(result: LapCompareResult) -> str:
     """Return the headline, and which clip is which: a reader does not always know the order of the inputs."""
     sentence = headline(result.delta_s, result.delta_error_s, result.total_reference_s)
@@ -132,6 +191,7 @@ WORKLOAD: Final = Workload(
     requires=("PIL", "av", "cv2", "matplotlib", "numpy"),
     extra="lap-compare",
     headline=_headline,
+    check_durations=_check_durations,
     report="report.html",
     compute=Compute(cpu_cores=2.0, memory_bytes=3 * 1024**3, timeout_s=3600.0, typical_s=75.0),
     backends=(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.footage.video_reader import DecodedFrame, VideoFacts, VideoReader
+from modal_workers.footage.video_reader import DecodedFrame, VideoFacts, VideoReader, VideoSource
 from modal_workers.lap_compare.clips.descriptors import LENGTH, THUMBNAIL_PX, ClipDescriptors, compute_descriptor
 from modal_workers.lap_compare.clips.thumbnail_cache import ThumbnailCache
 
@@ -35,7 +35,7 @@ FLOW_INTERVAL_S: Final = 0.1
 class ClipFeatures:
     """One clip after the read stage."""
 
-    path: Path
+    path: VideoSource
     clip: VideoFacts
     descriptors: ClipDescriptors
     #: None if the features come from a checkpoint.
@@ -94,7 +94,7 @@ class _SampleBuffer:
 
 
 def extract_pair(
-    paths: tuple[Path, Path],
+    paths: tuple[VideoSource, VideoSource],
     names: tuple[str, str],
     flow_estimators: tuple[FlowEstimator | None, FlowEstimator | None],
     *,
@@ -142,7 +142,7 @@ def extract_pair(
 
 
 def extract_clip(
-    path: Path,
+    path: VideoSource,
     name: str,
     *,
     progress: Callable[[float], None],

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.footage.h264_writer import DownscalingWriter, EncodingPlan, H264Writer, plan_encoding
+from modal_workers.footage.video_reader import VideoSource
 from modal_workers.lap_compare.comparison import Comparison, Floats, Opportunity
 from modal_workers.lap_compare.rendering.dashboard import Dashboard, FrameFigures
 from modal_workers.lap_compare.rendering.panel import FramePrefetcher, colour_matrix_of, panel_frames
@@ -54,8 +55,8 @@ def output_timeline(comparison: Comparison) -> Timeline:
 
 
 def render_overlay(
-    path_a: Path,
-    path_b: Path,
+    path_a: VideoSource,
+    path_b: VideoSource,
     comparison: Comparison,
     out_path: Path,
     *,

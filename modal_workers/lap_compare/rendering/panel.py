@@ -7,14 +7,13 @@ import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.footage.video_reader import VideoReader
+from modal_workers.footage.video_reader import VideoReader, VideoSource
 from modal_workers.footage.yuv_image import BT601, BT709, ColourMatrix, Pixels, YuvImage
 from modal_workers.lap_compare.comparison import Floats
 
@@ -38,13 +37,13 @@ def panel_size(shown_width_px: int, shown_height_px: int, height_px: int) -> tup
     return widest, max(2, 2 * round(height_px * widest / width / 2))
 
 
-def colour_matrix_of(path: Path, name: str) -> ColourMatrix:
+def colour_matrix_of(source: VideoSource, name: str) -> ColourMatrix:
     """Return the colour matrix of a clip; of an untagged one by its size, as players guess it.
 
     Raises:
         SaccadeError: INPUT_UNREADABLE, as ``panel_frames`` does.
     """
-    with closing(VideoReader(path, name).decoded()) as decoded:
+    with closing(VideoReader(source, name).decoded()) as decoded:
         _, frame = _first(decoded, name)
         return _matrix(int(frame.colorspace), frame.height)
 
@@ -63,7 +62,7 @@ def _matrix(code: int, height_px: int) -> ColourMatrix:
 
 
 def panel_frames(
-    path: Path, name: str, times_s: Floats, size: tuple[int, int], matrix: ColourMatrix
+    source: VideoSource, name: str, times_s: Floats, size: tuple[int, int], matrix: ColourMatrix
 ) -> Generator[PanelFrame]:
     """Yield, for each of ``times_s`` (ascending), the nearest frame by the container's timestamps.
 
@@ -74,7 +73,7 @@ def panel_frames(
         SaccadeError: INPUT_UNREADABLE.
     """
     scaler = _Scaler(size, matrix)
-    decoded = VideoReader(path, name).decoded()
+    decoded = VideoReader(source, name).decoded()
     current = _first(decoded, name)
     following = next(decoded, None)
     shown: PanelFrame | None = None

@@ -12,7 +12,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.job import JobInput, JobSubmitted
 from contracts.events.rule import JobRule
 from contracts.gpu_ladder import Environment, gpu_name
-from contracts.job_request import check_input, checked_params, stored_inputs, upload_ids
+from contracts.job_request import check_durations, check_input, checked_params, stored_inputs, upload_ids
 from contracts.rule import Rule
 from contracts.rule_matching import assign, filled_inputs
 from contracts.upload import Upload
@@ -70,12 +70,14 @@ def rule_job(
     filled: dict[str, Any] = params.model_dump(mode="json")
     placement.backends.check_options(workload, filled)
     placement.backends.check(workload, params)
+    inputs = _inputs(definition.inputs, workload, uploads)
+    check_durations(workload, params, _durations_s(inputs, uploads))
     cost = placement.estimate(workload, definition.gpu, params)
     basis: Literal["history", "spec"] = cost.basis
     return JobSubmitted(
         workload=workload.name,
         workload_version=workload.version,
-        **stored_inputs(_inputs(definition.inputs, workload, uploads)),
+        **stored_inputs(inputs),
         params=filled,
         priority=definition.priority,
         max_cost_usd=definition.max_cost_usd,
@@ -109,3 +111,14 @@ def _inputs(names: Sequence[str], workload: Workload, uploads: Sequence[Upload])
         name: [check_input(declaration, upload) for upload in assigned.get(name, [])]
         for name, declaration in declared.items()
     }
+
+
+def _durations_s(inputs: Mapping[str, Sequence[JobInput]], uploads: Sequence[Upload]) -> dict[str, float]:
+    """Return the durations of the inputs that are one video."""
+    media = {upload.id: upload.media for upload in uploads}
+    found: dict[str, float] = {}
+    for name, files in inputs.items():
+        facts = media.get(files[0].upload_id) if len(files) == 1 else None
+        if facts is not None and facts.duration_s is not None:
+            found[name] = facts.duration_s
+    return found

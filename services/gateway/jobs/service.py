@@ -14,7 +14,7 @@ from contracts.events import EventData, decode
 from contracts.events.job import JobInput, JobSubmitted
 from contracts.ids import is_job_id, new_id, pipeline_id_of
 from contracts.job import Job, State, change_retention, fold_stored, request_cancel, retry
-from contracts.job_request import check_input, stored_inputs, upload_ids
+from contracts.job_request import check_durations, check_input, stored_inputs, upload_ids
 from contracts.limits import PAGE_DEFAULT
 from contracts.workload import Params, Workload
 from kit.bus.event_store import Conflict, EventStore
@@ -317,7 +317,17 @@ class JobService:
         cost = self.estimate(workload, request.gpu, workload.params.model_validate(params))
         ids = upload_ids(workload, request.inputs, complete=complete)
         inputs = await self._inputs(tenant, workload, ids, reserved)
+        check_durations(workload, workload.params.model_validate(params), await self._durations_s(tenant, inputs))
         return workload, params, inputs, cost
+
+    async def _durations_s(self, tenant: str, inputs: dict[str, list[JobInput]]) -> dict[str, float]:
+        """Return the durations of the inputs that are one video."""
+        found: dict[str, float] = {}
+        for name, files in inputs.items():
+            media = (await self._uploads.get(tenant, files[0].upload_id)).media if len(files) == 1 else None
+            if media is not None and media.duration_s is not None:
+                found[name] = media.duration_s
+        return found
 
     async def _check_earlier(self, tenant: str, job_id: str) -> None:
         """Check that the job exists that a new one repeats.

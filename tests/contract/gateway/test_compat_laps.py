@@ -153,6 +153,39 @@ async def test_the_job_of_two_uploads_is_started_once_and_read_as_the_old_words(
     assert again == started
 
 
+async def test_two_laps_of_one_video_are_one_upload_cut_by_time(served: Served) -> None:
+    running, base = served
+    client = Client(base)
+    sent = await client.upload(video(80))
+    body = {"mode": "segments", "video": sent, "segA": {"start": None, "end": 4}, "segB": {"start": 4.5, "end": 0}}
+    started = (await client.post("/start-job", body)).json()
+    job = (await running.http.get(f"/v1/jobs/{started['job_id']}")).json()
+    assert job["inputs"]["reference"] == job["inputs"]["other"]
+    assert job["params"]["segments"] == {
+        "reference": {"start_s": 0.0, "end_s": 4.0},
+        "other": {"start_s": 4.5, "end_s": None},
+    }
+    assert (await client.post("/start-job", body)).json() == started
+    other = (await client.post("/start-job", body | {"segB": {"start": 5, "end": 0}})).json()
+    assert other["job_id"] != started["job_id"]
+    for wrong, told in (
+        ({"start": 4, "end": 5}, "is shorter than 2 s"),
+        ({"start": 4, "end": 60}, "the segment ends at 60 s, the video at 8.0 s"),
+        ({"start": 30, "end": 0}, "less than 2 s of the video, which has 8.0 s, follow 30 s"),
+    ):
+        answer = await client.post("/start-job", body | {"segB": wrong})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter")
+        assert told in answer.json()["detail"]
+    upload_id = job["inputs"]["other"][0]["upload_id"]
+    asked = {
+        "workload": "lap_compare",
+        "inputs": {"reference": upload_id, "other": upload_id},
+        "params": {"segments": {"other": {"start_s": 30}}},
+    }
+    refused = (await running.http.post("/v1/jobs", params={"dry_run": "true"}, json=asked)).json()
+    assert refused["errors"][0]["pointer"] == "#/params/segments/other"
+
+
 async def test_a_cancelled_or_failed_job_has_failed_and_is_started_again(served: Served) -> None:
     running, base = served
     client = Client(base)

@@ -20,7 +20,7 @@ from kit.auth.mapped_credential import caller_of
 from kit.http.problems import problem_headers
 from kit.http.request_body import check_text
 from services.gateway.compat.laps.lap_jobs import LapJobs
-from services.gateway.compat.laps.requests import LapPair, LapUpload
+from services.gateway.compat.laps.requests import LapPair, LapSegments, LapUpload
 from services.gateway.compat.open_cors import OpenCors
 from services.gateway.compat.replaced_paths import SYSTEMS
 
@@ -92,9 +92,12 @@ class LapRoutes:
 
     async def _start_job(self, request: Request, caller: Principal) -> Response:
         body = await _json_of(request)
-        if not isinstance(body, dict) or body.get("mode") != "pair":
-            return JSONResponse({"detail": "mode must be 'pair'"}, 400)
-        return JSONResponse(await self._jobs.start(caller.tenant, _parsed(LapPair, body)))
+        mode = body.get("mode") if isinstance(body, dict) else None
+        if mode == "pair":
+            return JSONResponse(await self._jobs.start(caller.tenant, _parsed(LapPair, body)))
+        if mode == "segments":
+            return JSONResponse(await self._jobs.start(caller.tenant, _parsed(LapSegments, body)))
+        return JSONResponse({"detail": "mode must be 'pair' or 'segments'"}, 400)
 
     async def _job(self, request: Request, caller: Principal) -> Response:
         answer = await self._jobs.status(caller.tenant, str(request.path_params["call_id"]))

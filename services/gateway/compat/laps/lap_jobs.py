@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from contracts.job import Job, State
 from kit.bucket import Bucket
 from kit.bus.idempotency import idempotency_key
 from services.gateway.artifacts.service import ArtifactService
-from services.gateway.compat.laps.requests import LapPair, LapUpload, SentFile
+from services.gateway.compat.laps.requests import LapPair, LapSegments, LapUpload, SentFile
 from services.gateway.jobs.presenter import JobPresenter
 from services.gateway.jobs.service import JobService
 from services.gateway.jobs.submission import JobRequest
@@ -69,17 +70,17 @@ class LapJobs:
             "get_url": await self._bucket.presign_get(key, content_type=upload.created.content_type),
         }
 
-    async def start(self, tenant: str, request: LapPair) -> dict[str, str]:
+    async def start(self, tenant: str, request: LapPair | LapSegments) -> dict[str, str]:
         """Complete the uploads, submit their job, and return its ids.
 
-        The same files give the same job; one that has failed or was cancelled gets another attempt.
+        The same files and segments give the same job; one that has failed or was cancelled gets another attempt.
 
         Raises:
             SaccadeError: an upload cannot be used; as ``JobService.submit``.
         """
-        ids = await self._completed(tenant, request.lapA, request.lapB)
+        ids = await self._completed(tenant, *request.files)
         inputs = dict(zip(("reference", "other"), ids, strict=True))
-        job = await self._submit(tenant, JobRequest(WORKLOAD, inputs, {}))
+        job = await self._submit(tenant, JobRequest(WORKLOAD, inputs, request.params))
         return {
             "job_id": job.id,
             "call_id": job.id,
@@ -115,7 +116,7 @@ class LapJobs:
 
     async def _submit(self, tenant: str, request: JobRequest) -> Job:
         body = {"inputs": request.inputs, "params": request.params}
-        key = idempotency_key(tenant, _ROUTE, json.dumps(request.inputs, sort_keys=True), body)
+        key = idempotency_key(tenant, _ROUTE, _digest(body), body)
         job = await self._jobs.submit(tenant, request, key)
         if job.state not in (State.FAILED, State.CANCELLED):
             return job
@@ -141,3 +142,7 @@ class LapJobs:
             "artifacts": files,
             "manifest_key": job.manifest_key,
         }
+
+
+def _digest(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

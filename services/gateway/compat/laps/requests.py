@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -45,9 +45,50 @@ class SentFile(_Body):
         raise SaccadeError(ErrorCode.UPLOAD_NOT_FOUND, message, hint="Request a key at sign-upload, and PUT the file.")
 
 
+class Segment(_Body):
+    """A lap in a video, seconds; an empty number box of the page is sent as null and means 0."""
+
+    start: float | None = Field(default=None, ge=0, le=86_400)
+    end: float | None = Field(default=None, ge=0, le=86_400)
+
+    @property
+    def params(self) -> dict[str, float | None]:
+        """The segment as a parameter of the workload; an end of 0 is the end of the video."""
+        return {"start_s": float(self.start or 0), "end_s": self.end or None}
+
+
 class LapPair(_Body):
     """Two files with a lap each."""
 
     mode: Literal["pair"]
     lapA: SentFile  # noqa: N815 - the client's name
     lapB: SentFile  # noqa: N815
+
+    @property
+    def files(self) -> tuple[SentFile, SentFile]:
+        """The files with reference and other."""
+        return self.lapA, self.lapB
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The job's parameters."""
+        return {}
+
+
+class LapSegments(_Body):
+    """One file with both laps."""
+
+    mode: Literal["segments"]
+    video: SentFile
+    segA: Segment = Segment()  # noqa: N815
+    segB: Segment = Segment()  # noqa: N815
+
+    @property
+    def files(self) -> tuple[SentFile, SentFile]:
+        """The file, as reference and as other."""
+        return self.video, self.video
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The job's parameters."""
+        return {"segments": {"reference": self.segA.params, "other": self.segB.params}}

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.footage.video_reader import VideoReader
+from modal_workers.footage.video_reader import MIN_DURATION_S, VideoReader, VideoSpan
 from modal_workers.lap_compare.clips.feature_extraction import extract_clip
+from modal_workers.lap_compare.spec import SEGMENT_S
 from simulators.laps.lap_video import write_rotation
 from tests.harness.vision.lap_videos import ignore_progress, moving_pictures, write_clip
 
@@ -151,3 +152,35 @@ def test_a_truncated_clip_of_less_than_two_seconds_is_refused(tmp_path: Path) ->
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 7])
     assert refusal(path).code in {ErrorCode.CLIP_TOO_SHORT, ErrorCode.INPUT_UNREADABLE}
+
+
+@pytest.mark.parametrize(("start_s", "end_s"), [(3.35, 9.05), (14.02, None), (0.0, 4.0), (17.0, 25.0)])
+def test_a_span_has_exactly_its_frames_wherever_the_keyframes_are(
+    tmp_path: Path, start_s: float, end_s: float | None
+) -> None:
+    times = np.cumsum(np.random.default_rng(7).uniform(0.05, 0.15, 200))
+    path = write_clip(tmp_path / "two laps.mp4", moving_pictures(200), (times + 1.5).tolist(), g="77")
+    _, every, pictures = read(path)
+    reader = VideoReader(VideoSpan(path, start_s, end_s), "lap")
+    found = list(reader.frames())
+    inside = [at for at, time_s in enumerate(every) if start_s <= time_s <= (end_s or np.inf)]
+    assert np.allclose([frame.time_s for frame in found], np.array(every)[inside] - start_s, atol=2e-4)
+    assert all(np.array_equal(frame.grey, pictures[at]) for frame, at in zip(found, inside, strict=True))
+    assert reader.duration_s == pytest.approx(min(every[-1], end_s or np.inf) - start_s, abs=0.2)
+    wanted = [float(found[at].time_s) for at in (2, len(found) // 2, -2)]
+    near = VideoReader(VideoSpan(path, start_s, end_s), "lap").frames(wanted_s=wanted)
+    assert [frame.time_s for frame in near] == pytest.approx(wanted, abs=2e-3)
+
+
+def test_a_span_after_the_end_is_named(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "short.mp4", moving_pictures(40), (np.arange(40) / 10).tolist())
+    reader = VideoReader(VideoSpan(path, 30.0), "short.mp4 (30 s to the end)")
+    assert list(reader.frames()) == []
+    with pytest.raises(SaccadeError) as refused:
+        reader.reject_short()
+    assert refused.value.code is ErrorCode.CLIP_TOO_SHORT
+    assert "ends before" in refused.value.message
+
+
+def test_the_shortest_segment_is_the_shortest_clip() -> None:
+    assert SEGMENT_S == MIN_DURATION_S

@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.manifest import Artifact
+from modal_workers.footage.video_reader import VideoReader
 from modal_workers.lap_compare import job
 from modal_workers.lap_compare.clips.vehicle_detection import tallest_vehicle
 from modal_workers.lap_compare.spec import WORKLOAD, LapCompareParams
@@ -25,7 +27,14 @@ from modal_workers.runtime.context import Stopped
 from simulators.laps.circuit import make_circuit
 from simulators.laps.frame_renderer import CircuitWorld
 from simulators.laps.lap_video import true_time_b
-from tests.harness.vision.lap_videos import LENGTH_M, LapPairVideos, render_lap_a, render_lap_b, small_setting
+from tests.harness.vision.lap_videos import (
+    LENGTH_M,
+    LapPairVideos,
+    render_lap_a,
+    render_lap_b,
+    small_setting,
+    write_clip,
+)
 
 SEED = 311
 
@@ -50,7 +59,7 @@ class Desk:
 
     def begin(self, run: int) -> None:
         self.scratch = self.folder / f"run{run}"
-        self.scratch.mkdir()
+        self.scratch.mkdir(parents=True)
         self.stages, self.fractions = [], {}
 
     def input(self, name: str, index: int = 0) -> Path:  # noqa: ARG002
@@ -162,6 +171,27 @@ def test_a_truncated_clip_is_compared_up_to_its_end(films: LapPairVideos, tmp_pa
     with av.open(str(overlay)) as container:
         times_s = [frame.time for frame in container.decode(video=0)]
     assert times_s[-1] == pytest.approx(result.total_reference_s, abs=0.1)
+
+
+def test_two_laps_of_one_video_are_compared_like_two_videos(films: LapPairVideos, tmp_path: Path) -> None:
+    pictures, times_s, splits_s = [], [], []
+    for path in (films.path_a, films.path_b):
+        start_s = times_s[-1] + 0.05 if times_s else 0.0
+        splits_s.append(start_s)
+        for frame in VideoReader(path, path.name).frames():
+            pictures.append(cv2.cvtColor(frame.grey, cv2.COLOR_GRAY2BGR))
+            times_s.append(start_s + frame.time_s)
+    both = write_clip(tmp_path / "both.mp4", pictures, times_s, g="250")
+    desk = Desk(films, tmp_path)
+    whole = job.run(LapCompareParams(overlay_height_px=180, flow="off"), desk)
+    desk = Desk(films, tmp_path / "cut")
+    desk.paths = {"reference": both, "other": both}
+    segments = {"reference": {"end_s": splits_s[1] - 0.02}, "other": {"start_s": splits_s[1], "end_s": 0}}
+    params = LapCompareParams.model_validate({"overlay_height_px": 180, "flow": "off", "segments": segments})
+    cut = job.run(params, desk)
+    assert cut.delta_s == pytest.approx(whole.delta_s, abs=0.1)
+    assert cut.other.filename == f"my other.mp4 ({splits_s[1]:g} s to the end)"
+    assert abs(cut.other.frame_count - whole.other.frame_count) <= 1
 
 
 @pytest.mark.parametrize("params", [{"flow": "raft"}, {"detect": "yolo"}])
