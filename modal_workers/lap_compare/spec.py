@@ -25,7 +25,7 @@ def _increasing(times_s: tuple[float, ...]) -> tuple[float, ...]:
     return times_s
 
 
-class Segment(Params):
+class LapSegment(Params):
     """A part of a video, cut exactly by time."""
 
     start_s: float = Field(default=0.0, ge=0, le=86_400, description="Start, seconds from the video's first frame.")
@@ -45,11 +45,13 @@ class Segment(Params):
         return self
 
 
-class Segments(Params):
+class LapPairSegments(Params):
     """The lap in each video; a part that is left out is the whole video."""
 
-    reference: Segment = Field(default=Segment(), description="Lap A, in the input reference.")
-    other: Segment = Field(default=Segment(), description="Lap B, in the input other, which may be the same video.")
+    reference: LapSegment = Field(default=LapSegment(), description="Lap A, in the input reference.")
+    other: LapSegment = Field(
+        default=LapSegment(), description="Lap B, in the input other, which may be the same video."
+    )
 
 
 SectorTimes = Annotated[
@@ -72,7 +74,7 @@ class LapCompareParams(Params):
         default="dis", description="Optical flow as an uncalibrated motion proxy: dis (CPU), raft (GPU), or off."
     )
     detect: Literal["off", "yolo"] = Field(default="off", description="Find vehicles ahead, to warn of traffic.")
-    segments: Segments | None = Field(
+    segments: LapPairSegments | None = Field(
         default=None, description="Laps within the videos, which may be one and the same: give it for both inputs."
     )
     overlay_height_px: int = Field(default=540, ge=180, le=1080, description="Height of each picture of the overlay.")
@@ -148,13 +150,13 @@ def _check_durations(params: LapCompareParams, durations_s: Mapping[str, float])
     return None
 
 
-def segments_of(params: LapCompareParams) -> dict[str, Segment]:
+def segments_of(params: LapCompareParams) -> dict[str, LapSegment]:
     """Return the segments by the names of the inputs; empty without any."""
     segments = params.segments
     return {"reference": segments.reference, "other": segments.other} if segments else {}
 
 
-def outside_fault(segment: Segment, duration_s: float) -> str | None:
+def outside_fault(segment: LapSegment, duration_s: float) -> str | None:
     """Return what is wrong with a segment of a video of this duration; containers round theirs."""
     if segment.stop_s is not None and segment.stop_s > duration_s + DURATION_SLACK_S:
         return f"the segment ends at {segment.stop_s:g} s, the video at {duration_s:.1f} s"

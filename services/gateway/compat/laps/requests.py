@@ -45,7 +45,7 @@ class SentFile(_Body):
         raise SaccadeError(ErrorCode.UPLOAD_NOT_FOUND, message, hint="Request a key at sign-upload, and PUT the file.")
 
 
-class Segment(_Body):
+class LapSpan(_Body):
     """A lap in a video, seconds; an empty number box of the page is sent as null and means 0."""
 
     start: float | None = Field(default=None, ge=0, le=86_400)
@@ -80,8 +80,8 @@ class LapSegments(_Body):
 
     mode: Literal["segments"]
     video: SentFile
-    segA: Segment = Segment()  # noqa: N815
-    segB: Segment = Segment()  # noqa: N815
+    segA: LapSpan = LapSpan()  # noqa: N815
+    segB: LapSpan = LapSpan()  # noqa: N815
 
     @property
     def files(self) -> tuple[SentFile, SentFile]:
