@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import MIB, PART_BYTES, PRESIGNED_URL_S
-from kit.s3_client import AioConfig, ClosableSession, get_session, in_parts, s3_loader
+from kit.s3_client import AioConfig, ClosableSession, get_session, in_parts, s3_loader, storage_error
 from kit.settings import S3Settings
 
 _CHUNK_BYTES: Final = 1 * MIB
@@ -351,9 +351,9 @@ class Bucket:
         except ClientError as error:
             if str(error.response.get("Error", {}).get("Code")) in _MISSING | {"NoSuchBucket"}:
                 raise ObjectMissing(params.get("Key", self.name)) from error
-            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, f"The bucket refused {operation}.") from error
+            raise storage_error(operation, error) from error
         except (BotoCoreError, aiohttp.ClientError, OSError) as error:  # aiohttp's: the body of an error is cut off
-            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE) from error
+            raise storage_error(operation, error) from error
 
 
 def _length(size_bytes: int | None) -> dict[str, int]:

@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from kit.counts import count
 from kit.settings import TracingSettings
 from kit.tracing import Span
 
@@ -53,6 +54,7 @@ class _QuietExporter(SpanExporter):
         except Exception:  # noqa: BLE001 - of any library below; a failure is a result, and is logged once
             result = SpanExportResult.FAILURE
         is_failing = result is not SpanExportResult.SUCCESS
+        count("saccade_trace_exports", "failed" if is_failing else "done")
         if is_failing != self._is_failing:
             self._is_failing = is_failing
             log.warning("traces are %s", "lost: the collector does not take them" if is_failing else "exported again")

@@ -6,9 +6,11 @@ import functools
 from collections.abc import AsyncIterator
 from typing import Any
 
+from botocore.exceptions import ClientError
 from botocore.loaders import Loader
 
 from contracts.errors import ErrorCode, SaccadeError
+from kit.counts import count
 from kit.imports import hidden
 
 with hidden("httpx"):  # only for another transport of aiobotocore; it is a seventh of the CPU time of a worker's start
@@ -16,7 +18,17 @@ with hidden("httpx"):  # only for another transport of aiobotocore; it is a seve
     from aiobotocore.httpsession import AIOHTTPSession
     from aiobotocore.session import get_session
 
-__all__ = ["AioConfig", "ClosableSession", "get_session", "in_parts", "s3_loader"]
+__all__ = ["AioConfig", "ClosableSession", "get_session", "in_parts", "s3_loader", "storage_error"]
+
+
+def storage_error(operation: str, error: Exception) -> SaccadeError:
+    """Return the error of a request that the bucket refused or did not answer, and count it."""
+    if not isinstance(error, ClientError):
+        count("saccade_bucket_errors", operation, type(error).__name__)
+        return SaccadeError(ErrorCode.STORAGE_UNAVAILABLE)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    count("saccade_bucket_errors", operation, str(status))
+    return SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, f"The bucket refused {operation}.")
 
 
 class ClosableSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types

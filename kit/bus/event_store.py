@@ -27,9 +27,9 @@ from contracts.events.base import CONTENT_TYPE, Message
 from kit.bus.jetstream_api import sequence_in
 from kit.bus.leader_reads import is_clustered, is_one_subject, newest_at_leader, next_at_leader
 from kit.bus.message_size import check_size, refusal
+from kit.bus.publish_record import recorded
 from kit.bus.stored_event import Conflict, StoredEvent, TooManyResults
 from kit.tasks import end as end_task
-from kit.tracing import recorded_publish
 
 __all__ = ["Conflict", "EventStore", "StoredEvent", "TooManyResults"]
 
@@ -103,7 +103,7 @@ class EventStore:
                 (the event may be stored).
         """
         try:
-            with recorded_publish(message.subject, message.id):
+            with recorded(self.stream, message):
                 sequence = await self._publish(message, after, among, deadline_s, headers)
         except SaccadeError as error:
             if error.code is ErrorCode.BODY_TOO_LARGE:

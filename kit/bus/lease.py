@@ -24,6 +24,7 @@ from contracts.ids import new_id
 from contracts.streams import LEASES
 from kit.bus.connection import request
 from kit.bus.event_store import Conflict, EventStore
+from kit.counts import count
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Lease:
         """
         self._client = client
         self._store = EventStore(client, LEASES.name)
+        self._name = name
         self._subject = f"saccade.lease.{name}"
         self._released = f"live.saccade.lease.{name}.released"
         self._ttl_s = ttl_s
@@ -117,9 +119,9 @@ class Lease:
         while True:
             await asyncio.sleep(min(self._ttl_s / 3, max(0.0, self._until - loop.time())))
             remaining_s = self._until - loop.time()
-            if remaining_s <= 0:
-                return
-            if not await self._write(self._sequence, remaining_s) and loop.time() >= self._until:
+            renewed = remaining_s > 0 and await self._write(self._sequence, remaining_s)
+            if not renewed and loop.time() >= self._until:
+                count("saccade_lease_changes", self._name, "lost")
                 return
 
     async def release(self) -> None:
@@ -154,4 +156,6 @@ class Lease:
             await asyncio.sleep(0.1)
             return False
         self._until = requested_at + self._ttl_s
+        if not after:
+            count("saccade_lease_changes", self._name, "acquired")
         return True

@@ -23,6 +23,7 @@ with without_garbage_collection():
     from kit.http.health import health_app
     from kit.http.server import EXIT_RESTART, CannotServeError, serve, stop_on_signals, wait_until_available
     from kit.logs import start_logging
+    from kit.service_metrics import measured
     from kit.settings import ArchiveSettings, NatsSettings, S3Settings, invalid_settings
     from kit.tasks import end
     from kit.tracing import start_tracing
@@ -67,6 +68,7 @@ async def _run(stop: asyncio.Event) -> None:
             opens_account=account_opener(settings, bucket),
             archive=archive,
         )
+        await stack.enter_async_context(measured(dispatcher.metrics.registry, client, dispatcher.tail))
         app = health_app(dispatcher.health, dispatcher.readiness, dispatcher.metrics.exposition)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(dispatcher.run(stop))

@@ -14,6 +14,8 @@ from saccade_events import Bus, Reactions
 from saccade_events.metrics import ReactionMetrics
 
 from contracts.errors import ErrorCode, SaccadeError
+from contracts.events.base import Envelope
+from contracts.job import Job
 from contracts.streams import DISPATCHER_LEASE, LIVE_EVENTS, RULE_COUNTS
 from contracts.workload import Workload
 from kit.bucket import Bucket
@@ -332,9 +334,13 @@ class Dispatcher:
     def _on_stored(self, stored: StoredEvent) -> None:
         self.metrics.count(stored.subject)
         self._tenant_erasures.on_event(stored)
-        job_event = on_stored(self.reconciler, stored, self.run_spans.on_event)
+        job_event = on_stored(self.reconciler, stored, self._observe)
         self.upload_rules.fold.on_stored(stored, job_event)
         on_budget_stored(self.notices.budgets, stored, job_event)
+
+    def _observe(self, event: Envelope, job: Job | None) -> None:
+        self.run_spans.on_event(event, job)
+        self.metrics.on_event(event, job)
 
     async def _on_heartbeat(self, message: Msg) -> None:
         try:

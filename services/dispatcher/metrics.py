@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections import Counter as Count
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from contracts.job import State
+from contracts.events.base import Envelope
+from contracts.events.job import JobFailed, JobInterrupted, JobStarting
+from contracts.job import Job, State
 from services.dispatcher.jobs.unfinished_jobs import is_job_event
 from services.dispatcher.scheduling.reconciler import Reconciler
+
+_WAIT_BUCKETS_S: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400)
+_WAITING: Final = (State.SUBMITTED, State.QUEUED)
+_COUNTED: Final = frozenset((JobStarting.type, JobInterrupted.type, JobFailed.type))
+#: Events that are older are read again after a start.
+_NEW: Final = timedelta(minutes=10)
 
 
 class _Live(Collector):
@@ -45,6 +55,13 @@ class _Live(Collector):
         for workload in holds.paused:
             paused.add_metric([workload], 1.0)
         yield paused
+        now = datetime.now(UTC)
+        waiting = [job.created_at for job in self._reconciler.jobs if job.state in _WAITING]
+        yield GaugeMetricFamily(
+            "saccade_dispatcher_oldest_waiting_seconds",
+            "Age of the oldest job that has not had a worker yet",
+            (now - min(waiting)).total_seconds() if waiting else 0.0,
+        )
         yield GaugeMetricFamily(
             "saccade_dispatcher_stream_sequence", "Sequence of the newest folded event", self._last_sequence()
         )
@@ -60,11 +77,43 @@ class DispatcherMetrics:
         self._events = Counter(
             "saccade_dispatcher_job_events", "Durable job events received", ["type"], registry=self.registry
         )
+        self._reconciler = reconciler
+        self._queue_wait = Histogram(
+            "saccade_dispatcher_queue_wait_seconds",
+            "Time from a job's submission to the launch of its first attempt",
+            ["workload"],
+            buckets=_WAIT_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._interrupted = Counter(
+            "saccade_dispatcher_attempts_interrupted",
+            "Attempts that ended without success, by class of the failure",
+            ["failure"],
+            registry=self.registry,
+        )
+        self._failed = Counter(
+            "saccade_dispatcher_jobs_failed",
+            "Jobs that failed, by class of the failure",
+            ["failure"],
+            registry=self.registry,
+        )
 
     def count(self, subject: str) -> None:
         """Count a durable job event by the type in its subject."""
         if is_job_event(subject):
             self._events.labels(type=f"job.{subject.rpartition('.')[2]}").inc()
+
+    def on_event(self, event: Envelope, job: Job | None) -> None:
+        """Count what happened to a job just now; only the dispatcher that leads does, so that the sum is right."""
+        if event.type not in _COUNTED or not self._reconciler.leading or datetime.now(UTC) - event.time > _NEW:
+            return
+        data = event.parsed()
+        if isinstance(data, JobInterrupted):
+            self._interrupted.labels(data.failure).inc()
+        elif isinstance(data, JobFailed):
+            self._failed.labels(data.failure).inc()
+        elif job is not None and isinstance(data, JobStarting) and data.attempt == 1:
+            self._queue_wait.labels(job.submitted.workload).observe((event.time - job.created_at).total_seconds())
 
     def exposition(self) -> tuple[bytes, str]:
         """Return the metrics in text format and their content type."""

@@ -26,6 +26,7 @@ with without_garbage_collection():
     from kit.http.passed_connections import PassedConnections
     from kit.http.server import EXIT_RESTART, CannotServeError, serve, stop_on_signals, wait_until_available
     from kit.logs import start_logging
+    from kit.service_metrics import measured
     from kit.settings import ArchiveSettings, NatsSettings, OriginSettings, S3Settings, invalid_settings
     from kit.tasks import end
     from kit.tracing import start_tracing
@@ -56,6 +57,8 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
         await wait_until_available("the bucket", bucket.create)
         archive = await stack.enter_async_context(open_archive(s3_settings, ArchiveSettings()))
         app, loop = build_gateway(settings, auth, client, bucket, view, archive=archive)
+        registry, tail = app.state.metrics.registry, loop.follower.tail
+        await stack.enter_async_context(measured(registry, client, tail, all_streams=True))
         running = asyncio.ensure_future(loop.run())
         stack.push_async_callback(end, running)
         running.add_done_callback(lambda _: stop.set())

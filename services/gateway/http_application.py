@@ -187,6 +187,7 @@ def _add_ready_route(app: FastAPI, readiness: Readiness) -> None:
 
 def add_metrics_route(app: FastAPI, counters: GatewayMetrics, view: GatewayView, open_sockets: OpenSockets) -> None:
     """Serve ``/metrics``."""
+    app.state.metrics = counters
     text: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
     @app.get("/metrics", tags=["service"], summary="Prometheus metrics", response_class=Response, responses=text)

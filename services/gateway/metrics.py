@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from kit.auth.quota_metrics import QuotaMetrics
@@ -23,45 +23,39 @@ class GatewayMetrics:
 
     def __init__(self, quotas: Quotas | None = None) -> None:
         """Register all metrics, at zero, and the refusals by ``quotas``."""
-        self._registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
         if quotas is not None:
-            self._registry.register(QuotaMetrics(quotas))
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
+            self.registry.register(QuotaMetrics(quotas))
         self._requests = Counter(
-            "saccade_gateway_requests", "Requests answered.", ("method", "route", "status"), registry=self._registry
+            "saccade_gateway_requests", "Requests answered.", ("method", "route", "status"), registry=self.registry
         )
         self._seconds = Histogram(
             "saccade_gateway_request_seconds",
             "Time to answer.",
             ("method", "route"),
             buckets=_BUCKETS_S,
-            registry=self._registry,
+            registry=self.registry,
         )
         self._jobs = Gauge(
-            "saccade_gateway_unfinished_jobs", "Jobs that have not ended.", ("state",), registry=self._registry
+            "saccade_gateway_unfinished_jobs", "Jobs that have not ended.", ("state",), registry=self.registry
         )
         self._sequence = Gauge(
-            "saccade_gateway_view_sequence", "Sequence of the last event in the view.", registry=self._registry
+            "saccade_gateway_view_sequence", "Sequence of the last event in the view.", registry=self.registry
         )
 
         self._sessions = Gauge(
-            "saccade_gateway_unfinished_sessions", "Sessions that have not ended.", ("state",), registry=self._registry
+            "saccade_gateway_unfinished_sessions", "Sessions that have not ended.", ("state",), registry=self.registry
         )
-        self._sockets = Gauge(
-            "saccade_gateway_session_sockets", "Open WebSockets of sessions.", registry=self._registry
-        )
+        self._sockets = Gauge("saccade_gateway_session_sockets", "Open WebSockets of sessions.", registry=self.registry)
         #: ``received`` and ``refused`` by this gateway; ``accepted``, ``dropped`` and ``rejected`` by workers.
-        self.frames = Counter("saccade_gateway_frames", "Frames of sessions.", ("verdict",), registry=self._registry)
-        self.joint_samples = Counter(
-            "saccade_gateway_joint_samples", "Accepted joint samples.", registry=self._registry
-        )
+        self.frames = Counter("saccade_gateway_frames", "Frames of sessions.", ("verdict",), registry=self.registry)
+        self.joint_samples = Counter("saccade_gateway_joint_samples", "Accepted joint samples.", registry=self.registry)
 
         self._dead_letters = Gauge(
             "saccade_dead_letters",
             "Dead letters that nobody has settled, as they were a moment ago.",
             ("kind", "service"),
-            registry=self._registry,
+            registry=self.registry,
         )
 
     def set_dead_letters(self, counts: Mapping[tuple[str, str], int]) -> None:
@@ -88,7 +82,7 @@ class GatewayMetrics:
         for state, count in unfinished.items():
             self._jobs.labels(state).set(count)
         self._sequence.set(sequence)
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
 
 class RequestCounter:

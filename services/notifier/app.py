@@ -39,6 +39,7 @@ from kit.http.passed_connections import PassedConnections
 from kit.http.readiness import Readiness
 from kit.http.server import EXIT_RESTART, serve
 from kit.network.address_guard import AddressGuard
+from kit.service_metrics import measured
 from kit.settings import ArchiveSettings, NatsSettings, OriginSettings
 from kit.tasks import end
 from services.notifier.callbacks.artifacts import Artifacts
@@ -111,6 +112,7 @@ async def run(
         recent = [webhooks.delivery.recent_events.on_event] if webhooks else []
         traffic, erasures = LiveTraffic(), TenantErasures(position.last)
         tail = follow_events(store, *recent, callbacks.on_event, traffic.on_event, erasures.on_event, hub.on_event)
+        await stack.enter_async_context(measured(metrics.registry, client, tail))
         stored = History(store, await stack.enter_async_context(open_archive(bucket_settings(), ArchiveSettings())))
         history = StreamHistory(
             tail, EventStore(client, "PROGRESS", for_display=True), hub, metrics, history=stored, rest=traffic.rest

@@ -52,6 +52,11 @@ class NotifierMetrics:
             registry=self.registry,
         )
         self.webhooks_waiting = Gauge("saccade_webhooks_waiting", "Pending deliveries", registry=self.registry)
+        self.webhooks_oldest = Gauge(
+            "saccade_webhooks_oldest_waiting_seconds",
+            "Age of the oldest event with a pending delivery",
+            registry=self.registry,
+        )
         self.callback_attempts = Counter(
             "saccade_callback_attempts", "Requests of callbacks, by outcome", ["outcome"], registry=self.registry
         )

@@ -21,6 +21,12 @@ pytestmark = pytest.mark.anyio
 JOB = ["job.submitted", "job.queued", "job.starting", "job.started", "job.succeeded"]
 
 
+def oldest_age_s(here: RunningWebhooks) -> float:
+    """Return what the metrics say: the age of the oldest event with a pending delivery."""
+    gauge = here.webhooks.engine._metrics.webhooks_oldest
+    return next(iter(gauge.collect())).samples[0].value
+
+
 async def test_each_event_reaches_its_endpoints_once_signed_and_byte_for_byte(nats_server: EmbeddedNats) -> None:
     settings = nats_server.settings
     async with publisher(settings) as bus, run_webhooks(settings) as here, listening() as all_, listening() as ends:
@@ -68,7 +74,10 @@ async def test_a_failing_receiver_is_tried_eight_times_on_schedule_with_the_same
             await asyncio.sleep(0.05)
             assert len(broken.got) == attempt, "too early"
             here.pass_(seconds=0.5 * wait_s)
+            if attempt == 5:
+                await here.until(lambda wait_s=wait_s: oldest_age_s(here) > wait_s)
         assert here.states(endpoint.id) == ["failed"]
+        await here.until(lambda: oldest_age_s(here) == 0, 5.0)  # what was given up waits no longer
         assert len({got.body for got in broken.got}) == len(set(broken.ids())) == 1
         assert len({got.headers["webhook-timestamp"] for got in broken.got}) == 8
 

@@ -93,7 +93,8 @@ def test_the_kit_is_a_closed_list() -> None:
         "auth/api_keys auth/browser_session auth/bus_token auth/host_guard auth/mapped_credential auth/own_page "
         "auth/principal auth/quota_metrics auth/quotas auth/revocation auth/sealed_box auth/tickets "
         "bus/audit_log bus/connection bus/dead_letter_writer bus/dead_letters bus/event_store bus/idempotency "
-        "bus/jetstream_api bus/leader_reads bus/lease bus/lineage bus/message_size bus/newest_message bus/recorded_act "
+        "bus/jetstream_api bus/leader_reads bus/lease bus/lineage bus/message_size bus/newest_message "
+        "bus/publish_record bus/recorded_act "
         "bus/service_requests bus/stored_event bus/stream_copies bus/tail "
         "bus/telemetry_consumer bus/tenant_erasures "
         "history/archive_access history/archive_reader history/crc32c history/event_lines history/history "
@@ -106,7 +107,7 @@ def test_the_kit_is_a_closed_list() -> None:
         "http/raw_answers http/readiness http/request_body http/request_target http/server http/traced_requests "
         "network/address_guard network/download network/guarded_post network/guarded_session "
         "network/metered_socket network/name_lookup network/response_protocol network/urls network/whole_body "
-        "bucket bucket_inventory imports logs otlp_export process_tree projection_file s3_client settings tracing "
-        "source_version tasks"
+        "bucket bucket_inventory counts imports logs otlp_export process_tree projection_file s3_client "
+        "service_metrics settings source_version tasks tracing"
     )
     assert {path for path in kit if not path.endswith("__init__")} == set(named.split())

@@ -24,6 +24,7 @@ from contracts.ids import is_id
 from contracts.launch import ARGUMENT_BYTES, Launch
 from contracts.workload import Compute
 from kit.bucket import Bucket
+from kit.counts import count
 from modal_workers.catalog import workloads
 from modal_workers.deployment import CACHE, app_name, function_name, warm_device
 from services.dispatcher.executors.executor import (
@@ -299,6 +300,7 @@ async def _client_of(account: CallerAccount) -> modal.Client:
 
 def _launch_error(error: Exception) -> LaunchFailed:
     names = class_names(error)
+    count("saccade_modal_errors", names[0])
     if message := next((REFUSALS[name] for name in names if name in REFUSALS), None):
         return LaunchFailed(message)
     if "ResourceExhaustedError" in names:
@@ -307,4 +309,5 @@ def _launch_error(error: Exception) -> LaunchFailed:
 
 
 def _unavailable(error: BaseException) -> SaccadeError:
+    count("saccade_modal_errors", type(error).__name__)
     return SaccadeError(ErrorCode.SERVICE_UNAVAILABLE, f"Modal does not answer: {type(error).__name__}.")

@@ -134,6 +134,11 @@ class DeliveryTables:
         """Count the pending deliveries."""
         return int(self._file.rows(f"SELECT count(*) FROM deliveries WHERE {_PENDING}")[0][0])
 
+    def oldest_pending(self) -> int | None:
+        """Return the sequence of the oldest event with a pending delivery."""
+        found: int | None = self._file.rows(f"SELECT min(sequence) FROM deliveries WHERE {_PENDING}")[0][0]
+        return found
+
     def complete_to(self) -> int:
         """Return the sequence up to which every event is planned and each of its deliveries has a record."""
         query = f"SELECT min(sequence) FROM deliveries WHERE {_PENDING} AND attempts = 0 AND asked = 0"

@@ -7,6 +7,7 @@ event is delivered at least once. Retries, final states and disabled endpoints f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import sqlite3
@@ -88,6 +89,8 @@ class SendingEngine:
         self._attempts: set[asyncio.Task[None]] = set()
         self._active = False
         self._stopping = False
+        #: The oldest event with a pending delivery, and its time.
+        self._oldest: tuple[int | None, float | None] = (None, None)
 
     @property
     def active(self) -> bool:
@@ -337,6 +340,20 @@ class SendingEngine:
         except (SaccadeError, ValueError) as error:
             log.warning("progress is not sent: %s", error)
 
+    async def _measure_waiting(self) -> None:
+        """Set how many deliveries wait, and how old the oldest of their events is."""
+        deliveries = self._projector.deliveries
+        self._metrics.webhooks_waiting.set(deliveries.count_pending())
+        oldest = deliveries.oldest_pending()
+        if oldest != self._oldest[0]:
+            at = None
+            with contextlib.suppress(SaccadeError, ValueError):  # not stored any more, or not read now
+                body = None if oldest is None else await self._recent_events.read_body(oldest)
+                at = decode(body).time.timestamp() if body else None
+            self._oldest = oldest, at
+        at = self._oldest[1]
+        self._metrics.webhooks_oldest.set(0.0 if at is None else max(0.0, self._now_s() - at))
+
     # -- position
 
     async def _save_position(self) -> None:
@@ -346,7 +363,7 @@ class SendingEngine:
         saved = -1
         while True:
             await asyncio.sleep(_POSITION_S)
-            self._metrics.webhooks_waiting.set(self._projector.deliveries.count_pending())
+            await self._measure_waiting()
             if not self._active or self._projector.file.held():
                 continue
             reached.append((loop.time(), self._projector.deliveries.complete_to()))
