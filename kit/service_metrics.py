@@ -39,7 +39,7 @@ _DAY_S: Final = 86_400.0
 
 @dataclass(frozen=True)
 class StreamFill:
-    """What a stream holds, as nats-server said a moment ago."""
+    """Content of a stream, as nats-server said a moment ago."""
 
     last_sequence: int
     messages: int

@@ -1,4 +1,4 @@
-"""What is recorded of each publish: its span, and a count of those that were not stored."""
+"""Record of each publish: its span, and a count of those that were not stored."""
 
 from __future__ import annotations
 
