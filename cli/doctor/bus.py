@@ -29,6 +29,8 @@ from kit.settings import NatsSettings
 _OLDEST: Final = (2, 12)
 #: Codes of JetStream's API: not enabled at all, or not for this account.
 _NO_JETSTREAM: Final = frozenset({10039, 10076})
+#: JetStream is on, and the cluster has no leader.
+_NO_LEADER: Final = 10008
 _PORT: Final = 4222
 _DIAL_S: Final = 3.0
 _ASK_S: Final = 3.0
@@ -86,8 +88,8 @@ async def _look(client: Client, system: System, settings: NatsSettings) -> list[
     if account is None:
         return [*found, fail("bus jetstream", f"it is off at {settings.address}", _JETSTREAM)]
     if "error" in account:
-        reason = str(account["error"].get("description", "refused"))
-        return [*found, fail("bus jetstream", reason, _JETSTREAM)]
+        found.append(_judge_error(account))
+        return found + await _judge_addresses(settings)
     sent = datetime.now(UTC)
     infos = dict(zip((stream.name for stream in STREAMS), await _streams(client), strict=True))
     received = datetime.now(UTC)
@@ -97,11 +99,19 @@ async def _look(client: Client, system: System, settings: NatsSettings) -> list[
     found += _judge_clocks(infos, sent, received)
     if is_clustered(client):
         nodes = _nodes(infos) or len(set(server.get("connect_urls") or ())) or 1
-        found += judge_quorum(infos, settings.replicas, nodes)
+        found += judge_quorum(infos, nodes)
     found += await _judge_addresses(settings)
     if system.system_password:
         found += await _judge_writes(settings, system.system_password)
     return found
+
+
+def _judge_error(account: dict[str, Any]) -> ReportLine:
+    reason = str(account["error"].get("description", "refused"))
+    if error_code(account) == _NO_LEADER:
+        fix = "Start the other nodes: more than half of them have to run."
+        return fail("bus cluster", f"no node leads it ({reason})", fix)
+    return fail("bus jetstream", reason, _JETSTREAM)
 
 
 def _judge_version(version: str, settings: NatsSettings) -> ReportLine:
@@ -123,6 +133,8 @@ async def _account(client: Client) -> dict[str, Any] | None:
     except SaccadeError as error:
         if isinstance(error.__cause__, nats.errors.NoRespondersError):
             return None
+        if is_clustered(client):  # while a leader is elected, nobody answers
+            return {"error": {"err_code": _NO_LEADER, "description": f"no answer within {_ASK_S:g} s"}}
         raise
     return None if error_code(answer) in _NO_JETSTREAM else answer
 

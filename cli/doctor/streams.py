@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from cli.doctor.report_line import ReportLine, fail, ok, warn
@@ -34,11 +34,17 @@ def judge_streams(infos: Infos, replicas: int) -> list[ReportLine]:
     if missing:
         fix = "Restart a service, which creates them, and read its log if they stay missing: the disk may be too small."
         found.append(fail("bus streams", f"missing: {', '.join(missing)}", fix))
-    for stream in STREAMS:
-        info = infos.get(stream.name)
-        differing = differences(stream, info["config"], replicas) if info else {}
-        if differing:
-            found.append(_judge_differences(stream, differing))
+    differing = {
+        stream.name: of
+        for stream in STREAMS
+        if (info := infos.get(stream.name)) and (of := differences(stream, info["config"], replicas))
+    }
+    # One line for all that have the same fault: a wrong NATS_REPLICAS is a fault of every stream.
+    faults = dict.fromkeys(tuple(of.items()) for of in differing.values())
+    found += [
+        _judge_differences([name for name, of in differing.items() if tuple(of.items()) == fault], dict(fault))
+        for fault in faults
+    ]
     if not found:
         found.append(ok("bus streams", f"all {len(infos)} are configured as this version wants"))
     return found + [_judge_room(stream, info) for stream in STREAMS if (info := infos.get(stream.name)) and _full(info)]
@@ -58,13 +64,13 @@ def differences(stream: Stream, config: Mapping[str, Any], replicas: int) -> dic
     }
 
 
-def _judge_differences(stream: Stream, differing: Mapping[str, str]) -> ReportLine:
+def _judge_differences(names: Sequence[str], differing: Mapping[str, str]) -> ReportLine:
     fix = "Restart a service of this version: it changes the stream back."
     if _FIXED & set(differing):
         fix = "Make a backup, delete the stream, start the services and restore it: NATS changes this in no stream."
     elif set(differing) == {"num_replicas"}:
         fix = "Set the same NATS_REPLICAS here and for every service, and restart the services."
-    return fail("bus streams", f"{stream.name}: {'; '.join(differing.values())}", fix)
+    return fail("bus streams", f"{', '.join(names)}: {'; '.join(differing.values())}", fix)
 
 
 def _full(info: Mapping[str, Any]) -> bool:
@@ -80,7 +86,7 @@ def _judge_room(stream: Stream, info: Mapping[str, Any]) -> ReportLine:
     return warn("bus streams", says, "Find out what writes so much: docs/scale.md says what is usual.")
 
 
-def judge_quorum(infos: Infos, replicas: int, nodes: int) -> list[ReportLine]:
+def judge_quorum(infos: Infos, nodes: int) -> list[ReportLine]:
     """Return whether every stream of a cluster has a leader and its replicas."""
     groups = {name: info["cluster"] for name, info in infos.items() if info and "cluster" in info}
     leaderless = [name for name, group in groups.items() if not group.get("leader")]
@@ -97,10 +103,11 @@ def judge_quorum(infos: Infos, replicas: int, nodes: int) -> list[ReportLine]:
     if behind:
         fix = "Wait until the nodes have caught up before another one is restarted."
         return [warn("bus cluster", f"a replica is behind in {', '.join(behind)}", fix)]
-    if replicas == 1 and nodes > 1:
+    copies = max((info["config"].get("num_replicas", 1) for info in infos.values() if info), default=1)
+    if copies == 1 and nodes > 1:
         fix = "Set NATS_REPLICAS=3 for every service: a node that is lost takes its streams with it."
         return [warn("bus cluster", f"{nodes} nodes, and one copy of each stream", fix)]
-    return [ok("bus cluster", f"{nodes} nodes; every stream has a leader and {replicas} current replicas")]
+    return [ok("bus cluster", f"{nodes} nodes; every stream has a leader and {copies} current replicas")]
 
 
 def judge_limits(account: Mapping[str, Any], max_payload: int, message_bytes: int, replicas: int) -> list[ReportLine]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from contracts.limits import GIB
 from contracts.streams import CAPTIONS, EVENTS, STREAMS
 from kit.bus.connection import connect, declare, request, stream_config
 from kit.settings import NatsSettings
+from tests.harness.servers.cluster import EmbeddedCluster
 from tests.harness.servers.embedded import HOST, EmbeddedNats, binary, free_port, wait_for_port
 
 pytestmark = pytest.mark.anyio
@@ -138,3 +140,24 @@ async def test_what_does_not_run_yet_is_no_failure(tmp_path: Path) -> None:
     found = await check_bus(system)
     assert [finding.outcome for finding in found] == ["warn"]
     assert "saccade up" in found[0].fix
+
+
+async def test_a_cluster_is_well_with_all_nodes_and_not_without_most_of_them(tmp_path: Path) -> None:
+    with EmbeddedCluster(tmp_path) as cluster:
+        client = await connect(cluster.settings, "test")
+        await declare(client)
+        await client.close()
+        # New replicas are behind for a moment.
+        found = await look(cluster.settings)
+        while any(line.outcome != "ok" for line in found):
+            assert failures(found) == []
+            await asyncio.sleep(0.2)
+            found = await look(cluster.settings)
+        assert "3 nodes" in next(line.says for line in found if line.check == "bus cluster")
+        for node in cluster.nodes[1:]:
+            node.kill()
+        # The node that is left believes for some seconds that it has a leader.
+        while "bus cluster" not in failures(found := await look(cluster.settings)):
+            await asyncio.sleep(0.5)
+    assert "Start the other nodes" in next(line.fix for line in found if line.check == "bus cluster")
+    assert next(line for line in found if line.check == "bus addresses").outcome == "warn"

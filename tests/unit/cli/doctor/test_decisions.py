@@ -44,22 +44,22 @@ def test_the_times_of_nats_are_read() -> None:
     assert read_rfc3339("2026-11-23T12:00:00Z") == NOON
 
 
-def _group(leader: str | None, *replicas: dict[str, Any]) -> dict[str, Any]:
-    return {"config": {}, "cluster": {"leader": leader, "replicas": list(replicas)}}
+def _group(leader: str | None, *replicas: dict[str, Any], copies: int = 3) -> dict[str, Any]:
+    return {"config": {"num_replicas": copies}, "cluster": {"leader": leader, "replicas": list(replicas)}}
 
 
 @pytest.mark.parametrize(
-    ("info", "replicas", "outcome", "says"),
+    ("info", "outcome", "says"),
     [
-        (_group("one", {"name": "two", "current": True}, {"name": "three", "current": True}), 3, "ok", "3 nodes"),
-        (_group(None), 3, "FAIL", "no node leads EVENTS"),
-        (_group("one", {"name": "two", "offline": True}, {"name": "three", "current": True}), 3, "warn", "two"),
-        (_group("one", {"name": "two", "current": False}), 3, "warn", "behind in EVENTS"),
-        (_group("one"), 1, "warn", "one copy"),
+        (_group("one", {"name": "two", "current": True}, {"name": "three", "current": True}), "ok", "3 nodes"),
+        (_group(None), "FAIL", "no node leads EVENTS"),
+        (_group("one", {"name": "two", "offline": True}, {"name": "three", "current": True}), "warn", "two"),
+        (_group("one", {"name": "two", "current": False}), "warn", "behind in EVENTS"),
+        (_group("one", copies=1), "warn", "one copy"),
     ],
 )
-def test_a_cluster_needs_leaders_and_replicas(info: dict[str, Any], replicas: int, outcome: str, says: str) -> None:
-    (found,) = judge_quorum({"EVENTS": info}, replicas, nodes=3)
+def test_a_cluster_needs_leaders_and_replicas(info: dict[str, Any], outcome: str, says: str) -> None:
+    (found,) = judge_quorum({"EVENTS": info}, nodes=3)
     assert (found.outcome, says in found.says) == (outcome, True), found
 
 
@@ -71,6 +71,13 @@ def test_only_what_is_declared_is_compared() -> None:
     assert differences(PROGRESS, safer, 1) == {}
     assert differences(EVENTS, config | {"sealed": True, "max_age": 1}, 1) == {}
     assert set(differences(EVENTS, config, 3)) == {"num_replicas"}
+
+
+def test_a_fault_that_streams_share_is_one_line() -> None:
+    infos = {one.name: {"config": stream_config(one, 3), "state": {"bytes": 0}} for one in (EVENTS, PROGRESS)}
+    (found,) = judge_streams(infos, 1)
+    assert found.says == "EVENTS, PROGRESS: num_replicas is 3 instead of 1"
+    assert "NATS_REPLICAS" in found.fix
 
 
 def test_what_cannot_be_changed_has_another_fix_and_a_full_stream_is_told() -> None:
