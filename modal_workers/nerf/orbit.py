@@ -1,4 +1,4 @@
-"""Camera orbit of the frames: rings of even steps around the object. Pure; poses are world_from_camera, OpenCV axes."""
+"""Camera orbit of the frames: even rings over the photographed arcs. Pure; poses are world_from_camera, OpenCV axes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.nerf.params import NerfParams
+from modal_workers.nerf.photo_arcs import FULL_CIRCLE, Arc, arc_azimuth_deg
 
 Floats = NDArray[np.float64]
 
@@ -18,7 +19,7 @@ FILLED = 0.92
 
 @dataclass(frozen=True)
 class CameraOrbit:
-    """Rings around the origin of a world with z up: elevations from lowest to highest, full azimuth.
+    """Rings around the origin of a world with z up: elevations from lowest to highest, each over the same arcs.
 
     Azimuth 0 is over +x, 90 degrees over +y. ``distance`` is in the unit of the scene, ``focal`` a share of the frame
     side.
@@ -30,6 +31,7 @@ class CameraOrbit:
     focal: float
     size_px: int
     centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    arcs: tuple[Arc, ...] = FULL_CIRCLE
 
     def __len__(self) -> int:
         return len(self.elevations_deg) * self.azimuths
@@ -37,7 +39,13 @@ class CameraOrbit:
     def angles_deg(self, frame: int) -> tuple[float, float]:
         """Return azimuth and elevation of a frame: ring ``frame // azimuths``, then around."""
         ring, step = divmod(frame, self.azimuths)
-        return 360.0 * step / self.azimuths, self.elevations_deg[ring]
+        return arc_azimuth_deg(self.arcs, step, self.azimuths), self.elevations_deg[ring]
+
+    @property
+    def azimuth_step_deg(self) -> float:
+        """Step between neighbouring frames of a ring."""
+        steps = self.azimuths if self.arcs == FULL_CIRCLE else max(1, self.azimuths - 1)
+        return sum(length for _, length in self.arcs) / steps
 
     def world_from_camera(self, frame: int) -> Floats:
         """Return the pose [4, 4] of a frame: x right, y down, z towards the object."""

@@ -25,7 +25,7 @@ class NerfParams(Params):
     preflight_only: bool = Field(
         default=False, description="Only check the photos; no other stage runs or costs anything."
     )
-    ignore_verdict: bool = Field(default=False, description="Continue with photos that the pre-flight refuses.")
+    ignore_verdict: bool = Field(default=False, description="Continue with photos that the checks refuse.")
     matcher: Literal["auto", "exhaustive", "sequential", "vocabulary"] = Field(
         default="auto", description="Which photos are matched with which; auto decides by their number and order."
     )
@@ -59,6 +59,11 @@ class NerfParams(Params):
         ge=-89,
         le=89,
         description="Highest ring, not below the lowest; by default the highest elevation photographed.",
+    )
+    orbit: Literal["seen", "full"] = Field(
+        default="seen",
+        description="How far around: where more than 60 degrees are in no photo, seen spreads the frames over the "
+        "photographed arcs; full always renders the whole circle.",
     )
     frame_size_px: int = Field(default=512, ge=32, le=2048, description="Width and height of a frame.")
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of everything random.")

@@ -63,6 +63,17 @@ class FramesFigures(_Figures):
     elevations_deg: tuple[float, ...]
     azimuths: int
     batches: int
+    arcs_deg: tuple[tuple[float, float], ...] = Field(
+        default=((0.0, 360.0),), description="First azimuth and length of each arc over which the rings go."
+    )
+    open_deg: float | None = Field(
+        default=None, description="How much of the circle around the object no photo shows; None where it is unknown."
+    )
+    seen: int | None = Field(
+        default=None,
+        description="Frames that photos show: one within 30 degrees of the frame, and at least 70 % of its pixels seen "
+        "in training from within 30 degrees; None where it is unknown.",
+    )
 
 
 class NerfResult(Result):
@@ -70,7 +81,7 @@ class NerfResult(Result):
 
     verdict: Literal["good", "usable", "refused"]
     score: float = Field(ge=0, le=1)
-    #: Codes of the pre-flight findings.
+    #: Codes of the findings of the pre-flight and, after them, of the frames.
     reasons: tuple[str, ...]
     photos_sent: int
     photos_used: int

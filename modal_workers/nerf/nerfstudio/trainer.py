@@ -190,9 +190,10 @@ def _scene(placed: Placement, params: NerfParams, dataset_photos: Dataset) -> Tr
     moved = np.eye(4)
     moved[:3, 3] = centre
     centres = [placed.world_from_camera(photo.world_from_camera)[:3, 3] - centre for photo in dataset_photos.photos]
-    distance = float(np.median(np.linalg.norm(centres, axis=1)))
+    cameras = np.array(centres)
+    distance = float(np.median(np.linalg.norm(cameras, axis=1)))
     floor = None if placed.table_z is None else placed.table_z - float(centre[2])
-    return TrainedScene(radius, distance, placed.elevations_deg, placed.sfm_from_scene @ moved, None, floor)
+    return TrainedScene(radius, distance, placed.elevations_deg, placed.sfm_from_scene @ moved, None, floor, cameras)
 
 
 def _size(data: Path, image: Path) -> tuple[int, int]:

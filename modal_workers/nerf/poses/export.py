@@ -9,6 +9,9 @@ from typing import Final
 
 import numpy as np
 
+from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.nerf.params import NerfParams
+from modal_workers.nerf.photo_arcs import OPEN_GAP_DEG, REFUSED_GAP_DEG, widest_gap_deg
 from modal_workers.nerf.poses.colmap.model_files import SparseModel, read_model
 from modal_workers.nerf.poses.colmap.pycolmap_runner import PycolmapRunner
 from modal_workers.nerf.poses.image_set import ImageSet, original_names
@@ -60,6 +63,22 @@ def export_model(
     return read_model(folder / "plain"), read_model(folder / "undistorted" / "sparse")
 
 
+def check_coverage(model: SparseModel, params: NerfParams) -> None:
+    """Refuse a model of less than about half of the object, which the pre-flight can only estimate.
+
+    Raises:
+        SaccadeError: CAPTURE_REFUSED, unless the verdict is ignored.
+    """
+    gap_deg = widest_gap_deg(model.centres)
+    if gap_deg > REFUSED_GAP_DEG and not params.ignore_verdict:
+        raise SaccadeError(
+            ErrorCode.CAPTURE_REFUSED,
+            f"{gap_deg:.0f}° of the circle around the object are in no photo (open_round).",
+            hint="Take photos of the other sides too, every ten degrees. With ignore_verdict, only the photographed "
+            "side is rendered.",
+        )
+
+
 def build_report(
     images: ImageSet,
     selected: SelectedModel,
@@ -79,6 +98,9 @@ def build_report(
     if images.repeated:
         copies = len(images.repeated)
         warnings.append(f"{copies} more photos show nothing new and were not used: {list_names(images.repeated)}.")
+    gap_deg = widest_gap_deg(distorted.centres)
+    if gap_deg > OPEN_GAP_DEG:
+        warnings.append(f"{gap_deg:.0f}° of the circle around the object are in no photo.")
     heights = elevations_deg(distorted.centres)
     distances = np.linalg.norm(distorted.centres, axis=1)
     return PosesReport(
@@ -98,5 +120,6 @@ def build_report(
         camera_distance_median=round(float(np.median(distances)), 6),
         elevation_min_deg=round(float(heights.min()), 2),
         elevation_max_deg=round(float(heights.max()), 2),
+        widest_gap_deg=round(gap_deg, 1),
         durations_s=durations_s,
     )

@@ -11,7 +11,7 @@ from typing import Final
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.poses.dataset import transforms, write_dataset, write_masks, write_points
-from modal_workers.nerf.poses.export import build_report, export_model
+from modal_workers.nerf.poses.export import build_report, check_coverage, export_model
 from modal_workers.nerf.poses.image_set import unpack
 from modal_workers.nerf.poses.search import PoseSearch
 from modal_workers.nerf.poses.spec import PosesReport
@@ -28,8 +28,8 @@ def run(params: NerfParams, context: Context) -> PosesReport:
     """Find the camera poses of a capture.
 
     Raises:
-        SaccadeError: BACKEND_NOT_INSTALLED; POSES_NOT_FOUND, POSES_SPLIT, TIMED_OUT, OUT_OF_MEMORY, WORKER_BROKEN, see
-            ``PoseSearch.run``.
+        SaccadeError: BACKEND_NOT_INSTALLED; CAPTURE_REFUSED, see ``check_coverage``; POSES_NOT_FOUND, POSES_SPLIT,
+            TIMED_OUT, OUT_OF_MEMORY, WORKER_BROKEN, see ``PoseSearch.run``.
     """
     # Found, but never imported here: see colmap/pycolmap_process.py.
     if importlib.util.find_spec("pycolmap") is None:
@@ -65,6 +65,7 @@ def _find(params: NerfParams, context: Context) -> None:
     write_masks(images.masks, distorted, undistorted, masks, context.check)
     masked = all((masks / f"{photo.name}.png").exists() for photo in undistorted.images)
     layout = transforms(undistorted.images, names, masked)
+    check_coverage(distorted, params)
     (folder / "transforms.json").write_text(json.dumps(layout, indent=1) + "\n")
     write_points(undistorted, folder)
     undistorted_images = folder / "undistorted" / "images"

@@ -54,6 +54,8 @@ class PosesReport(Result):
     #: Lowest and highest camera as seen from the origin.
     elevation_min_deg: float
     elevation_max_deg: float
+    #: Widest gap between the azimuths of neighbouring photos.
+    widest_gap_deg: float | None = None
     durations_s: dict[str, float]
 
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ import numpy as np
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.nerf.orbit import CameraOrbit
 from modal_workers.nerf.params import BATCH_FRAMES
+from modal_workers.nerf.photo_arcs import arc_azimuth_deg, frame_is_seen
 from modal_workers.nerf.rendering.frames import decode_png
 
 _TRANSPARENT: Final = 0
@@ -34,6 +35,19 @@ class CheckedFrame:
     sha256: str
     coverage: float  # mean alpha, 0..1
     max_alpha: int
+    nearest_photo_deg: float | None = None  # angle to the nearest photo at the centre of the object
+    seen_share: float | None = None  # of the pixels, by photos of the training from nearby, 0..1
+
+    @property
+    def seen(self) -> bool | None:
+        """Whether photos show what the frame shows."""
+        return frame_is_seen(self.nearest_photo_deg, self.seen_share)
+
+
+def count_seen(frames: Sequence[CheckedFrame]) -> int | None:
+    """Return the number of seen frames; None where it is unknown."""
+    known = [frame.seen for frame in frames if frame.seen is not None]
+    return sum(known) if len(known) == len(frames) else None
 
 
 def frame_name(index: int) -> str:
@@ -126,7 +140,7 @@ def spacing_error_deg(orbit: CameraOrbit, frames: range) -> float:
     for index in frames:
         x, y, z = orbit.world_from_camera(index)[:3, 3] - np.array(orbit.centre)
         azimuth, elevation = math.degrees(math.atan2(y, x)), math.degrees(math.atan2(z, math.hypot(x, y)))
-        expected_deg = 360.0 * (index % orbit.azimuths) / orbit.azimuths
+        expected_deg = arc_azimuth_deg(orbit.arcs, index % orbit.azimuths, orbit.azimuths)
         azimuth_error = (azimuth - expected_deg + 180.0) % 360.0 - 180.0
         worst = max(worst, abs(azimuth_error), abs(elevation - orbit.elevations_deg[index // orbit.azimuths]))
     return worst
@@ -147,6 +161,7 @@ def batch_description(orbit: CameraOrbit, frames: list[CheckedFrame]) -> dict[st
         },
         "axes": "world_from_camera, OpenCV: x right, y down, z forward; the frame of model/splat.ply",
         "frames": [
-            asdict(frame) | {"world_from_camera": orbit.world_from_camera(frame.index).tolist()} for frame in frames
+            asdict(frame) | {"seen": frame.seen, "world_from_camera": orbit.world_from_camera(frame.index).tolist()}
+            for frame in frames
         ],
     }

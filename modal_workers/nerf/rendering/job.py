@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from dataclasses import asdict, replace
 from typing import Final
 
+import torch
+
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.nerf.orbit import CameraOrbit
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.rendering.batch import (
     batch_description,
     check_batch,
+    count_seen,
     frame_range,
     named_entries,
     spacing_error_deg,
 )
 from modal_workers.nerf.rendering.frames import FrameSource, SplatFrames
+from modal_workers.nerf.rendering.seen_share import PhotographedViews
 from modal_workers.nerf.rendering.shard import render_batch
 from modal_workers.nerf.rendering.spec import RenderingReport
 from modal_workers.nerf.scene import TrainedScene
@@ -40,7 +44,7 @@ def run(params: NerfParams, context: Context) -> RenderingReport:
             return RenderingReport.model_validate_json(done.read_bytes())
         scene = load_scene(context)
         source = SplatFrames(scene)
-        return render(params, context, scene.orbit(params), source, source.device)
+        return render(params, context, scene, source, source.device)
 
 
 def load_scene(context: Context) -> TrainedScene:
@@ -56,16 +60,18 @@ def load_scene(context: Context) -> TrainedScene:
 
 
 def render(
-    params: NerfParams, context: Context, orbit: CameraOrbit, source: FrameSource, device: str
+    params: NerfParams, context: Context, scene: TrainedScene, source: FrameSource, device: str
 ) -> RenderingReport:
     """Render a batch with any source, check the finished file frame by frame, save it, and report; the report last."""
     began_s = time.monotonic()
     batch, _ = context.shard
+    orbit = scene.orbit(params)
+    views = PhotographedViews(scene, orbit, torch.device(device if scene.splats is not None else "cpu"))
     expected = frame_range(batch, params.frames)
     rendered = render_batch(batch, expected, orbit, source, context)
     path = context.scratch / f"batch_{batch:02d}.zip"
     write_zip(path, named_entries((index, rendered.frames[index]) for index in expected))
-    frames = check_batch(path, orbit, expected)
+    frames = [replace(frame, **asdict(views.view(frame.index))) for frame in check_batch(path, orbit, expected)]
     name, title = f"frames/{path.name}", f"Frames {expected.start} to {expected.stop - 1}"
     description = path.with_suffix(".json")
     description.write_text(json.dumps(batch_description(orbit, frames)), encoding="utf-8")
@@ -81,7 +87,9 @@ def render(
         frames_rendered=rendered.rendered,
         frames_taken_over=rendered.taken_over,
         size_px=orbit.size_px,
-        azimuth_step_deg=360.0 / orbit.azimuths,
+        azimuth_step_deg=orbit.azimuth_step_deg,
+        arcs_deg=orbit.arcs,
+        seen=count_seen(frames),
         elevations_deg=orbit.elevations_deg,
         spacing_error_deg=spacing_error_deg(orbit, expected),
         mean_coverage=round(sum(frame.coverage for frame in frames) / len(frames), 5),

@@ -20,6 +20,10 @@ class RenderingReport(Result):
     size_px: int
     azimuth_step_deg: float
     elevations_deg: tuple[float, ...]
+    arcs_deg: tuple[tuple[float, float], ...] = Field(
+        default=((0.0, 360.0),), description="First azimuth and length of each arc over which the rings go."
+    )
+    seen: int | None = Field(default=None, description="Frames that photos show from nearby; null where it is unknown.")
     spacing_error_deg: float = Field(description="Largest deviation of a pose from even spacing on the orbit.")
     mean_coverage: float = Field(description="Mean alpha of the frames, 0..1.")
     zip_bytes: int

@@ -35,4 +35,4 @@ def run(params: NerfParams, context: Context) -> RenderingReport:
         # nerfstudio opens the photos again at the paths in its configuration.
         write_folder(dataset, settings.work / "data", params)
         unpack_run(model, settings.work / "runs")
-        return render(params, context, scene.orbit(params), source, "cuda")
+        return render(params, context, scene, source, "cuda")

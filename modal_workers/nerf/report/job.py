@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -12,6 +13,7 @@ import cv2
 from contracts.ids import pipeline_id_of
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.report.frame_archive import FrameArchive
+from modal_workers.nerf.report.frame_views import UNITS, ShownFrame, read_shown_frames, write_frames_csv
 from modal_workers.nerf.report.held_out_comparison import HeldOutComparison, compare_held_out
 from modal_workers.nerf.report.pipeline_result import result_of
 from modal_workers.nerf.report.report_page import ReportImages, write_report
@@ -51,32 +53,40 @@ def run(params: NerfParams, context: Context) -> NerfResult:
 def _make_pages(reports: StageReports, context: Context, images: ReportImages) -> ReportImages:
     """Make everything that shows the frames and the model."""
     folder, frames = context.scratch, FrameArchive(reports.params, context.artifact)
+    shown = read_shown_frames(reports.params.batches, context.artifact)
+    table = folder / "frames.csv"
+    write_frames_csv(table, shown)
+    context.save(table, table.name, "text/csv", title="The frames, and how well the photos show each", units=UNITS)
     sheet = folder / "contact_sheet.png"
     write_contact_sheet(sheet, frames)
     context.save(sheet, sheet.name, "image/png", title="The object from all sides")
     context.progress(0.1, "spin page")
-    _spin(reports, context, frames)
+    _spin(reports, context, frames, shown)
     video = folder / "turntable.mp4"
-    write_video(video, frames, lambda share: context.progress(0.6 + 0.15 * share, "video"))
+    write_video(video, frames, lambda share: context.progress(0.6 + 0.15 * share, "video"), closed=reports.closed)
     context.save(video, video.name, "video/mp4", title="Turntable video")
     animation = folder / "turntable.webp"
-    write_animation(animation, frames)
+    write_animation(animation, frames, closed=reports.closed)
     context.save(animation, animation.name, "image/webp", title="Turntable animation, transparent")
     context.progress(0.85, "model page")
     _splat(reports, context)
     context.progress(0.9, "held-out photos")
-    return replace(images, hero=hero_frame(frames), contact_sheet=sheet, comparisons=_comparisons(context))
+    hero, comparisons = hero_frame(frames), _comparisons(context)
+    return replace(images, hero=hero, contact_sheet=sheet, comparisons=comparisons, shown_frames=shown)
 
 
-def _spin(reports: StageReports, context: Context, frames: FrameArchive) -> None:
+def _spin(reports: StageReports, context: Context, frames: FrameArchive, shown: Sequence[ShownFrame]) -> None:
     path = context.scratch / "spin.html"
     assert reports.dimensions is not None
     write_spin(
         path,
         frames,
         reports.dimensions.elevations_deg,
-        title="The object, from all sides",
+        title="The object, from all sides" if reports.closed else "The object, from the photographed sides",
         description=_description(reports),
+        shown_frames=shown,
+        arcs=reports.arcs,
+        closed=reports.closed,
         progress=lambda share: context.progress(0.1 + 0.5 * share, "spin page"),
     )
     context.save(path, path.name, _HTML, title="Interactive view of the object")

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from modal_workers.nerf.photo_arcs import open_deg
 from modal_workers.nerf.report.stage_costs import totals
 from modal_workers.nerf.report.stage_reports import StageReports
 from modal_workers.nerf.result import FramesFigures, ModelFigures, NerfResult, PosesFigures, StageFigures
 
+#: With a smaller share of seen frames the result is no longer good.
+SEEN_FRAMES_SHARE: Final = 0.95
+
 
 def result_of(reports: StageReports, stages: tuple[StageFigures, ...]) -> NerfResult:
     """Return the figures of ``job.succeeded``."""
-    capture, summed = reports.capture, totals(stages)
+    capture, summed, frames = reports.capture, totals(stages), _frames(reports)
+    doubts = _doubts(frames)
     return NerfResult(
-        verdict=capture.verdict.accept,
+        verdict="usable" if doubts and capture.verdict.accept == "good" else capture.verdict.accept,
         score=capture.verdict.score,
-        reasons=tuple(reason.code for reason in capture.verdict.reasons),
+        reasons=tuple(dict.fromkeys([*(reason.code for reason in capture.verdict.reasons), *doubts])),
         photos_sent=capture.sent,
         photos_used=capture.photos,
         spared_usd=capture.spared_usd,
         poses=_poses(reports),
         model=_model(reports),
-        frames=_frames(reports),
+        frames=frames,
         stages=stages,
         estimated_s=summed.estimated_s,
         actual_s=summed.actual_s,
@@ -60,9 +67,20 @@ def _model(reports: StageReports) -> ModelFigures | None:
     )
 
 
+def _doubts(frames: FramesFigures | None) -> list[str]:
+    """Return the findings that only the cameras and frames show: a side without photos, frames of such a side."""
+    if frames is None:
+        return []
+    doubts = ["open_round"] if frames.open_deg else []
+    if frames.seen is not None and frames.seen < SEEN_FRAMES_SHARE * frames.frames:
+        doubts.append("frames_not_seen")
+    return doubts
+
+
 def _frames(reports: StageReports) -> FramesFigures | None:
     if not reports.renderings:
         return None
+    seen = [rendering.seen for rendering in reports.renderings]
     return FramesFigures(
         frames=reports.params.frames,
         verified=sum(rendering.frames for rendering in reports.renderings),
@@ -70,4 +88,7 @@ def _frames(reports: StageReports) -> FramesFigures | None:
         elevations_deg=reports.renderings[0].elevations_deg,
         azimuths=reports.params.azimuths,
         batches=len(reports.renderings),
+        arcs_deg=reports.renderings[0].arcs_deg,
+        open_deg=None if reports.arcs is None else round(open_deg(reports.arcs), 1),
+        seen=sum(seen) if None not in seen else None,
     )

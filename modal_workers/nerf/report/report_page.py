@@ -18,11 +18,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from modal_workers.nerf.capture.spec import Reason
+from modal_workers.nerf.photo_arcs import FULL_CIRCLE, NEARBY_DEG, SEEN_SHARE, open_arcs
 from modal_workers.nerf.report.charts import quality_curve, ring_from_above, ring_unrolled
+from modal_workers.nerf.report.coverage_charts import ring_coverage
+from modal_workers.nerf.report.frame_views import ShownFrame
 from modal_workers.nerf.report.held_out_comparison import HeldOutComparison
 from modal_workers.nerf.report.html_page import data_url, write_page
+from modal_workers.nerf.report.pipeline_result import SEEN_FRAMES_SHARE
 from modal_workers.nerf.report.stage_reports import StageReports
-from modal_workers.nerf.result import NerfResult, StageFigures, headline
+from modal_workers.nerf.result import FramesFigures, NerfResult, StageFigures, headline
 from modal_workers.nerf.training.spec import TrainingReport
 
 _TITLES: Final = {
@@ -42,6 +46,7 @@ class ReportImages:
     made_at: datetime
     hero: NDArray[np.uint8] | None = None
     contact_sheet: Path | None = None
+    shown_frames: Sequence[ShownFrame] = field(default_factory=tuple)
     comparisons: Sequence[HeldOutComparison] = field(default_factory=tuple)
 
 
@@ -74,6 +79,8 @@ def _tiles(result: NerfResult) -> list[tuple[str, str]]:
         tiles.append(("Held-out photos", f"{result.model.psnr_db:.1f} <small>dB PSNR</small>"))
     if result.frames is not None:
         tiles.append(("Frames verified", f"{result.frames.verified:,} <small>of {result.frames.frames:,}</small>"))
+    if result.frames is not None and result.frames.seen is not None:
+        tiles.append(("Frames seen", f"{result.frames.seen:,} <small>of {result.frames.frames:,}</small>"))
     tiles.append(("Working time", _duration(result.actual_s)))
     tiles.append(("Cost", _usd(result.actual_usd)) if result.poses is not None else ("Saved", _usd(result.spared_usd)))
     return tiles
@@ -121,8 +128,11 @@ def _reason(reason: Reason) -> str:
 def _cameras(reports: StageReports) -> str:
     poses, dimensions = reports.poses, reports.dimensions
     assert poses is not None
-    above = ring_from_above(reports.cameras, dimensions.radius if dimensions else 0.2)
-    unrolled = ring_unrolled(reports.cameras, dimensions.elevations_deg if dimensions else ())
+    gaps = open_arcs(reports.arcs) if reports.arcs else []
+    cameras = reports.cameras if dimensions is None or dimensions.cameras is None else dimensions.cameras
+    above = ring_from_above(cameras, dimensions.radius if dimensions else 0.2, gaps)
+    unrolled = ring_unrolled(cameras, dimensions.elevations_deg if dimensions else (), gaps)
+    hatched = " Hatched: no photo shows the object from there." if gaps else ""
     missing = ", ".join(map(escape, poses.not_registered[:12]))
     left_out = f" Left out: {missing}." if missing else ""
     warned = "".join(f'<div class="reason"><p>{escape(warning)}</p></div>' for warning in poses.warnings)
@@ -130,7 +140,7 @@ def _cameras(reports: StageReports) -> str:
         f"<section><h2>Camera positions</h2>{warned}"
         f'<div class="cards"><div class="card"><h3>From above</h3>{above}<p>{poses.photos_registered} of '
         f"{poses.photos_given} photos registered, {poses.reprojection_error_px:.2f} px mean reprojection error over "
-        f'{poses.points:,} points; blue cameras are higher.{left_out}</p></div><div class="card">'
+        f'{poses.points:,} points; blue cameras are higher.{hatched}{left_out}</p></div><div class="card">'
         f"<h3>Azimuth and elevation</h3>{unrolled}<p>Dots are photos, at elevations from "
         f"{poses.elevation_min_deg:.0f}° to {poses.elevation_max_deg:.0f}°; dashed lines are the rings "
         "of the frames.</p></div></div></section>"
@@ -204,17 +214,47 @@ def _frames(reports: StageReports, result: NerfResult, images: ReportImages) -> 
     frames = result.frames
     assert frames is not None
     rings = ", ".join(f"{angle:.1f}°" for angle in frames.elevations_deg)
-    step, zips = 360 / frames.azimuths, "one ZIP" if frames.batches == 1 else f"{frames.batches} ZIPs"
+    step, zips = reports.renderings[0].azimuth_step_deg, "one ZIP" if frames.batches == 1 else f"{frames.batches} ZIPs"
     spacing = max(rendering.spacing_error_deg for rendering in reports.renderings)
     sheet = ""
     if images.contact_sheet is not None:
         source = data_url(images.contact_sheet.read_bytes(), "image/png")
         sheet = f'<div class="card wide"><img src="{source}" alt="The object from all sides, on a checkerboard"></div>'
     return (
-        f'<section><h2>The frames</h2><p class="lead">{frames.frames:,} frames of {frames.size_px} × {frames.size_px} '
-        f"px in {zips}: {frames.azimuths} per ring, every {step:g}°, at elevations of {rings}. Each was read "
-        f"back from its ZIP: {frames.verified:,} are complete, of the right size, and have a varying alpha channel. No "
-        f"pose is more than {spacing:.4f}° off even spacing.</p>{sheet}</section>"
+        f'<section id="frames"><h2>The frames</h2>{_unseen_warning(frames)}<p class="lead">{frames.frames:,} frames of '
+        f"{frames.size_px} × {frames.size_px} px in {zips}: {frames.azimuths} per ring, every {step:.4g}°, at "
+        f"elevations of {rings}. Each was read back from its ZIP: {frames.verified:,} are complete, of the right "
+        f"size, and have a varying alpha channel. No pose is more than {spacing:.4f}° off even spacing.</p>"
+        f"{_seen_frames(frames, images)}{sheet}</section>"
+    )
+
+
+def _unseen_warning(frames: FramesFigures) -> str:
+    """Return what no photo shows, and what the frames do about it; nothing where all sides were photographed."""
+    parts = []
+    if frames.open_deg:
+        if frames.arcs_deg == FULL_CIRCLE:
+            meaning = "Frames of that side show what training made up."
+        else:
+            meaning = "The frames cover the photographed side only; orbit: full renders the whole circle."
+        parts.append((f"{frames.open_deg:.0f}° of the circle around the object are in no photo.", meaning))
+    if frames.seen is not None and frames.seen < SEEN_FRAMES_SHARE * frames.frames:
+        unseen = frames.frames - frames.seen
+        fix = "They are listed in frames.csv. Take photos from there, or leave these frames out."
+        parts.append((f"{unseen:,} of {frames.frames:,} frames show what photos do not.", fix))
+    return "".join(f'<div class="reason warning"><p><b>{fact}</b></p><p>{fix}</p></div>' for fact, fix in parts)
+
+
+def _seen_frames(frames: FramesFigures, images: ReportImages) -> str:
+    if frames.seen is None or not images.shown_frames:
+        return ""
+    nearest = max(frame.nearest_photo_deg or 0.0 for frame in images.shown_frames)
+    chart = ring_coverage(images.shown_frames, len(frames.elevations_deg))
+    return (
+        f'<div class="card"><h3>How well the photos show each frame</h3>{chart}<p>{frames.seen:,} of {frames.frames:,} '
+        f"frames count as seen: a photo within {NEARBY_DEG:.0f}° of the frame, and {SEEN_SHARE:.0%} of its pixels seen "
+        f"in training from within {NEARBY_DEG:.0f}°. Bars are that share, other frames are hatched. The frame that is "
+        f"furthest from a photo is {nearest:.0f}° away. Figures of each frame: frames.csv.</p></div>"
     )
 
 

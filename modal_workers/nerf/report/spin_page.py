@@ -12,7 +12,10 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
+from modal_workers.nerf.photo_arcs import Arc
+from modal_workers.nerf.report.coverage_charts import compass
 from modal_workers.nerf.report.frame_archive import FrameArchive, RgbaImage
+from modal_workers.nerf.report.frame_views import ShownFrame
 from modal_workers.nerf.report.html_page import asset, write_page
 
 #: Maximum size of the page; frames take three quarters of it, because base64 adds a third.
@@ -57,9 +60,15 @@ def write_spin(
     *,
     title: str,
     description: str,
+    shown_frames: Sequence[ShownFrame],
+    arcs: tuple[Arc, ...] | None,
+    closed: bool,
     progress: Callable[[float], None],
 ) -> FrameSelection:
-    """Write the page; return which frames it has."""
+    """Write the page; return which frames it has. ``arcs`` are those that photos show; None where unknown.
+
+    ``closed``: whether the rings go all the way around.
+    """
     params = frames.params
     rings = len(elevations_deg)
 
@@ -82,16 +91,24 @@ def write_spin(
         style="viewer",
         description=description,
         shown=_shown(len(offsets) - 1, len(frames), selection.size_px, params.frame_size_px),
+        compass=compass(arcs, shown_frames),
         script=asset("spin.js"),
         data={
             "rings": [round(angle, 2) for angle in elevations_deg],
             "azimuths": len(shown),
+            "angles": [round(shown_frames[place].azimuth_deg, 4) for place in shown],
+            "closed": closed,
+            "views": _views([shown_frames[ring * params.azimuths + place] for ring in range(rings) for place in shown]),
             "zoom": _zoom(frames),
             "offsets": offsets,
             "frames": base64.b64encode(blob.getbuffer()).decode(),
         },
     )
     return selection
+
+
+def _views(frames: Sequence[ShownFrame]) -> list[tuple[float | None, float | None, bool | None]]:
+    return [(frame.nearest_photo_deg, frame.seen_share, frame.seen) for frame in frames]
 
 
 def webp(image: RgbaImage, quality: int = _QUALITY) -> bytes:

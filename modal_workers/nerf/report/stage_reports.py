@@ -15,6 +15,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.nerf.capture.spec import CaptureReport
 from modal_workers.nerf.orbit import elevations_deg
 from modal_workers.nerf.params import NerfParams
+from modal_workers.nerf.photo_arcs import FULL_CIRCLE, Arc, photographed_arcs
 from modal_workers.nerf.poses.spec import PosesReport
 from modal_workers.nerf.rendering.spec import RenderingReport
 from modal_workers.nerf.training.spec import TrainingReport
@@ -31,6 +32,10 @@ class SceneDimensions:
     distance: float
     elevations_deg: tuple[float, ...]
     has_splats: bool
+    #: Arcs of azimuth that photos show, in the frame of the scene; None in files of an earlier version.
+    arcs: tuple[Arc, ...] | None = None
+    #: Positions [V, 3] of the photos in the same frame; None in files of an earlier version.
+    cameras: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,16 @@ class StageReports:
     #: Positions [N, 3] of the cameras, in the frame of the poses (z up, median distance 1).
     cameras: Floats = field(default_factory=lambda: np.zeros((0, 3)))
     dimensions: SceneDimensions | None = None
+
+    @property
+    def arcs(self) -> tuple[Arc, ...] | None:
+        """Arcs of azimuth that photos show; None where unknown."""
+        return None if self.dimensions is None else self.dimensions.arcs
+
+    @property
+    def closed(self) -> bool:
+        """Whether the rings of the frames go all the way around."""
+        return all(rendering.arcs_deg == FULL_CIRCLE for rendering in self.renderings)
 
     @property
     def modelled(self) -> bool:
@@ -95,4 +110,6 @@ def _dimensions(params: NerfParams, path: Path) -> SceneDimensions:
         low, high = (float(angle) for angle in arrays["captured_elevations_deg"])
         rings = elevations_deg(params, (low, high))
         has_splats = any(name.startswith("splats.") for name in arrays.files)
-        return SceneDimensions(float(arrays["radius"]), float(arrays["distance"]), rings, has_splats)
+        cameras = arrays["cameras"] if "cameras" in arrays.files else None
+        arcs = None if cameras is None else photographed_arcs(cameras)
+        return SceneDimensions(float(arrays["radius"]), float(arrays["distance"]), rings, has_splats, arcs, cameras)

@@ -42,13 +42,15 @@ def write_contact_sheet(path: Path, frames: FrameArchive) -> None:
     Image.fromarray(sheet).save(path, optimize=True)
 
 
-def write_video(path: Path, frames: FrameArchive, progress: Callable[[float], None]) -> None:
+def write_video(path: Path, frames: FrameArchive, progress: Callable[[float], None], *, closed: bool = True) -> None:
     """Write one turn of the middle ring as MP4 (H.264, yuv420p, 6 s, no sound), on a soft background.
+
+    A ring that is not ``closed`` is shown there and back.
 
     Raises:
         av.error.FFmpegError: encoding failed.
     """
-    chosen = ring_frames(frames.params, 0.5)
+    chosen = _turn(frames, closed=closed)
     rate = Fraction(min(_MOST_HZ, max(6.0, len(chosen) / _TURN_S))).limit_denominator(1000)
     side = min(_VIDEO_PX, frames.params.frame_size_px) // 2 * 2
     backdrop = _studio(side)
@@ -67,9 +69,9 @@ def write_video(path: Path, frames: FrameArchive, progress: Callable[[float], No
         container.mux(stream.encode(None))
 
 
-def write_animation(path: Path, frames: FrameArchive) -> None:
-    """Write one turn of the middle ring as an animated WebP with transparency."""
-    chosen = ring_frames(frames.params, 0.5)
+def write_animation(path: Path, frames: FrameArchive, *, closed: bool = True) -> None:
+    """Write one turn of the middle ring as an animated WebP with transparency; see ``write_video``."""
+    chosen = _turn(frames, closed=closed)
     step = -(-len(chosen) // _WEBP_FRAMES)
     size = min(_WEBP_PX, frames.params.frame_size_px)
     images = [Image.fromarray(frames.image(frame, size)) for frame in chosen[::step]]
@@ -85,6 +87,12 @@ def write_animation(path: Path, frames: FrameArchive) -> None:
         method=3,
         background=(0, 0, 0, 0),
     )
+
+
+def _turn(frames: FrameArchive, *, closed: bool) -> list[int]:
+    """Return the frames of the middle ring, and of the way back where the ring is not closed."""
+    ring = list(ring_frames(frames.params, 0.5))
+    return ring if closed else ring + ring[-2:0:-1]
 
 
 def _checkerboard(size_px: int) -> NDArray[np.float32]:

@@ -36,6 +36,7 @@ from modal_workers.nerf.training.segmentation.object_segmentation import ObjectB
 from modal_workers.nerf.training.segmentation.outline_agreement import outline_agreement
 from modal_workers.nerf.training.segmentation.table_model import TableModel, build_table_model, mark_ambiguous_pixels
 from modal_workers.nerf.training.spec import TrainingReport
+from modal_workers.nerf.training.splat_visibility import visible_in
 from modal_workers.nerf.training.trainer import TrainingOutcome
 from modal_workers.runtime.context import StageContext
 
@@ -268,7 +269,9 @@ class _Training:
         found = score_held_out(splats, [crop for target in unseen if (crop := crop_to_object(target)) is not None])
         agreement = None if self._table is None else outline_agreement(splats, unseen, self._table)
         poses = [np.linalg.inv(target.camera_from_world.double().cpu().numpy()) for target in self._targets]
-        scene = centred_scene(splats, self._placement, poses)
+        seen_by = visible_in(splats, self._targets, self._bounds.radius)
+        seen_by[:, [self._held_out(target) for target in self._targets]] = False
+        scene = centred_scene(splats, self._placement, poses, seen_by)
         report = TrainingReport(
             backend="gsplat",
             device=self._device.type,

@@ -13,7 +13,7 @@ from modal_workers.nerf.training.fitting import TargetImage
 _SEEN_THROUGH: Final = 0.2
 
 
-def _pixels(points: Tensor, target: TargetImage) -> tuple[Tensor, Tensor, Tensor]:
+def pixels_of(points: Tensor, target: TargetImage) -> tuple[Tensor, Tensor, Tensor]:
     """Return row and column of each point in a photo, and whether it is inside the image."""
     camera, (u, v, ahead) = target.camera, target.project(points)
     column, row = u.floor().long(), v.floor().long()
@@ -25,7 +25,7 @@ def seen_colours(points: Tensor, targets: list[TargetImage]) -> tuple[Tensor, Te
     """Return the summed colours [N, 3] in 0..1 of the photos at the points, and the number of photos [N]."""
     summed, times = torch.zeros_like(points), torch.zeros_like(points[:, 0])
     for target in targets:
-        row, column, within = _pixels(points, target)
+        row, column, within = pixels_of(points, target)
         if target.mask is not None:
             within = within & (target.mask[row, column, 0] > 127)
         summed += target.image[row, column].to(points.dtype) / 255 * within[:, None]
@@ -52,7 +52,7 @@ def _share(points: Tensor, layers: list[tuple[TargetImage, Tensor | None]], grow
         mask = layer[None, ..., 0].to(points.dtype)
         if grown_px:
             mask = torch.nn.functional.max_pool2d(mask, 2 * grown_px + 1, 1, grown_px)
-        row, column, within = _pixels(points, target)
+        row, column, within = pixels_of(points, target)
         hits += within & (mask[0, row, column] > 127)
         times += within
     return hits / times.clamp(min=1)

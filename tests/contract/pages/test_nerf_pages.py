@@ -19,7 +19,7 @@ from modal_workers.nerf.report.job import run
 from tests.harness.clients.chromium import Browser, Tab, chromium
 from tests.harness.clients.session_page_browser import SOFTWARE
 from tests.harness.vision.stage_context import FolderContext
-from tests.harness.vision.stage_outputs import write_everything
+from tests.harness.vision.stage_outputs import open_the_circle, write_everything
 
 pytestmark = pytest.mark.anyio
 
@@ -183,3 +183,35 @@ async def test_the_report_is_read_without_scripts(pages: Path, tmp_path: Path) -
         assert await tab.evaluate(wide)
         await tab.send("Emulation.setDeviceMetricsOverride", width=380, height=800, deviceScaleFactor=1, mobile=True)
         assert await tab.evaluate(wide), "nothing is cut off on a telephone"
+
+
+async def test_a_side_without_photos_is_not_turned_to(tmp_path: Path) -> None:
+    write_everything(tmp_path, PARAMS)
+    open_the_circle(tmp_path, PARAMS)
+    run(PARAMS, FolderContext(tmp_path, name="exhibit"))
+    async with opened(tmp_path / "saved" / "spin.html", tmp_path) as (tab, _):
+        await until(tab, "canvas.dataset.frame !== undefined")
+        await tab.evaluate("document.getElementById('play').click()")
+        await tab.evaluate("document.getElementById('canvas').focus()")
+        for _ in range(14):
+            await press(tab, "ArrowRight")
+        await until(tab, "Number(canvas.dataset.azimuth) === 185")
+        hand = await tab.evaluate("document.getElementById('hand').getAttribute('transform')")
+        assert hand == "rotate(-185)"
+        for _ in range(14):
+            await press(tab, "ArrowLeft")
+        await until(tab, "Number(canvas.dataset.azimuth) === 355")
+
+
+async def test_a_frame_of_a_side_without_photos_says_so(tmp_path: Path) -> None:
+    params = PARAMS.model_copy(update={"orbit": "full"})
+    write_everything(tmp_path, params)
+    open_the_circle(tmp_path, params, full=True)
+    run(params, FolderContext(tmp_path, name="exhibit"))
+    async with opened(tmp_path / "saved" / "spin.html", tmp_path) as (tab, _):
+        await until(tab, "canvas.dataset.frame !== undefined")
+        await tab.evaluate("document.getElementById('play').click()")
+        await tab.evaluate("document.getElementById('canvas').focus()")
+        for key in ("0", *["ArrowRight"] * 8):  # from 30 degrees
+            await press(tab, key)
+        await until(tab, "document.getElementById('where').textContent.includes('nearest photo 90° away, 13 % of it')")

@@ -39,7 +39,10 @@ def write_frames(
                 cutout = room_scene(seed).cutout(PosedCamera(size, size, orbit.focal_px, pose))
                 picture = cv2.cvtColor(np.roll(cutout, shift_px, 1), cv2.COLOR_RGBA2BGRA)
                 archive.writestr(f"frame_{frame:04d}.png", cv2.imencode(".png", picture)[1].tobytes())
-                listed.append({"name": f"frame_{frame:04d}.png", "world_from_camera": pose.tolist()})
+                azimuth_deg, elevation_deg = orbit.angles_deg(frame)
+                angles = {"azimuth_deg": azimuth_deg, "elevation_deg": elevation_deg}
+                name = {"index": frame, "name": f"frame_{frame:04d}.png"}
+                listed.append(name | angles | {"world_from_camera": pose.tolist()})
         lens = {"w": size, "h": size, "fl_x": orbit.focal_px}
         path.with_suffix(".json").write_text(json.dumps({"camera": lens, "frames": listed}))
 

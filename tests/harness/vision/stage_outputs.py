@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from modal_workers.gaussians.ply import encode_ply
 from modal_workers.gaussians.splats import SH_0, Splats
 from modal_workers.nerf.capture.spec import CaptureReport, Estimate, Reason, Skipped, StageEstimate, Verdict
 from modal_workers.nerf.params import NerfParams
+from modal_workers.nerf.photo_arcs import FULL_CIRCLE, arc_azimuth_deg, photographed_arcs
 from modal_workers.nerf.poses.spec import PosesReport
 from modal_workers.nerf.rendering.spec import RenderingReport
 from modal_workers.nerf.scene import TrainedScene
@@ -83,6 +85,28 @@ def write_everything(home: Path, params: NerfParams, *, splats: int = 300, seed:
     write_frames(home / "saved", params, ELEVATIONS_DEG, seed=seed)
     for shard in range(params.batches):
         (kept / f"rendering_{shard:03d}.json").write_text(_rendering(params, shard).model_dump_json())
+
+
+def open_the_circle(home: Path, params: NerfParams, *, full: bool = False) -> None:
+    """Change what ``write_everything`` wrote to a capture of half the circle, with unseen frames where ``full``."""
+    kept, angles = home / "kept", np.radians(np.arange(0, 181, 12))
+    cameras = np.stack([np.cos(angles), np.sin(angles), np.full(len(angles), 0.4)], 1)
+    replace(TrainedScene.load(kept / "scene.npz"), cameras=cameras).save(kept / "scene.npz")
+    arcs = FULL_CIRCLE if full else photographed_arcs(cameras)
+    seen = 0
+    for shard in range(params.batches):
+        path = home / "saved" / "frames" / f"batch_{shard:02d}.json"
+        batch = json.loads(path.read_text())
+        for frame in batch["frames"]:
+            azimuth_deg = arc_azimuth_deg(arcs, frame["index"] % params.azimuths, params.azimuths)
+            nearest_deg = max(0.0, min(azimuth_deg - 180.0, 360.0 - azimuth_deg))
+            share = 0.95 if nearest_deg <= 30 else 0.125
+            frame |= {"azimuth_deg": azimuth_deg, "nearest_photo_deg": nearest_deg, "seen_share": share}
+            seen += nearest_deg <= 30
+        path.write_text(json.dumps(batch))
+    for shard in range(params.batches):
+        report = kept / f"rendering_{shard:03d}.json"
+        report.write_text(json.dumps(json.loads(report.read_text()) | {"arcs_deg": arcs, "seen": seen}))
 
 
 def red_ball(count: int) -> Splats:

@@ -8,6 +8,7 @@ from typing import Final, Literal
 from modal_workers.nerf.capture.checks.findings import Findings
 from modal_workers.nerf.capture.checks.view_graph import WIDE_GAP_DEG, gap_is_bridged
 from modal_workers.nerf.capture.spec import ENOUGH_PHOTOS, FEWEST_PHOTOS, Orbit, Reason, Skipped, Verdict
+from modal_workers.nerf.photo_arcs import REFUSED_GAP_DEG
 
 #: Shares of the photos above which a flaw refuses the capture instead of a warning.
 _BLURRED: Final = 0.4
@@ -18,6 +19,10 @@ _LINKED_SHARE: Final = 0.75
 #: Average number of links per photo below which gaps are likely.
 _LINKS_MIN: Final = 3.0
 _NAMED: Final = 40
+#: The gap is a rough estimate here; the poses stage checks it again, exactly.
+_GAP_ERROR_DEG: Final = 40.0
+#: What a user can do who has no photos of the other sides.
+_ONLY_PHOTOGRAPHED: Final = "With ignore_verdict, only the photographed side is rendered."
 _SEND_AGAIN: Final = "Send whole JPEG, PNG, WebP or HEIC photos in place of these files"
 _SHOOT_AGAIN: Final = (
     "Take all photos in one session, from all sides: about 40 photos on two rings, each showing most of what the "
@@ -273,7 +278,11 @@ def _gaps(findings: Findings) -> list[Reason]:
     between = " and ".join(orbit.gap_between)
     message = f"About {orbit.widest_gap_deg:.0f}° of the circle are in no photo, between {between}."
     fix = f"Take photos every ten degrees from {orbit.gap_between[0]} to {orbit.gap_between[1]}."
-    return [_reason(findings, "open_round", "warning", message, fix, findings.directions.gap_between)]
+    severity: Literal["refusal", "warning"] = "warning"
+    if orbit.widest_gap_deg > REFUSED_GAP_DEG + _GAP_ERROR_DEG:
+        severity = "refusal"
+        fix += f" {_ONLY_PHOTOGRAPHED}"
+    return [_reason(findings, "open_round", severity, message, fix, findings.directions.gap_between)]
 
 
 def _share(photos: Sequence[int], count: int) -> str:

@@ -109,8 +109,11 @@ def estimate_view_directions(
 
 
 def gap_is_bridged(gap_between: tuple[int, int], pairs: Sequence[PhotoPair]) -> bool:
-    """Return whether the photos at both edges of a gap overlap, whatever the chained rotations say."""
-    return any(pair.tied and {pair.first, pair.second} == set(gap_between) for pair in pairs)
+    """Return whether the photos at both edges of a gap overlap, whatever the chained rotations say.
+
+    A link that chance could explain does not count: photos from opposite sides show the same room and table.
+    """
+    return any(pair.surely_tied and {pair.first, pair.second} == set(gap_between) for pair in pairs)
 
 
 def _rotations(

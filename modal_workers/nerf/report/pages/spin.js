@@ -2,7 +2,9 @@
 // Turntable: frames on rings, encoded inside the page, decoded shortly before they are shown.
 (() => {
   const told = JSON.parse(document.getElementById("spin").textContent);
-  const { rings, azimuths, offsets } = told;
+  // angles: azimuth of each place on a ring; closed: whether the last place is beside the first; views: how well photos
+  // show each frame, as [angle to the nearest photo in degrees, share of the pixels seen, whether it counts as seen].
+  const { rings, azimuths, offsets, angles, closed, views } = told;
   const bytes = Uint8Array.from(atob(told.frames), (one) => one.charCodeAt(0));
   told.frames = "";
   const $ = (id) => document.getElementById(id);
@@ -13,15 +15,17 @@
   const TURN_S = 9;
   const MOST = 6;
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const home = { azimuth: 30 - (30 % STEP), ring: Math.floor((rings.length - 1) / 2) + 0.5, zoom: told.zoom, x: 0, y: 0 };
+  const LAST = 360 - STEP;
+  const home = { azimuth: closed ? 30 - (30 % STEP) : STEP * Math.floor((azimuths - 1) / 2), ring: Math.floor((rings.length - 1) / 2) + 0.5, zoom: told.zoom, x: 0, y: 0 };
   const view = { ...home };
-  let [speed, tilt, playing, drawn, asked] = [0, 0, !still, -1, false];
+  let [speed, tilt, playing, drawn, asked, forward] = [0, 0, !still, -1, false, 1];
 
   // Least recently used cache: the most recently used bitmap is last.
   const bitmaps = new Map();
   const decoding = new Map();
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-  const turned = (angle) => ((angle % 360) + 360) % 360;
+  // Where a side was not photographed, the view stops at both ends of the photographed one.
+  const turned = (angle) => (closed ? ((angle % 360) + 360) % 360 : clamp(angle, 0, LAST));
   const frameAt = (azimuth, ring) => {
     const row = clamp(Math.floor(ring), 0, rings.length - 1);
     return row * azimuths + (Math.round(turned(azimuth) / STEP) % azimuths);
@@ -55,6 +59,13 @@
     for (const row of [-1, 1]) decode(frameAt(view.azimuth, clamp(view.ring + row, 0, rings.length - 0.01)));
   };
 
+  const hand = $("hand");
+  const unseen = (frame) => {
+    const [nearest, share, seen] = views[frame] || [null, null, null];
+    if (seen !== false) return "";
+    const part = share === null ? "" : `, ${Math.round(share * 100)} % of it seen`;
+    return `. Not photographed: nearest photo ${Math.round(nearest)}° away${part}`;
+  };
   const paint = (frame, bitmap) => {
     const ratio = Math.min(devicePixelRatio || 1, 2);
     const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
@@ -65,8 +76,10 @@
     context.drawImage(bitmap, (width - side) / 2 + view.x * ratio, (height - side) / 2 + view.y * ratio, side, side);
     const row = Math.floor(frame / azimuths);
     drawn = frame;
-    where.textContent = `${Math.round((frame % azimuths) * STEP)}° azimuth, ${Math.round(rings[row])}° elevation`;
-    Object.assign(canvas.dataset, { frame, azimuth: (frame % azimuths) * STEP, elevation: rings[row], zoom: view.zoom.toFixed(3) });
+    const azimuth = angles[frame % azimuths];
+    where.textContent = `${Math.round(azimuth)}° azimuth, ${Math.round(rings[row])}° elevation${unseen(frame)}`;
+    Object.assign(canvas.dataset, { frame, azimuth, elevation: rings[row], zoom: view.zoom.toFixed(3) });
+    if (hand) hand.setAttribute("transform", `rotate(${-azimuth})`);
     loading.hidden = true;
   };
   const show = () => {
@@ -91,7 +104,11 @@
     const passed = Math.min(0.1, (now - before) / 1000);
     before = now;
     if (!held.size) {
-      if (playing) view.azimuth = turned(view.azimuth + (360 / TURN_S) * passed);
+      if (playing) {
+        if (!closed && view.azimuth >= LAST) forward = -1;
+        if (!closed && view.azimuth <= 0) forward = 1;
+        view.azimuth = turned(view.azimuth + ((forward * 360) / TURN_S) * passed);
+      }
       if (Math.abs(speed) > 1) view.azimuth = turned(view.azimuth + speed * passed);
       if (Math.abs(tilt) > 0.05) view.ring = clamp(view.ring + tilt * passed, 0, rings.length - 0.01);
       const friction = Math.exp(-3.2 * passed);

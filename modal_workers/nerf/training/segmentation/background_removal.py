@@ -39,8 +39,13 @@ def remove_background(splats: Splats, targets: list[TargetImage], radius: float)
 
 
 @torch.no_grad()
-def centred_scene(splats: Splats, placement: Placement, world_from_camera: list[NDArray[np.float64]]) -> TrainedScene:
-    """Return the scene with the centre of the object at the origin; poses [4, 4] are in the placed frame."""
+def centred_scene(
+    splats: Splats, placement: Placement, world_from_camera: list[NDArray[np.float64]], seen_by: NDArray[np.bool_]
+) -> TrainedScene:
+    """Return the scene with the centre of the object at the origin; poses [4, 4] are in the placed frame.
+
+    ``seen_by`` [N, V]: which splat is visible in which photo.
+    """
     solid = splats.select(splats.logit_opacities.sigmoid() > _SEEN_OPACITY)
     means = (solid if len(solid) > 20 else splats).means.double().cpu().numpy()
     low, high = np.percentile(means, [0.5, 99.5], axis=0)
@@ -61,4 +66,6 @@ def centred_scene(splats: Splats, placement: Placement, world_from_camera: list[
         placement.sfm_from_scene @ moved,
         Splats(**{**splats.tensors(), "means": splats.means - shift}),
         None if placement.table_z is None else placement.table_z - float(centre[2]),
+        centres,
+        seen_by,
     )

@@ -8,12 +8,15 @@ import cv2
 import numpy as np
 import pytest
 
+from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.nerf.capture import job
 from modal_workers.nerf.capture.checks.findings import MeasuredPhoto, find_problems
 from modal_workers.nerf.capture.checks.image_quality import blur_px, measure_quality
 from modal_workers.nerf.capture.checks.matching import PhotoPair
 from modal_workers.nerf.capture.spec import CaptureReport
 from modal_workers.nerf.params import NerfParams
+from simulators.toy.photos import take_photos
+from simulators.toy.room_scene import BRIGHT
 from tests.harness.vision.simulated_captures import KINDS, CaptureContext, take
 
 SEED, SCENE, SIZE_PX = 7, 5, (320, 240)
@@ -93,3 +96,23 @@ def test_one_doubtful_tie_joins_nothing_and_harms_nothing():
     assert find_problems(shots, [*sure, tie(1, 5, 21, 40)]).components == [[0, 1, 2, 3], [4, 5, 6]]
     assert find_problems(shots, [*sure, tie(1, 5, 21, 40), tie(2, 4, 21, 40)]).components == [[0, 1, 2, 3, 4, 5, 6]]
     assert find_problems(shots, [*sure, tie(1, 5, 18, 20)]).components == [[0, 1, 2, 3, 4, 5, 6]]
+
+
+def test_a_side_without_photos_is_reported_though_both_ends_show_the_same_room(tmp_path: Path):
+    """At 180 degrees the outermost photos share 22 of 43 matches, by chance: that is no overlap."""
+    take_photos(tmp_path / "photos", photos=24, arc_deg=180.0, bounced=BRIGHT)
+    report = judged(tmp_path / "desk", sorted((tmp_path / "photos").glob("*.jpg")))
+    assert report.orbit
+    assert not report.orbit.closed
+    assert [(one.code, one.severity) for one in report.verdict.reasons] == [("open_round", "warning")]
+
+
+def test_photos_of_less_than_half_the_object_are_refused_unless_told_otherwise(tmp_path: Path):
+    take_photos(tmp_path / "photos", photos=20, arc_deg=110.0, bounced=BRIGHT)
+    photos = sorted((tmp_path / "photos").glob("*.jpg"))
+    with pytest.raises(SaccadeError) as caught:
+        job.run(NerfParams(), CaptureContext(tmp_path / "desk", photos=photos))
+    assert caught.value.code is ErrorCode.CAPTURE_REFUSED
+    assert "open_round" in caught.value.message
+    assert "ignore_verdict" in caught.value.hint
+    assert job.run(NerfParams(ignore_verdict=True), CaptureContext(tmp_path / "other", photos=photos)).goes_on

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from contracts.errors import ErrorCode
+from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.nerf.axis_conventions import OPENGL_FROM_OPENCV
+from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.poses import pair_selection as pairs
 from modal_workers.nerf.poses.colmap import database as features_database
 from modal_workers.nerf.poses.colmap.database import MatchCounts
 from modal_workers.nerf.poses.colmap.model_files import ColmapCamera, RegisteredImage, SparseModel
 from modal_workers.nerf.poses.dataset import transforms, undistort_mask
+from modal_workers.nerf.poses.export import check_coverage
 from modal_workers.nerf.poses.image_set import unpack
 from modal_workers.nerf.poses.matching_schedule import matching_schedule
 from modal_workers.nerf.poses.quality_checks import (
@@ -136,6 +138,24 @@ def test_a_walk_around_an_object_passes() -> None:
     poses, seen = walk()
     judged = check_model(scene(poses, seen), names(24), matched(24))
     assert (judged.problem, len(judged.kept), judged.components) == ("", 24, 1)
+
+
+def test_less_than_half_of_the_circle_is_refused_by_the_exact_cameras() -> None:
+    def around(last_deg: int) -> SparseModel:
+        angles = np.radians(np.arange(0, last_deg + 1, 10))
+        poses = []
+        for angle in angles:
+            pose = np.eye(4)
+            pose[:3, 3] = (np.cos(angle), np.sin(angle), 0.3)
+            poses.append(pose)
+        return scene(poses, np.ones((len(poses), 3), np.bool_))
+
+    with pytest.raises(SaccadeError, match="220° of the circle") as caught:
+        check_coverage(around(140), NerfParams())
+    assert caught.value.code is ErrorCode.CAPTURE_REFUSED
+    assert "ignore_verdict" in caught.value.hint
+    check_coverage(around(140), NerfParams(ignore_verdict=True))
+    check_coverage(around(180), NerfParams())
 
 
 def test_two_rigid_pieces_are_told_apart_though_every_photo_is_placed() -> None:

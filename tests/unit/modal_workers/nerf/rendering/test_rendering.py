@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -10,6 +11,7 @@ import random
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,7 +174,6 @@ def test_killed_again_and_again_no_frame_that_was_stored_is_drawn_again(
     job.run(PARAMS, whole)
     chance, folder, deaths = random.Random(seed), tmp_path / "killed", 0
     desk_with(folder, ball())
-    orbit = ball().orbit(PARAMS)
     while True:
         desk = DeskOfParts(folder)
         desk.fuse = chance.randint(3, 40) if deaths < 5 else 10**9
@@ -180,7 +181,7 @@ def test_killed_again_and_again_no_frame_that_was_stored_is_drawn_again(
         source = CountingFrames(ball())
         source.drawn = []
         try:
-            report = job.render(PARAMS, desk, orbit, source, source.device)
+            report = job.render(PARAMS, desk, ball(), source, source.device)
             break
         except Killed:
             deaths += 1
@@ -261,3 +262,67 @@ def test_a_sphere_fits_in_the_frame() -> None:
     focal = focal_for(0.3, 1.0)
     # the tangent ray of the sphere
     assert focal * math.tan(math.asin(0.3)) == pytest.approx(FILLED / 2)
+
+
+def seen_from(azimuths_deg: range) -> TrainedScene:
+    """Return the ball, photographed from these azimuths; each photo shows the splats that face it."""
+    scene = ball()
+    angles = np.radians(np.array(azimuths_deg, float))
+    cameras = np.stack([np.cos(angles), np.sin(angles), np.full(len(angles), 0.4)], 1)
+    assert scene.splats is not None
+    outward = torch.nn.functional.normalize(scene.splats.means, dim=1).numpy()
+    facing = outward @ (cameras / np.linalg.norm(cameras, axis=1)[:, None]).T > 0.15
+    return dataclasses.replace(scene, cameras=cameras, seen_by=facing)
+
+
+def listed(desk: FolderContext) -> list[dict[str, Any]]:
+    frames: list[dict[str, Any]] = json.loads((desk.saved / "frames/batch_00.json").read_text())["frames"]
+    return frames
+
+
+def test_frames_cover_what_was_photographed_and_their_number_stays(tmp_path: Path) -> None:
+    desk = desk_with(tmp_path, seen_from(range(0, 181, 10)))
+    report = job.run(PARAMS, desk)
+    assert (report.frames, report.seen) == (48, 48)
+    assert report.arcs_deg == ((355.0, 190.0),)
+    assert report.azimuth_step_deg == pytest.approx(190 / 11)
+    assert report.spacing_error_deg < 1e-6
+    assert list(frames_in(desk.saved / "frames/batch_00.zip")) == [f"frame_{index:04d}.png" for index in range(48)]
+    assert max(frame["nearest_photo_deg"] for frame in listed(desk)) < 25
+    assert min(frame["seen_share"] for frame in listed(desk)) > 0.8
+
+
+def test_frames_of_a_side_without_photos_are_not_seen(tmp_path: Path) -> None:
+    desk = desk_with(tmp_path, seen_from(range(0, 181, 10)))
+    report = job.run(PARAMS.model_copy(update={"orbit": "full"}), desk)
+    assert report.arcs_deg == ((0.0, 360.0),)
+    for frame in listed(desk):
+        behind = 215 <= frame["azimuth_deg"] <= 325
+        assert not (behind and frame["seen"]), frame
+        if behind:
+            assert frame["nearest_photo_deg"] > 30
+            assert frame["seen_share"] < 0.3
+    assert report.seen == sum(frame["seen"] for frame in listed(desk))
+    assert 24 <= report.seen <= 34
+
+
+def test_a_side_that_training_could_not_see_is_not_seen_though_a_photo_is_near(tmp_path: Path) -> None:
+    scene = seen_from(range(0, 360, 20))
+    assert scene.seen_by is not None
+    hidden = dataclasses.replace(scene, seen_by=scene.seen_by & (scene.splats.means[:, 0].numpy() < 0)[:, None])
+    desk = desk_with(tmp_path, hidden)
+    report = job.run(PARAMS, desk)
+    front, back = (listed(desk)[index] for index in (0, 6))
+    assert front["nearest_photo_deg"] < 15
+    assert front["seen_share"] < 0.2
+    assert back["seen_share"] > 0.8
+    assert (front["seen"], back["seen"]) == (False, True)
+    assert report.seen is not None
+    assert report.seen < 48
+
+
+def test_a_scene_of_an_earlier_version_is_rendered_all_around_and_nothing_is_claimed(tmp_path: Path) -> None:
+    desk = desk_with(tmp_path, ball())
+    report = job.run(PARAMS, desk)
+    assert (report.arcs_deg, report.seen) == (((0.0, 360.0),), None)
+    assert {frame["seen"] for frame in listed(desk)} == {None}

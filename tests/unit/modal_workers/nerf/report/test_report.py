@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import io
 import json
@@ -26,7 +27,14 @@ from modal_workers.nerf.report.spin_page import PAGE_BYTES, select_frames
 from modal_workers.nerf.report.stage_costs import read_paid_costs
 from modal_workers.nerf.result import NerfResult
 from tests.harness.vision.stage_context import FolderContext
-from tests.harness.vision.stage_outputs import HOSTILE, capture_report, red_ball, write_capture, write_everything
+from tests.harness.vision.stage_outputs import (
+    HOSTILE,
+    capture_report,
+    open_the_circle,
+    red_ball,
+    write_capture,
+    write_everything,
+)
 
 PARAMS = NerfParams(frames=24, elevations=2, frame_size_px=64)
 
@@ -270,3 +278,54 @@ def test_costs_are_those_of_the_ledger(made: tuple[Path, NerfResult], tmp_path: 
     assert result.actual_usd == pytest.approx(0.30 + (own.actual_usd or 0), abs=1e-5)
     assert own.actual_usd is not None
     assert own.actual_usd > 0
+
+
+@pytest.fixture(scope="module", params=["seen", "full"])
+def half(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, NerfResult]:
+    """Return the exhibit of photos of half the circle."""
+    home, params = tmp_path_factory.mktemp("half"), PARAMS.model_copy(update={"orbit": request.param})
+    write_everything(home, params)
+    open_the_circle(home, params, full=request.param == "full")
+    return home / "saved", run(params, FolderContext(home, name="exhibit"))
+
+
+def test_a_side_without_photos_counts_in_the_verdict_and_is_hatched(half: tuple[Path, NerfResult]) -> None:
+    frames = half[1].frames
+    assert frames
+    assert frames.open_deg == pytest.approx(180.0)
+    full = frames.arcs_deg == ((0.0, 360.0),)
+    assert half[1].verdict == "usable"
+    assert half[1].reasons == ("blurred", "open_round", *(["frames_not_seen"] if full else []))
+    assert (frames.frames, frames.verified) == (24, 24)
+    assert frames.seen == (18 if full else 24)
+    report = page(half, "report.html")
+    assert "180° of the circle around the object are in no photo." in report
+    assert ("6 of 24 frames show what photos do not" in report) is full
+    assert report.count('class="unseen-cell"') == (6 if full else 0)
+    assert 'class="open"' in report
+    spin = page(half, "spin.html")
+    assert 'class="not-photographed"' in spin
+    told = held(spin, "spin")
+    assert told["closed"] is full
+    angles = told["angles"]
+    assert isinstance(angles, list)
+    assert (angles[0], angles[-1]) == ((0.0, 330.0) if full else (355.0, 185.0))
+
+
+def test_the_table_of_frames_has_a_row_for_each(half: tuple[Path, NerfResult]) -> None:
+    with (half[0] / "frames.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == [f"frame_{index:04d}.png" for index in range(24)]
+    assert half[1].frames
+    assert sum(row["seen"] == "true" for row in rows) == half[1].frames.seen
+    for row in rows:
+        assert (float(row["nearest_photo_deg"]) <= 30) == (row["seen"] == "true")
+
+
+def test_where_nothing_is_known_of_the_photos_nothing_is_claimed(made: tuple[Path, NerfResult]) -> None:
+    assert made[1].frames
+    assert (made[1].frames.seen, made[1].frames.open_deg) == (None, None)
+    with (made[0] / "frames.csv").open(newline="") as file:
+        assert {row["seen"] for row in csv.DictReader(file)} == {""}
+    assert "Frames seen" not in page(made, "report.html")
+    assert "not-photographed" not in re.sub(r"<style>.*?</style>", "", page(made, "spin.html"), flags=re.DOTALL)
