@@ -1,4 +1,4 @@
-"""How well the photos show what a frame shows: angle to the nearest photo, and share of the pixels seen from nearby.
+"""Measures of what photos show of a frame: angle to the nearest photo, and share of the pixels seen from nearby.
 
 The share of a frame is the mean of n over its pixels, weighted by alpha. For each splat, n is 1 where a photo of the
 training in which it is visible was taken from within ``NEARBY_DEG`` of the frame's camera, as seen from the splat.
@@ -30,7 +30,7 @@ _LEAST_ALPHA: Final = 1e-3
 
 @dataclass(frozen=True)
 class FrameView:
-    """How well photos show what one frame shows; None where it is unknown."""
+    """Measures of what photos show of one frame; None where unknown."""
 
     nearest_photo_deg: float | None = None
     seen_share: float | None = None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from modal_workers.nerf.photo_arcs import Arc, open_arcs
-from modal_workers.nerf.report.frame_views import ShownFrame
+from modal_workers.nerf.report.frame_views import FrameRow
 
 #: Pattern that fills what no photo shows; each page uses it by this id.
 HATCH: Final = (
@@ -17,7 +17,7 @@ HATCH: Final = (
 _RADIUS: Final = 36.0
 
 
-def compass(arcs: tuple[Arc, ...] | None, frames: Sequence[ShownFrame]) -> str:
+def compass(arcs: tuple[Arc, ...] | None, frames: Sequence[FrameRow]) -> str:
     """Return a ring, seen from above, with the photographed arcs and a hand; empty where every side was photographed.
 
     Azimuth 0 is to the right, and 90 degrees up.
@@ -36,7 +36,7 @@ def compass(arcs: tuple[Arc, ...] | None, frames: Sequence[ShownFrame]) -> str:
     return f'<div class="compass">{svg}</div>'
 
 
-def ring_coverage(frames: Sequence[ShownFrame], rings: int) -> str:
+def ring_coverage(frames: Sequence[FrameRow], rings: int) -> str:
     """Return a row per ring, the highest first, with a bar per frame as high as the share of it that photos show."""
     left, top, width, row = 46, 8, 460, 34
     columns = len(frames) // rings

@@ -1,4 +1,4 @@
-"""How well photos show each frame: read from the JSON beside the batches, and written as frames.csv."""
+"""Rows of frames.csv, with how well photos show each frame: read from the JSON beside the batches, then written."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNITS: Final = {"azimuth_deg": "deg", "elevation_deg": "deg", "nearest_photo_deg
 
 
 @dataclass(frozen=True)
-class ShownFrame:
+class FrameRow:
     """A frame, from where it shows the object, and how well photos show that; None where it is unknown."""
 
     index: int
@@ -46,7 +46,7 @@ class ShownFrame:
         return frame_is_seen(self.nearest_photo_deg, self.seen_share)
 
 
-def read_shown_frames(batches: int, fetch: Callable[[str], Path | None]) -> list[ShownFrame]:
+def read_shown_frames(batches: int, fetch: Callable[[str], Path | None]) -> list[FrameRow]:
     """Read the frames of all batches in order; ``fetch`` returns an artifact as a local file.
 
     Raises:
@@ -61,11 +61,11 @@ def read_shown_frames(batches: int, fetch: Callable[[str], Path | None]) -> list
         for frame in json.loads(path.read_text(encoding="utf-8"))["frames"]:
             known = {field: frame.get(field) for field in ("nearest_photo_deg", "seen_share", "coverage")}
             azimuth, elevation = float(frame["azimuth_deg"]), float(frame["elevation_deg"])
-            frames.append(ShownFrame(frame["index"], frame["name"], f"{name}.zip", azimuth, elevation, **known))
+            frames.append(FrameRow(frame["index"], frame["name"], f"{name}.zip", azimuth, elevation, **known))
     return frames
 
 
-def write_frames_csv(path: Path, frames: Sequence[ShownFrame]) -> None:
+def write_frames_csv(path: Path, frames: Sequence[FrameRow]) -> None:
     """Write one row per frame; what is unknown is empty."""
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")

@@ -13,7 +13,7 @@ import cv2
 from contracts.ids import pipeline_id_of
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.report.frame_archive import FrameArchive
-from modal_workers.nerf.report.frame_views import UNITS, ShownFrame, read_shown_frames, write_frames_csv
+from modal_workers.nerf.report.frame_views import UNITS, FrameRow, read_shown_frames, write_frames_csv
 from modal_workers.nerf.report.held_out_comparison import HeldOutComparison, compare_held_out
 from modal_workers.nerf.report.pipeline_result import result_of
 from modal_workers.nerf.report.report_page import ReportImages, write_report
@@ -75,7 +75,7 @@ def _make_pages(reports: StageReports, context: Context, images: ReportImages) -
     return replace(images, hero=hero, contact_sheet=sheet, comparisons=comparisons, shown_frames=shown)
 
 
-def _spin(reports: StageReports, context: Context, frames: FrameArchive, shown: Sequence[ShownFrame]) -> None:
+def _spin(reports: StageReports, context: Context, frames: FrameArchive, shown: Sequence[FrameRow]) -> None:
     path = context.scratch / "spin.html"
     assert reports.dimensions is not None
     write_spin(

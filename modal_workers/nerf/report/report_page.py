@@ -21,7 +21,7 @@ from modal_workers.nerf.capture.spec import Reason
 from modal_workers.nerf.photo_arcs import FULL_CIRCLE, NEARBY_DEG, SEEN_SHARE, open_arcs
 from modal_workers.nerf.report.charts import quality_curve, ring_from_above, ring_unrolled
 from modal_workers.nerf.report.coverage_charts import ring_coverage
-from modal_workers.nerf.report.frame_views import ShownFrame
+from modal_workers.nerf.report.frame_views import FrameRow
 from modal_workers.nerf.report.held_out_comparison import HeldOutComparison
 from modal_workers.nerf.report.html_page import data_url, write_page
 from modal_workers.nerf.report.pipeline_result import SEEN_FRAMES_SHARE
@@ -46,7 +46,7 @@ class ReportImages:
     made_at: datetime
     hero: NDArray[np.uint8] | None = None
     contact_sheet: Path | None = None
-    shown_frames: Sequence[ShownFrame] = field(default_factory=tuple)
+    shown_frames: Sequence[FrameRow] = field(default_factory=tuple)
     comparisons: Sequence[HeldOutComparison] = field(default_factory=tuple)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from modal_workers.nerf.photo_arcs import Arc
 from modal_workers.nerf.report.coverage_charts import compass
 from modal_workers.nerf.report.frame_archive import FrameArchive, RgbaImage
-from modal_workers.nerf.report.frame_views import ShownFrame
+from modal_workers.nerf.report.frame_views import FrameRow
 from modal_workers.nerf.report.html_page import asset, write_page
 
 #: Maximum size of the page; frames take three quarters of it, because base64 adds a third.
@@ -60,7 +60,7 @@ def write_spin(
     *,
     title: str,
     description: str,
-    shown_frames: Sequence[ShownFrame],
+    shown_frames: Sequence[FrameRow],
     arcs: tuple[Arc, ...] | None,
     closed: bool,
     progress: Callable[[float], None],
@@ -107,7 +107,7 @@ def write_spin(
     return selection
 
 
-def _views(frames: Sequence[ShownFrame]) -> list[tuple[float | None, float | None, bool | None]]:
+def _views(frames: Sequence[FrameRow]) -> list[tuple[float | None, float | None, bool | None]]:
     return [(frame.nearest_photo_deg, frame.seen_share, frame.seen) for frame in frames]
 
 
