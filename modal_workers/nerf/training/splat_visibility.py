@@ -1,4 +1,4 @@
-"""Which splats of the trained object are visible in which photo of the training."""
+"""Visibility of the splats of the trained object in the photos of the training."""
 
 from __future__ import annotations
 
