@@ -64,6 +64,11 @@ def lane_of_url(tenant: str, url_origin: str) -> str:
     return f"{tenant} {url_origin}"
 
 
+def tenant_of_lane(lane: str) -> str:
+    """Return the tenant of a lane of ``lane_of_url``."""
+    return lane.partition(" ")[0]
+
+
 def subscribed_endpoints(subject: EventSubject, sequence: int, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
     """Return those of a tenant's endpoints that get a durable event."""
     if subject.type.startswith(_ABOUT_ENDPOINTS) and subject.type != _DISABLED:

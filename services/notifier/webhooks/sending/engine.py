@@ -28,7 +28,13 @@ from services.notifier.streams.sse import ENDS
 from services.notifier.webhooks.deliveries.delivery import DeliveryState, TrackedDelivery
 from services.notifier.webhooks.deliveries.delivery_projector import DeliveryProjector
 from services.notifier.webhooks.deliveries.planned_position import PlannedPosition
-from services.notifier.webhooks.deliveries.planner import EventSubject, lane_of_url, origin_of, progress_endpoints
+from services.notifier.webhooks.deliveries.planner import (
+    EventSubject,
+    lane_of_url,
+    origin_of,
+    progress_endpoints,
+    tenant_of_lane,
+)
 from services.notifier.webhooks.deliveries.recent_events import RecentEvents
 from services.notifier.webhooks.deliveries.retry_schedule import MAX_DELAY_S, is_responsive
 from services.notifier.webhooks.endpoints.endpoint import Endpoint
@@ -182,9 +188,12 @@ class SendingEngine:
             if ordered != lane.ordered:
                 lane.ordered = ordered
                 lane.clear()
+            lane.tenant = endpoint.tenant if endpoint else ""
             lane.email = endpoint is not None and endpoint.format == "email"
             lane.rate.per_s = endpoint.rate_per_s if endpoint else None
             lane.quiet_hours = endpoint.quiet_hours if endpoint else None
+        else:
+            lane.tenant = tenant_of_lane(name)
         return lane
 
     def _load(self, lane: Lane) -> None:
@@ -238,7 +247,7 @@ class SendingEngine:
 
     async def _attempt(self, lane: Lane, queued: QueuedDelivery, pool: Pool) -> None:
         """Make one attempt and queue what follows from it."""
-        latency_ms = None
+        latency_ms, tenant = None, lane.tenant
         try:
             latency_ms = await self._send(lane, queued.key)
         except (SaccadeError, sqlite3.Error) as error:  # the projector replaces a file that cannot be written
@@ -249,7 +258,7 @@ class SendingEngine:
             self._pause(lane)
         finally:
             lane.finish(queued.key, latency_ms=latency_ms)
-            self._lanes.release(pool)
+            self._lanes.release(pool, tenant)
             self._requeue(lane, queued)
 
     def _requeue(self, lane: Lane, queued: QueuedDelivery) -> None:

@@ -2,7 +2,8 @@
 
 A lane holds only the deliveries that are due first; the rest of a long queue stays in the projection. Pools bound the
 attempts of all lanes together: receivers that are slow or fail share a pool of their own, so that they cannot use up
-the attempts of those that answer quickly; and so do e-mails, which all go to one mail server.
+the attempts of those that answer quickly; and so do e-mails, which all go to one mail server. No tenant gets all of a
+pool (slot_pool.py).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_left, insort
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -19,6 +19,7 @@ from services.notifier.webhooks.deliveries.delivery import TrackedDelivery
 from services.notifier.webhooks.endpoints.quiet_hours import QuietHours
 from services.notifier.webhooks.sending.circuit_breaker import CircuitBreaker
 from services.notifier.webhooks.sending.rate_limit import RateLimit
+from services.notifier.webhooks.sending.slot_pool import SlotPool
 
 #: Maximum concurrent attempts per receiver.
 CONCURRENCY: Final = 4
@@ -26,7 +27,8 @@ CONCURRENCY: Final = 4
 IN_MEMORY: Final = 1000
 #: A receiver whose average latency is higher counts as slow.
 SLOW_MS: Final = 1000.0
-#: Maximum concurrent attempts of all fast receivers, of all slow or failing ones, and of all e-mails.
+#: Maximum concurrent attempts of one tenant's fast receivers, of its slow or failing ones, and of its e-mails; all
+#: tenants together have twice as many.
 FAST_POOL: Final = 256
 SLOW_POOL: Final = 128
 EMAIL_POOL: Final = 4
@@ -63,6 +65,7 @@ class Lane:
         """Start empty; deliveries are loaded from the projection when needed."""
         self.name = name
         self.breaker = CircuitBreaker()
+        self.tenant = ""
         self.ordered = False
         self.email = False
         self.rate = RateLimit()
@@ -183,12 +186,15 @@ class Lanes:
     """All lanes, and the time at which each has to be checked."""
 
     def __init__(self, fast: int = FAST_POOL, slow: int = SLOW_POOL, email: int = EMAIL_POOL) -> None:
-        """Start without lanes; ``fast``, ``slow`` and ``email`` are the sizes of the pools of attempts."""
+        """Start without lanes; ``fast``, ``slow`` and ``email`` are the attempts of one tenant at once."""
         self._lanes: dict[str, Lane] = {}
-        self._free: dict[Pool, int] = {"fast": fast, "slow": slow, "email": email}
+        self._pools: dict[Pool, SlotPool] = {
+            "fast": SlotPool(fast),
+            "slow": SlotPool(slow),
+            "email": SlotPool(email),
+        }
         self._checks: list[tuple[float, str]] = []
         self._check_at: dict[str, float] = {}
-        self._waiting_for_slot: dict[Pool, deque[str]] = {pool: deque() for pool in self._free}
 
     def get(self, name: str) -> Lane | None:
         """Return a lane; None when it has no deliveries and no state."""
@@ -226,23 +232,24 @@ class Lanes:
     def take(self, lane: Lane, now: float, load: Callable[[Lane], None]) -> tuple[QueuedDelivery, Pool] | None:
         """Take the next delivery of a lane and a slot of its pool; return both.
 
-        A lane that finds its pool full is woken when a slot is free; ``load`` fills a lane from the projection.
+        A lane that finds no slot for its tenant is woken when there is one; ``load`` fills a lane from the projection.
         """
         if not lane.size and lane.more:
             load(lane)
         pool = lane.pool
-        if not self._free[pool]:
-            if lane.wake_at(now) <= now and lane.name not in self._waiting_for_slot[pool]:
-                self._waiting_for_slot[pool].append(lane.name)
+        slots = self._pools[pool]
+        if not slots.is_open(lane.tenant):
+            if lane.wake_at(now) <= now:
+                slots.wait(lane.tenant, lane.name)
             return None
         if (queued := lane.take(now)) is None:
             return None
-        self._free[pool] -= 1
+        slots.take(lane.tenant)
         return queued, pool
 
-    def release(self, pool: Pool) -> None:
-        """Return a slot to its pool."""
-        self._free[pool] += 1
+    def release(self, pool: Pool, tenant: str) -> None:
+        """Return a tenant's slot to its pool."""
+        self._pools[pool].release(tenant)
 
     def schedule(self, lane: Lane, now: float) -> None:
         """Schedule the next check of a lane, and of the lanes that have waited longest for a free slot."""
@@ -250,6 +257,6 @@ class Lanes:
             self.wake(lane.name, at)
         elif lane.idle(now):
             self._lanes.pop(lane.name, None)
-        for pool, waiting in self._waiting_for_slot.items():
-            if waiting and self._free[pool]:
-                self.wake(waiting.popleft(), now)
+        for slots in self._pools.values():
+            if name := slots.next_waiting():
+                self.wake(name, now)

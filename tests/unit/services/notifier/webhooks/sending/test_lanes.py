@@ -112,7 +112,7 @@ def test_a_lane_holds_what_is_due_first_and_loads_the_rest_later() -> None:
         order.append(waiting.sequence)
         del queue.deliveries[waiting.sequence]
         one.finish(waiting.key, latency_ms=1)
-        lanes.release(pool)
+        lanes.release(pool, "")
     assert order == list(range(5000))
     assert 5 <= queue.loads <= 6
 
@@ -168,7 +168,7 @@ def test_slow_receivers_cannot_use_the_slots_of_fast_ones() -> None:
     assert out == [("slow", "slow")] * 2 + [("well", "fast")] * 4
     assert lanes.due(now) is None, "who waits for a place is not asked again and again"
     lanes.lane("slow").finish(("slow", 0), latency_ms=15_000)
-    lanes.release("slow")
+    lanes.release("slow", "")
     lanes.schedule(lanes.lane("slow"), now)
     first = lanes.due(now)
     assert first
@@ -180,6 +180,30 @@ def test_slow_receivers_cannot_use_the_slots_of_fast_ones() -> None:
     assert second
     assert second.name == "dead", "the place that the first did not take"
     assert lanes.take(second, now, queues["dead"].load)
+
+
+def test_a_tenant_whose_receivers_hang_leaves_slots_to_the_others() -> None:
+    lanes = Lanes(fast=8)
+    names = [f"hang{number}" for number in range(10)] + ["well"]
+    queues = {name: Queue([delivery(n, lane=name) for n in range(20)]) for name in names}
+    taken_from: list[str] = []
+    for name in names:
+        one = lanes.lane(name)
+        one.tenant = "acme" if name == "well" else "greedy"
+        while lanes.take(one, 0, queues[name].load):
+            taken_from.append(name)
+        lanes.schedule(one, 0)
+    assert taken_from == ["hang0"] * 4 + ["hang1"] * 4 + ["well"] * 4
+    assert lanes.due(0) is None, "lanes of a tenant without a slot are not asked again and again"
+    lanes.release("fast", "greedy")
+    lanes.schedule(lanes.lane("hang0"), 0)
+    assert lanes.due(0) is None, "it has seven and five are free"
+    for _ in range(2):
+        lanes.release("fast", "greedy")
+    lanes.schedule(lanes.lane("hang0"), 0)
+    waiting = lanes.due(0)
+    assert waiting
+    assert waiting.name == "hang2", "who has waited the longest"
 
 
 def test_a_receiver_that_is_fast_again_counts_as_fast() -> None:

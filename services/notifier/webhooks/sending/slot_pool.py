@@ -1,0 +1,53 @@
+"""Slots for concurrent attempts, shared by tenants so that none of them can hold all. Pure.
+
+A tenant may take a slot while it holds fewer than are free, the dynamic threshold of shared-memory switches (Choudhury
+and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998): one tenant alone gets half of the
+pool, two get a third each, and whoever comes next finds as many free as each of the greedy ones holds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+
+class SlotPool:
+    """Slots, and the names of those that wait for one."""
+
+    def __init__(self, per_tenant: int) -> None:
+        """Hold as many slots that one tenant alone gets ``per_tenant``."""
+        self._free = 2 * per_tenant
+        self._held: Counter[str] = Counter()
+        self._waiting: dict[str, deque[str]] = {}
+
+    def is_open(self, tenant: str) -> bool:
+        """Return whether a tenant may take a slot now."""
+        return self._held[tenant] < self._free
+
+    def take(self, tenant: str) -> None:
+        """Take a slot."""
+        self._free -= 1
+        self._held[tenant] += 1
+
+    def release(self, tenant: str) -> None:
+        """Return a slot."""
+        self._free += 1
+        self._held[tenant] -= 1
+        if not self._held[tenant]:
+            del self._held[tenant]
+
+    def wait(self, tenant: str, name: str) -> None:
+        """Note that ``name`` waits for a slot; once is enough."""
+        waiting = self._waiting.setdefault(tenant, deque())
+        if name not in waiting:
+            waiting.append(name)
+
+    def next_waiting(self) -> str | None:
+        """Remove and return who has waited longest, of the next tenant that may take a slot; None when nobody may."""
+        tenant = next((tenant for tenant in self._waiting if self.is_open(tenant)), None)
+        if tenant is None:
+            return None
+        waiting = self._waiting.pop(tenant)
+        name = waiting.popleft()
+        if waiting:
+            self._waiting[tenant] = waiting  # behind the other tenants
+        return name
