@@ -46,6 +46,16 @@ def caller_of(authenticator: Authenticator, connection: HTTPConnection, *scopes:
     return principal
 
 
+def known_caller(authenticator: Authenticator, connection: HTTPConnection) -> Principal | None:
+    """Return the caller of a request, which is not counted; None when it has no valid credential, or needs none."""
+    if not authenticator.authenticated:
+        return None
+    try:
+        return _identified(authenticator, connection)
+    except SaccadeError:
+        return None
+
+
 def _identified(authenticator: Authenticator, connection: HTTPConnection, *scopes: ScopeName) -> Principal:
     mapped: MappedCredential | None = connection.scope.get(MAPPED_CREDENTIAL)
     if mapped is None:

@@ -8,13 +8,15 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse
+from starlette.requests import HTTPConnection
 
 from contracts.asyncapi import asyncapi_document
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.streams import DISPATCHER_LEASE
-from kit.auth.api_keys import LOCAL_TENANT, Authenticator, AuthSettings
+from kit.auth.api_keys import LOCAL_TENANT, Authenticator, AuthSettings, Principal
+from kit.auth.fair_requests import FairRequests
 from kit.auth.host_guard import HostGuard
-from kit.auth.mapped_credential import caller_of
+from kit.auth.mapped_credential import caller_of, known_caller
 from kit.bucket import Bucket
 from kit.bus.event_store import EventStore
 from kit.bus.lease import is_held
@@ -133,6 +135,7 @@ def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk, re
     app.include_router(dead_letter_routes.plan_router)
     app.openapi = partial(openapi_of, app, authenticated=auth.authenticated)  # type: ignore[method-assign]
     app.add_middleware(HeadRequests)
+    app.add_middleware(FairRequests, identify=_identify)
     app.add_middleware(ReadyGate, readiness=readiness)
     app.add_middleware(BodyLimit)
     install_problems(app, disk.cause_of)
@@ -144,6 +147,10 @@ def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk, re
     _add_documentation_routes(app)
     _add_ready_route(app, readiness)
     return app
+
+
+def _identify(connection: HTTPConnection) -> Principal | None:
+    return known_caller(connection.app.state.authenticator, connection)
 
 
 def _answers_cors(path: str) -> bool:

@@ -1,0 +1,118 @@
+"""Requests in turns: order, refusals, cancellations and errors of the application behind the middleware."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from starlette.requests import HTTPConnection
+
+from kit.auth.api_keys import Principal
+from kit.auth.fair_requests import MAX_WAITING, FairRequests
+
+pytestmark = pytest.mark.anyio
+_BUSY_S = 0.3
+
+
+class Application:
+    """Keeps the loop, waits or fails, as the path says."""
+
+    def __init__(self) -> None:
+        self.began: list[str] = []
+        self.cancelled: list[str] = []
+
+    async def __call__(self, scope: Any, _: Any, send: Any) -> None:
+        self.began.append(scope["path"])
+        if scope["path"].startswith("/busy"):
+            time.sleep(_BUSY_S)
+        if scope["path"] == "/waits":
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                self.cancelled.append(scope["path"])
+                raise
+        if scope["path"] == "/fails":
+            await asyncio.sleep(0)
+            raise ValueError("from the application")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+
+class Door:
+    """The middleware over an application, and its requests."""
+
+    def __init__(self) -> None:
+        self.application = Application()
+        self.fair = FairRequests(self.application, _identify)
+
+    async def ask(self, tenant: str, path: str) -> int:
+        statuses: list[int] = []
+
+        async def send(message: Any) -> None:
+            if "status" in message:
+                statuses.append(message["status"])
+
+        scope = {"type": "http", "path": path, "headers": [(b"tenant", tenant.encode())], "method": "GET"}
+        await self.fair(scope, None, send)  # type: ignore[arg-type]
+        return statuses[0]
+
+
+def _identify(connection: HTTPConnection) -> Principal | None:
+    tenant = connection.headers["tenant"]
+    return Principal(tenant, tenant, frozenset()) if tenant else None
+
+
+async def test_a_tenant_that_kept_the_loop_waits_for_the_others_and_keeps_its_order() -> None:
+    door = Door()
+    for _ in range(3):
+        await door.ask("greedy", "/busy")
+    assert await door.ask("greedy", "/alone") == 200, "nobody else was there"
+    await door.ask("acme", "/light")
+    for _ in range(2):
+        await door.ask("greedy", "/busy")
+    heavy = [asyncio.ensure_future(door.ask("greedy", f"/heavy{number}")) for number in range(3)]
+    await asyncio.sleep(0.05)
+    assert await door.ask("acme", "/light") == 200
+    assert not any(request.done() for request in heavy)
+    assert await asyncio.gather(*heavy) == [200] * 3
+    assert door.application.began[-4:] == ["/light", "/heavy0", "/heavy1", "/heavy2"]
+
+
+async def test_further_requests_are_refused_when_very_many_wait() -> None:
+    door = Door()
+    await door.ask("acme", "/light")
+    for _ in range(2):
+        await door.ask("greedy", "/busy")
+    asked = [asyncio.ensure_future(door.ask("greedy", "/heavy")) for _ in range(MAX_WAITING + 5)]
+    answers = await asyncio.gather(*asked)
+    assert (answers.count(200), answers.count(429)) == (MAX_WAITING, 5)
+
+
+async def test_a_request_that_is_given_up_is_cancelled_and_others_go_on() -> None:
+    door = Door()
+    given_up = asyncio.ensure_future(door.ask("acme", "/waits"))
+    await asyncio.sleep(0.01)
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    assert door.application.cancelled == ["/waits"]
+    await door.ask("rival", "/light")
+    for _ in range(2):
+        await door.ask("acme", "/busy")
+    waiting = [asyncio.ensure_future(door.ask("acme", f"/heavy{number}")) for number in range(2)]
+    await asyncio.sleep(0.01)
+    waiting[0].cancel()
+    assert await waiting[1] == 200
+
+
+async def test_errors_of_the_application_come_through() -> None:
+    with pytest.raises(ValueError, match="from the application"):
+        await Door().ask("acme", "/fails")
+
+
+async def test_a_request_without_a_known_caller_never_waits() -> None:
+    door = Door()
+    await door.ask("acme", "/light")
+    for _ in range(3):
+        assert await door.ask("", "/busy") == 200
