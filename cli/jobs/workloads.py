@@ -59,4 +59,4 @@ def _type_name(schema: dict[str, Any]) -> str:
         return "|".join(map(str, schema["enum"]))
     if "anyOf" in schema:
         return " or ".join(_type_name(option) for option in schema["anyOf"] if option.get("type") != "null")
-    return str(schema.get("type", ""))
+    return "object" if "$ref" in schema else str(schema.get("type", ""))

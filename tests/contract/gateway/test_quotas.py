@@ -14,7 +14,7 @@ from contracts.events.session import FrameTotals, SessionStopped
 from contracts.ids import new_id
 from kit.auth.api_keys import AuthSettings
 from kit.settings import NatsSettings, S3Settings
-from tests.harness.servers.gateway import RunningGateway, keys_file, running_gateway
+from tests.harness.servers.gateway import RunningGateway, keys_file, running_gateway, video
 
 pytestmark = pytest.mark.anyio
 ACME, RIVAL = ({"Authorization": f"Bearer {name}.secret"} for name in ("acme", "rival"))
@@ -99,6 +99,20 @@ async def test_bytes_of_uploads(running: RunningGateway, keys: Path) -> None:
     limit(keys, storage_bytes=700_000_000)
     refused = await running.http.post("/v1/uploads", json=body, headers=ACME)
     assert (refused.status_code, refused.json()["quota"]["name"]) == (409, "storage_bytes")
+
+
+async def test_an_upload_without_a_declared_size_is_held_to_its_quota_when_it_is_complete(
+    running: RunningGateway, keys: Path
+) -> None:
+    limit(keys, unfinished_input_bytes=10)
+    signed = await running.http.post("/compat/laps/sign-upload", json={"filename": "lap.mp4"}, headers=ACME)
+    assert signed.status_code == 200, signed.text
+    sent = await running.put(signed.json()["put_url"], video(), {"Content-Type": "video/mp4"})
+    assert sent.is_success, sent.text
+    file = {"bucket": signed.json()["bucket"], "key": signed.json()["key"]}
+    body = {"mode": "pair", "lapA": file, "lapB": file}
+    refused = await running.http.post("/compat/laps/start-job", json=body, headers=ACME)
+    assert (refused.status_code, refused.json()["code"]) == (409, "quota_exceeded")
 
 
 async def test_sessions(running: RunningGateway, keys: Path) -> None:
