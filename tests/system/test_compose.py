@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.harness.servers.gateway import picture
 from tests.harness.servers.own_service import PATHS, OwnService
 from tests.harness.vision.short_laps import render_short_laps
 from tests.system.compose import ROOT, ComposedSystem, compose_command
@@ -68,6 +69,19 @@ def test_what_the_image_of_the_workers_lacks_is_refused_with_the_line_that_build
             refused = client.post(route, json=body)
             assert (refused.status_code, refused.json()["code"]) == (422, "backend_not_installed")
             assert "SACCADE_WORKLOADS=all docker-compose up --build" in refused.json()["hint"]
+        # Clients of the replaced systems, which know a form and a list of photos only.
+        photo_bytes = picture()
+        sent = {"filename": "a.png", "content_type": "image/png", "size_bytes": len(photo_bytes)}
+        upload = client.post("/v1/uploads", json=sent).json()
+        httpx.put(upload["url"], content=photo_bytes, headers=upload["headers"]).raise_for_status()
+        client.post(f"/v1/uploads/{upload['id']}/complete").raise_for_status()
+        for refused in (
+            client.post("/upload-frame", files={"file": ("a.png", photo_bytes, "image/png")}),
+            client.post("/api/nerf/colmap", json={"job_id": "shoe", "image_paths": [upload["id"]]}),
+        ):
+            assert (refused.status_code, refused.json()["code"]) == (422, "backend_not_installed")
+            assert "SACCADE_WORKLOADS=all docker-compose up --build" in refused.json()["hint"]
+        assert client.get("/status").json()["trainer_ready"] is False
 
 
 def test_the_image_of_the_workers_runs_them_on_modal_too(system: ComposedSystem) -> None:
