@@ -8,14 +8,17 @@ from collections.abc import AsyncIterator
 import aiohttp
 from aiohttp import web
 
+from contracts.http_routes import service_of
 from tests.harness.servers.embedded import HOST, free_port
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-encoding", "content-length", "upgrade"}
 
 
 @contextlib.asynccontextmanager
-async def prefix_proxy(upstream: str, prefix: str) -> AsyncIterator[str]:
+async def prefix_proxy(upstream: str, prefix: str, notifier: str | None = None) -> AsyncIterator[str]:
     """Serve ``upstream`` under ``prefix``, with a slash at both ends, on a free port; yield the origin.
+
+    With ``notifier``, that one serves its own paths and ``upstream`` is the gateway alone.
 
     Anything outside the prefix is answered with 404, which finds addresses that forget it.
     """
@@ -24,8 +27,13 @@ async def prefix_proxy(upstream: str, prefix: str) -> AsyncIterator[str]:
         path = request.raw_path.removeprefix(prefix.rstrip("/"))
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
         body = await request.read()
+        server = (
+            notifier
+            if notifier and service_of(request.path.removeprefix(prefix.rstrip("/"))) == "notifier"
+            else upstream
+        )
         async with session.request(
-            request.method, f"{upstream}{path}", headers=headers, data=body or None, allow_redirects=False
+            request.method, f"{server}{path}", headers=headers, data=body or None, allow_redirects=False
         ) as found:
             kept = [(name, value) for name, value in found.headers.items() if name.lower() not in _HOP_BY_HOP]
             answer = web.StreamResponse(status=found.status)

@@ -34,8 +34,8 @@ export function Head({ job, events, progress, past }) {
       </dl>
     </div>
     ${!ended && html`<div class="progress">
-      <progress max="1" value=${share} aria-label=${text.progress}></progress>
-      <p class="row between hint"><span>${[reported?.stage ?? job.stage, reported?.message || job.message].filter(Boolean).join(" · ")}</span>
+      <progress max="1" value=${share} aria-label=${text.progress} data-field="progress" data-value=${share}></progress>
+      <p class="row between hint"><span data-field="stage" data-value=${reported?.stage ?? job.stage ?? ""}>${[reported?.stage ?? job.stage, reported?.message || job.message].filter(Boolean).join(" · ")}</span>
         <span class="number">${reported?.frame_count ? `${number(reported.frame)}/${number(reported.frame_count)} · ` : ""}${percent(share)}</span></p>
     </div>`}
   `;

@@ -9,7 +9,7 @@ import { common } from "../../../words.js";
 import { Actions } from "./actions.js";
 import { Timeline } from "./chart.js";
 import { Compare } from "./compare.js";
-import { Facts, Head, Stages } from "./head.js";
+import { Facts, firstName, Head, Stages } from "./head.js";
 import { followJob } from "./history.js";
 import { EventDetails, Log } from "./log.js";
 import { Result } from "./result.js";
@@ -49,15 +49,19 @@ function Shown({ followed, now, query }) {
   const fold = useMemo(() => foldTimeline(history.events, { own: now.id, now_ms: clock }), [history, changed, clock]);
   const selected = at ? indexOfPoint(history.events, at, fold.times_ms, clock) : null;
   const last = selected ?? history.events.length - 1;
-  const job = at ? past.value : now;
+  // While another point is read, what is shown is of the one before.
+  const job = !at ? now : past.error ? null : past.value?.job;
+  const reading = at !== null && past.value?.at !== at && !past.error;
   const events = useMemo(() => history.events.slice(0, last + 1), [history, changed, last]);
   const files = useFiles(now, history, changed, last, at);
   const select = (index) => setQuery({ at: index === null ? null : history.events[index]?.cursor });
   return html`
-    <${Head} job=${job ?? now} events=${events} progress=${at ? null : history.progress.value} past=${at !== null} />
+    ${job
+      ? html`<${Head} job=${job} events=${events} progress=${at ? null : history.progress.value} past=${at !== null} />`
+      : html`<div class="page-head"><h1>${firstName(now)}</h1></div>`}
     ${followed.error.value && html`<${Problem} error=${followed.error.value} retry=${followed.read} />`}
     ${!at && html`<${Actions} job=${now} read=${followed.read} />`}
-    ${at && html`<${AsOf} at=${at} past=${past} />`}
+    ${at && html`<${AsOf} at=${at} reading=${reading} past=${past} />`}
     ${job?.error && html`<div class="note bad" role="group"><p><b>${job.error.message}</b></p>${job.error.hint && html`<p class="hint">${job.error.hint}</p>`}<p class="hint"><code>${job.error.code}</code></p></div>`}
     ${job && (query.get("with")
       ? html`<${Compare} job=${job} other=${query.get("with")} files=${files} />`
@@ -81,10 +85,10 @@ function Shown({ followed, now, query }) {
   `;
 }
 
-function AsOf({ at, past }) {
+function AsOf({ at, reading, past }) {
   const text = words();
   return html`
-    <div class="note fair row between" aria-busy=${String(past.value === undefined && !past.error)}>
+    <div class="note fair row between" aria-busy=${String(reading)}>
       <p><b>${text.asOf}</b> <code>${at}</code></p>
       <button type="button" onClick=${() => setQuery({ at: null })}>${text.now}</button>
     </div>
@@ -92,19 +96,19 @@ function AsOf({ at, past }) {
   `;
 }
 
-/** The job as it was at a point. A slider asks for many: only the one where it rests for a moment is read. */
+/** The job as it was at a point, with the point: {job, at}. A slider asks for many: only the one where it rests for a moment is read. */
 function usePast(jobId, at) {
   const known = useRef(new Map());
   return useLoaded(
     async (signal) => {
       if (!at) return undefined;
-      if (known.current.has(at)) return known.current.get(at);
+      if (known.current.has(at)) return { job: known.current.get(at), at };
       await new Promise((resolve) => setTimeout(resolve, 60));
       if (signal.aborted) return undefined;
       const job = await get(`/v1/jobs/${jobId}`, { at }, signal);
       if (known.current.size > 100) known.current.clear();
       known.current.set(at, job);
-      return job;
+      return { job, at };
     },
     [jobId, at],
   );
