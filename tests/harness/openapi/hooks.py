@@ -57,6 +57,7 @@ OF_PARAMETERS: Final = (
     r"params/gripper_from_camera: the (upper left|last row)",
     r"params/rules: the rules' names must differ",
     r"params/answer_schema: ",
+    r"params/segments/(reference|other): the segment from [^ ]+ s to [^ ]+ s is shorter than",
 )
 
 
