@@ -29,7 +29,9 @@ class LapSegment(Params):
     """A part of a video, cut exactly by time."""
 
     start_s: float = Field(default=0.0, ge=0, le=86_400, description="Start, seconds from the video's first frame.")
-    end_s: float | None = Field(default=None, ge=0, le=86_400, description="End, 2 s after the start or later; null or 0: the end of the video.")
+    end_s: float | None = Field(
+        default=None, ge=0, le=86_400, description="End, 2 s after the start or later; null or 0: the end of the video."
+    )
 
     @property
     def stop_s(self) -> float | None:
