@@ -52,7 +52,7 @@ _DEADLINE = aiohttp.ClientTimeout(total=30)
 
 @dataclass
 class Latencies:
-    """What the nine tenants met, in milliseconds."""
+    """Latencies of the nine tenants, in milliseconds."""
 
     submit_ms: list[float] = field(default_factory=list)
     sse_ms: list[float] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Latencies:
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the services listen."""
+    """Addresses of the services."""
 
     gateway: str
     notifier: str
@@ -164,7 +164,7 @@ class HostileTenant:
         self.answers: Counter[str] = Counter()
 
     async def run(self) -> None:
-        """Ask until cancelled."""
+        """Send requests until cancelled."""
         upload_id = await _uploaded(self._client, self._addresses)
         gateway, notifier = self._addresses.gateway, self._addresses.notifier
         async with asyncio.TaskGroup() as tasks:
@@ -226,7 +226,7 @@ class HostileTenant:
 
 
 async def _be_hostile(addresses: Addresses, answers: Any, seconds: float) -> None:
-    """Ask for ``seconds``, and send what was answered."""
+    """Send requests for ``seconds``, then the counts of their answers."""
 
     async def hang(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.CancelledError):

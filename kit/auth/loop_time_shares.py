@@ -1,4 +1,4 @@
-"""Which share of a process's event loop each tenant has used, and how long its next request waits for that. Pure.
+"""Shares of a process's event loop that tenants have used, and how long their next requests wait for that. Pure.
 
 A token bucket of seconds for each tenant. A rate of requests alone does not bound what a tenant takes from the others:
 a list of two hundred jobs costs as much as ten submissions.
@@ -19,7 +19,7 @@ _MOST_TENANTS: Final = 1000
 
 
 class LoopTimeShares:
-    """What each tenant has left; times are in seconds of one monotonic clock."""
+    """Time that each tenant has left; all times are seconds of one monotonic clock."""
 
     def __init__(self) -> None:
         """Start with full buckets."""

@@ -2,7 +2,7 @@
 
 A tenant may take a slot while it holds fewer than are free, the dynamic threshold of shared-memory switches (Choudhury
 and Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998): one tenant alone gets half of the
-pool, two get a third each, and whoever comes next finds as many free as each of the greedy ones holds.
+pool, two get a third each, and the next tenant finds as many free as each of them holds.
 """
 
 from __future__ import annotations
