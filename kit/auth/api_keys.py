@@ -30,6 +30,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import TENANT_PATTERN
 from contracts.quotas import QuotaLimits, TenantQuotas
 from kit.auth.browser_session import BrowserSessions
+from kit.auth.portal_link import PortalLinks
 from kit.auth.quotas import Quotas
 
 log = logging.getLogger(__name__)
@@ -211,8 +212,13 @@ def _principal(key: ApiKey, settings: AuthSettings) -> Principal:
 class Authenticator:
     """Authenticates requests. The keys file is read again when it changes, so that keys rotate without a restart."""
 
-    def __init__(self, settings: AuthSettings, sessions: BrowserSessions | None = None) -> None:
-        """Read the keys; ``sessions`` verify what browsers send instead of a key.
+    def __init__(
+        self,
+        settings: AuthSettings,
+        sessions: BrowserSessions | None = None,
+        portal_links: PortalLinks | None = None,
+    ) -> None:
+        """Read the keys; ``sessions`` and ``portal_links`` verify what browsers send instead of a key.
 
         Raises:
             OSError, ValueError: the keys file cannot be read or is invalid.
@@ -220,6 +226,7 @@ class Authenticator:
         self._file = settings.api_keys_file
         self._settings = settings
         self.sessions = sessions or BrowserSessions(None)
+        self.portal_links = portal_links or PortalLinks(None)
         self._local = _local(settings)
         self._keys: dict[str, ApiKey] = {}
         #: Quotas of the tenants; the keys file has entries ``{"tenant", "quotas"}`` that change the defaults.
@@ -279,6 +286,20 @@ class Authenticator:
         if principal is None or expires_at is None or expires_at <= datetime.now(UTC):
             return None
         return replace(principal, valid_until=expires_at)
+
+    def by_portal_link(self, headers: Mapping[str, str]) -> Principal | None:
+        """Return the caller whose request has the token of a link to the webhooks; None without a valid one.
+
+        It may do what the link and its key allow, and only where ``portal_link.opens`` says so.
+        """
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        key_id = self.portal_links.key_id_of(token.strip()) if kind.lower() == "bearer" else None
+        principal = None if key_id is None or self._file is None else self.principal(key_id)
+        granted = self.portal_links.granted(token.strip(), principal) if principal else None
+        if principal is None or granted is None or granted[1] <= datetime.now(UTC):
+            return None
+        wanted: frozenset[ScopeName] = frozenset({"read", "write"} if granted[0] == "write" else {"read"})
+        return replace(principal, scopes=principal.scopes & wanted, valid_until=granted[1])
 
     def is_still_valid(self, principal: Principal) -> bool:
         """Return whether the key of a caller exists and permits what it did, and its browser's session lasts."""

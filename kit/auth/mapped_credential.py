@@ -14,6 +14,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.quotas import QuotaName
 from kit.auth.api_keys import Authenticator, Principal, ScopeName
 from kit.auth.own_page import session_values
+from kit.auth.portal_link import opens
 
 #: Key of an ASGI scope with a ``MappedCredential``.
 MAPPED_CREDENTIAL: Final = "saccade.mapped_credential"
@@ -75,4 +76,10 @@ def _by_key_or_session(authenticator: Authenticator, connection: HTTPConnection,
         if principal is not None:
             principal.require(*scopes)
             return principal
+    if (principal := authenticator.by_portal_link(connection.headers)) is not None:
+        if not opens(connection.scope.get("method", ""), connection.scope["path"]):
+            message = "This link opens the page of webhooks only."
+            raise SaccadeError(ErrorCode.FORBIDDEN, message, hint="Use an API key for everything else.")
+        principal.require(*scopes)
+        return principal
     return authenticator.authenticate(connection.headers, *scopes)

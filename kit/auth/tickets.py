@@ -20,6 +20,7 @@ from typing import Final
 from contracts.errors import ErrorCode, SaccadeError
 from kit.auth.api_keys import Authenticator, Principal
 from kit.auth.browser_session import BrowserSessions, KeyHolder
+from kit.auth.portal_link import PortalLinks
 
 LIFETIME: Final = timedelta(hours=24)
 #: Paths that tickets are issued for, for OpenAPI and validation.
@@ -48,6 +49,7 @@ class Tickets:
         self._key = key.encode() if key else secrets.token_bytes(32)
         #: Browsers' sessions under the same key: gateway and notifier share it.
         self.sessions = BrowserSessions(key)
+        self.portal_links = PortalLinks(key)
 
     def issue(self, holder: KeyHolder, resource: str, now: datetime) -> tuple[str, datetime]:
         """Return a new ticket and its expiry.

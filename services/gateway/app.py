@@ -179,7 +179,7 @@ def build_gateway(
         OSError, ValueError: a file that the settings name cannot be read.
     """
     tickets = _tickets(session_settings := session_settings or SessionSettings())
-    store, authenticator, disk = EventStore(client), Authenticator(auth, tickets.sessions), Disk(DiskSettings().disk)
+    store, authenticator, disk = EventStore(client), _authenticator(auth, tickets), Disk(DiskSettings().disk)
     open_sockets, waiters, url_settings = OpenSockets(), CompletionWaiters(), url_settings or UrlInputSettings()
     tail = (follower := ViewFollower(store, view, open_sockets.on_event)).tail
     metrics, use = GatewayMetrics(quotas := authenticator.quotas), TenantUse(quotas, view.usage)
@@ -233,7 +233,7 @@ def _add_artifacts(
     app: FastAPI, bucket: Bucket, view: GatewayView, authenticator: Authenticator, tickets: Tickets
 ) -> None:
     app.state.artifacts = artifacts = ArtifactService(bucket, view)
-    app.state.console_bucket, app.state.console_base_path = bucket, ConsoleSettings().public_path
+    app.state.console_bucket, app.state.console_settings = bucket, ConsoleSettings()
     app.state.artifact_pages = ArtifactPages(bucket, artifacts, authenticator, tickets)
 
 
@@ -328,6 +328,10 @@ def _reported(
     report, is_free = DispatcherReport(EventStore(client, LEASES.name)), settings.effective_executor == "local"
     backends = ReportedBackends(report, settings.backends, settings.install_hint)
     return backends, BudgetService(report=report, workers_are_free=is_free, **common), ReportedHolds(report)
+
+
+def _authenticator(auth: AuthSettings, tickets: Tickets) -> Authenticator:
+    return Authenticator(auth, tickets.sessions, tickets.portal_links)
 
 
 def _tickets(settings: SessionSettings) -> Tickets:

@@ -31,6 +31,7 @@ from kit.settings import RequestLogSettings
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.artifacts import routes as artifact_routes
 from services.gateway.audit import routes as audit_routes
+from services.gateway.browser_sessions import portal_routes
 from services.gateway.browser_sessions import routes as browser_session_routes
 from services.gateway.budgets import routes as budget_routes
 from services.gateway.budgets import spend_routes
@@ -127,6 +128,7 @@ def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk, re
         event_reference_routes,
         console_routes,
         browser_session_routes,
+        portal_routes,
         compat_splat_routes,
         compat_nerf_routes,
         worker_ingest_routes,

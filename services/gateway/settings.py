@@ -81,13 +81,25 @@ class GatewaySettings(BaseSettings):
 
 
 class ConsoleSettings(BaseSettings):
-    """Public path of the console."""
+    """Public path of the console, and the pages that may show a part of it."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, populate_by_name=True)
 
     #: Path at which a reverse proxy serves this server, where it is not the root: ``/some/prefix/``. The proxy removes
     #: it from the requests that it passes on; the console's links and requests begin with it.
     public_path: str = "/"
+    #: Origins whose pages may show the page of webhooks in a frame: ``https://app.example.com``, comma-separated.
+    embed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+
+    @field_validator("embed_origins", mode="before")
+    @classmethod
+    def _are_origins(cls, value: Any) -> Any:
+        """Split ``a, b``; reject what is no origin, since it becomes part of a page's policy."""
+        origins = tuple(part.strip().rstrip("/") for part in value.split(",")) if isinstance(value, str) else value
+        origins = tuple(origin for origin in origins if origin)
+        if not all(re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", origin) for origin in origins):
+            raise ValueError("GATEWAY_EMBED_ORIGINS is a list of origins such as https://app.example.com")
+        return origins
 
     @field_validator("public_path")
     @classmethod

@@ -41,7 +41,7 @@ def make_app(
     install_problems(app)
     app.add_middleware(TracedRequests, is_logged=RequestLogSettings().requests_logged)
     app.state.streams, app.state.tickets = streams, tickets
-    app.state.authenticator = authenticator = Authenticator(auth, tickets.sessions)
+    app.state.authenticator = authenticator = Authenticator(auth, tickets.sessions, tickets.portal_links)
     streams.limit_tenants(authenticator.quotas)
     if authenticator.authenticated:
         streams.hub.is_still_valid = authenticator.is_still_valid

@@ -91,7 +91,7 @@ def test_the_kit_is_a_closed_list() -> None:
     kit = {path.removeprefix("kit/").removesuffix(".py") for path in files() if path.startswith("kit/")}
     named = (
         "auth/api_keys auth/browser_session auth/bus_token auth/fair_requests auth/host_guard "
-        "auth/loop_time_shares auth/mapped_credential auth/own_page "
+        "auth/loop_time_shares auth/mapped_credential auth/own_page auth/portal_link "
         "auth/principal auth/quota_metrics auth/quotas auth/revocation auth/sealed_box auth/tickets "
         "bus/audit_log bus/connection bus/dead_letter_writer bus/dead_letters bus/event_store bus/idempotency "
         "bus/jetstream_api bus/leader_reads bus/lease bus/lineage bus/message_size bus/newest_message "

@@ -2,9 +2,14 @@
 // goes with each request by itself.
 import { signal } from "./vendor/preact.js";
 import { Client } from "./vendor/saccade.js";
+import { isPortal, token, withoutCookie } from "./portal.js";
 import { base } from "./router.js";
 
-export const client = new Client({ url: location.origin + base, multiplex: false });
+export const client = new Client({
+  url: location.origin + base,
+  multiplex: false,
+  ...(isPortal ? { apiKey: token ?? undefined, fetch: withoutCookie } : {}),
+});
 
 /** Who is logged in: {tenant, key_id, scopes, …}; null until it is known, `"none"` where a key is needed. */
 export const session = signal(null);
@@ -32,6 +37,10 @@ changes.onmessage = () => void readSession();
 
 /** Read who is logged in. */
 export async function readSession() {
+  if (isPortal && token === null) {
+    session.value = "none";
+    return;
+  }
   try {
     const told = await client.call("GET", "/v1/browser-session");
     canLogIn.value = told.can_log_in;

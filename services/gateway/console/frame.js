@@ -6,10 +6,12 @@ import { LANGUAGES, language, theme, zone } from "./preferences.js";
 import { PAGES, pageOf } from "./page_table.js";
 import { Problem } from "./parts/problem.js";
 import { addressOfId } from "./object_address.js";
+import { isPortal } from "./portal.js";
 import { base, go, href, route } from "./router.js";
 import { common } from "./words.js";
 
 export function Frame() {
+  const embedded = isPortal || route.value.query.get("embed") === "1";
   const unreachable = useSignal(null);
   const enter = () => {
     unreachable.value = null;
@@ -17,16 +19,16 @@ export function Frame() {
   };
   useEffect(enter, []);
   useEffect(() => {
+    if (embedded) return undefined;
     const help = document.getElementById("help");
     const listen = shortcuts(help);
     addEventListener("keydown", listen);
     return () => removeEventListener("keydown", listen);
-  }, []);
+  }, [embedded]);
   const words = common();
-  const embedded = route.value.query.get("embed") === "1";
   const shown =
     (unreachable.value && html`<${Problem} error=${unreachable.value} retry=${enter} />`) ||
-    (session.value === "none" ? html`<${Login} />` : session.value && html`<${ShownPage} />`);
+    (session.value === "none" ? (isPortal ? html`<${LinkEnded} />` : html`<${Login} />`) : session.value && html`<${ShownPage} />`);
   if (embedded) return html`<div class="frame embedded"><main id="content" tabindex="-1">${shown}</main></div>`;
   return html`
     <a class="skip" href="#content">${words.skip}</a>
@@ -101,7 +103,9 @@ function Choices() {
 }
 
 function ShownPage() {
-  const name = pageOf(route.value.path);
+  const asked = pageOf(route.value.path);
+  // A link opens the webhooks alone: what another page reads would be refused.
+  const name = isPortal && asked !== "webhooks" ? null : asked;
   const [loaded, setLoaded] = useState({});
   const main = useRef(null);
   useEffect(() => {
@@ -123,6 +127,12 @@ function ShownPage() {
   // A file of an older version is gone after the server was replaced: only a reload finds the new ones.
   if (loaded.error) return html`<div class="note bad" role="alert"><p>${words.reload} <button type="button" onClick=${() => location.reload()}>${words.reloadNow}</button></p></div>`;
   return html`<${loaded.Page} path=${route.value.path.slice(1)} query=${route.value.query} />`;
+}
+
+/** Instead of a login: nobody types a key into a page that somebody else shows. */
+function LinkEnded() {
+  const words = common().portal;
+  return html`<div class="empty"><h1>${words.title}</h1><p>${words.hint}</p></div>`;
 }
 
 function Login() {

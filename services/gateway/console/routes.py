@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Final
@@ -12,9 +13,11 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
+from kit.auth.api_keys import Authenticator
 from kit.bucket import Bucket
 from kit.http.app_state import from_app_state
 from services.gateway.page_bundle import PageBundle, load_page
+from services.gateway.settings import ConsoleSettings
 
 router = APIRouter(include_in_schema=False)
 
@@ -35,28 +38,34 @@ async def show_start() -> Response:
 async def show_console(
     request: Request,
     bucket: Annotated[Bucket, from_app_state("console_bucket")],
-    base_path: Annotated[str, from_app_state("console_base_path")],
+    settings: Annotated[ConsoleSettings, from_app_state("console_settings")],
+    authenticator: Annotated[Authenticator, from_app_state("authenticator")],
 ) -> Response:
     """Return the page; its script shows what the path names."""
     bucket_url = urlsplit(await bucket.presign_get("console"))
-    policy = content_security_policy(f"{bucket_url.scheme}://{bucket_url.netloc}")
+    may_be_embedded = authenticator.authenticated and _is_embeddable(request)
+    embedders = settings.embed_origins if may_be_embedded else ()
+    policy = content_security_policy(f"{bucket_url.scheme}://{bucket_url.netloc}", embedders)
     headers = {
         "Content-Security-Policy": policy,
         "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     }
-    return console(base_path).answer_page(request, headers)
+    return console(settings.public_path).answer_page(request, headers)
 
 
 @router.api_route("/" + _ASSETS + "/{digest}/{name:path}", methods=["GET", "HEAD"])
 async def send_file(
-    request: Request, digest: str, name: str, base_path: Annotated[str, from_app_state("console_base_path")]
+    request: Request,
+    digest: str,
+    name: str,
+    settings: Annotated[ConsoleSettings, from_app_state("console_settings")],
 ) -> Response:
     """Return a file of the console in the version that the URL names.
 
     Raises:
         SaccadeError: NOT_FOUND, also for a version that this server does not have.
     """
-    return console(base_path).answer_file(request, digest, name)
+    return console(settings.public_path).answer_file(request, digest, name)
 
 
 @cache
@@ -66,8 +75,17 @@ def console(base_path: str) -> PageBundle:
     return load_page(_FOLDER, _ASSETS, values={"base": base_path, "preload": links})
 
 
-def content_security_policy(bucket_origin: str) -> str:
-    """Return the policy: scripts of this server only, none made from text; files also from the bucket's origin."""
+def _is_embeddable(request: Request) -> bool:
+    """Return whether the address is that of the webhooks for a page around them (docs/console.md)."""
+    is_webhooks = re.fullmatch(r"/console/webhooks(/[^/]*)?", request.scope["path"]) is not None
+    return is_webhooks and request.query_params.get("embed") == "1"
+
+
+def content_security_policy(bucket_origin: str, embedders: Sequence[str] = ()) -> str:
+    """Return the policy: scripts of this server only, none made from text; files also from the bucket's origin.
+
+    Pages of this server and of ``embedders`` may show the page in a frame.
+    """
     return "; ".join(
         (
             "default-src 'none'",
@@ -80,7 +98,7 @@ def content_security_policy(bucket_origin: str) -> str:
             f"frame-src 'self' {bucket_origin}",
             "base-uri 'self'",
             "form-action 'none'",
-            "frame-ancestors 'self'",
+            " ".join(("frame-ancestors 'self'", *embedders)),
             "require-trusted-types-for 'script'",
             "trusted-types 'none'",
         )

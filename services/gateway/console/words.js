@@ -67,6 +67,10 @@ export const common = dictionary({
       wrong: "The server does not accept this key.",
       cannot: "Keys are not sent over a connection that others can read: open this page by https, or on the server's own machine.",
     },
+    portal: {
+      title: "This link has ended",
+      hint: "Reload the page that shows the webhooks here: it gets a new link. Links last for minutes and open nothing else.",
+    },
     shortcuts: {
       title: "Keys",
       go: (page) => `Go to ${page}`,
@@ -120,6 +124,10 @@ export const common = dictionary({
       enter: "Anmelden",
       wrong: "Der Server nimmt diesen Schlüssel nicht an.",
       cannot: "Schlüssel werden nicht über eine Verbindung gesendet, die andere mitlesen können: Öffnen Sie diese Seite mit https oder auf dem Rechner des Servers.",
+    },
+    portal: {
+      title: "Dieser Link gilt nicht mehr",
+      hint: "Laden Sie die Seite neu, die hier die Webhooks zeigt: Sie erhält einen neuen Link. Links gelten für Minuten und öffnen nichts anderes.",
     },
     shortcuts: {
       title: "Tasten",

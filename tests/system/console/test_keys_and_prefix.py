@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.harness.clients.console_browser import console_tab
+from tests.harness.clients.chromium import PageReplacedError, Tab, pages
+from tests.harness.clients.console_browser import ConsoleTab, console_tab
 from tests.harness.clients.console_start import DroppedFile, drop
 from tests.harness.network.prefix_proxy import prefix_proxy
+from tests.harness.servers.embedded import free_port
 from tests.harness.servers.gateway import video
 from tests.system.embedded import up
 
@@ -19,6 +25,8 @@ pytestmark = pytest.mark.anyio
 
 PREFIX = "/some/prefix/"
 KEYS = {"reader": ["read"], "operator": ["read", "write", "operate"]}
+#: Port of the page of another system, which may show the webhooks in a frame.
+EMBEDDER_PORT = free_port()
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +43,7 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         WORKER_CATALOG="tests.workers",
         SACCADE_API_KEYS_FILE=str(folder / "keys.json"),
         GATEWAY_PUBLIC_PATH=PREFIX,
+        GATEWAY_EMBED_ORIGINS=f"http://localhost:{EMBEDDER_PORT}",
     ) as system:
         yield str(system.ready()["url"])
 
@@ -102,3 +111,69 @@ async def test_a_dropped_file_becomes_a_job_with_a_cookie_and_under_a_path(keyed
         await tab.until(f"location.pathname.startsWith('{PREFIX}console/jobs/job_')")
         await tab.until("document.querySelector('main').innerText.includes('Succeeded')")
         assert [line for line in tab.page.complaints() if "401" not in line] == []
+
+
+def portal_path(keyed: str, key: str, **wanted: object) -> str:
+    """Create a link to the webhooks and return its address."""
+    answer = httpx.post(
+        f"{keyed}/v1/portal-links", json=wanted, headers={"Authorization": f"Bearer {key}.secret"}, trust_env=False
+    )
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["path"])
+
+
+async def framed(tab: ConsoleTab, address: str) -> None:
+    """Show an address in a frame of the page."""
+    frame = (
+        f"Object.assign(document.createElement('iframe'), {{ src: {json.dumps(address)}, width: 900, height: 700 }})"
+    )
+    await tab.evaluate(f"document.body.replaceChildren({frame})")
+
+
+async def in_frame(tab: ConsoleTab, expression: str) -> object:
+    """Evaluate in the document of the page's frame, which has a process of its own; None while there is none."""
+    targets = (await tab.page.browser.send("Target.getTargets", {}))["targetInfos"]
+    for target in targets:
+        if target["type"] == "iframe":
+            wanted = {"targetId": target["targetId"], "flatten": True}
+            attached = await tab.page.browser.send("Target.attachToTarget", wanted)
+            with contextlib.suppress(PageReplacedError):
+                return await Tab(tab.page.browser, attached["sessionId"]).evaluate(expression)
+    return None
+
+
+async def until_frame_says(tab: ConsoleTab, wanted: str) -> None:
+    """Wait until the frame's heading is so."""
+    end, found = time.monotonic() + 30, None
+    while found != wanted:
+        assert time.monotonic() < end, f"the frame says {found!r}, not {wanted!r}"
+        found = await in_frame(tab, "document.querySelector('h1')?.innerText ?? null")
+        await asyncio.sleep(0.05)
+
+
+async def test_the_webhooks_are_shown_in_the_page_of_another_site_by_a_link_alone(keyed: str, tmp_path: Path) -> None:
+    link = portal_path(keyed, "operator", access="write")
+    async with (
+        prefix_proxy(keyed, PREFIX) as origin,
+        pages({}, EMBEDDER_PORT),
+        console_tab(f"http://localhost:{EMBEDDER_PORT}", "/", tmp_path) as tab,
+    ):
+        await framed(tab, f"{origin}{link}")
+        await until_frame_says(tab, "Webhooks")
+        assert await in_frame(tab, "location.hash") == ""
+        assert await in_frame(tab, "document.querySelector('.menu, .bar')") is None
+        assert await in_frame(tab, "document.querySelector('main button.primary').disabled") is False
+        # No page but the webhooks, nobody else's address of them, and no login.
+        await in_frame(
+            tab, f"history.pushState(null, '', '{PREFIX}console/jobs?embed=1'); dispatchEvent(new Event('popstate'))"
+        )
+        await until_frame_says(tab, "There is no page at this address.")
+        await framed(tab, f"{origin}{PREFIX}console/webhooks?embed=1")
+        await until_frame_says(tab, "This link has ended")
+        await framed(tab, f"{origin}{link[:-1]}{'0' if link[-1] != '0' else '1'}")
+        await until_frame_says(tab, "This link has ended")
+        for refused in (f"{PREFIX}console/jobs?embed=1", f"{PREFIX}console/webhooks"):
+            tab.page.browser.told.clear()
+            await framed(tab, f"{origin}{refused}")
+            while not any("frame-ancestors" in text for text in tab.page.complaints()):
+                await asyncio.sleep(0.05)

@@ -4,6 +4,7 @@ import { call, get, may } from "../../api.js";
 import { dateTime, relative } from "../../format.js";
 import { Loaded, useLoaded } from "../../parts/loaded.js";
 import { Problem } from "../../parts/problem.js";
+import { isPortal } from "../../portal.js";
 import { href, route, setQuery } from "../../router.js";
 import { Attempts } from "./attempts.js";
 import { RedeliverAll } from "./redeliver.js";
@@ -58,7 +59,7 @@ export function Deliveries({ endpoint }) {
   const body = (delivery) => html`
     <tr key=${delivery.id} class=${delivery.id === chosen ? "chosen" : ""}>
       <td data-label=${text.event}><div><button type="button" class="plain open" aria-expanded=${delivery.id === chosen} onClick=${() => setQuery({ delivery: delivery.id === chosen ? null : delivery.id })}><code>${delivery.event_type}</code></button>
-        <div class="hint"><a href=${href("events", { cursor: delivery.id })}>${delivery.event_subject}</a></div></div></td>
+        <div class="hint">${isPortal ? delivery.event_subject : html`<a href=${href("events", { cursor: delivery.id })}>${delivery.event_subject}</a>`}</div></div></td>
       <td data-label=${text.state}><span class=${`state ${KINDS[delivery.state]}`}>${text.states[delivery.state]}</span></td>
       <td data-label=${text.attempts} class="number">${delivery.attempts}</td>
       <td data-label=${text.answer}>${delivery.last_status ?? ""} ${delivery.last_error && delivery.last_error !== "http_status" ? (text.errors[delivery.last_error] ?? delivery.last_error) : ""}</td>
