@@ -213,7 +213,7 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.ORIGIN_NOT_ALLOWED: _kind(403, "This origin is not allowed", "Add the origin to the allowed origins in the settings."),
     _C.TLS_REQUIRED: _kind(403, "Nobody can log in here without TLS", "Open the server by https://; where a proxy ends TLS, have it send X-Forwarded-Proto: https. On this machine http://127.0.0.1 works too."),
     _C.BROWSER_SESSIONS_NOT_CONFIGURED: _kind(501, "Nobody can log in to this server in a browser", "Ask the operator to set NOTIFIER_TICKET_KEY for gateway and notifier."),
-    _C.EMBEDDING_NOT_CONFIGURED: _kind(501, "No other page may show the webhooks of this server", "Ask the operator to set GATEWAY_EMBED_ORIGINS to the origins of those pages."),
+    _C.EMBEDDING_NOT_CONFIGURED: _kind(403, "No other page may show the webhooks of this server", "Ask the operator to set GATEWAY_EMBED_ORIGINS to the origins of those pages."),
     _C.READ_ONLY: _kind(403, "This server shows an imported window and changes nothing", "Send the request to the server that the window came from."),
     _C.RATE_LIMITED: _kind(429, "Too many requests", "Wait for the seconds in Retry-After and try again.", retryable=True),
     _C.QUOTA_EXCEEDED: _kind(409, "Your quota is used up", "The message says which; it is freed by what ends or is deleted (docs/quotas.md)."),

@@ -22,7 +22,7 @@ _DEFAULT_S: Final = 15 * 60
 
 
 class PortalLinkRequest(BaseModel):
-    """What a link opens, and for how long."""
+    """Access and duration of a link."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -57,7 +57,7 @@ async def create_portal_link(
 ) -> PortalLinkObject:
     """Return a link that opens the webhooks of the key's tenant and nothing else; it ends early with its key.
 
-    Nothing is stored: a link cannot be taken back but by its key, so let it last no longer than a visit.
+    Nothing is stored: a link ends early only with its key, so let it last no longer than a visit.
     """
     response.headers["Cache-Control"] = "no-store"
     # Without a key that notifier and gateway share, the notifier could not verify it.
