@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import TENANT_PATTERN
@@ -19,6 +20,17 @@ router = APIRouter(prefix="/v1/spend", tags=["budgets"])
 
 _DEFAULT_DAYS: Final = 31
 _MAX_DAYS: Final = 400
+_ISO_DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+def _iso_day(value: object) -> object:
+    """Refuse numbers, which pydantic would take for a time since 1970."""
+    if isinstance(value, str) and not _ISO_DAY.fullmatch(value):
+        raise ValueError("a day is YYYY-MM-DD")
+    return value
+
+
+IsoDay = Annotated[date, BeforeValidator(_iso_day)]
 
 
 class SpendingObject(BaseModel):
@@ -50,8 +62,11 @@ async def read_spending(
     caller: ReaderOrOperator,
     view: Annotated[GatewayView, from_app_state("view")],
     *,
-    since: Annotated[date | None, Query(description="First day (UTC). [default: 30 days before `until`]")] = None,
-    until: Annotated[date | None, Query(description="Last day (UTC). [default: today]")] = None,
+    since: Annotated[
+        IsoDay | None,
+        Query(description="First day (UTC), less than 400 days before `until`. [default: 30 days before `until`]"),
+    ] = None,
+    until: Annotated[IsoDay | None, Query(description="Last day (UTC). [default: today]")] = None,
     tenant: Annotated[
         str | None, Query(pattern=TENANT_PATTERN, description="For operators: only this tenant. [default: all]")
     ] = None,

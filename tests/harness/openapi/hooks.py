@@ -17,6 +17,7 @@ FORM: Final = frozenset({
 })  # fmt: skip
 #: Rules that JSON Schema cannot state, by the beginning of the problem's detail; the document states them in words.
 IN_WORDS: Final = (
+    r"since and until must enclose 1 to 400 days",
     # Across fields, or bytes instead of characters.
     r"metadata has \d+ bytes as JSON",
     r"body: sample \d+ has \d+ values for",
