@@ -50,6 +50,7 @@ def save_alignment(path: Path, aligned: AlignedClips) -> None:
 def load_alignment(path: Path) -> AlignedClips:
     """Read what ``save_alignment`` wrote."""
     with np.load(path, allow_pickle=False) as stored:
-        fields = {field.name: stored[field.name] for field in dataclasses.fields(Alignment)}
+        # a checkpoint of an earlier version may lack fields that have defaults
+        fields = {field.name: stored[field.name] for field in dataclasses.fields(Alignment) if field.name in stored}
         values = {name: value if value.ndim else value.item() for name, value in fields.items()}
         return AlignedClips(Alignment(**values), stored["relative_speed"])

@@ -16,6 +16,18 @@ from modal_workers.footage.video_reader import VideoFacts
 
 Floats = NDArray[np.float64]
 
+AdviceCode = Literal[
+    "low_resolution",
+    "low_frame_rate",
+    "dark",
+    "overexposed",
+    "little_texture",
+    "blurred",
+    "mount_differs",
+    "cause_not_found",
+]
+AdvisedClip = Literal["reference", "other", "both"]
+
 
 @dataclass(frozen=True)
 class Alignment:
@@ -32,6 +44,7 @@ class Alignment:
     overlap: float  # share of the shorter clip that was matched, 0..1
     mount_corrected: bool
     piecewise_s: float  # median disagreement of parts of the picture aligned separately
+    mount_shift: float = 0.0  # largest shift of a corner by the mount correction, in widths
 
 
 @dataclass(frozen=True)
@@ -64,6 +77,15 @@ class Opportunity:
 
 
 @dataclass(frozen=True)
+class Advice:
+    """What would make the alignment more certain next time. Codes stay; the text may change."""
+
+    code: AdviceCode
+    clip: AdvisedClip
+    text: str
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All figures of a comparison; ``delta_s`` and ``relative_speed`` are sampled as the alignment is."""
 
@@ -78,6 +100,7 @@ class Comparison:
     opportunities: tuple[Opportunity, ...]
     confidence: float  # 0..1, of the comparison as a whole
     warnings: tuple[str, ...]
+    advice: tuple[Advice, ...] = ()
     flow_a: Floats | None = (
         None  # [N] uncalibrated motion proxy: median flow in picture widths per second; None when off
     )

@@ -7,6 +7,7 @@ from typing import Final
 
 import cv2
 
+from modal_workers.lap_compare.advice import advise
 from modal_workers.lap_compare.alignment.matching import AlignedClips, align_clips
 from modal_workers.lap_compare.checkpoints import load_alignment, load_features, save_alignment, save_features
 from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures, extract_pair
@@ -94,6 +95,7 @@ def _compare(
             sectors=params.sectors,
             opportunities=params.opportunities,
             warnings=warnings,
+            advice=advise(pair, alignment, context.check),
             flow=(a.descriptors.flow_at(alignment.time_a_s), b.descriptors.flow_at(alignment.time_b_s)),
         )
 

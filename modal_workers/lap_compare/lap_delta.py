@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.footage.video_reader import VideoFacts
-from modal_workers.lap_compare.comparison import Alignment, Comparison, Opportunity, Sector
+from modal_workers.lap_compare.comparison import Advice, Alignment, Comparison, Opportunity, Sector
 
 Floats = NDArray[np.float64]
 
@@ -33,6 +33,7 @@ def compare(
     sectors: int | Sequence[float],
     opportunities: int,
     warnings: Sequence[str] = (),
+    advice: Sequence[Advice] = (),
     flow: tuple[Floats | None, Floats | None] = (None, None),
 ) -> Comparison:
     """Return all figures. ``sectors`` is their number, or the inner boundaries as times of A.
@@ -55,6 +56,7 @@ def compare(
         opportunities=find_opportunities(alignment, delta, opportunities),
         confidence=float(np.mean(alignment.confidence)),
         warnings=(*warnings, *_warnings(alignment, clips)),
+        advice=tuple(advice),
         flow_a=flow[0],
         flow_b=flow[1],
     )
@@ -63,6 +65,11 @@ def compare(
 def difference_error_s(alignment: Alignment, first: int, last: int) -> float:
     """Return the half-width of the 95 % band of a time difference between two samples."""
     return float(np.hypot(alignment.error_s[first], alignment.error_s[last]))
+
+
+def low_confidence_share(alignment: Alignment) -> float:
+    """Return the share of the lap that is aligned with low confidence."""
+    return float(np.mean(alignment.confidence < GOOD_CONFIDENCE))
 
 
 def _sector(alignment: Alignment, number: int, first: int, last: int) -> Sector:
@@ -163,7 +170,7 @@ def _opportunity(alignment: Alignment, rank: int, run: _Run) -> Opportunity:
 
 def _warnings(alignment: Alignment, clips: tuple[VideoFacts, VideoFacts]) -> list[str]:
     warnings = []
-    low_confidence = float(np.mean(alignment.confidence < GOOD_CONFIDENCE))
+    low_confidence = low_confidence_share(alignment)
     if low_confidence > 0.2:
         warnings.append(f"{100 * low_confidence:.0f} % of the lap is aligned with low confidence; see the error band.")
     if alignment.overlap < 0.9:

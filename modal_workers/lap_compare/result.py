@@ -8,7 +8,7 @@ import numpy as np
 
 from modal_workers.lap_compare.comparison import Comparison
 from modal_workers.lap_compare.lap_delta import difference_error_s
-from modal_workers.lap_compare.spec import ClipFacts, LapCompareResult, OpportunityResult, SectorResult
+from modal_workers.lap_compare.spec import AdviceResult, ClipFacts, LapCompareResult, OpportunityResult, SectorResult
 
 
 def build_result(comparison: Comparison) -> LapCompareResult:
@@ -55,4 +55,5 @@ def build_result(comparison: Comparison) -> LapCompareResult:
         median_error_s=float(np.median(alignment.error_s)),
         mount_corrected=alignment.mount_corrected,
         warnings=comparison.warnings,
+        advice=tuple(AdviceResult(**dataclasses.asdict(advice)) for advice in comparison.advice),
     )

@@ -123,6 +123,23 @@ class OpportunityResult(Result):
     confidence: float
 
 
+class AdviceResult(Result):
+    """What would make the alignment more certain next time, from measured properties of the clips."""
+
+    code: Literal[
+        "low_resolution",
+        "low_frame_rate",
+        "dark",
+        "overexposed",
+        "little_texture",
+        "blurred",
+        "mount_differs",
+        "cause_not_found",
+    ]
+    clip: Literal["reference", "other", "both"]
+    text: str
+
+
 class LapCompareResult(Result):
     """Headline figures. The curve is in ``delta.csv`` and ``metrics.json``."""
 
@@ -141,6 +158,9 @@ class LapCompareResult(Result):
     median_error_s: float
     mount_corrected: bool
     warnings: tuple[str, ...]
+    advice: tuple[AdviceResult, ...] = Field(
+        default=(), description="What to film differently, where more than a fifth of the lap has low confidence."
+    )
 
 
 def _check_durations(params: LapCompareParams, durations_s: Mapping[str, float]) -> tuple[tuple[str, ...], str] | None:

@@ -10,8 +10,9 @@ import numpy as np
 from simulators.laps.car_camera import CarCamera
 from simulators.laps.driver import Driver
 
-Degradation = Literal["clean", "mild", "strong", "perspective"]
+Degradation = Literal["clean", "mild", "strong", "perspective", "remounted"]
 
+#: Those that a mixed set goes through in turn. ``remounted`` has measurements of its own (bench/lap_mounts.py).
 DEGRADATIONS: Final[tuple[Degradation, ...]] = ("clean", "mild", "strong", "perspective")
 
 
@@ -32,7 +33,8 @@ def lap_pair_setup(
 
     Differences of B from A: clean: driver, line and start; mild: also mount, zoom by 4 %, exposure, noise, compression;
     strong: also another car, zoom by 10 %, roll, 25 Hz with jitter and missing frames; perspective: also a keystone and
-    a barrel lens, which no mount correction models, and a wiper.
+    a barrel lens, which no mount correction models, and a wiper; remounted: clean, with a camera that was taken off and
+    mounted again: turned in all three axes, zoomed, higher or lower, to one side, and with another exposure.
     """
     random = np.random.default_rng([seed, 83])
 
@@ -54,6 +56,8 @@ def lap_pair_setup(
         b = replace(b, field_of_view_rad=1.3, yaw_rad=within(0.04), pitch_rad=tilt + within(0.03), height_m=1.1)
         b = replace(b, keystone=within(0.18), distortion=-0.12, occluder="wiper")
         b = replace(b, gamma=0.8, gain=1.1, noise=5, quality_crf=28)
+    elif kind == "remounted":
+        b = _remounted(a, seed)
     mistake = (float(random.uniform(0.15, 0.85)) * circuit_length_m, 60.0, 0.75)
     return LapPairSetup(
         driver_a=Driver(seed=2 * seed),
@@ -65,4 +69,26 @@ def lap_pair_setup(
         ),
         camera_a=a,
         camera_b=b,
+    )
+
+
+def _remounted(camera: CarCamera, seed: int) -> CarCamera:
+    random = np.random.default_rng([seed, 89])
+
+    def within(limit: float) -> float:
+        return float(random.uniform(-limit, limit))
+
+    return replace(
+        camera,
+        seed=2 * seed + 1,
+        yaw_rad=within(0.06),
+        pitch_rad=camera.pitch_rad + within(0.045),
+        roll_rad=within(0.04),
+        field_of_view_rad=camera.field_of_view_rad * float(random.uniform(0.87, 1.15)),
+        height_m=camera.height_m + within(0.25),
+        sideways_m=within(0.4),
+        gamma=float(random.uniform(0.8, 1.3)),
+        gain=float(random.uniform(0.9, 1.1)),
+        noise=5,
+        quality_crf=28,
     )

@@ -28,13 +28,14 @@ Points = NDArray[np.float32]
 SAMPLED_PLACES: Final = 28
 #: A warp that moves no corner by more than this share of the width is not applied.
 MIN_SHIFT: Final = 0.012
+MAX_SHIFT: Final = 0.35
 #: A warp is tried on the whole clip if it lowers the cost of the matched pairs to below this share.
 MAX_PAIR_COST_RATIO: Final = 0.97
 #: Focal lengths of A's camera that are tried, in widths of the frame: a wide action camera to a phone.
 FOCAL_LENGTHS_A: Final = (0.5, 0.65, 0.8, 1.0, 1.3)
 #: Matches further than this from a fit lose weight, px.
 HUBER_PX: Final = 1.0
-_CENTRE_PX: Final = (np.array(THUMBNAIL_PX) - 1) / 2
+CENTRE_PX: Final = (np.array(THUMBNAIL_PX) - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def estimate_mount(pictures_a: Sequence[Picture], pictures_b: Sequence[Picture])
     shifts the matched places of the whole lap to one side.
     """
     pairs = list(zip(pictures_a, pictures_b, strict=False))
-    matched = [_matches(a, b) for a, b in pairs]
+    matched = [match_features(a, b) for a, b in pairs]
     points_a = np.concatenate([m[0] for m in matched]) if matched else np.empty((0, 2), np.float32)
     points_b = np.concatenate([m[1] for m in matched]) if matched else np.empty((0, 2), np.float32)
     if len(points_a) < 40:
@@ -76,13 +77,12 @@ def estimate_mount(pictures_a: Sequence[Picture], pictures_b: Sequence[Picture])
     before = _pair_cost(pairs, np.eye(3))
     best: MountCorrection | None = None
     for warp in _candidates(points_a, points_b):
-        shift = corner_shift(warp)
-        if shift < MIN_SHIFT or shift > 0.35:
+        if not is_plausible(warp):
             continue
         after = _pair_cost(pairs, warp)
         limit = best.pair_cost_after * 0.985 if best else before * MAX_PAIR_COST_RATIO
         if after < limit:
-            best = MountCorrection(warp, shift, before, after)
+            best = MountCorrection(warp, corner_shift(warp), before, after)
     return best
 
 
@@ -112,12 +112,12 @@ def fit_rotation(points_a: Points, points_b: Points) -> Matrix:
 
 def _fit_rotation(points_a: Points, points_b: Points, focal_a_px: float) -> tuple[Matrix, float]:
     """Return the homography for one focal length of A, and its Huber loss."""
-    centred = (points_a - _CENTRE_PX) / focal_a_px
+    centred = (points_a - CENTRE_PX) / focal_a_px
     rays = np.concatenate([centred, np.ones((len(centred), 1))], axis=1).astype(np.float64)
 
     def errors_px(parameters: Matrix) -> Matrix:
         turned = rays @ np.asarray(cv2.Rodrigues(parameters[:3])[0]).T
-        projected = turned[:, :2] / turned[:, 2:] * (focal_a_px * np.exp(parameters[3])) + _CENTRE_PX
+        projected = turned[:, :2] / turned[:, 2:] * (focal_a_px * np.exp(parameters[3])) + CENTRE_PX
         return np.asarray((projected - points_b).ravel())
 
     parameters = np.zeros(4)
@@ -130,15 +130,16 @@ def _fit_rotation(points_a: Points, points_b: Points, focal_a_px: float) -> tupl
     size = np.abs(errors_px(parameters))
     loss = float(np.mean(np.where(size < HUBER_PX, 0.5 * size**2, HUBER_PX * (size - 0.5 * HUBER_PX))))
     focal_b_px = focal_a_px * np.exp(parameters[3])
-    warp = _intrinsics(focal_b_px) @ cv2.Rodrigues(parameters[:3])[0] @ np.linalg.inv(_intrinsics(focal_a_px))
+    warp = intrinsics(focal_b_px) @ cv2.Rodrigues(parameters[:3])[0] @ np.linalg.inv(intrinsics(focal_a_px))
     return np.asarray(warp / warp[2, 2]), loss
 
 
-def _intrinsics(focal_px: float) -> Matrix:
-    return np.array([[focal_px, 0, _CENTRE_PX[0]], [0, focal_px, _CENTRE_PX[1]], [0, 0, 1]])
+def intrinsics(focal_px: float) -> Matrix:
+    """Return the matrix [3, 3] of a pinhole camera of thumbnails."""
+    return np.array([[focal_px, 0, CENTRE_PX[0]], [0, focal_px, CENTRE_PX[1]], [0, 0, 1]])
 
 
-def _matches(a: Picture, b: Picture) -> tuple[Points, Points]:
+def match_features(a: Picture, b: Picture) -> tuple[Points, Points]:
     """Match ORB features of two frames: [K, 2] and [K, 2]. The lower part, which shows the car itself, is left out."""
     orb = cv2.ORB.create(700, fastThreshold=10)
     mask = np.zeros(a.shape, np.uint8)
@@ -174,6 +175,11 @@ def corner_shift(warp: Matrix, other: Matrix | None = None) -> float:
     corners = np.array([[[0, 0]], [[width, 0]], [[width, height]], [[0, height]]], np.float32)
     reference = corners if other is None else cv2.perspectiveTransform(corners, other)
     return float(np.max(np.linalg.norm(cv2.perspectiveTransform(corners, warp) - reference, axis=-1)) / width)
+
+
+def is_plausible(warp: Matrix) -> bool:
+    """Return whether a warp is worth applying, and small enough that both cameras still see the same."""
+    return MIN_SHIFT <= corner_shift(warp) <= MAX_SHIFT
 
 
 def coverage_mask(warp: Matrix) -> Values:

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from modal_workers.lap_compare.alignment import camera_mount
+from modal_workers.lap_compare.alignment import camera_mount, joint_mount
 from modal_workers.lap_compare.alignment.align import MovingSamples, TimeMap, align_samples, drop_rests
 from modal_workers.lap_compare.alignment.confidence import (
     AlignmentEvidence,
@@ -24,10 +24,6 @@ from modal_workers.lap_compare.comparison import Alignment
 
 Floats = NDArray[np.float64]
 
-#: A first correction is kept if it lowers the cost along the path to below this share; later ones if they lower it.
-MAX_COST_RATIO = 0.98
-#: Times that the correction is estimated at most, each from the places that the one before it aligned.
-MAX_MOUNT_ESTIMATES = 3
 #: An estimate that moves no corner by more than this share of the width from the one before it changes nothing.
 SETTLED_SHIFT = 0.003
 
@@ -73,6 +69,7 @@ class _Sides:
     moving_a: MovingSamples
     moving_b: MovingSamples
     time_map: TimeMap
+    mount_shift: float = 0.0  # largest shift of a corner by the mount correction, in widths
 
     @property
     def cost(self) -> float:
@@ -82,23 +79,21 @@ class _Sides:
 def _correct_mount(a: ClipFeatures, b: ClipFeatures, first: _Sides, progress: Callable[[float], None]) -> _Sides | None:
     """Correct B's camera mount and align again; None if that does not lower the cost.
 
-    Without the correction a turned camera shifts the matched places, and these shift the estimate towards no turn: so
-    it is estimated again from the corrected alignment.
+    It is estimated again from the corrected alignment: many places of the first one are wrong.
     """
-    best, warp, step = None, None, 0.7 / MAX_MOUNT_ESTIMATES
-    for number in range(MAX_MOUNT_ESTIMATES):
+    best, warp, step = None, None, 0.7 / len(MOUNT_ESTIMATES)
+    for number, (estimate, ratio) in enumerate(MOUNT_ESTIMATES):
         start = 0.3 + step * number
-        found = _estimate_mount(a, b, best or first, partial(progress, start))
+        found = estimate(a, b, best or first, partial(progress, start))
         if found is None or (warp is not None and camera_mount.corner_shift(found, warp) < SETTLED_SHIFT):
-            break
-        warp = found
-        described = recompute_descriptors(b, warp, progress=partial(_progress_within, progress, start, 0.9 * step))
-        mask = camera_mount.coverage_mask(warp)
+            continue
+        described = recompute_descriptors(b, found, progress=partial(_progress_within, progress, start, 0.9 * step))
+        mask = camera_mount.coverage_mask(found)
         moving_a, moving_b = drop_rests(a.descriptors, mask), drop_rests(described, mask)
-        sides = _Sides(moving_a, moving_b, align_samples(moving_a, moving_b))
-        if sides.cost >= (best.cost if best else MAX_COST_RATIO * first.cost):
-            break
-        best = sides
+        time_map = align_samples(moving_a, moving_b)
+        sides = _Sides(moving_a, moving_b, time_map, camera_mount.corner_shift(found))
+        if sides.cost < ratio * (best or first).cost:
+            best, warp = sides, found
     return best
 
 
@@ -106,20 +101,55 @@ def _progress_within(progress: Callable[[float], None], start: float, length: fl
     progress(start + length * share)
 
 
-def _estimate_mount(
+def _estimate_turn(
+    a: ClipFeatures, b: ClipFeatures, sides: _Sides, check: Callable[[], None]
+) -> camera_mount.Matrix | None:
+    """Estimate turn and zoom of B's camera together with the shifts of the places; None if it is hardly turned."""
+    times_a, times_b = _sampled_places(a, b, sides)
+    sampled_a = a.descriptors.time_s
+    later = np.minimum(np.searchsorted(sampled_a, times_a + joint_mount.MOTION_INTERVAL_S), len(sampled_a) - 1)
+    times_later = sampled_a[later]
+    # of each clip the frames are read once, in order
+    wanted = np.sort(np.concatenate([times_a, times_later]), kind="stable")
+    read_a, pictures_b = run_in_parallel(
+        lambda: camera_mount.frames_at(a, wanted.tolist(), check),
+        lambda: camera_mount.frames_at(b, times_b.tolist(), check),
+    )
+    if len(read_a) < len(wanted):
+        return None
+    pictures_a, pictures_later = (
+        [read_a[at] for at in np.searchsorted(wanted, times)] for times in (times_a, times_later)
+    )
+    matches = joint_mount.match_places(pictures_a, pictures_later, (times_later - times_a).tolist(), pictures_b)
+    warp = joint_mount.fit_mount(matches) if matches is not None else None
+    return warp if warp is not None and camera_mount.is_plausible(warp) else None
+
+
+def _estimate_warp(
     a: ClipFeatures, b: ClipFeatures, sides: _Sides, check: Callable[[], None]
 ) -> camera_mount.Matrix | None:
     """Estimate the warp [3, 3] of B's mount from the frames of aligned places; None if no warp lowers their cost."""
+    times_a, times_b = _sampled_places(a, b, sides)
+    pictures_a, pictures_b = run_in_parallel(
+        lambda: camera_mount.frames_at(a, times_a.tolist(), check),
+        lambda: camera_mount.frames_at(b, times_b.tolist(), check),
+    )
+    found = camera_mount.estimate_mount(pictures_a, pictures_b)
+    return None if found is None else found.warp
+
+
+def _sampled_places(a: ClipFeatures, b: ClipFeatures, sides: _Sides) -> tuple[Floats, Floats]:
+    """Return the times of A and of B at places spread over the lap."""
     time_map, sampled_b_s = sides.time_map, b.descriptors.time_s[sides.moving_b.index]
     time_b_s = np.interp(time_map.clock_b_s, sides.moving_b.clock_s, sampled_b_s)
     places = choose_places(time_b_s, sampled_b_s, camera_mount.SAMPLED_PLACES)
     times_a = a.descriptors.time_s[sides.moving_a.index[time_map.sample_a]][places]
-    pictures_a, pictures_b = run_in_parallel(
-        lambda: camera_mount.frames_at(a, times_a.tolist(), check),
-        lambda: camera_mount.frames_at(b, np.sort(time_b_s[places]).tolist(), check),
-    )
-    found = camera_mount.estimate_mount(pictures_a, pictures_b)
-    return None if found is None else found.warp
+    return times_a, np.sort(time_b_s[places])
+
+
+#: Estimates of the mount in turn, each from the places that the one before it aligned, and the share of the cost before
+#: it that it must stay below.
+MOUNT_ESTIMATES = ((_estimate_turn, 0.98), (_estimate_turn, 1.0))
 
 
 def choose_places(time_b_s: Floats, sampled_s: Floats, count: int) -> NDArray[np.int64]:
@@ -161,5 +191,6 @@ def _on_clip_clocks(
         overlap=evidence.overlap,
         mount_corrected=corrected,
         piecewise_s=evidence.piecewise_s,
+        mount_shift=sides.mount_shift,
     )
     return AlignedClips(alignment, 1 / np.clip(time_map.pace, 0.1, 10.0)[last_moving])

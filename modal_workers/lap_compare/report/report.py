@@ -157,8 +157,21 @@ def _heading(comparison: Comparison) -> dict[str, str]:
         "grade": wording.grade(comparison.confidence),
         "confidence": f"{comparison.confidence:.2f}",
         "explained": escape(wording.confidence_sentence(comparison)),
+        "advice": _advice_html(comparison),
         "warnings": f'<div class="warn" role="note"><ul>{warnings}</ul></div>' if warnings else "",
     }
+
+
+def _advice_html(comparison: Comparison) -> str:
+    if not comparison.advice:
+        return ""
+    entries = "".join(
+        f'<li data-advice="{advice.code}">{escape(printable(advice.text))}</li>' for advice in comparison.advice
+    )
+    return (
+        '<section id="advice"><h2>What would make it more certain</h2>'
+        f'<div class="sheet plain"><ul>{entries}</ul></div></section>'
+    )
 
 
 def _direction(delta_s: float, error_s: float) -> str:

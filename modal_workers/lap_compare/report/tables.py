@@ -60,6 +60,7 @@ def metrics(comparison: Comparison) -> dict[str, Any]:
             "overlap": _number(alignment.overlap),
             "piecewise_s": _number(alignment.piecewise_s),
             "mount_corrected": alignment.mount_corrected,
+            "mount_shift": _number(alignment.mount_shift),
         },
         "clips": {"a": _clip(comparison.clip_a), "b": _clip(comparison.clip_b)},
         "sectors": [_sector(comparison, sector) for sector in comparison.sectors],
@@ -67,6 +68,7 @@ def metrics(comparison: Comparison) -> dict[str, Any]:
         "samples": len(alignment.time_a_s),
         "flow": "uncalibrated" if comparison.flow_a is not None else None,
         "warnings": list(comparison.warnings),
+        "advice": [asdict(advice) for advice in comparison.advice],
         "units": {
             "*_s": "seconds",
             "*_hz": "frames a second",
@@ -75,6 +77,7 @@ def metrics(comparison: Comparison) -> dict[str, Any]:
             "error_s": "half-width of the 95 % band, seconds",
             "confidence": "0 to 1",
             "path_cost": "mean cost along the alignment, 0 is the same pictures",
+            "mount_shift": "largest shift of a corner by the mount correction, picture widths",
             "overlap": "share of the shorter clip that was matched, 0 to 1",
         },
     }
