@@ -15,6 +15,10 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from bench.needs import needs
+
+needs("av", "cv2", "matplotlib")
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.lap_alignment import FRAME_S, MIN_INSIDE, measure_pair, table

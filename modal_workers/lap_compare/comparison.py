@@ -78,7 +78,7 @@ class Opportunity:
 
 @dataclass(frozen=True)
 class Advice:
-    """What would make the alignment more certain next time. Codes stay; the text may change."""
+    """Advice on filming, for a more certain alignment next time. Codes stay; the text may change."""
 
     code: AdviceCode
     clip: AdvisedClip

@@ -85,8 +85,7 @@ def _align(params: LapCompareParams, context: Context, pair: Pair) -> AlignedCli
 def _compare(
     params: LapCompareParams, context: Context, pair: Pair, aligned: AlignedClips, warnings: tuple[str, ...]
 ) -> Comparison:
-    a, b = pair
-    alignment = aligned.alignment
+    (a, b), alignment = pair, aligned.alignment
     with context.stage("compare"):
         return compare(
             (a.clip, b.clip),
@@ -127,12 +126,11 @@ def _report(context: Context, comparison: Comparison, overlay: Path, clips: dict
     # matplotlib takes 0.3 s to import: clips that are refused need none of it.
     from modal_workers.lap_compare.report.figure import draw_delta_figure  # noqa: PLC0415
 
-    folder, result = context.scratch, build_result(comparison)
+    folder, result, units = context.scratch, build_result(comparison), delta_units(comparison)
     with context.stage("report"):
         write_metrics(comparison, folder / "metrics.json")
         context.save(folder / "metrics.json", "metrics.json", "application/json", title="All figures")
         write_delta(comparison, folder / "delta.csv")
-        units = delta_units(comparison)
         context.save(folder / "delta.csv", "delta.csv", "text/csv", title="The delta along the lap", units=units)
         draw_delta_figure(comparison, folder / "delta.png")
         context.save(folder / "delta.png", "delta.png", "image/png", title="The delta along the lap")

@@ -124,7 +124,7 @@ class OpportunityResult(Result):
 
 
 class AdviceResult(Result):
-    """What would make the alignment more certain next time, from measured properties of the clips."""
+    """Advice on filming, for a more certain alignment next time, from measured properties of the clips."""
 
     code: Literal[
         "low_resolution",
