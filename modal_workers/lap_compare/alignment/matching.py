@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ from modal_workers.lap_compare.comparison import Alignment
 
 Floats = NDArray[np.float64]
 
+#: Estimates of the mount in turn, each from the places that the one before it aligned: the share of the cost before it
+#: that each must stay below.
+COST_RATIOS: Final = (0.98, 1.0)
 #: An estimate that moves no corner by more than this share of the width from the one before it changes nothing.
 SETTLED_SHIFT = 0.003
 
@@ -81,10 +85,10 @@ def _correct_mount(a: ClipFeatures, b: ClipFeatures, first: _Sides, progress: Ca
 
     It is estimated again from the corrected alignment: many places of the first one are wrong.
     """
-    best, warp, step = None, None, 0.7 / len(MOUNT_ESTIMATES)
-    for number, (estimate, ratio) in enumerate(MOUNT_ESTIMATES):
+    best, warp, step = None, None, 0.7 / len(COST_RATIOS)
+    for number, ratio in enumerate(COST_RATIOS):
         start = 0.3 + step * number
-        found = estimate(a, b, best or first, partial(progress, start))
+        found = _estimate_turn(a, b, best or first, partial(progress, start))
         if found is None or (warp is not None and camera_mount.corner_shift(found, warp) < SETTLED_SHIFT):
             continue
         described = recompute_descriptors(b, found, progress=partial(_progress_within, progress, start, 0.9 * step))
@@ -125,19 +129,6 @@ def _estimate_turn(
     return warp if warp is not None and camera_mount.is_plausible(warp) else None
 
 
-def _estimate_warp(
-    a: ClipFeatures, b: ClipFeatures, sides: _Sides, check: Callable[[], None]
-) -> camera_mount.Matrix | None:
-    """Estimate the warp [3, 3] of B's mount from the frames of aligned places; None if no warp lowers their cost."""
-    times_a, times_b = _sampled_places(a, b, sides)
-    pictures_a, pictures_b = run_in_parallel(
-        lambda: camera_mount.frames_at(a, times_a.tolist(), check),
-        lambda: camera_mount.frames_at(b, times_b.tolist(), check),
-    )
-    found = camera_mount.estimate_mount(pictures_a, pictures_b)
-    return None if found is None else found.warp
-
-
 def _sampled_places(a: ClipFeatures, b: ClipFeatures, sides: _Sides) -> tuple[Floats, Floats]:
     """Return the times of A and of B at places spread over the lap."""
     time_map, sampled_b_s = sides.time_map, b.descriptors.time_s[sides.moving_b.index]
@@ -145,11 +136,6 @@ def _sampled_places(a: ClipFeatures, b: ClipFeatures, sides: _Sides) -> tuple[Fl
     places = choose_places(time_b_s, sampled_b_s, camera_mount.SAMPLED_PLACES)
     times_a = a.descriptors.time_s[sides.moving_a.index[time_map.sample_a]][places]
     return times_a, np.sort(time_b_s[places])
-
-
-#: Estimates of the mount in turn, each from the places that the one before it aligned, and the share of the cost before
-#: it that it must stay below.
-MOUNT_ESTIMATES = ((_estimate_turn, 0.98), (_estimate_turn, 1.0))
 
 
 def choose_places(time_b_s: Floats, sampled_s: Floats, count: int) -> NDArray[np.int64]:
