@@ -4,6 +4,7 @@ import { canLogIn, logIn, logOut, may, readSession, session } from "./api.js";
 import * as feed from "./feed.js";
 import { LANGUAGES, language, theme, zone } from "./preferences.js";
 import { PAGES, pageOf } from "./page_table.js";
+import { useFileDrops } from "./parts/file_drops.js";
 import { Problem } from "./parts/problem.js";
 import { addressOfId } from "./object_address.js";
 import { isPortal } from "./portal.js";
@@ -25,6 +26,8 @@ export function Frame() {
     addEventListener("keydown", listen);
     return () => removeEventListener("keydown", listen);
   }, [embedded]);
+  const isIn = session.value && session.value !== "none";
+  useFileDrops(Boolean(isIn) && !embedded, () => pageOf(route.value.path) !== "start" && go(href()));
   const words = common();
   const shown =
     (unreachable.value && html`<${Problem} error=${unreachable.value} retry=${enter} />`) ||

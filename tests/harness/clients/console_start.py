@@ -33,7 +33,7 @@ class DroppedFile:
 
 
 async def drop(tab: ConsoleTab, *files: DroppedFile) -> None:
-    """Drop files on the page."""
+    """Drop files on whatever page is shown."""
     made = ", ".join(file.expression() for file in files)
     await tab.evaluate(f"""(() => {{
       const dataTransfer = new DataTransfer();

@@ -60,6 +60,8 @@ async def test_two_videos_become_a_comparison(
     async with console_tab(origin, "/console", tmp_path) as tab:
         await tab.until("document.querySelector('main h3') !== null")
         assert "saccade demo --url" in await tab.text()
+        await tab.go("console/keys")  # from any page files lead to the start
+        await tab.until("document.querySelector('main h1') !== null")
         await drop(
             tab,
             DroppedFile("lap_b.mp4", laps[1]),

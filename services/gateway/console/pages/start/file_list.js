@@ -1,8 +1,6 @@
 // The files of the next job. They outlive the page, so that looking at another one stops no upload.
 import { signal } from "../../vendor/preact.js";
 
-export const FILES_MOST = 600;
-
 /**
  * The files: {key, name, size, type, media, use, file, upload, phase, done}.
  *

@@ -1,13 +1,13 @@
 // Start: files are dropped, a workload is chosen by rule, its price is shown, and a job is submitted.
-import { html, useSignal } from "../../vendor/preact.js";
+import { html, useEffect, useSignal } from "../../vendor/preact.js";
 import { get, may } from "../../api.js";
 import { bytes } from "../../format.js";
 import { Commands } from "../../parts/commands.js";
+import { dropped, FILES_MOST, over } from "../../parts/file_drops.js";
 import { loadCss } from "../../parts/load_css.js";
 import { Loaded, useLoaded } from "../../parts/loaded.js";
 import { Problem } from "../../parts/problem.js";
-import { useDrops } from "./drops.js";
-import { files, FILES_MOST } from "./file_list.js";
+import { files } from "./file_list.js";
 import { Demo, Overview } from "./overview.js";
 import { forgetUnfinished, unfinished } from "./upload_records.js";
 import { words } from "./words.js";
@@ -22,19 +22,24 @@ export default function Start({ query }) {
   const text = words();
   const leftOut = useSignal(0);
   const failure = useSignal(null);
-  const add = async (dropped) => {
+  const add = async (given) => {
     try {
       const { addFiles } = await import("./desk/files.js");
-      leftOut.value = addFiles(dropped);
+      leftOut.value = addFiles(given);
     } catch (error) {
       failure.value = error;
     }
   };
-  const over = useDrops(add);
+  const waiting = dropped.value;
+  useEffect(() => {
+    if (waiting.length === 0) return;
+    dropped.value = [];
+    add(waiting);
+  }, [waiting]);
   const started = files.value.length > 0 || query.has("workload") || query.has("like");
   return html`
     <div class="page-head"><div><h1>${text.title}</h1><p class="quiet">${text.intro}</p></div></div>
-    <${Drop} over=${over} small=${started} onFiles=${add} />
+    <${Drop} over=${over.value} small=${started} onFiles=${add} />
     <${Unfinished} />
     ${failure.value && html`<${Problem} error=${failure.value} />`}
     ${leftOut.value > 0 && html`<p class="note fair" role="alert">${text.tooMany(leftOut.value, FILES_MOST)}</p>`}

@@ -1,8 +1,9 @@
 // Changes of the list of files, and their uploads.
 import { signal } from "../../../vendor/preact.js";
 import { client, get } from "../../../api.js";
+import { FILES_MOST } from "../../../parts/file_drops.js";
 import { judge } from "../choose.js";
-import { FILES_MOST, files } from "../file_list.js";
+import { files } from "../file_list.js";
 import { fingerprintOf } from "./fingerprint.js";
 import { forget, recordOf, remember } from "../upload_records.js";
 

@@ -1,13 +1,22 @@
-// Files that are dropped anywhere on the page, or pasted.
-import { useEffect, useSignal } from "../../vendor/preact.js";
-import { FILES_MOST } from "./file_list.js";
+// Files that are dropped on any page, or pasted: they go to the Start page.
+import { signal, useEffect } from "../vendor/preact.js";
 
-/** Call `onFiles` with dropped or pasted files while the component is shown; returns whether files hang over the page. */
-export function useDrops(onFiles) {
-  const over = useSignal(false);
+export const FILES_MOST = 600;
+/** Files that the Start page has not taken yet. */
+export const dropped = signal([]);
+/** Whether files hang over the page. */
+export const over = signal(false);
+
+/** Take files while the component is shown, and call `onFiles` when there are some in `dropped`. */
+export function useFileDrops(isOn, onFiles) {
   useEffect(() => {
+    if (!isOn) return undefined;
     const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
     let left = 0;
+    const take = (files) => {
+      dropped.value = [...dropped.value, ...files];
+      onFiles();
+    };
     const listeners = {
       dragover(event) {
         if (!hasFiles(event)) return;
@@ -24,12 +33,12 @@ export function useDrops(onFiles) {
         if (!hasFiles(event)) return;
         event.preventDefault();
         over.value = false;
-        onFiles(await filesOf(event.dataTransfer));
+        take(await filesOf(event.dataTransfer));
       },
       paste(event) {
         if (!event.clipboardData?.files.length) return;
         event.preventDefault();
-        onFiles([...event.clipboardData.files]);
+        take([...event.clipboardData.files]);
       },
     };
     for (const [name, listener] of Object.entries(listeners)) addEventListener(name, listener);
@@ -37,8 +46,7 @@ export function useDrops(onFiles) {
       clearTimeout(left);
       for (const [name, listener] of Object.entries(listeners)) removeEventListener(name, listener);
     };
-  }, []);
-  return over.value;
+  }, [isOn]);
 }
 
 /** Return the files of a drop, also those in folders, which carry their path. */
