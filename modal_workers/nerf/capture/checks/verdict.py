@@ -77,7 +77,7 @@ def orbit_of(findings: Findings) -> Orbit | None:
     names = [findings.photos[number].name for number in directions.gap_between]
     return Orbit(
         coverage_deg=round(directions.coverage_deg, 1),
-        closed=directions.widest_gap_deg <= WIDE_GAP_DEG or gap_is_bridged(directions.gap_between, findings.pairs),
+        closed=directions.widest_gap_deg <= WIDE_GAP_DEG or gap_is_bridged(directions, findings.pairs),
         rings=directions.rings,
         widest_gap_deg=round(directions.widest_gap_deg, 1),
         gap_between=names,

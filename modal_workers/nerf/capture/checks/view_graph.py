@@ -19,6 +19,8 @@ Floats = NDArray[np.float64]
 USUAL_FOCAL = 1.2
 #: A gap around the object wider than this is reported.
 WIDE_GAP_DEG = 50.0
+#: Photos of one object further apart than this hardly show the same of it; the error of chained rotations included.
+OVERLAP_DEG = 110.0
 #: Rings of photos are at least this far apart.
 _RING_DEG = 12.0
 _RELIABLE = 20
@@ -108,12 +110,16 @@ def estimate_view_directions(
     return ViewDirections(photos, azimuth, elevation, 360 - gap, gap, between, _rings(elevation))
 
 
-def gap_is_bridged(gap_between: tuple[int, int], pairs: Sequence[PhotoPair]) -> bool:
-    """Return whether the photos at both edges of a gap overlap, whatever the chained rotations say.
+def gap_is_bridged(directions: ViewDirections, pairs: Sequence[PhotoPair]) -> bool:
+    """Return whether the photos at both edges of the widest gap overlap, whatever the chained rotations say.
 
-    A link that chance could explain does not count: photos from opposite sides show the same room and table.
+    Of photos further apart than ``OVERLAP_DEG`` a link that chance could explain does not count: those from opposite
+    sides show the same room and table.
     """
-    return any(pair.surely_tied and {pair.first, pair.second} == set(gap_between) for pair in pairs)
+    edges = set(directions.gap_between)
+    links = [pair for pair in pairs if {pair.first, pair.second} == edges]
+    may_overlap = directions.widest_gap_deg <= OVERLAP_DEG
+    return any(pair.surely_tied or (may_overlap and pair.tied) for pair in links)
 
 
 def _rotations(
