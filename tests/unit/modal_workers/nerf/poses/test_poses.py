@@ -40,9 +40,7 @@ from tests.harness.vision.textured_boxes import (
     stop,
 )
 
-PARAMS = NerfParams()
-#: A quarter of a circle is refused otherwise.
-OF_AN_ARC = NerfParams(ignore_verdict=True)
+PARAMS, OF_AN_ARC = NerfParams(), NerfParams(ignore_verdict=True)  # an arc is refused otherwise
 
 
 @pytest.fixture(scope="module")
