@@ -8,15 +8,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, Field, ValidationError
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from contracts.errors import ErrorCode, SaccadeError
@@ -41,6 +38,12 @@ from services.gateway.compat.badminton.videos.video_changes import VideoChanges
 from services.gateway.compat.badminton.videos.video_rows import Video
 from services.gateway.compat.badminton.videos.video_service import Videos
 from services.gateway.compat.open_cors import OpenCors
+from services.gateway.compat.replaced_application import (
+    CallerHandler,
+    counted_route,
+    for_caller,
+    replaced_application,
+)
 from services.gateway.object_body import closing_body
 
 if TYPE_CHECKING:
@@ -83,7 +86,7 @@ class BadmintonRoutes:
     def application(self, prefix: str) -> ASGIApp:
         """Return the application to mount at a path prefix."""
         older = OlderPage(self._videos, self._uploads, self._results, self._urls, self._changes)
-        routes: list[tuple[str, str, ScopeName, _Handler]] = [
+        routes: list[tuple[str, str, ScopeName, CallerHandler]] = [
             ("GET", "/health", "read", self._get_health),
             ("POST", "/api/storage/upload", "write", self._upload),
             ("GET", "/api/video-url", "read", self._video_url),
@@ -101,31 +104,21 @@ class BadmintonRoutes:
             ("GET", "/api/original/{video_id}", "read", older.original),
             ("GET", "/api/video/{video_id}", "read", older.processed),
         ]
-        app = Starlette(
-            routes=[
+        app = replaced_application(
+            [
                 WebSocketRoute("/api/{client_version}/sync", self._socket(self._sync)),
                 WebSocketRoute("/ws/{video_id}", self._socket(older.follow)),
                 *(
-                    Route(path, self._endpoint(prefix + path, scope, handler), methods=[method])
+                    counted_route(prefix, path, method, for_caller(self._authenticator, scope, handler), self._on_error)
                     for method, path, scope, handler in routes
                 ),
             ],
-            exception_handlers={HTTPException: _on_http_exception},
+            error_field="error",
         )
-        app.router.redirect_slashes = False
         return OpenCors(app)
 
-    def _endpoint(self, path: str, scope: ScopeName, handler: _Handler) -> Callable[[Request], Awaitable[Response]]:
-        async def endpoint(request: Request) -> Response:
-            request.scope["route"] = _CountedRoute(path)
-            try:
-                return await handler(request, caller_of(self._authenticator, request, scope))
-            except SaccadeError as error:
-                return _error(self._cause_of(error))
-            except ClientDisconnect:
-                return Response(status_code=400)
-
-        return endpoint
+    def _on_error(self, error: SaccadeError) -> Response:
+        return _error(self._cause_of(error))
 
     # -- the sync protocol
 
@@ -215,16 +208,6 @@ class BadmintonRoutes:
         return StreamingResponse(closing_body(opened.chunks(), stack), 200, headers, "application/json")
 
 
-_Handler = Callable[[Request, Principal], Awaitable[Response]]
-
-
-@dataclass(frozen=True)
-class _CountedRoute:
-    """Route of a request, for the metrics."""
-
-    path: str
-
-
 def _error(error: SaccadeError) -> JSONResponse:
     # The page before Convex reads ``detail``.
     content: dict[str, Any] = {
@@ -232,11 +215,6 @@ def _error(error: SaccadeError) -> JSONResponse:
     }  # fmt: skip
     status = _STATUS.get(error.kind.status, error.kind.status)
     return JSONResponse(content, status, problem_headers(error))
-
-
-async def _on_http_exception(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
-    assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
 def _query(request: Request, name: str) -> str:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from pydantic import BaseModel, ConfigDict
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from contracts.caller_account import CallerAccount
@@ -21,7 +17,8 @@ from contracts.errors import SaccadeError
 from kit.auth.api_keys import Authenticator, Principal
 from kit.auth.mapped_credential import caller_of
 from kit.auth.revocation import serve_until_revoked
-from kit.http.request_body import check_text, parse_body
+from kit.http.request_body import parse_body
+from services.gateway.compat.replaced_application import Handler, counted_route, json_of, parsed, replaced_application
 from services.gateway.compat.vision.captions import Captions, UploadedCaption
 from services.gateway.compat.vision.connection_places import ConnectionPlaces
 from services.gateway.compat.vision.poke import Poke, PokeError
@@ -35,7 +32,6 @@ log = logging.getLogger(__name__)
 _NO_KEY: Final = "Poke API key not configured"
 _FORBIDDEN: Final = frozenset({401, 403})
 
-_Handler = Callable[[Request], Awaitable[Response]]
 #: Returns the connection of an accepted socket.
 NewSocket = Callable[[WebSocket, Principal, CallerAccount | None], StreamSocket]
 
@@ -44,13 +40,6 @@ class _PokeRequest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     message: str
-
-
-@dataclass(frozen=True)
-class _CountedRoute:
-    """Route of a request, for the metrics."""
-
-    path: str
 
 
 class VisionRoutes:
@@ -77,36 +66,21 @@ class VisionRoutes:
 
     def application(self, prefix: str) -> ASGIApp:
         """Return the application to mount at a path prefix."""
-        listed: list[tuple[str, str, _Handler]] = [
+        listed: list[tuple[str, str, Handler]] = [
             ("GET", "/health", self._health),
             ("POST", "/poke/send", self._send_to_poke),
             ("POST", "/captions/upload", self._upload_caption),
             ("GET", "/captions", self._list_captions),
         ]
-        app = Starlette(
-            routes=[
+        return replaced_application(
+            [
                 WebSocketRoute("/vision/stream", self._stream),
-                *(
-                    Route(path, self._endpoint(prefix + path, handler), methods=[kind])
-                    for kind, path, handler in listed
-                ),
-            ],
-            exception_handlers={HTTPException: _on_http_exception},
+                *(counted_route(prefix, path, method, handler, self._on_error) for method, path, handler in listed),
+            ]
         )
-        app.router.redirect_slashes = False
-        return app
 
-    def _endpoint(self, path: str, handler: _Handler) -> _Handler:
-        async def endpoint(request: Request) -> Response:
-            request.scope["route"] = _CountedRoute(path)
-            try:
-                return await handler(request)
-            except SaccadeError as error:
-                return _answer(self._cause_of(error))
-            except ClientDisconnect:
-                return Response(status_code=400)
-
-        return endpoint
+    def _on_error(self, error: SaccadeError) -> Response:
+        return _answer(self._cause_of(error))
 
     async def _health(self, request: Request) -> Response:  # noqa: ARG002
         """Answer exactly as the replaced system did, to anybody."""
@@ -129,10 +103,7 @@ class VisionRoutes:
 
     async def _send_to_poke(self, request: Request) -> Response:
         caller_of(self._authenticator, request, "write")
-        try:
-            message = _PokeRequest.model_validate(await _json_of(request)).message
-        except ValidationError as error:
-            return _invalid(error)
+        message = parsed(_PokeRequest, await json_of(request)).message
         api_key = request.headers.get("x-poke-api-key", "").strip()
         if not api_key:
             return JSONResponse({"detail": _NO_KEY}, 500)
@@ -165,33 +136,8 @@ class VisionRoutes:
         )
 
 
-async def _json_of(request: Request) -> Any:
-    """Return a request's body; text that is not JSON is returned as it is, and refused as no object."""
-    body = await request.body()
-    try:
-        found = json.loads(body)
-        check_text(found)
-    except (ValueError, RecursionError, SaccadeError):
-        return None
-    return found
-
-
-def _invalid(error: ValidationError) -> Response:
-    """Answer as FastAPI does, which the replaced system used; values are not repeated."""
-    detail = [
-        {"type": fault["type"], "loc": ["body", *fault["loc"]], "msg": fault["msg"]}
-        for fault in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
-    return JSONResponse({"detail": detail}, 422)
-
-
 def _answer(error: SaccadeError) -> Response:
     if error.kind.status in _FORBIDDEN:
         return PlainTextResponse("forbidden", 403)
     content = {"detail": error.message, "code": error.code, "hint": error.hint}
     return JSONResponse(content, error.kind.status, {"Cache-Control": "no-store"})
-
-
-async def _on_http_exception(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
-    assert isinstance(error, HTTPException)
-    return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
