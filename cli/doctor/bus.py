@@ -45,6 +45,7 @@ _REFUSED: Final = {
     "compose": "Use the NATS_USER and NATS_PASSWORD with which the container nats was started, or start it again.",
     "servers": "Correct NATS_USER and NATS_PASSWORD, or NATS_CREDENTIALS_FILE: those of the services.",
 }
+_FORBIDDEN: Final = "Use the credentials of the services: those of operators may not read the streams."
 _JETSTREAM: Final = "Add a block `jetstream {}` to the configuration of nats-server, and allow it for the account."
 
 
@@ -54,20 +55,17 @@ async def check_bus(system: System) -> list[ReportLine]:
         return [fail("bus", fault, "Correct that variable.")]
     if system.nats is None:
         return [warn("bus", f"nothing runs on {system.folder}", "Start it with: saccade up.")]
-    hints = ConnectionHints(silent="", refused="", forbidden="")
+    hints = ConnectionHints(silent=_SILENT[system.kind], refused=_REFUSED[system.kind], forbidden=_FORBIDDEN)
     try:
         async with connected(system.nats, hints) as client:
             return await _look(client, system, system.nats)
     except Failure as failure:
         if failure.code == "forbidden":
-            fix = "Use the credentials of the services: those of operators may not read the streams."
-            return [fail("bus rights", failure.message, fix)]
-        # The one answer without a refusal is none.
-        silent = "does not answer" in failure.message
-        if silent and system.kind == "compose":
+            return [fail("bus rights", failure.message, failure.hint)]
+        is_silent = failure.hint == hints.silent
+        if is_silent and system.kind == "compose":
             return [_unpublished(system)]
-        name, fixes = ("bus", _SILENT) if silent else ("bus credentials", _REFUSED)
-        return [fail(name, _named(system.nats, failure.message), fixes[system.kind])]
+        return [fail("bus" if is_silent else "bus credentials", _named(system.nats, failure.message), failure.hint)]
 
 
 def _named(settings: NatsSettings, message: str) -> str:
@@ -82,8 +80,7 @@ def _unpublished(system: System) -> ReportLine:
 
 
 async def _look(client: Client, system: System, settings: NatsSettings) -> list[ReportLine]:
-    server: Mapping[str, Any] = client._server_info  # noqa: SLF001 - nats-py has no public name for it
-    found = [_judge_version(str(server.get("version", "")), settings)]
+    found = [_judge_version(client, settings)]
     account = await _account(client)
     if account is None:
         return [*found, fail("bus jetstream", f"it is off at {settings.address}", _JETSTREAM)]
@@ -94,11 +91,12 @@ async def _look(client: Client, system: System, settings: NatsSettings) -> list[
     infos = dict(zip((stream.name for stream in STREAMS), await _streams(client), strict=True))
     received = datetime.now(UTC)
     found.append(ok("bus jetstream", f"on; {account.get('streams', 0)} streams of the account"))
-    found += judge_limits(account, int(server.get("max_payload", 0)), MESSAGE_BYTES, settings.replicas)
+    found += judge_limits(account, client.max_payload, MESSAGE_BYTES, settings.replicas)
     found += judge_streams(infos, settings.replicas)
     found += _judge_clocks(infos, sent, received)
     if is_clustered(client):
-        nodes = _nodes(infos) or len(set(server.get("connect_urls") or ())) or 1
+        named = client._server_info.get("connect_urls") or ()  # noqa: SLF001 - nats-py has no public name for it
+        nodes = _nodes(infos) or len(set(named)) or 1
         found += judge_quorum(infos, nodes)
     found += await _judge_addresses(settings)
     if system.system_password:
@@ -114,10 +112,10 @@ def _judge_error(account: dict[str, Any]) -> ReportLine:
     return fail("bus jetstream", reason, _JETSTREAM)
 
 
-def _judge_version(version: str, settings: NatsSettings) -> ReportLine:
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    says = f"nats-server {version} at {settings.address}"
-    if numbers < _OLDEST:
+def _judge_version(client: Client, settings: NatsSettings) -> ReportLine:
+    version = client.connected_server_version
+    says = f"nats-server {version.major}.{version.minor}.{version.patch} at {settings.address}"
+    if (version.major, version.minor) < _OLDEST:
         return fail("bus", says, "Upgrade to nats-server 2.15, the version of the tests: 2.12 is the oldest one.")
     return ok("bus", f"{says}, these credentials are accepted")
 

@@ -14,7 +14,7 @@ SHARE: Final = 0.25
 _BURST_S: Final = 0.25
 #: A tenant whose latest request is older is no reason for another one to wait.
 _ACTIVE_S: Final = 1.0
-#: Tenants that are kept; beyond it those with a full bucket are forgotten.
+#: Tenants that are kept; beyond it the one whose latest request is the oldest is forgotten.
 _MOST_TENANTS: Final = 1000
 
 

@@ -13,6 +13,7 @@ from services.gateway.jobs.schemas import JobObject
 from services.gateway.jobs.stage_objects import StageObject
 
 Status = Literal["processing", "complete", "failed"]
+TrainingPhase = Literal["data_preparation", "training", "validation", "complete"]
 DetailStatus = Literal["pending", "in_progress", "complete", "failed"]
 #: Shares of the progress of the cameras' poses: reading the photos, then finding the poses.
 _CAPTURE_PERCENT: Final = 20
@@ -80,7 +81,7 @@ class TrainingStageStatus(BaseModel):
     job_id: str
     modal_call_ids: CallIds
     status: Status
-    stage: Literal["data_preparation", "training", "validation", "complete"]
+    stage: TrainingPhase
     progress: float = Field(ge=0, le=100)
     stage_progress: float = Field(ge=0, le=100)
     current_iteration: int | None
@@ -160,13 +161,7 @@ def training_status(job: JobObject, name: str, folder: str, warnings: list[str])
             prepare=poses.jobs[0].id if poses.jobs else None, train=stage.jobs[0].id if stage.jobs else None
         ),
         status=status,
-        stage="complete"
-        if done
-        else "data_preparation"
-        if not stage.jobs
-        else "validation"
-        if validating
-        else "training",
+        stage=_training_phase(stage, done=done, validating=validating),
         progress=100.0 if done else round(progress, 2),
         stage_progress=_percent(stage.fraction),
         current_iteration=round(total * stage.fraction) if total else None,
@@ -217,6 +212,14 @@ def render_status(job: JobObject, name: str, folder: str, warnings: list[str]) -
         error=_error(job, status),
         warnings=warnings,
     )
+
+
+def _training_phase(stage: StageObject, *, done: bool, validating: bool) -> TrainingPhase:
+    if done:
+        return "complete"
+    if not stage.jobs:
+        return "data_preparation"
+    return "validation" if validating else "training"
 
 
 def _chosen(job: JobObject, name: str) -> StageObject:

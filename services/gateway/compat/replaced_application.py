@@ -1,4 +1,4 @@
-"""What the applications of replaced systems share: counted routes, and errors and bodies in those systems' own form."""
+"""Parts of the applications of replaced systems: counted routes, and errors and bodies in those systems' own form."""
 
 from __future__ import annotations
 

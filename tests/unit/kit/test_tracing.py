@@ -6,7 +6,6 @@ import asyncio
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,14 +15,6 @@ from kit.tracing import Recorder, Span, recorder, span, start_tracing, use_recor
 from tests.harness.servers.embedded import HOST, free_port
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
-
-
-@pytest.fixture
-def recorded() -> Iterator[list[Span]]:
-    spans: list[Span] = []
-    use_recorder(Recorder(spans.append))
-    yield spans
-    use_recorder(None)
 
 
 def test_nothing_is_recorded_while_tracing_is_off():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -47,14 +46,6 @@ async def get(app: FastAPI, path: str = "/v1/jobs/job_1", method: str = "GET", *
     async with httpx.AsyncClient(transport=transport, base_url="http://saccade") as client:
         answer = await client.request(method, path, headers=headers)
         return answer.json() if answer.status_code == 200 and method == "GET" else None
-
-
-@pytest.fixture
-def recorded() -> Iterator[list[Span]]:
-    spans: list[Span] = []
-    use_recorder(Recorder(spans.append))
-    yield spans
-    use_recorder(None)
 
 
 async def test_a_context_is_passed_on_as_it_came():

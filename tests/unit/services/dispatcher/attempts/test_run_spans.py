@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
-
-import pytest
 
 from contracts.errors import ErrorBody, ErrorCode
 from contracts.events.base import EventData, decode, encode
@@ -21,7 +18,7 @@ from contracts.events.job import (
 )
 from contracts.job import Job, fold
 from contracts.trace_context import run_span_id
-from kit.tracing import Recorder, Span, use_recorder
+from kit.tracing import Span
 from services.dispatcher.attempts.run_spans import RunSpans
 
 TRACEPARENT: Final = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
@@ -39,14 +36,6 @@ RUN: Final[list[EventData]] = [
     JobInterrupted(attempt=1, run_id="run_1", failure="lost", error=LOST, cost=COST),
     JobFailed(attempt=1, failure="lost", error=LOST),
 ]
-
-
-@pytest.fixture
-def recorded() -> Iterator[list[Span]]:
-    spans: list[Span] = []
-    use_recorder(Recorder(spans.append))
-    yield spans
-    use_recorder(None)
 
 
 def play(spans: RunSpans, *, traceparent: str | None = TRACEPARENT) -> None:
