@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 _EVENTS_PREFIX: Final = "/v1/runs/"
 #: Frames of a live session must be counted even when refused: their routes limit what they read.
 _FRAMES: Final = re.compile(r"/v1/sessions/[^/]+/frames|/upload-frame")
-#: Routes of the replaced badminton tracker: they limit what they read, and answer in its own form.
-_OWN_LIMIT: Final = re.compile(r"/badminton/api/(?:storage/upload|upload|export/pdf|court-keypoints/manual/set)")
+#: Routes of the replaced badminton tracker and photo service: they limit what they read.
+_OWN_LIMIT: Final = re.compile(
+    r"/badminton/api/(?:storage/upload|upload|export/pdf|court-keypoints/manual/set)|/api/upload/photos"
+)
 #: Joints of a live session are sent in batches.
 _JOINTS: Final = re.compile(r"/v1/sessions/[^/]+/joints")
 #: Read and ignored before the answer, so that the client gets it instead of a broken connection.

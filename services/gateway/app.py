@@ -43,7 +43,7 @@ from services.gateway.compat.badminton.composition import mount_badminton
 from services.gateway.compat.badminton_endpoint.routes import add_badminton_endpoint
 from services.gateway.compat.default_session import DefaultSessions
 from services.gateway.compat.laps.composition import mount_laps
-from services.gateway.compat.nerf_jobs import NerfJobs
+from services.gateway.compat.nerf_composition import add_nerf
 from services.gateway.compat.vision.composition import mount_vision
 from services.gateway.dead_letters.composition import DeadLetterWork
 from services.gateway.erasure.on_erasure import ErasureProjector
@@ -76,7 +76,6 @@ from services.gateway.sessions.session_reconciler import SessionReconciler
 from services.gateway.sessions.stream.session_streams import SessionStreams
 from services.gateway.sessions.words.service import SessionWords
 from services.gateway.settings import (
-    CompatNerfSettings,
     ConsoleSettings,
     DiskSettings,
     GatewaySettings,
@@ -203,7 +202,7 @@ def build_gateway(
     _add_rules(app, RuleService(jobs=jobs, store=store, view=view, tail=tail, idempotency=idempotency, use=use), view)
     state.jobs, state.job_presenter = jobs, JobPresenter(view, job_progress, tail, settings.scratch_hours, holds)
     _add_artifacts(app, bucket, view, authenticator, tickets)
-    state.compat_nerf_jobs = _nerf_jobs(jobs, url_jobs, state.job_presenter, settings, uploads=uploads, bucket=bucket)
+    add_nerf(app, url_jobs, settings, bucket, disk)
     state.worker_ingest = WorkerIngest(store, EventStore(client, "PROGRESS"), settings.worker_key)
     _add_estimates(app, jobs, holds)
     state.sessions, state.session_progress, state.session_ingest = sessions, session_progress, ingest
@@ -278,12 +277,6 @@ def _mount_replaced(
     add_badminton_endpoint(app, client, auth)
     mount_vision(app, client, auth, disk.cause_of)
     mount_laps(app, bucket, disk.cause_of)
-
-
-def _nerf_jobs(
-    jobs: JobService, url_jobs: UrlJobs, presenter: JobPresenter, settings: GatewaySettings, **stores: Any
-) -> NerfJobs:
-    return NerfJobs(jobs, url_jobs, presenter, settings=settings, compat_settings=CompatNerfSettings(), **stores)
 
 
 def _session_service(client: Client, **common: Any) -> SessionService:

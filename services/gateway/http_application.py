@@ -35,6 +35,7 @@ from services.gateway.browser_sessions import portal_routes
 from services.gateway.browser_sessions import routes as browser_session_routes
 from services.gateway.budgets import routes as budget_routes
 from services.gateway.budgets import spend_routes
+from services.gateway.compat import nerf_photo_routes as compat_nerf_photo_routes
 from services.gateway.compat import nerf_routes as compat_nerf_routes
 from services.gateway.compat import splat_routes as compat_splat_routes
 from services.gateway.compat.badminton import addresses as badminton_addresses
@@ -131,6 +132,7 @@ def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk, re
         portal_routes,
         compat_splat_routes,
         compat_nerf_routes,
+        compat_nerf_photo_routes,
         worker_ingest_routes,
     ):
         app.include_router(routes.router)

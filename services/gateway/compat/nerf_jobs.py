@@ -20,6 +20,7 @@ from modal_workers import catalog
 from services.gateway.aggregates.job_lists import JobFilter
 from services.gateway.aggregates.job_texts import searchable
 from services.gateway.compat.nerf_frames import batch_name, read_frame
+from services.gateway.compat.nerf_photo_groups import PhotoGroups
 from services.gateway.compat.nerf_requests import RenderRequest, TrainingRequest, ignored_rendering, ignored_training
 from services.gateway.compat.nerf_views import (
     PosesStageStatus,
@@ -54,10 +55,12 @@ class ColmapRequest(RequestBody):
     model_config = ConfigDict(extra="ignore")
 
     job_id: str = Field(min_length=1, max_length=200, description="Your own name of the job; stored as metadata.")
-    image_paths: list[str] = Field(
+    image_paths: list[str] | None = Field(
+        None,
         min_length=1,
         max_length=500,
-        description="Photos, or one ZIP or video: ids of uploads, paths or URLs that contain one, or URLs to fetch.",
+        description="Photos, or one ZIP or video: ids of uploads, paths or URLs that contain one, or URLs to fetch. "
+        "Without it, `job_id` is that of POST /api/upload/photos.",
     )
 
 
@@ -80,13 +83,14 @@ class NerfJobs:
         presenter: JobPresenter,
         *,
         uploads: UploadService,
+        photo_groups: PhotoGroups,
         bucket: Bucket,
         settings: GatewaySettings,
         compat_settings: CompatNerfSettings,
     ) -> None:
         """``compat_settings`` are the settings of the replaced service."""
         self._jobs, self._url_jobs, self._presenter = jobs, url_jobs, presenter
-        self._uploads, self._bucket = uploads, bucket
+        self._uploads, self._photo_groups, self._bucket = uploads, photo_groups, bucket
         self._settings, self._compat_settings = settings, compat_settings
 
     async def submit(self, tenant: str, body: ColmapRequest) -> ColmapAnswer:
@@ -96,7 +100,10 @@ class NerfJobs:
             SaccadeError: the request is invalid; BUS_UNAVAILABLE.
         """
         inputs: dict[str, Any] = {}
-        for index, path in enumerate(body.image_paths):
+        paths = body.image_paths
+        if paths is None:
+            paths = await self._photo_groups.usable(tenant, body.job_id)
+        for index, path in enumerate(paths):
             upload_id = _upload_id(path)
             if upload_id is not None:
                 inputs.setdefault(await self._input_name(tenant, upload_id, index), []).append(upload_id)

@@ -34,14 +34,14 @@ class ReplacedSystem:
     routes: frozenset[str] = frozenset()
     #: Bare paths that are its own.
     bare: frozenset[str] = frozenset()
-    #: Prefix of further bare paths that are its own, if they have one.
-    prefix: str = ""
+    #: Prefixes of further bare paths that are its own.
+    prefix: str | tuple[str, ...] = ()
 
 
 _SPLAT: Final = frozenset({"/upload-frame", "/update-joint-angles", "/status", "/get-ply", "/stop-training", "/reset"})
 SYSTEMS: Final = {
     "splat": ReplacedSystem("", _SPLAT | {"/health"}, _SPLAT),
-    "nerf": ReplacedSystem("", frozenset({"/health"}), prefix="/api/nerf/"),
+    "nerf": ReplacedSystem("", frozenset({"/health"}), prefix=("/api/nerf/", "/api/upload/")),
     "badminton": ReplacedSystem("/badminton", prefix="/badminton/"),
     "badminton-endpoint": ReplacedSystem("/badminton-endpoint", prefix="/badminton-endpoint/"),
     "laps": ReplacedSystem("/compat/laps", bare=frozenset({"/sign-upload", "/start-job"}), prefix="/jobs/"),
@@ -80,7 +80,7 @@ def parse_path(path: str) -> ReplacedPath | None:
 
 
 def _has_prefix(system: ReplacedSystem, path: str) -> bool:
-    return bool(system.prefix) and path.startswith(system.prefix)
+    return path.startswith(system.prefix)
 
 
 class ReplacedPaths:

@@ -100,8 +100,9 @@ class UploadService:
         key: IdempotencyKey | None,
         metadata: Mapping[str, str] | None = None,
         from_job: str | None = None,
+        upload_id: str | None = None,
     ) -> Upload:
-        """Store a new upload and reserve its key in the bucket.
+        """Store a new upload, with ``upload_id`` if it is given, and reserve its key in the bucket.
 
         ``size_bytes`` is None for a client that cannot say it: its size is checked when the upload is completed.
 
@@ -115,7 +116,7 @@ class UploadService:
             check_declared_size(size_bytes)
         declared_bytes = size_bytes or 0
         self._disk.require_room(declared_bytes)
-        upload_id = new_id("upl")
+        upload_id = upload_id or new_id("upl")
         if known_id := await self._idempotency.recall(key) if key else None:
             if upload := await self._events.load(tenant, known_id):
                 return upload
