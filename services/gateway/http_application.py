@@ -89,6 +89,42 @@ _TAGS: Final = {
     "internal": "Called by workers, with the token of their job",
 }
 
+#: Modules with the routes of a noun, in the order of the reference.
+_ROUTES: Final = (
+    workload_routes,
+    upload_routes,
+    job_count_routes,
+    job_plan_routes,
+    job_routes,
+    job_change_routes,
+    rule_routes,
+    budget_routes,
+    spend_routes,
+    artifact_routes,
+    retention_routes,
+    erasure_routes,
+    session_routes,
+    session_change_routes,
+    session_word_routes,
+    telemetry_routes,
+    ply_routes,
+    record_routes,
+    session_stream_routes,
+    session_page_routes,
+    audit_routes,
+    dead_letter_routes,
+    stream_routes,
+    reference_routes,
+    event_reference_routes,
+    console_routes,
+    browser_session_routes,
+    portal_routes,
+    compat_splat_routes,
+    compat_nerf_routes,
+    compat_nerf_photo_routes,
+    worker_ingest_routes,
+)
+
 
 def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk, readiness: Readiness) -> FastAPI:
     """Build the application with its routes and middleware; until it is ready it refuses requests."""
@@ -101,40 +137,7 @@ def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk, re
         openapi_tags=[{"name": name, "description": description} for name, description in _TAGS.items()],
     )
     app.include_router(artifact_routes.page_router)
-    for routes in (
-        workload_routes,
-        upload_routes,
-        job_count_routes,
-        job_plan_routes,
-        job_routes,
-        job_change_routes,
-        rule_routes,
-        budget_routes,
-        spend_routes,
-        artifact_routes,
-        retention_routes,
-        erasure_routes,
-        session_routes,
-        session_change_routes,
-        session_word_routes,
-        telemetry_routes,
-        ply_routes,
-        record_routes,
-        session_stream_routes,
-        session_page_routes,
-        audit_routes,
-        dead_letter_routes,
-        stream_routes,
-        reference_routes,
-        event_reference_routes,
-        console_routes,
-        browser_session_routes,
-        portal_routes,
-        compat_splat_routes,
-        compat_nerf_routes,
-        compat_nerf_photo_routes,
-        worker_ingest_routes,
-    ):
+    for routes in _ROUTES:
         app.include_router(routes.router)
     app.include_router(dead_letter_routes.plan_router)
     app.openapi = partial(openapi_of, app, authenticated=auth.authenticated)  # type: ignore[method-assign]

@@ -51,7 +51,7 @@ class PhotoSummary(BaseModel):
 
 
 class PhotoUpload(BaseModel):
-    """What became of a form."""
+    """Answer to a form: what became of each of its files."""
 
     job_id: str = Field(description="Send it to POST /api/nerf/colmap.")
     status: UploadStatus

@@ -39,7 +39,16 @@ _OF_THE_SERVER: Final = TEMPORARY_ERRORS | {
 _UNKNOWN_TYPES: Final = frozenset({"", "text/plain", "application/octet-stream"})
 #: Fields that are not used for anything.
 _OTHER_FIELDS: Final = 100
-_TRUE: Final = frozenset({"true", "1", "yes", "on", "t", "y"})
+_BOOLEANS: Final = {
+    "true": True,
+    "1": True,
+    "yes": True,
+    "on": True,
+    "false": False,
+    "0": False,
+    "no": False,
+    "off": False,
+}
 
 
 @dataclass
@@ -92,7 +101,7 @@ class PhotoForms:
 
     async def _take(self, form: _Form, part: FormPart) -> None:
         if part.filename is None and part.name in ("auto_start_nerf", "strict_validation"):
-            form.options[part.name] = (await part.text()).lower() in _TRUE
+            form.options[part.name] = await _boolean(part)
         elif part.name in ("files", "files[]"):
             await self._take_file(form, part)
         else:
@@ -198,6 +207,19 @@ def _check_length(request: Request) -> None:
     if declared.isdigit() and int(declared[:20]) > UPLOAD_BYTES:
         message = f"The form has {int(declared[:20]) / GIB:.1f} GiB; at most {UPLOAD_BYTES // GIB} GiB are accepted."
         raise SaccadeError(ErrorCode.UPLOAD_TOO_LARGE, message, hint="Send the photos in several forms.")
+
+
+async def _boolean(part: FormPart) -> bool:
+    """Return the value of a field that is true or false.
+
+    Raises:
+        SaccadeError: INVALID_PARAMETER.
+    """
+    try:
+        return _BOOLEANS[(await part.text()).lower()]
+    except KeyError:
+        message = f"{part.name}: the value is neither true nor false."
+        raise SaccadeError(ErrorCode.INVALID_PARAMETER, message) from None
 
 
 def _content_type(part: FormPart) -> str:

@@ -35,7 +35,7 @@ _FORM: Final[dict[str, Any]] = {
                     "type": "object",
                     "required": ["files"],
                     "properties": {
-                        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        "files": {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}},
                         "auto_start_nerf": {"type": "boolean", "default": False},
                         "strict_validation": {"type": "boolean", "default": False},
                     },

@@ -76,9 +76,11 @@ def test_hostile_values_are_refused_and_break_nothing(gateway: Gateway, seed: in
 def test_generated_requests_are_refused_by_stated_rules_only(
     gateway: Gateway, tmp_path: Path, seed: int, soak_runs: int
 ):
-    # A request with a header more than are declared is no wrong one; it takes this route, whose pictures it can draw.
-    settings = '[[operations]]\ninclude-path = "/v1/sessions/{session_id}/frames"\n'
-    settings += "checks.negative_data_rejection.enabled = false\n"
+    # A request with a header more than are declared is no wrong one; it takes these routes, whose pictures it can draw.
+    settings = "".join(
+        f'[[operations]]\ninclude-path = "{path}"\nchecks.negative_data_rejection.enabled = false\n'
+        for path in ("/v1/sessions/{session_id}/frames", "/api/upload/photos")
+    )
     run_schemathesis(gateway.document, gateway.url, tmp_path, examples=soak_runs // 2, seed=seed, settings=settings)
 
 
