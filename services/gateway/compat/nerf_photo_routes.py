@@ -75,11 +75,12 @@ async def upload_status(caller: Reader, job_id: Name, groups: PhotoGroupsDep) ->
 
 
 @router.delete(
-    "/{job_id}",
+    "/upload_{number}",  # not of /photos and /info, which this method has nothing to do with
     summary="Delete a form's photos",
     responses=problem_responses(_E.UPLOAD_NOT_FOUND, _E.UPLOAD_IN_USE),
 )
-async def delete_photos(caller: Writer, job_id: Name, groups: PhotoGroupsDep) -> PhotosDeleted:
+async def delete_photos(caller: Writer, number: Name, groups: PhotoGroupsDep) -> PhotosDeleted:
     """Delete the photos of a form; those that a job uses which has not ended cannot be deleted."""
+    job_id = f"upload_{number}"
     count = await groups.delete(caller.tenant, job_id)
     return PhotosDeleted(message=f"Upload job {job_id} deleted successfully: {count} photos.")

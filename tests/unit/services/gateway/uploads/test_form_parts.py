@@ -15,7 +15,8 @@ TYPE = "multipart/form-data; boundary=xy"
 FILE = b"\r\n--x\r\n--x--\r\nlike a boundary\r\n\r\n\r\n--x"
 FORM = (
     b'--xy\r\nContent-Disposition: form-data; name="strict"\r\n\r\ntrue\r\n'
-    b'--xy \r\nContent-Disposition: form-data; name="files"; filename="r\xc3\xa4d.png"\r\nContent-Type: image/png\r\n\r\n'
+    b'--xy \r\nContent-Disposition: form-data; name="files"; filename="r\xc3\xa4d.png"\r\n'
+    b"Content-Type: image/png\r\n\r\n"
     + FILE
     + b'\r\n--xy\r\nContent-Disposition: form-data; name="files"; filename=""\r\n\r\n\r\n--xy--\r\nafter it'
 )
@@ -75,6 +76,6 @@ async def test_what_is_no_form_is_refused(body: bytes, content_type: str) -> Non
 
 async def test_a_long_text_field_is_refused() -> None:
     body = b'--xy\r\nContent-Disposition: form-data; name="strict"\r\n\r\n' + b"x" * 20_000 + b"\r\n--xy--"
+    part = await anext(FormParts.of(TYPE, stream(body)).parts())
     with pytest.raises(SaccadeError, match="too long"):
-        async for part in FormParts.of(TYPE, stream(body)).parts():
-            await part.text()
+        await part.text()
