@@ -14,6 +14,7 @@ import click
 
 from cli.embedded.workers_on_modal import require_modal_client
 from cli.failure import USAGE, Failure
+from cli.operators.modal_import_check import check_imports
 from cli.operators.modal_process import ModalProcess
 from cli.output import print_json, print_line, print_note
 from contracts.errors import SaccadeError
@@ -42,9 +43,16 @@ def modal() -> None:
 )
 @click.option("--worker", "names", multiple=True, help="Only this worker; may be repeated. [default: all]")
 @click.option(
+    "--check/--no-check",
+    "checks",
+    default=True,
+    help="Start each worker once and import its modules in the new image first; if that fails, the deployed version "
+    "stays. [default: --check]",
+)
+@click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON value per line; Modal's output goes to standard error."
 )
-def deploy(*, stage: str | None, names: tuple[str, ...], as_json: bool) -> None:
+def deploy(*, stage: str | None, names: tuple[str, ...], checks: bool, as_json: bool) -> None:
     """Deploy workers as Modal apps.
 
     Each worker and each stage of a pipeline becomes one app in MODAL_ENVIRONMENT.
@@ -57,8 +65,12 @@ def deploy(*, stage: str | None, names: tuple[str, ...], as_json: bool) -> None:
         for name, deployment in chosen.items():
             on = " > ".join(deployment.gpus) or "CPU"
             print_note(f"Deploying {name} as {deployment.app_name} on {on} ({environment}).")
-            command = ["deploy", "--tag", deployed_version(), "-m", f"{catalog.worker_package(name)}.app"]
-            if _code(*process.run(command, print_note if as_json else print_line)):
+            package, show = catalog.worker_package(name), print_note if as_json else print_line
+            if checks and _code(*check_imports(package, name, {"ENVIRONMENT": environment}, show)):
+                refused.append(name)
+                continue
+            command = ["deploy", "--tag", deployed_version(), "-m", f"{package}.app"]
+            if _code(*process.run(command, show)):
                 refused.append(name)
             elif as_json:
                 print_json(

@@ -37,6 +37,7 @@ from kit.settings import (
     numeric_library_threads,
 )
 from modal_workers import catalog
+from modal_workers.runtime import import_check
 from modal_workers.runtime.child_processes import adopt_orphans
 from modal_workers.runtime.device import actual_device
 
@@ -60,12 +61,15 @@ def run(argument: dict[str, Any], call_id: str | None) -> dict[str, Any]:
     """Run a ``Launch``; return ``exit_code`` (as a shell counts) and ``out_of_memory``.
 
     The worker reports everything else by events. An exception from outside (``KeyboardInterrupt`` for a preemption,
-    Modal's ``InputCancellation``) ends the worker first and is raised again.
+    Modal's ``InputCancellation``) ends the worker first and is raised again. A deploy asks by another argument whether
+    the worker's modules can be imported (``import_check``).
 
     Raises:
         ValidationError: the argument is not a ``Launch``.
         SaccadeError: STORAGE_UNAVAILABLE, if the assignment is in the bucket and cannot be downloaded.
     """
+    if (checked := import_check.wanted(argument)) is not None:
+        return import_check.run(checked)
     with _single_interrupt():
         billed_since_s = _billed_since_s()
         launch = Launch.model_validate(argument)
