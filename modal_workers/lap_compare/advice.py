@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from modal_workers.footage.video_reader import VideoFacts
 from modal_workers.lap_compare.alignment.camera_mount import frames_at
-from modal_workers.lap_compare.clips.descriptors import CELLS, LOWER_EDGE, THUMBNAIL_PX
 from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures
 from modal_workers.lap_compare.comparison import Advice, AdvisedClip, Alignment
 from modal_workers.lap_compare.lap_delta import low_confidence_share
+from modal_workers.road_video.descriptors import CELLS, LOWER_EDGE, THUMBNAIL_PX
 
 Picture = NDArray[np.uint8]
 

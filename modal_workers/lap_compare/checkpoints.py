@@ -11,9 +11,9 @@ import numpy as np
 
 from modal_workers.footage.video_reader import VideoFacts, VideoSource
 from modal_workers.lap_compare.alignment.matching import AlignedClips
-from modal_workers.lap_compare.clips.descriptors import ClipDescriptors
 from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures
 from modal_workers.lap_compare.comparison import Alignment
+from modal_workers.road_video.descriptors import ClipDescriptors
 
 #: Arrays of ``ClipDescriptors``, stored once for each clip.
 _DESCRIPTOR_ARRAYS: Final = ("time_s", "cells", "activity", "flow")

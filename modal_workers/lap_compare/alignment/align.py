@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from modal_workers.lap_compare.alignment.smoothing import local_regression, running_mean
 from modal_workers.lap_compare.alignment.time_warping import WarpingPath, find_warping_path
-from modal_workers.lap_compare.clips.descriptors import CELLS, DIRECTIONS, ClipDescriptors, centred_vectors
+from modal_workers.road_video.descriptors import CELLS, DIRECTIONS
+from modal_workers.road_video.moving_samples import MovingSamples
 
 Floats = NDArray[np.float64]
 Values = NDArray[np.float32]
@@ -20,27 +21,12 @@ SEARCH_RADIUS_S: Final = 0.33
 #: Standard deviations of the smoothing of costs along the path and of the curve.
 COST_SMOOTHING_S: Final = 0.10
 CURVE_SMOOTHING_S: Final = 0.28
-#: A frame that changes less than this share of the clip's median shows a car at rest.
-REST_SHARE: Final = 0.12
-REST_S: Final = 0.5
 #: Columns of cells that are aligned separately; their disagreement is part of the error.
 IMAGE_STRIPS: Final = (slice(0, 3), slice(3, 5), slice(5, 7), slice(7, 10))
 #: Weights of residual scatter, disagreement of strips and width of the minimum in the half-width of the 95 % band:
 #: fitted by quantile regression on 15 generated pairs of laps (seeds from 101 on, which no reported figure uses), then
 #: widened by 30 % because systematic offsets (another line, another mount) differ from pair to pair.
 ERROR_BAND_WEIGHTS: Final = (0.85, 1.6, 0.75)
-
-
-@dataclass(frozen=True)
-class MovingSamples:
-    """The samples of a clip at which the car moves.
-
-    Shapes: index [M] into the descriptors; clock_s [M] runs only while the car moves.
-    """
-
-    index: NDArray[np.int64]
-    clock_s: Floats
-    vectors: Values  # [M, LENGTH] unit
 
 
 @dataclass(frozen=True)
@@ -54,33 +40,6 @@ class TimeMap:
     disagreement_s: Floats
     cost: Floats
     path: WarpingPath
-
-
-def drop_rests(descriptors: ClipDescriptors, mask: Values | None = None) -> MovingSamples:
-    """Return the samples without rests of 0.5 s and more: at rest all frames are equal and no match is better.
-
-    ``mask`` [LENGTH] is 0 for the cells that the other clip does not cover.
-    """
-    time = descriptors.time_s
-    at_rest = rest_mask(descriptors)
-    index = np.flatnonzero(~at_rest)
-    step = np.diff(time[index], prepend=time[index[:1]])
-    nominal = float(np.median(np.diff(time)))
-    gap = np.diff(index, prepend=index[:1]) > 1
-    clock = np.cumsum(np.where(gap, nominal, step))
-    return MovingSamples(index, clock, centred_vectors(descriptors, mask)[index])
-
-
-def rest_mask(descriptors: ClipDescriptors) -> NDArray[np.bool_]:
-    """Return for every sample [N] whether the car stands still for half a second around it."""
-    activity = descriptors.activity
-    quiet = activity < max(0.35, REST_SHARE * float(np.median(activity)))
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], quiet.astype(np.int8), [0]])))
-    rest = np.zeros(len(quiet), bool)
-    for first, last in zip(edges[::2], edges[1::2], strict=True):
-        if descriptors.time_s[last - 1] - descriptors.time_s[first] >= REST_S:
-            rest[first:last] = True
-    return rest
 
 
 def align_samples(a: MovingSamples, b: MovingSamples) -> TimeMap:

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.footage.video_reader import Picture, VideoReader
-from modal_workers.lap_compare.clips.descriptors import (
+from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures
+from modal_workers.road_video.descriptors import (
     CELLS,
     DIRECTIONS,
     LOWER_EDGE,
     THUMBNAIL_PX,
     Values,
 )
-from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures
 
 Matrix = NDArray[np.float64]
 Points = NDArray[np.float32]

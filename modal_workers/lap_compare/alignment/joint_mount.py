@@ -23,7 +23,7 @@ from modal_workers.lap_compare.alignment.camera_mount import (
     intrinsics,
     match_features,
 )
-from modal_workers.lap_compare.clips.descriptors import THUMBNAIL_PX, Picture
+from modal_workers.road_video.descriptors import THUMBNAIL_PX, Picture
 
 #: Motion of A's picture is measured over this time.
 MOTION_INTERVAL_S: Final = 0.1

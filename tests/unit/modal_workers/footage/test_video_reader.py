@@ -12,8 +12,8 @@ import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.footage.video_reader import MIN_DURATION_S, VideoReader, VideoSpan
-from modal_workers.lap_compare.clips.feature_extraction import extract_clip
 from modal_workers.lap_compare.spec import SEGMENT_S
+from modal_workers.road_video.clip_description import extract_clip
 from simulators.laps.lap_video import write_rotation
 from tests.harness.vision.lap_videos import ignore_progress, moving_pictures, write_clip
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from modal_workers.lap_compare.advice import MIN_SHARPNESS, PictureQuality, advise, find_advice, measure_quality
 from modal_workers.lap_compare.alignment.matching import AlignedClips
 from modal_workers.lap_compare.checkpoints import load_alignment, save_alignment
-from modal_workers.lap_compare.clips.descriptors import ClipDescriptors
 from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures
 from modal_workers.lap_compare.report.report import write_report
 from modal_workers.lap_compare.report.tables import metrics
 from modal_workers.lap_compare.result import build_result
+from modal_workers.road_video.descriptors import ClipDescriptors
 from tests.harness.vision.lap_comparisons import clip, comparison
 from tests.harness.vision.lap_videos import moving_pictures, write_clip
 

@@ -8,7 +8,7 @@ import pytest
 
 from modal_workers.lap_compare.alignment.camera_mount import CENTRE_PX, Matrix, corner_shift, intrinsics
 from modal_workers.lap_compare.alignment.joint_mount import PlaceMatches, fit_mount, match_places
-from modal_workers.lap_compare.clips.descriptors import THUMBNAIL_PX
+from modal_workers.road_video.descriptors import THUMBNAIL_PX
 
 PLACES, POINTS = 20, 60
 FOCAL_A_PX = 0.8 * THUMBNAIL_PX[0]

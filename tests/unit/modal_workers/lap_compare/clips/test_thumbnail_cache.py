@@ -9,7 +9,7 @@ import pytest
 
 from modal_workers.lap_compare.alignment.camera_mount import frames_at
 from modal_workers.lap_compare.clips.feature_extraction import extract_pair, recompute_descriptors
-from modal_workers.lap_compare.clips.thumbnail_cache import ThumbnailCache
+from modal_workers.road_video.thumbnail_cache import ThumbnailCache
 from tests.harness.vision.lap_videos import ignore_progress, moving_pictures, write_clip
 
 
