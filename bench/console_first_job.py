@@ -21,17 +21,18 @@ import json
 import os
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cli.demo.render_laps import render_laps
 from tests.harness.clients.console_browser import ConsoleTab, console_tab
+from tests.harness.clients.console_start import drag_over
 from tests.harness.vision.short_laps import render_short_laps
 from tests.system.embedded import up
 
 SHORT_LAP_S = 8.0
 PATIENCE_S = 180.0
+_MIDDLE = (640, 400)
 _SUBMIT = "form.card button.primary"
 _CAN_SUBMIT = f"document.querySelector({json.dumps(_SUBMIT)})?.disabled === false"
 _PRICE = "document.querySelector('.price .amount')?.innerText ?? ''"
@@ -72,14 +73,12 @@ async def until(tab: ConsoleTab, expression: str) -> None:
 
 async def drop_files(tab: ConsoleTab, files: list[Path]) -> None:
     """Drag files of this machine onto the page with the mouse."""
-    dragged = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
-    send = partial(tab.page.tab.send, "Input.dispatchDragEvent", x=640, y=400, data=dragged)
-    await send(type="dragEnter")
+    await drag_over(tab, "dragEnter", files, *_MIDDLE)
     # As long as files hang over a page, a browser tells it so again and again; until it takes them, no drop counts.
     while not await tab.evaluate("document.querySelector('main .drop.over') !== null"):
-        await send(type="dragOver")
+        await drag_over(tab, "dragOver", files, *_MIDDLE)
         await asyncio.sleep(0.05)
-    await send(type="drop")
+    await drag_over(tab, "drop", files, *_MIDDLE)
 
 
 async def measure(folder: Path, videos: list[Path], catalog: str | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.harness.clients.console_browser import ConsoleTab
 
@@ -41,6 +42,12 @@ async def drop(tab: ConsoleTab, *files: DroppedFile) -> None:
       const dropped = new DragEvent("drop", {{ dataTransfer, bubbles: true, cancelable: true }});
       document.querySelector("main").dispatchEvent(dropped);
     }})()""")
+
+
+async def drag_over(tab: ConsoleTab, kind: str, files: Sequence[Path], x: float, y: float) -> None:
+    """Let the browser tell that files of this machine entered the page, hang over a place of it, or were dropped."""
+    dragged = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+    await tab.page.tab.send("Input.dispatchDragEvent", type=kind, x=x, y=y, data=dragged)
 
 
 async def drag(tab: ConsoleTab, source: str, target: str) -> None:

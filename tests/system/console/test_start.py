@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.harness.clients.console_browser import ConsoleTab, console_tab
-from tests.harness.clients.console_start import DroppedFile, block, drag, drop, parts_sent
+from tests.harness.clients.console_start import DroppedFile, block, drag, drag_over, drop, parts_sent
 from tests.harness.vision.short_laps import render_short_laps
 
 pytestmark = pytest.mark.anyio
@@ -103,6 +103,23 @@ async def test_two_videos_become_a_comparison(
         assert [text for text in tab.page.complaints() if "/jobs/page.js" not in text] == []
 
 
+async def test_files_are_taken_when_the_page_has_just_changed_below_them(
+    origin: str, tmp_path: Path, laps: tuple[bytes, bytes]
+) -> None:
+    video = tmp_path / "lap_a.mp4"
+    video.write_bytes(laps[0])
+    async with console_tab(origin, "/console", tmp_path) as tab:
+        await tab.until("document.querySelector('main h3') !== null")
+        await drag_over(tab, "dragEnter", [video], 400, 200)
+        await drag_over(tab, "dragOver", [video], 400, 200)
+        await tab.until("document.querySelector('main .drop.over') !== null")
+        # Another element is there now, as when a list arrives: the drop's first event is that it is entered.
+        await tab.evaluate(_COVER)
+        await drag_over(tab, "drop", [video], 400, 200)
+        await tab.until(_NAMES, "lap_a.mp4")
+        tab.check_clean()
+
+
 async def test_an_upload_goes_on_after_an_error_and_after_a_reload(
     origin: str, http: httpx.Client, tmp_path: Path, laps: tuple[bytes, bytes]
 ) -> None:
@@ -171,6 +188,10 @@ async def test_a_server_that_is_away_is_named_and_every_text_is_translated(
         assert [text for text in texts if not text.startswith("[")] == []
 
 
+_COVER = """(made => {
+  made.style.cssText = "position: fixed; inset: 0; z-index: 9";
+  document.querySelector("main").append(made);
+})(document.createElement("i"))"""
 _PSEUDO = """import(document.querySelector('script[type=module]').src.replace(/main\\.js$/, 'preferences.js'))
   .then(({ language }) => { language.value = 'pseudo'; })"""
 _TEXTS = """[...document.querySelectorAll(

@@ -17,13 +17,17 @@ export function useFileDrops(isOn, onFiles) {
       dropped.value = [...dropped.value, ...files];
       onFiles();
     };
+    const accept = (event) => {
+      if (!hasFiles(event)) return;
+      event.preventDefault();
+      clearTimeout(left);
+      over.value = true;
+    };
     const listeners = {
-      dragover(event) {
-        if (!hasFiles(event)) return;
-        event.preventDefault();
-        clearTimeout(left);
-        over.value = true;
-      },
+      // Where the page changes below the pointer, the new element is entered without a dragover: a drop that follows at
+      // once counts only if the entering was accepted.
+      dragenter: accept,
+      dragover: accept,
       // The pointer also leaves an element for one inside it.
       dragleave() {
         clearTimeout(left);
