@@ -260,7 +260,7 @@ class RecordedWorld:
         self.facts.refusal = refusal
         self.store.target = self.store.own = f"saccade.evt.{job.tenant}.job.{job.id}"
         try:
-            await self.lifecycle.launcher.launch(job, workload)
+            await self.lifecycle.launcher.launch(job, workload, {})  # the refusal does not depend on the files
         except Decided as decided:
             return decided.message
         finally:

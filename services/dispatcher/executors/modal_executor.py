@@ -121,15 +121,17 @@ class ModalExecutor:
 
         Raises:
             LaunchFailed: Modal rejects the launch.
-            Throttled: Modal accepts no launches for now, or does not answer.
-            SaccadeError: STORAGE_UNAVAILABLE.
+            Throttled: Modal accepts no launches for now, or does not answer; or the bucket takes no assignment.
         """
         lifetime_s = self.settings.queue_s + compute.start_timeout_s + compute.timeout_s
         launch = Launch(assignment=assignment, bus=self.access.of(assignment, lifetime_s))
         argument = launch.argument()
         if len(json.dumps(argument)) > ARGUMENT_BYTES:
             key = self._bucket.key("scratch", assignment.job_id, "runs", assignment.run_id, "assignment.json")
-            await self._bucket.put(key, assignment.model_dump_json().encode())
+            try:
+                await self._bucket.put(key, assignment.model_dump_json().encode())
+            except SaccadeError as error:  # nothing was launched, so that must not count as an attempt
+                raise Throttled(f"The bucket does not store assignments: {error.message}", _THROTTLED_S) from error
             argument = Launch(assignment_key=key, bus=launch.bus).argument()
         kind = (assignment.workload, assignment.device)
         try:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from contracts.assignment import Assignment
-from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.job import PIPELINE, JobLaunched, JobStarting
+from contracts.errors import ErrorBody, ErrorCode, SaccadeError
+from contracts.events.job import PIPELINE, JobInput, JobLaunched, JobStarting
 from contracts.ids import new_id
 from contracts.job import Job, State
 from contracts.trace_context import context_within
@@ -83,7 +83,12 @@ class Launcher:
         return await self._begin(job, starting)
 
     async def start(self, job: Job, workload: Workload, devices: tuple[str, ...]) -> Job:
-        """Launch an attempt on the job's rung of a ladder, unless its cost cap or a budget forbids it."""
+        """Launch an attempt on the job's rung of a ladder, unless its cost cap or a budget forbids it.
+
+        Raises:
+            Conflict, NotLeading: as ``JobRepository.publish``.
+            SaccadeError: BUS_UNAVAILABLE; if the job's files cannot be read, no attempt was begun.
+        """
         try:
             rung = self._prices.rung(devices, job.rung)
         except SaccadeError as error:
@@ -101,8 +106,21 @@ class Launcher:
             usd_per_s=rung.usd_per_s,
             reserved_usd=reservation_usd(job, rung.usd_per_s),
         )
+        missing: ErrorBody | None = None
+        inputs: dict[str, list[JobInput]] = {}
+        try:
+            # Before the intent: a read that fails afterwards would cost an attempt that launched nothing.
+            inputs = await self._repository.inputs_of(job)
+        except SaccadeError as error:
+            if error.code is not ErrorCode.UPLOAD_NOT_FOUND:
+                raise
+            missing = error.body()
         job = await self._begin(job, starting)
-        return await self.launch(job, workload) if job.state is State.STARTING else job
+        if job.state is not State.STARTING:
+            return job
+        if missing:
+            return await interrupt(self._repository, job, "user", missing)
+        return await self.launch(job, workload, inputs)
 
     async def record_call(self, job: Job, call_id: str) -> Job:
         """Publish the call id of the current run."""
@@ -125,14 +143,12 @@ class Launcher:
             return await interrupt(self._repository, job, "user", refused.error())
         return job
 
-    async def launch(self, job: Job, workload: Workload) -> Job:
-        """Launch the worker of an attempt whose start is stored; publish its call id, or that it was refused."""
-        try:
-            assignment = assignment_of(job, await self._repository.inputs_of(job))
-        except SaccadeError as error:
-            if error.code is not ErrorCode.UPLOAD_NOT_FOUND:
-                raise
-            return await interrupt(self._repository, job, "user", error.body())
+    async def launch(self, job: Job, workload: Workload, inputs: dict[str, list[JobInput]]) -> Job:
+        """Launch the worker of an attempt whose start is stored; publish its call id, or that it was refused.
+
+        ``inputs`` are the job's files in full.
+        """
+        assignment = assignment_of(job, inputs)
         try:
             with span("launch", "client", parent=context_within(job.traceparent), attributes=_launched(assignment)):
                 call_id = await self._executor_of(job).launch(assignment, workload.compute)

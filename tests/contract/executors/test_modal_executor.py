@@ -14,6 +14,7 @@ from contracts.assignment import Assignment
 from contracts.errors import SaccadeError
 from contracts.ids import new_id
 from contracts.job import State
+from kit.bucket import open_bucket
 from kit.http.server import serve as serve_app
 from kit.tasks import end
 from modal_workers.deployment import CACHE
@@ -257,6 +258,18 @@ async def test_a_missing_answer_says_nothing_about_a_call(
     loopback.forget(call_id)
     fresh = harness.executor()
     assert (await fresh.poll(call_id)).failure == "lost"
+
+
+async def test_an_assignment_that_the_bucket_does_not_store_is_launched_later(
+    harness: ExecutorHarness, executor: ModalExecutor, servers: ExecutorServers
+) -> None:
+    assignment = await harness.driver.submit("work 0")
+    large = assignment.model_copy(update={"params": {"script": ["x" * 100_000]}})
+    async with open_bucket(servers.s3.settings) as closed:
+        pass
+    without = ModalExecutor(executor.client, executor.settings, closed, executor.access)
+    with pytest.raises(Throttled, match="bucket"):
+        await without.launch(large, WORKLOAD.compute)
 
 
 async def test_prices_are_those_of_the_account_if_the_token_has_permission(
