@@ -43,7 +43,7 @@ from services.gateway.compat.badminton.composition import mount_badminton
 from services.gateway.compat.badminton_endpoint.routes import add_badminton_endpoint
 from services.gateway.compat.default_session import DefaultSessions
 from services.gateway.compat.laps.composition import mount_laps
-from services.gateway.compat.nerf_composition import add_nerf
+from services.gateway.compat.nerf.composition import add_nerf
 from services.gateway.compat.vision.composition import mount_vision
 from services.gateway.dead_letters.composition import DeadLetterWork
 from services.gateway.erasure.on_erasure import ErasureProjector

@@ -35,13 +35,13 @@ from services.gateway.browser_sessions import portal_routes
 from services.gateway.browser_sessions import routes as browser_session_routes
 from services.gateway.budgets import routes as budget_routes
 from services.gateway.budgets import spend_routes
-from services.gateway.compat import nerf_photo_routes as compat_nerf_photo_routes
-from services.gateway.compat import nerf_routes as compat_nerf_routes
 from services.gateway.compat import splat_routes as compat_splat_routes
 from services.gateway.compat.badminton import addresses as badminton_addresses
 from services.gateway.compat.credentials import ReplacedCredentials
 from services.gateway.compat.default_session import DefaultSessions
 from services.gateway.compat.laps.application import is_laps
+from services.gateway.compat.nerf import photo_routes as compat_nerf_photo_routes
+from services.gateway.compat.nerf import routes as compat_nerf_routes
 from services.gateway.compat.replaced_paths import ReplacedPaths
 from services.gateway.compat.splat_routes import GatewayHealth
 from services.gateway.console import routes as console_routes

@@ -16,7 +16,7 @@ from contracts.ids import new_id
 from contracts.limits import MIB
 from kit.auth.api_keys import AuthSettings
 from services.gateway.compat import nerf_photo_forms
-from services.gateway.compat.nerf_photo_groups import new_group, photo_id
+from services.gateway.compat.nerf.photo_groups import new_group, photo_id
 from tests.harness.dispatch.dispatcher import Servers, shared_servers
 from tests.harness.servers.gateway import RunningGateway, code_of, keys_file, picture
 from tests.harness.servers.served_gateway import served_gateway

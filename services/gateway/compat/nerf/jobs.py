@@ -19,10 +19,10 @@ from kit.http.request_body import RequestBody
 from modal_workers import catalog
 from services.gateway.aggregates.job_lists import JobFilter
 from services.gateway.aggregates.job_texts import searchable
-from services.gateway.compat.nerf_frames import batch_name, read_frame
-from services.gateway.compat.nerf_photo_groups import PhotoGroups
-from services.gateway.compat.nerf_requests import RenderRequest, TrainingRequest, ignored_rendering, ignored_training
-from services.gateway.compat.nerf_views import (
+from services.gateway.compat.nerf.frames import batch_name, read_frame
+from services.gateway.compat.nerf.photo_groups import PhotoGroups
+from services.gateway.compat.nerf.requests import RenderRequest, TrainingRequest, ignored_rendering, ignored_training
+from services.gateway.compat.nerf.views import (
     PosesStageStatus,
     RenderingStageStatus,
     TrainingStageStatus,

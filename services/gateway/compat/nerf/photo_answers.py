@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from contracts.errors import SaccadeError
 from contracts.limits import PHOTO_SIDE_PX, UPLOAD_BYTES
 from contracts.upload import Upload, UploadState
-from services.gateway.compat.nerf_photo_groups import MAX_PHOTOS
+from services.gateway.compat.nerf.photo_groups import MAX_PHOTOS
 
 UploadStatus = Literal["uploading", "complete"]
 #: Smaller photos are accepted with a warning.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from kit.bucket import Bucket
-from services.gateway.compat.nerf_jobs import NerfJobs
-from services.gateway.compat.nerf_photo_forms import PhotoForms
-from services.gateway.compat.nerf_photo_groups import PhotoGroups
+from services.gateway.compat.nerf.jobs import NerfJobs
+from services.gateway.compat.nerf.photo_forms import PhotoForms
+from services.gateway.compat.nerf.photo_groups import PhotoGroups
 from services.gateway.jobs.url_jobs import UrlJobs
 from services.gateway.settings import CompatNerfSettings, GatewaySettings
 from services.gateway.uploads.disk import Disk

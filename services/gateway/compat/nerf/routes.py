@@ -13,9 +13,9 @@ from contracts.errors import ErrorCode
 from kit.auth.principal import Reader, Writer
 from kit.http.app_state import from_app_state
 from kit.http.problems import problem_responses
-from services.gateway.compat.nerf_jobs import ColmapAnswer, ColmapRequest, NerfJobs
-from services.gateway.compat.nerf_requests import RenderRequest, TrainingRequest
-from services.gateway.compat.nerf_views import PosesStageStatus, RenderingStageStatus, TrainingStageStatus
+from services.gateway.compat.nerf.jobs import ColmapAnswer, ColmapRequest, NerfJobs
+from services.gateway.compat.nerf.requests import RenderRequest, TrainingRequest
+from services.gateway.compat.nerf.views import PosesStageStatus, RenderingStageStatus, TrainingStageStatus
 
 router = APIRouter(prefix="/api/nerf", tags=["replaced"])
 

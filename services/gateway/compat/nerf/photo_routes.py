@@ -10,15 +10,15 @@ from contracts.errors import ErrorCode
 from kit.auth.principal import Reader, Writer
 from kit.http.app_state import from_app_state
 from kit.http.problems import problem_responses
-from services.gateway.compat.nerf_photo_answers import (
+from services.gateway.compat.nerf.photo_answers import (
     PhotosDeleted,
     PhotoUpload,
     PhotoUploadStatus,
     requirements,
     status_of,
 )
-from services.gateway.compat.nerf_photo_forms import PhotoForms
-from services.gateway.compat.nerf_photo_groups import PhotoGroups
+from services.gateway.compat.nerf.photo_forms import PhotoForms
+from services.gateway.compat.nerf.photo_groups import PhotoGroups
 
 router = APIRouter(prefix="/api/upload", tags=["replaced"])
 

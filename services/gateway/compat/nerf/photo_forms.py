@@ -14,15 +14,15 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import GIB, MIB, UPLOAD_BYTES
 from contracts.upload import Upload
 from kit.bucket import Bucket
-from services.gateway.compat.nerf_jobs import ColmapRequest, NerfJobs
-from services.gateway.compat.nerf_photo_answers import (
+from services.gateway.compat.nerf.jobs import ColmapRequest, NerfJobs
+from services.gateway.compat.nerf.photo_answers import (
     START_PHOTOS,
     PhotoUpload,
     ReceivedPhoto,
     add_warnings,
     answer,
 )
-from services.gateway.compat.nerf_photo_groups import GROUP_KEY, MAX_PHOTOS, new_group, photo_id
+from services.gateway.compat.nerf.photo_groups import GROUP_KEY, MAX_PHOTOS, new_group, photo_id
 from services.gateway.uploads.disk import Disk
 from services.gateway.uploads.form_parts import FormPart, FormParts, malformed
 from services.gateway.uploads.service import TEMPORARY_ERRORS, UploadService

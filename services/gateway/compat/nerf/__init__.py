@@ -1,0 +1,1 @@
+"""Routes of the product-photo service that this system replaces."""
