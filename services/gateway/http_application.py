@@ -136,10 +136,10 @@ def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk, re
         redoc_url=None,
         openapi_tags=[{"name": name, "description": description} for name, description in _TAGS.items()],
     )
-    app.include_router(artifact_routes.page_router)
-    for routes in _ROUTES:
-        app.include_router(routes.router)
-    app.include_router(dead_letter_routes.plan_router)
+    # The routes themselves: include_router would build each of them a second time, at the first request.
+    routers = (artifact_routes.page_router, *(routes.router for routes in _ROUTES), dead_letter_routes.plan_router)
+    for router in routers:
+        app.router.routes.extend(router.routes)
     app.openapi = partial(openapi_of, app, authenticated=auth.authenticated)  # type: ignore[method-assign]
     app.add_middleware(HeadRequests)
     app.add_middleware(FairRequests, identify=_identify)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
 from kit.auth.api_keys import Authenticator, AuthSettings
 from kit.auth.tickets import Tickets
@@ -32,6 +32,16 @@ _TAGS: Final = [
 ]
 
 
+async def _endpoints_read(request: Request) -> None:
+    if (endpoints := request.app.state.endpoints) is not None:
+        await endpoints.wait_until_read()
+
+
+_WEBHOOKS: Final = APIRouter()
+for _router in (endpoint_routes.router, example_routes.router, sent_request_routes.router, delivery_routes.router):
+    _WEBHOOKS.include_router(_router, dependencies=[Depends(_endpoints_read)])
+
+
 def make_app(
     streams: StreamService, health: Health, readiness: Readiness, auth: AuthSettings, tickets: Tickets
 ) -> FastAPI:
@@ -45,9 +55,9 @@ def make_app(
     streams.limit_tenants(authenticator.quotas)
     if authenticator.authenticated:
         streams.hub.is_still_valid = authenticator.is_still_valid
-    app.include_router(event_routes.router)
-    app.include_router(ticket_routes.router)
-    app.include_router(replay_routes.router)
+    # The routes themselves: include_router would build each of them a second time, at the first request.
+    for router in (event_routes.router, ticket_routes.router, replay_routes.router):
+        app.router.routes.extend(router.routes)
     app.state.endpoints = app.state.endpoint_service = app.state.delivery_service = app.state.example_sender = None
     app.state.sent_requests = None
 
@@ -56,12 +66,7 @@ def make_app(
     async def get_openapi() -> dict[str, Any]:
         return app.openapi()
 
-    async def endpoints_read(request: Request) -> None:
-        if (endpoints := request.app.state.endpoints) is not None:
-            await endpoints.wait_until_read()
-
-    for router in (endpoint_routes.router, example_routes.router, sent_request_routes.router, delivery_routes.router):
-        app.include_router(router, dependencies=[Depends(endpoints_read)])
+    app.router.routes.extend(_WEBHOOKS.routes)
 
     @app.get("/health", tags=["service"])
     async def get_health() -> HealthReport:
