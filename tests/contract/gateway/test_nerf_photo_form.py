@@ -15,7 +15,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import new_id
 from contracts.limits import MIB
 from kit.auth.api_keys import AuthSettings
-from services.gateway.compat import nerf_photo_forms
+from services.gateway.compat.nerf import photo_forms
 from services.gateway.compat.nerf.photo_groups import new_group, photo_id
 from tests.harness.dispatch.dispatcher import Servers, shared_servers
 from tests.harness.servers.gateway import RunningGateway, code_of, keys_file, picture
@@ -191,7 +191,7 @@ async def test_a_client_that_goes_away_leaves_whole_photos_only(
 ) -> None:
     running, http, tenant = client
     group = new_group()
-    monkeypatch.setattr(nerf_photo_forms, "new_group", lambda: group)
+    monkeypatch.setattr(photo_forms, "new_group", lambda: group)
     head = b'--b\r\nContent-Disposition: form-data; name="files"; filename="%d.png"\r\nContent-Type: image/png\r\n\r\n'
 
     async def body() -> AsyncIterator[bytes]:
