@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from typing import Any
 
 import pytest
 
 from contracts.replay import ReplaySelection
+from kit.tasks import end
 from tests.harness.replays.history import TYPES, publish_history
 from tests.harness.servers.embedded import NatsServer
 from tests.harness.streams.notifier import Publisher, notifier, publisher, submitted
@@ -75,7 +75,5 @@ async def test_random_selections_send_what_was_counted(nats_server: NatsServer, 
                 assert (ended["state"], ended["progress"]["sent"]) == ("completed", len(expected)), where
                 total += len(expected)
         finally:
-            growing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await growing
+            await end(growing)
         assert total > 0
