@@ -25,6 +25,7 @@ from contracts.limits import MIB, SCRATCH_RETENTION_H, WORKER_GRACE_S
 from contracts.workload import Compute
 from kit.process_tree import MARK, kill, live_process, marked_processes, over_limit, with_descendants
 from kit.settings import NatsSettings, S3Settings, as_environment, inherited_environment, numeric_library_threads
+from kit.tasks import end
 from services.dispatcher.executors.executor import CallBacklog, CallState, CallStatus, LaunchFailed, status_of_exit
 from services.dispatcher.executors.run_folder import RunFolder, WorkerProcess, disk_error_message
 
@@ -119,8 +120,8 @@ class LocalExecutor:
         if process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGTERM)
-            end = time.monotonic() + WORKER_GRACE_S
-            while time.monotonic() < end and self._is_running(call_id):  # noqa: ASYNC110 - there is no notification
+            deadline = time.monotonic() + WORKER_GRACE_S
+            while time.monotonic() < deadline and self._is_running(call_id):  # noqa: ASYNC110 - there is no notification
                 await asyncio.sleep(_POLL_S)
         if not await asyncio.to_thread(kill, members, self._folder(call_id).path, _KILL_S):
             log.error("processes of %s could not be killed", call_id)
@@ -143,9 +144,7 @@ class LocalExecutor:
     async def close(self) -> None:
         """Stop watching the workers; they continue."""
         if self._watch_task:
-            self._watch_task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watch_task
+            await end(self._watch_task)
         for child in self._children.values():
             child.returncode = child.poll() or 0  # otherwise Popen warns about children that still run
         self._children.clear()

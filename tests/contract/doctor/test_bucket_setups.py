@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -28,18 +29,29 @@ WRONG = "a-secret-that-is-wrong"
 
 @dataclass
 class Passing:
-    """Passes requests on to an S3 server: its clock may be off, it may allow no origin, or delete nothing."""
+    """Passes requests on to an S3 server: its clock may be off, it may allow no origin, delete nothing, or fail."""
 
     upstream: str
     ahead: timedelta = timedelta()
     allows_origins: bool = True
     deletes: bool = True
+    #: How often each presigned PUT of the round trip and of the part gets a server error before one is passed on.
+    server_errors: int = 0
+    put: Counter[str] = field(default_factory=Counter)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if request.method == "OPTIONS" and not self.allows_origins:
             return web.Response(status=403)
         if request.method == "DELETE" and not self.deletes:
             return web.Response(status=204)
+        if (
+            request.method == "PUT"
+            and "X-Amz-Signature" in request.query
+            and request.path.endswith(("-object", "-parts"))
+        ):
+            self.put[request.path] += 1
+            if self.put[request.path] <= self.server_errors:
+                return web.Response(status=500)
         headers = {name: value for name, value in request.headers.items() if name != "Transfer-Encoding"}
         url, body = f"{self.upstream}{request.raw_path}", await request.read()
         async with (
@@ -139,6 +151,18 @@ async def test_a_server_that_keeps_what_is_deleted_is_found(s3_server: S3Server)
         proxy.deletes = False
         found = await look(settings)
     assert "a deleted object is still there" in next(one.says for one in found if one.check == "bucket round trip")
+
+
+async def test_a_server_error_is_asked_again_and_one_that_stays_is_found(s3_server: S3Server) -> None:
+    async with passing(s3_server.settings) as (proxy, settings):
+        proxy.server_errors = 2
+        found = await look(settings)
+        assert failures(found) == []
+        assert sorted(proxy.put.values()) == [3, 3], "the object and the part, each at the third attempt"
+        proxy.server_errors = 100
+        found = await look(settings)
+    assert failures(found) == ["bucket round trip", "bucket multipart"]
+    assert all("500" in finding.says for finding in found if finding.outcome == "FAIL")
 
 
 async def test_a_public_address_that_clients_cannot_reach_is_found(s3_server: S3Server) -> None:
