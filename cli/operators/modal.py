@@ -50,9 +50,18 @@ def modal() -> None:
     "stays. [default: --check]",
 )
 @click.option(
+    "--check-timeout",
+    "check_timeout_s",
+    type=click.IntRange(1),
+    default=900,
+    show_default=True,
+    metavar="SECONDS",
+    help="Longest wait for a worker's container and its imports.",
+)
+@click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON value per line; Modal's output goes to standard error."
 )
-def deploy(*, stage: str | None, names: tuple[str, ...], checks: bool, as_json: bool) -> None:
+def deploy(*, stage: str | None, names: tuple[str, ...], checks: bool, check_timeout_s: int, as_json: bool) -> None:
     """Deploy workers as Modal apps.
 
     Each worker and each stage of a pipeline becomes one app in MODAL_ENVIRONMENT.
@@ -66,7 +75,8 @@ def deploy(*, stage: str | None, names: tuple[str, ...], checks: bool, as_json: 
             on = " > ".join(deployment.gpus) or "CPU"
             print_note(f"Deploying {name} as {deployment.app_name} on {on} ({environment}).")
             package, show = catalog.worker_package(name), print_note if as_json else print_line
-            if checks and _code(*check_imports(package, name, {"ENVIRONMENT": environment}, show)):
+            variables = {"ENVIRONMENT": environment}
+            if checks and _code(*check_imports(package, name, variables, show, timeout_s=check_timeout_s)):
                 refused.append(name)
                 continue
             command = ["deploy", "--tag", deployed_version(), "-m", f"{package}.app"]

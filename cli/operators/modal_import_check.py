@@ -19,11 +19,15 @@ _FUNCTION: Final = "run"
 
 
 def check_imports(
-    package: str, workload: str, variables: Mapping[str, str], show: Callable[[str], None]
+    package: str, workload: str, variables: Mapping[str, str], show: Callable[[str], None], *, timeout_s: int
 ) -> tuple[int, str]:
-    """Import a worker's modules in its image on Modal; show the output, and return the exit code and the output."""
-    done = subprocess.run(
-        [sys.executable, "-m", "cli.operators.modal_import_check", package, workload],
+    """Import a worker's modules in its image on Modal; show the output, and return the exit code and the output.
+
+    ``timeout_s`` begins when the image is built: it covers the wait for a container and the imports.
+    """
+    lines = []
+    with subprocess.Popen(
+        [sys.executable, "-m", "cli.operators.modal_import_check", package, workload, str(timeout_s)],
         cwd=ROOT,
         env=child_environment() | dict(variables),
         stdin=subprocess.DEVNULL,
@@ -31,20 +35,24 @@ def check_imports(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        check=False,
-    )
-    for line in done.stdout.splitlines():
-        show(line)
-    return done.returncode, done.stdout
+    ) as process:
+        assert process.stdout
+        for line in process.stdout:
+            lines.append(line)
+            show(line.rstrip("\n"))
+    return process.returncode, "".join(lines)
 
 
-def main(package: str, workload: str) -> int:
+def main(package: str, workload: str, timeout_s: str) -> int:
     """Return 0 if the modules can be imported; otherwise print why not."""
     try:
         module = importlib.import_module(f"{package}.app")
         function = getattr(module, _FUNCTION)
         with module.app.run():
-            function.remote({CHECK: workload})
+            function.spawn({CHECK: workload}).get(timeout=float(timeout_s))
+    except TimeoutError:
+        print(f"TimeoutError: no container of {workload} has imported its modules within {timeout_s} s")
+        return 1
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the app, Modal or the worker's modules raise
         print(f"{type(error).__name__}: {error}")
         return 1

@@ -372,6 +372,21 @@ def test_a_worker_that_cannot_be_imported_in_its_image_leaves_the_deployed_versi
     assert found["imported"][-1] == "tests.workers.scripted.job"
 
 
+def test_a_worker_whose_imports_do_not_end_is_not_deployed(command: Command) -> None:
+    text = (ROOT / "tests/workers/scripted/app.py").read_text().replace("tests.workers.scripted", "mine.endless")
+    text = text.replace('*SOURCE, "tests.workers"', '*SOURCE, "tests.workers", "mine"')
+    text = text.replace('"WORKER_CATALOG": "tests.workers"', '"WORKER_CATALOG": "mine"')
+    command.worker("mine", "endless", app=text)
+    spec = command.home / "mine" / "endless" / "spec.py"
+    spec.write_text(spec.read_text().replace("tests.workers.scripted.job:run", "mine.endless.job:run"))
+    spec.with_name("job.py").write_text("import time\n\ntime.sleep(600)\n")
+    command.loopback.secrets[SECRET] = dict(BUCKET)
+    done = command("deploy", "--check", "--check-timeout", "5", "--worker", "endless", catalog="mine")
+    assert done.returncode == 1
+    assert "no container of endless has imported its modules within 5 s" in done.stdout, done.stdout + done.stderr
+    assert "did not deploy endless" in done.stderr
+
+
 def test_a_check_without_the_secret_or_a_token_says_what_is_missing(command: Command) -> None:
     done = command("deploy", "--check", "--worker", "scripted")
     assert done.returncode == 1
