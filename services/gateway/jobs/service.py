@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -41,6 +41,9 @@ from services.gateway.jobs.submission import (
 )
 from services.gateway.settings import GatewaySettings
 from services.gateway.uploads.service import UploadService
+
+#: Refusals of an attempt that another request has started.
+_RETRIED_BY_ANOTHER: Final = frozenset({ErrorCode.SEQUENCE_CONFLICT, ErrorCode.JOB_NOT_RETRYABLE})
 
 
 class JobService:
@@ -288,6 +291,24 @@ class JobService:
         left_usd = None if cap_usd is None else max(0.0, cap_usd - job.actual_usd)
         await self._budgets.check(tenant, left_usd, job.submitted.estimated_usd)
         return await self._reader.decide(tenant, job_id, decision, event_id)
+
+    async def retry_once(self, tenant: str, job: Job) -> Job:
+        """Start another attempt of a job that has failed or was cancelled, and return it; return any other as it is.
+
+        Of several such requests one starts the attempt, and the others return the job with it.
+
+        Raises:
+            SaccadeError: as ``retry``, unless another request was faster.
+        """
+        if job.state not in (State.FAILED, State.CANCELLED):
+            return job
+        try:
+            return await self.retry(tenant, job.id, failed_attempt=job.attempt)
+        except SaccadeError as error:
+            newest = await self.read(tenant, job.id)
+            if error.code not in _RETRIED_BY_ANOTHER or (newest.state, newest.attempt) == (job.state, job.attempt):
+                raise
+            return newest
 
     async def _check_standalone(self, tenant: str, job_id: str) -> None:
         """Reject a change of a job that belongs to a pipeline's stage.

@@ -5,6 +5,7 @@ It submits photos, polls poses, training and frames by names that it makes of it
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import zipfile
@@ -147,8 +148,11 @@ async def test_a_failed_job_is_repeated_and_an_unknown_one_is_not_found(client: 
         found = (await http.get(f"/api/nerf/{path}")).json()
         assert (found["status"], found["error"]) == ("failed", "Too few photos.")
     body = {"job_id": "boot", "image_paths": [photo]}
-    again = (await http.post("/api/nerf/colmap/retry/boot", json=body)).json()
-    assert (again["id"], again["status"], again["error"]) == (began["id"], "processing", None)
+    answers = await asyncio.gather(*(http.post("/api/nerf/colmap/retry/boot", json=body) for _ in range(4)))
+    for again in (answer.json() for answer in answers):
+        assert (again["id"], again["status"], again["error"]) == (began["id"], "processing", None)
+    types = await running.types()
+    assert sum("retrying" in kind for kind in types) == 1, types
     for path in ("colmap/status/x", "train/status/train_x", "render/status/render_x", "frames/x/1"):
         missing = await http.get(f"/api/nerf/{path}")
         assert (missing.status_code, code_of(missing)) == (404, "job_not_found")

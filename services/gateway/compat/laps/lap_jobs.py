@@ -26,8 +26,6 @@ _FILES: Final = {
     "metrics.csv": "compat/metrics.csv",
     "insights.json": "compat/insights.json",
 }
-#: Ends of an attempt by another request that was faster.
-_ALREADY_STARTED: Final = frozenset({ErrorCode.SEQUENCE_CONFLICT, ErrorCode.JOB_NOT_RETRYABLE})
 
 
 class LapJobs:
@@ -117,15 +115,7 @@ class LapJobs:
     async def _submit(self, tenant: str, request: JobRequest) -> Job:
         body = {"inputs": request.inputs, "params": request.params}
         key = idempotency_key(tenant, _ROUTE, _digest(body), body)
-        job = await self._jobs.submit(tenant, request, key)
-        if job.state not in (State.FAILED, State.CANCELLED):
-            return job
-        try:
-            return await self._jobs.retry(tenant, job.id, failed_attempt=job.attempt)
-        except SaccadeError as error:
-            if error.code not in _ALREADY_STARTED:
-                raise
-            return await self._jobs.read(tenant, job.id)
+        return await self._jobs.retry_once(tenant, await self._jobs.submit(tenant, request, key))
 
     async def _result(self, job: Job) -> dict[str, Any]:
         manifest = await self._artifacts.manifest(job)

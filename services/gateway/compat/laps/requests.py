@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.ids import is_id
-
-#: An upload's bucket key contains its id as a folder.
-_UPLOAD_ID_IN_KEY: Final = re.compile(r"(?:^|/)(upl_[0-9a-f-]{36})(?:/|$)")
+from services.gateway.compat.upload_ids import upload_id_in
 
 
 class _Body(BaseModel):
@@ -38,9 +34,8 @@ class SentFile(_Body):
         Raises:
             SaccadeError: UPLOAD_NOT_FOUND.
         """
-        found = _UPLOAD_ID_IN_KEY.search(self.key)
-        if found and is_id(found[1], "upl"):
-            return found[1]
+        if upload_id := upload_id_in(self.key):
+            return upload_id
         message = f"{self.key[:200]!r} is not a key that sign-upload has answered with."
         raise SaccadeError(ErrorCode.UPLOAD_NOT_FOUND, message, hint="Request a key at sign-upload, and PUT the file.")
 

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import is_id
 from contracts.invalid_values import pointer
-from contracts.job import Job, State
+from contracts.job import Job
 from contracts.limits import IDEMPOTENCY_KEY_CHARS
 from kit.bucket import Bucket
 from kit.bus.idempotency import idempotency_key
@@ -30,6 +30,7 @@ from services.gateway.compat.nerf.views import (
     render_status,
     training_status,
 )
+from services.gateway.compat.upload_ids import upload_id_in
 from services.gateway.jobs.presenter import JobPresenter
 from services.gateway.jobs.service import JobService
 from services.gateway.jobs.submission import JobRequest
@@ -43,8 +44,6 @@ _WORKLOAD: Final = "nerf"
 _STAGE_PREFIX: Final = re.compile(r"^(?:colmap|train|render)_")
 #: Pages of a search for a job's name; a page has those whose text contains it.
 _SEARCHED_PAGES: Final = 5
-#: An upload's bucket key contains its id as a folder.
-_UPLOAD_ID_IN_KEY: Final = re.compile(r"(?:^|/)(upl_[0-9a-f-]{36})(?:[/?]|$)")
 #: Inputs of the workload that are not filled from photos.
 _NOT_PHOTOS: Final = frozenset({"masks"})
 
@@ -104,7 +103,7 @@ class NerfJobs:
         if paths is None:
             paths = await self._photo_groups.usable(tenant, body.job_id)
         for index, path in enumerate(paths):
-            upload_id = _upload_id(path)
+            upload_id = upload_id_in(path)
             if upload_id is not None:
                 inputs.setdefault(await self._input_name(tenant, upload_id, index), []).append(upload_id)
             elif path.startswith(("https://", "http://")):
@@ -182,10 +181,7 @@ class NerfJobs:
         Raises:
             SaccadeError: JOB_NOT_FOUND, SCRATCH_REMOVED, UPLOAD_NOT_FOUND, BACKEND_NOT_INSTALLED; BUS_UNAVAILABLE.
         """
-        job = await self.find(tenant, name)
-        if job.state in (State.FAILED, State.CANCELLED):
-            return await self._jobs.retry(tenant, job.id)
-        return job
+        return await self._jobs.retry_once(tenant, await self.find(tenant, name))
 
     async def frame(self, tenant: str, name: str, number: int) -> bytes:
         """Return a frame as PNG, by its number from 1 on.
@@ -212,12 +208,6 @@ class NerfJobs:
             if declaration.media == media and declaration.name not in _NOT_PHOTOS:
                 return declaration.name
         raise _at(index, ErrorCode.WRONG_INPUT_MEDIA, f"{upload_id} is of type {media}.")
-
-
-def _upload_id(path: str) -> str | None:
-    """Return the id of the upload in a path; None if there is none."""
-    found = _UPLOAD_ID_IN_KEY.search(path)
-    return found[1] if found and is_id(found[1], "upl") else None
 
 
 def _ascii(job_id: str) -> str:
