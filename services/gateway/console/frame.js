@@ -5,7 +5,9 @@ import * as feed from "./feed.js";
 import { LANGUAGES, language, theme, zone } from "./preferences.js";
 import { PAGES, pageOf } from "./page_table.js";
 import { useFileDrops } from "./parts/file_drops.js";
+import { stylesLoaded } from "./parts/load_css.js";
 import { Problem } from "./parts/problem.js";
+import { WantedJob } from "./parts/wanted_job.js";
 import { addressOfId } from "./object_address.js";
 import { isPortal } from "./portal.js";
 import { base, go, href, route } from "./router.js";
@@ -39,7 +41,7 @@ export function Frame() {
       <${Menu} />
       <div>
         <${Bar} />
-        <main id="content" tabindex="-1">${shown}</main>
+        <main id="content" tabindex="-1">${isIn && pageOf(route.value.path) !== "start" && html`<${WantedJob} />`}${shown}</main>
       </div>
     </div>
     <${Help} />
@@ -115,7 +117,7 @@ function ShownPage() {
     if (!name) return undefined;
     let wanted = true;
     PAGES[name].load().then(
-      (module) => wanted && setLoaded({ name, Page: module.default }),
+      (module) => stylesLoaded().then(() => wanted && setLoaded({ name, Page: module.default })),
       (error) => wanted && setLoaded({ name, error }),
     );
     return () => (wanted = false);

@@ -52,6 +52,14 @@ export const common = dictionary({
     notFound: "There is no page at this address.",
     notFoundHint: "Choose one from the menu, or find an object by its id.",
     failed: "This could not be done",
+    wanted: {
+      waiting: (title) => `${title}: submitted as soon as the files are uploaded.`,
+      sending: (title) => `${title}: being submitted.`,
+      done: (title) => `${title}: submitted.`,
+      failed: (title) => `${title} was not submitted`,
+      open: "Open the job",
+      back: "Back to its files",
+    },
     reload: "The server has another version of the console.",
     reloadNow: "Reload",
     states: {
@@ -110,6 +118,14 @@ export const common = dictionary({
     notFound: "Unter dieser Adresse gibt es keine Seite.",
     notFoundHint: "Wählen Sie eine aus dem Menü, oder suchen Sie ein Objekt nach seiner Kennung.",
     failed: "Das war nicht möglich",
+    wanted: {
+      waiting: (title) => `${title}: wird eingereicht, sobald die Dateien hochgeladen sind.`,
+      sending: (title) => `${title}: wird eingereicht.`,
+      done: (title) => `${title}: eingereicht.`,
+      failed: (title) => `${title} wurde nicht eingereicht`,
+      open: "Job öffnen",
+      back: "Zurück zu den Dateien",
+    },
     reload: "Der Server hat eine andere Version der Konsole.",
     reloadNow: "Neu laden",
     states: {

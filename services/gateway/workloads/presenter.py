@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from contracts.prices import ALIASES, PRICES, price_usd_per_s
 from contracts.workload import Workload
 from modal_workers import catalog
 from modal_workers.backends import Backends
+from modal_workers.workload_texts import translated_schema, workload_texts
 from services.gateway.jobs.service import JobService
 from services.gateway.workloads.schemas import (
     BackendDeclaration,
@@ -28,30 +29,36 @@ class WorkloadPresenter:
         """``jobs`` estimates costs."""
         self._jobs = jobs
 
-    def all(self, backends: Backends) -> WorkloadList:
+    def all(self, backends: Backends, language: str = "en") -> WorkloadList:
         """Return every workload that a client can request; stages of pipelines are not requested directly."""
         workloads = catalog.workloads().values()
         return WorkloadList(
-            data=[self._present(workload, backends) for workload in workloads if workload.kind != "stage"]
+            data=[self._present(workload, backends, language) for workload in workloads if workload.kind != "stage"]
         )
 
-    def _present(self, workload: Workload, backends: Backends) -> WorkloadObject:
+    def _present(self, workload: Workload, backends: Backends, language: str) -> WorkloadObject:
         assert workload.kind != "stage"
         missing = backends.missing(workload)
+        texts = workload_texts(workload.name, language)
+        schema = workload.params.model_json_schema()
+        titles = texts.inputs if texts else {}
         return WorkloadObject(
             name=workload.name,
-            title=workload.title,
-            description=workload.description,
+            title=texts.title if texts else workload.title,
+            description=texts.description if texts else workload.description,
             version=workload.version,
             kind=workload.kind,
             available=not missing,
             missing=missing,
             enable=backends.enable(workload) if missing else None,
-            inputs=[InputDeclaration.model_validate(vars(declaration)) for declaration in workload.inputs],
+            inputs=[
+                InputDeclaration.model_validate(vars(given) | {"title": titles.get(given.name, given.title)})
+                for given in workload.inputs
+            ],
             one_of=[list(alternatives) for alternatives in workload.one_of],
-            params_schema=workload.params.model_json_schema(),
+            params_schema=translated_schema(schema, texts) if texts else schema,
             result_schema=workload.result.model_json_schema(),
-            stages=list(self._stages(workload)),
+            stages=list(self._stages(workload, texts.stages if texts else {})),
             compute=_compute(workload),
             estimate=self._estimate(workload),
             backends=[
@@ -65,7 +72,7 @@ class WorkloadPresenter:
             ],
         )
 
-    def _stages(self, workload: Workload) -> Iterator[StageDeclaration]:
+    def _stages(self, workload: Workload, titles: Mapping[str, str]) -> Iterator[StageDeclaration]:
         is_pipeline = workload.kind == "pipeline"
         defaults = workload.params() if is_pipeline else None
         for stage in workload.stages:
@@ -73,7 +80,7 @@ class WorkloadPresenter:
             shards = stage.shards(defaults) if is_pipeline and stage.needed(defaults) else 0
             yield StageDeclaration(
                 name=stage.name,
-                title=stage.title,
+                title=titles.get(stage.name, stage.title),
                 share=stage.share,
                 compute=_compute(stage_workload) if stage_workload else None,
                 estimate=self._estimate(stage_workload) if stage_workload else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from kit.auth.principal import Reader
 from kit.http.app_state import from_app_state
@@ -21,6 +21,12 @@ async def list_workloads(
     _: Reader,
     presenter: Annotated[WorkloadPresenter, from_app_state("workload_presenter")],
     backends: Annotated[ReportedBackends, from_app_state("backends")],
+    lang: Annotated[
+        str, Query(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$", description="Language of the texts: `en` or `de`.")
+    ] = "en",
 ) -> WorkloadList:
-    """Return inputs, parameters, results, compute and price per second of each workload, and whether it can run."""
-    return presenter.all(await backends.known())
+    """Return inputs, parameters, results, compute and price per second of each workload, and whether it can run.
+
+    Titles and descriptions are in the language `lang` as far as the workers have them in it, else in English.
+    """
+    return presenter.all(await backends.known(), lang.partition("-")[0].lower())

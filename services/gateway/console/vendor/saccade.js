@@ -23,6 +23,8 @@ const UNAVAILABLE = new Set([408, 429, 500, 502, 503, 504]);
 /** A crashed service is back within this time: its supervisor waits up to 5 s, then the service starts. */
 const COMES_BACK_MS = 12_000;
 const REQUEST_MS = 30_000;
+/** An upload of which nothing was sent for so long is stuck; the bucket may take as long to store what it has. */
+const STUCK_MS = 60_000;
 const LONGEST_PAUSE_MS = 5_000;
 /** Three heartbeats (contracts/limits.py, SSE_HEARTBEAT_S): a stream that is silent for longer is broken. */
 const SILENCE_MS = 45_000;
@@ -1424,12 +1426,23 @@ async function put(url, headers, body, onSent, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     const stop = () => request.abort();
+    let timer = setTimeout(stop, STUCK_MS);
+    const moved = () => {
+      clearTimeout(timer);
+      timer = setTimeout(stop, STUCK_MS);
+    };
     request.open("PUT", url);
     for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
-    request.upload.onprogress = (event) => onSent(event.loaded);
+    request.upload.onprogress = (event) => {
+      moved();
+      onSent(event.loaded);
+    };
     request.onload = () => resolve(request.status);
     request.onerror = request.onabort = request.ontimeout = () => reject(new Error("the connection broke"));
-    request.onloadend = () => signal?.removeEventListener("abort", stop);
+    request.onloadend = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", stop);
+    };
     signal?.addEventListener("abort", stop);
     request.send(body);
   });

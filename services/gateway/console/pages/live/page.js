@@ -7,6 +7,7 @@ import { Commands } from "../../parts/commands.js";
 import { Loaded, useLoaded } from "../../parts/loaded.js";
 import { Problem } from "../../parts/problem.js";
 import { StateLabel } from "../../parts/state_label.js";
+import { language } from "../../preferences.js";
 import { base, setQuery } from "../../router.js";
 import { common } from "../../words.js";
 import { words } from "./words.js";
@@ -19,7 +20,7 @@ export default function Live({ query }) {
   const text = words();
   const filter = query.get("show") in STATES ? query.get("show") : "running";
   const sessions = useLoaded((signal) => get("/v1/sessions", { state: STATES[filter], limit: MOST }, signal), [filter]);
-  const workloads = useLoaded((signal) => get("/v1/workloads", {}, signal), []);
+  const workloads = useLoaded((signal) => get("/v1/workloads", { lang: language.value }, signal), [language.value]);
   const reload = useRef(sessions.reload);
   reload.current = sessions.reload;
   useEffect(() => {

@@ -9,3 +9,11 @@ import { signal } from "../../vendor/preact.js";
  * is used again.
  */
 export const files = signal([]);
+
+/**
+ * The job that somebody wants, which outlives the page as well: null, or {name, title, used, params, options, state, …}.
+ *
+ * `name` and `title` are the workload's, `used` its files as {name, key} by input. `state` is "waiting" for uploads,
+ * "sending", "done" with `id`, or "failed" with `error` and `content`, the body that was refused.
+ */
+export const wanted = signal(null);

@@ -4,9 +4,10 @@ import { get, may } from "../../api.js";
 import { bytes } from "../../format.js";
 import { Commands } from "../../parts/commands.js";
 import { dropped, FILES_MOST, over } from "../../parts/file_drops.js";
-import { loadCss } from "../../parts/load_css.js";
+import { loadCss, stylesLoaded } from "../../parts/load_css.js";
 import { Loaded, useLoaded } from "../../parts/loaded.js";
 import { Problem } from "../../parts/problem.js";
+import { language } from "../../preferences.js";
 import { files } from "./file_list.js";
 import { Demo, Overview } from "./overview.js";
 import { forgetUnfinished, unfinished } from "./upload_records.js";
@@ -15,10 +16,14 @@ import { words } from "./words.js";
 loadCss(import.meta.url, "page.css");
 
 /** What is needed from the first file on is not loaded before. */
-const loadDesk = () => import("./desk/desk.js");
+const loadDesk = async () => {
+  const desk = await import("./desk/desk.js");
+  await stylesLoaded();
+  return desk;
+};
 
 export default function Start({ query }) {
-  const workloads = useLoaded((signal) => get("/v1/workloads", {}, signal).then(({ data }) => data), []);
+  const workloads = useLoaded((signal) => get("/v1/workloads", { lang: language.value }, signal).then(({ data }) => data), [language.value]);
   const text = words();
   const leftOut = useSignal(0);
   const failure = useSignal(null);

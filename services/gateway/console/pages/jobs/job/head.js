@@ -49,7 +49,7 @@ function Next({ job, events, past, eta_s }) {
 }
 
 /** Of a pipeline: its stages and their jobs as rows. */
-export function Stages({ job }) {
+export function Stages({ job, titles }) {
   const text = words();
   if (job.stages.length === 0) return null;
   return html`
@@ -58,7 +58,7 @@ export function Stages({ job }) {
       <div class="scroll"><table class="cards">
         <thead><tr><th>${text.columns.stage}</th><th>${text.columns.state}</th><th>${text.columns.progress}</th><th class="number">${text.columns.duration}</th><th class="number">${text.cost}</th><th>${text.columns.jobs}</th></tr></thead>
         <tbody>${job.stages.map((stage) => html`<tr key=${stage.name}>
-          <td data-label=${text.columns.stage}><b>${stage.title}</b></td>
+          <td data-label=${text.columns.stage}><b>${titles[stage.name]}</b></td>
           <td data-label=${text.columns.state}>${text.stageStates[stage.state] ?? stage.state}</td>
           <td data-label=${text.columns.progress} class="number">${stage.shards ? percent(stage.fraction) : ""}</td>
           <td data-label=${text.columns.duration} class="number">${duration(stage.duration_s)}</td>

@@ -4,6 +4,7 @@ import { get } from "../../../api.js";
 import { Commands } from "../../../parts/commands.js";
 import { useLoaded } from "../../../parts/loaded.js";
 import { Problem } from "../../../parts/problem.js";
+import { language } from "../../../preferences.js";
 import { setQuery } from "../../../router.js";
 import { common } from "../../../words.js";
 import { Actions } from "./actions.js";
@@ -42,7 +43,7 @@ function Shown({ followed, now, query }) {
   const history = followed.history.value;
   const at = query.get("at");
   const past = usePast(now.id, at);
-  useWorkloads();
+  const titles = useTitles(now);
   const ended = ENDED.has(now.state);
   const clock = useClock(!ended, history.events.length > MANY_EVENTS ? SLOW_TICK_MS : TICK_MS);
   const changed = history.changed.value;
@@ -69,12 +70,12 @@ function Shown({ followed, now, query }) {
     <section class="card" aria-labelledby="timeline-title">
       <h2 id="timeline-title">${text.timeline}</h2>
       ${history.events.length > 0
-        ? html`<${Timeline} fold=${fold} titles=${titlesOf(now)} selected=${selected} onSelect=${select} zoom=${zoomOf(query)} />
+        ? html`<${Timeline} fold=${fold} titles=${titles} selected=${selected} onSelect=${select} zoom=${zoomOf(query)} />
           <${Slider} count=${history.events.length} selected=${selected} event=${selected === null ? null : history.events[selected]} onSelect=${select} />`
         : html`<p class="quiet" role="status">${history.complete.value ? text.noHistory : common().loading}</p>`}
       ${history.error.value && html`<${Problem} error=${history.error.value} retry=${followed.read} />`}
     </section>
-    ${job && html`<${Stages} job=${job} />`}
+    ${job && html`<${Stages} job=${job} titles=${titles} />`}
     <section class="card" aria-labelledby="log-title">
       <h2 id="log-title">${text.log}</h2>
       <${Log} jobId=${now.id} events=${history.events} last=${last} selected=${selected} changed=${changed} />
@@ -135,16 +136,14 @@ function useClock(running, tick_ms) {
   return clock.value;
 }
 
-let workloads = null;
+const workloads = new Map();
 
-/** Titles of stages are the server's; without them a stage has its name. */
-function useWorkloads() {
-  return useLoaded(async () => (workloads ??= await get("/v1/workloads")), []);
-}
-
-function titlesOf(job) {
-  const known = workloads?.data?.find(({ name }) => name === job.workload);
-  return Object.fromEntries([...(known?.stages ?? []), ...job.stages].map(({ name, title }) => [name, title ?? name]));
+/** Titles of stages are the server's, in the reader's language; without them a stage has its name. */
+function useTitles(job) {
+  const lang = language.value;
+  useLoaded(async () => workloads.has(lang) || workloads.set(lang, (await get("/v1/workloads", { lang })).data), [lang]);
+  const known = workloads.get(lang)?.find(({ name }) => name === job.workload);
+  return Object.fromEntries([...job.stages, ...(known?.stages ?? [])].map(({ name, title }) => [name, title ?? name]));
 }
 
 function secondsOf(text) {

@@ -5,10 +5,11 @@ import { loadCss } from "../../../parts/load_css.js";
 import { Problem } from "../../../parts/problem.js";
 import { setQuery } from "../../../router.js";
 import { choose } from "../choose.js";
-import { files } from "../file_list.js";
+import { files, wanted } from "../file_list.js";
 import { FileTiles } from "./file_tiles.js";
 import { addUploads, removeAll } from "./files.js";
 import { NewJob } from "./new_job.js";
+import { giveUp } from "./submission.js";
 import { words } from "./words.js";
 import { WorkloadChoice } from "./workload_choice.js";
 
@@ -19,9 +20,13 @@ export function Desk({ workloads, query }) {
   const source = useEarlierJob(query.get("like"));
   const all = files.value;
   const choice = useMemo(() => choose(workloads, all), [workloads, all]);
-  const name = query.get("workload") ?? source.value?.workload ?? choice.chosen;
+  const open = ["waiting", "sending", "failed"].includes(wanted.value?.state) ? wanted.value.name : null;
+  const name = query.get("workload") ?? source.value?.workload ?? open ?? choice.chosen;
   const chosen = choice.candidates.find(({ workload }) => workload.name === name) ?? null;
-  const pick = (workload) => setQuery({ workload, params: null });
+  const pick = (workload) => {
+    giveUp();
+    setQuery({ workload, params: null });
+  };
   const given = paramsGiven(query, source.value);
   return html`
     <div class="desk">

@@ -1,15 +1,16 @@
 // The form of a new job: parameters, options, price and the button that submits.
 import { html, useEffect, useMemo, useRef, useSignal } from "../../../vendor/preact.js";
-import { call, may } from "../../../api.js";
+import { may } from "../../../api.js";
 import { Commands, quoted } from "../../../parts/commands.js";
 import { ParamsForm } from "../../../parts/params/fields.js";
 import { entriesOf, fieldsOf, paramsOf, same } from "../../../parts/params/form.js";
 import { Problem } from "../../../parts/problem.js";
-import { go, href, setQuery } from "../../../router.js";
-import { files } from "../file_list.js";
-import { removeFile, uploadAll } from "./files.js";
-import { bodyOf, MoreOptions, NO_OPTIONS } from "./more_options.js";
-import { fieldsOf as refusedFields, Price, usePrice } from "./price.js";
+import { setQuery } from "../../../router.js";
+import { files, wanted } from "../file_list.js";
+import { startUpload, uploadAll } from "./files.js";
+import { bodyOf as optionsOf, MoreOptions, NO_OPTIONS } from "./more_options.js";
+import { fieldsOf as refusedFields, Price, PriceDetails, usePrice } from "./price.js";
+import { bodyOf, giveUp, want } from "./submission.js";
 import { words } from "./words.js";
 
 /**
@@ -19,65 +20,66 @@ import { words } from "./words.js";
 export function NewJob({ candidate, given, like }) {
   const text = words();
   const { workload, inputs, missing } = candidate;
+  const mine = wanted.value?.name === workload.name && wanted.value.state !== "done" ? wanted.value : null;
   const fields = useMemo(() => fieldsOf(workload.params_schema), [workload]);
+  // A job that waits was wanted with what its form had, also if another page was shown meanwhile.
+  const begun = useMemo(() => ({ params: mine?.params ?? given, options: mine?.options ?? (like ? { ...NO_OPTIONS, metadata: `like=${like}` } : NO_OPTIONS) }), []);
   const entries = useSignal(null);
-  entries.value ??= entriesOf(fields, withoutDefaults(fields, given));
-  const options = useSignal(like ? { ...NO_OPTIONS, metadata: `like=${like}` } : NO_OPTIONS);
-  const wanted = useSignal(false);
-  const submission = useSignal({ busy: false, error: null });
-  const key = useRef({ body: "", key: "" });
+  entries.value ??= entriesOf(fields, withoutDefaults(fields, begun.params));
+  const options = useSignal(begun.options);
   const { params, problems } = paramsOf(fields, entries.value);
-  const more = bodyOf(options.value);
+  const more = optionsOf(options.value);
   const used = Object.entries(inputs).flatMap(([name, list]) => list.map((index) => ({ name, item: files.value[index] })));
-  const uploaded = used.every(({ item }) => item.upload);
-  const body = { workload: workload.name, inputs: inputIds(workload, used), params, ...more.body };
+  const job = { name: workload.name, title: workload.title, workload, used: used.map(({ name, item }) => ({ name, key: item.key })), params, options: options.value };
+  const body = bodyOf(job);
+  const content = JSON.stringify(body);
   const valid = Object.keys(problems).length + Object.keys(more.problems).length === 0;
-  const complete = uploaded && missing.length === 0;
+  const complete = used.every(({ item }) => item.upload) && missing.length === 0;
   // A key that may not submit may not ask either.
   const price = usePrice(valid && may("write") ? body : null, complete);
   const text_of_params = JSON.stringify(params);
 
   useEffect(() => {
-    if (may("write")) uploadAll(new Set(used.map(({ item }) => item.key)));
-  }, [used.map(({ item }) => item.key).join()]);
+    if (may("write")) uploadAll(new Set(job.used.map(({ key }) => key)));
+  }, [job.used.map(({ key }) => key).join()]);
   useEffect(() => {
     if (JSON.stringify(given) === text_of_params) return undefined;
     const timer = setTimeout(() => setQuery({ workload: workload.name, params: text_of_params === "{}" ? null : text_of_params }), 400);
     return () => clearTimeout(timer);
   }, [text_of_params]);
 
-  const submit = async () => {
-    wanted.value = false;
-    submission.value = { busy: true, error: null };
-    const content = JSON.stringify(body);
-    // The same request sent again, after an answer that was lost, is the same job.
-    if (key.current.body !== content) key.current = { body: content, key: `console-${crypto.getRandomValues(new Uint32Array(4)).join("-")}` };
-    try {
-      const job = await call("POST", "/v1/jobs", { body, idempotencyKey: key.current.key });
-      for (const { item } of used) removeFile(item.key);
-      go(href("jobs", job.id));
-    } catch (error) {
-      submission.value = { busy: false, error };
-    }
-  };
-  const ready = valid && complete && workload.available && may("write");
+  const halted = used.map(({ item }) => item).filter(({ phase }) => ["failed", "stopped"].includes(phase.value.name));
+  const error = mine?.state === "failed" && mine.content === content ? mine.error : null;
+  const named = namedIn(fields, error);
+  // What the server has said of earlier parameters stops nobody: it is asked about these.
+  const refusals = named ?? (price.asking ? null : refusedFields(price.error)) ?? {};
+  const reason = reasonNotToSubmit({ text, workload, missing, valid: valid && (price.asking || !refusedFields(price.error)) });
+  const state = mine?.state === "waiting" || mine?.state === "sending" ? mine.state : "";
+  const hint = reason ?? (halted.length ? text.uploadsFailed : state === "waiting" ? text.waiting : null);
+  const isFirst = useRef(true);
   useEffect(() => {
-    if (wanted.value && ready && !submission.value.busy) submit();
-  }, [wanted.value, ready]);
-  const failed = used.some(({ item }) => ["failed", "stopped"].includes(item.phase.value.name));
-  const refusals = refusedFields(price.error) ?? refusedFields(submission.value.error) ?? {};
-  const reason = reasonNotToSubmit({ text, workload, missing, valid: valid && !refusedFields(price.error), failed });
+    // What is changed while the job waits for its uploads counts.
+    if (!isFirst.current && state === "waiting") reason ? giveUp() : want(job);
+    isFirst.current = false;
+  }, [JSON.stringify([job.used, params, options.value]), reason]);
+  const press = (event) => {
+    event.preventDefault();
+    if (reason || state === "sending") return;
+    halted.forEach(startUpload);
+    want(job);
+  };
+  const label = state === "sending" ? text.submitting : halted.length ? text.resume : complete ? text.submit : text.submitLater;
   const picture = used.find(({ item }) => item.file && item.media !== "archive")?.item.file ?? null;
   return html`
-    <form class="card" onSubmit=${(event) => (event.preventDefault(), (wanted.value = true))} aria-label=${text.job(workload.title)}>
-      <${Price} workload=${workload} price=${price} />
+    <form class="card" onSubmit=${press} aria-label=${text.job(workload.title)}>
+      <${Price} workload=${workload} price=${price}>
+        <button class="primary" disabled=${Boolean(reason) || state === "sending" || (state === "waiting" && halted.length === 0)}>${label}</button>
+      <//>
+      ${(hint || state === "waiting") &&
+      html`<p class="row why"><span role="status">${hint}</span>${state === "waiting" && html`<button type="button" onClick=${giveUp}>${text.doNot}</button>`}</p>`}
       ${!workload.available && html`<div class="note bad"><p>${text.notAvailable} ${workload.enable}</p></div>`}
-      ${submission.value.error && !refusedFields(submission.value.error) && html`<${Problem} error=${submission.value.error} title=${text.notSubmitted} />`}
-      <div class="row submit">
-        <button class="primary" disabled=${Boolean(reason) || submission.value.busy || wanted.value}>${submission.value.busy ? text.submitting : complete ? text.submit : text.submitLater}</button>
-        ${wanted.value && html`<span role="status">${text.waiting}</span><button type="button" onClick=${() => (wanted.value = false)}>${text.doNot}</button>`}
-        ${reason && html`<span class="hint">${reason}</span>`}
-      </div>
+      ${error && !named && html`<${Problem} error=${error} title=${text.notSubmitted} />`}
+      <${PriceDetails} workload=${workload} price=${price} />
       <h2>${text.parameters}</h2>
       <${ParamsForm} fields=${fields} entries=${entries.value} onEntries=${(changed) => (entries.value = changed)} problems=${problems} refusals=${refusals}
         unavailable=${unavailableOf(workload)} picture=${picture} />
@@ -87,29 +89,23 @@ export function NewJob({ candidate, given, like }) {
   `;
 }
 
+/** Return the texts of a refusal by field if each is about a field that is shown; null else. */
+function namedIn(fields, error) {
+  const refused = refusedFields(error);
+  return refused && Object.keys(refused).every((name) => fields.some((field) => field.name === name)) ? refused : null;
+}
+
 const withoutDefaults = (fields, values) => {
   const kept = fields.filter(({ name, ...field }) => name in values && !("default" in field && same(field.default, values[name])));
   return Object.fromEntries(kept.map(({ name }) => [name, values[name]]));
 };
 
-function reasonNotToSubmit({ text, workload, missing, valid, failed }) {
+/** Return why the job cannot be wanted as it is; null if only its uploads are missing. */
+function reasonNotToSubmit({ text, workload, missing, valid }) {
   if (!may("write")) return text.readOnly;
   if (!workload.available) return text.notAvailable;
   if (missing.length) return text.lacks(text.list(missing.map(({ alternatives, count }) => text.either(alternatives.map(({ media }) => text.media(media, count))))));
-  if (!valid) return text.fieldsWrong;
-  return failed ? text.uploadsFailed : null;
-}
-
-/** Return the ids of the uploads by input, as far as they are known; an input for many files gets a list. */
-function inputIds(workload, used) {
-  const found = {};
-  for (const { name, item } of used) {
-    if (!item.upload) continue;
-    const many = workload.inputs.find((input) => input.name === name).maximum > 1;
-    if (many) (found[name] ??= []).push(item.upload.id);
-    else found[name] = item.upload.id;
-  }
-  return found;
+  return valid ? null : text.fieldsWrong;
 }
 
 function unavailableOf(workload) {

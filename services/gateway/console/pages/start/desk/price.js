@@ -43,25 +43,42 @@ export function usePrice(body, complete) {
   return { ...state.value, retry: () => (again.value += 1) };
 }
 
-/** Price, stages, devices and warnings; before the first answer the workload's own estimate, and it says so. */
-export function Price({ workload, price }) {
+/**
+ * The price; before the first answer the workload's own estimate, and it says so.
+ *
+ * `children`, the button, stand beside it, above all that an answer can add or take away: nothing moves it from under
+ * the pointer.
+ */
+export function Price({ workload, price, children }) {
   const text = words();
-  const { check, error, asking, retry } = price;
+  const { check, asking } = price;
   const estimate = check?.estimate ?? workload.estimate;
   const basis = estimate.basis === "history" ? text.byHistory(estimate.runs ?? null) : text.byDeclaration;
   const label = !check ? (asking ? text.byDefaultsYet : text.byDefaults) : check.complete ? text.forThisJob : text.forTheseParameters;
   return html`
     <section class="price" aria-label=${text.price} aria-busy=${String(asking)}>
-      <h2>${text.price}</h2>
-      <p class="amount number">${estimate.usd === 0 ? text.noCharge : text.about(usd(estimate.usd))}</p>
+      <div class="decide">
+        <div><h2>${text.price}</h2><p class="amount number">${estimate.usd === 0 ? text.noCharge : text.about(usd(estimate.usd))}</p></div>
+        ${children}
+      </div>
       <p class="hint" role="status">${label} ${text.takesAbout(duration(estimate.seconds), deviceName(estimate.device, text))} ${basis}</p>
-      ${check && html`<${Details} check=${check} />`}
+    </section>
+  `;
+}
+
+/** Warnings, stages and devices, or what is wrong with the job. */
+export function PriceDetails({ workload, price }) {
+  const text = words();
+  const { check, error, retry } = price;
+  return html`
+    <section class="price" aria-label=${text.priceDetails}>
+      ${check && html`<${Details} check=${check} titles=${Object.fromEntries(workload.stages.map(({ name, title }) => [name, title]))} />`}
       ${error && (fieldsOf(error) ? html`<p class="note bad" role="alert">${text.refusedFields}</p>` : html`<${Problem} error=${error} title=${text.refused} retry=${error.retryable || error.status === 0 ? retry : undefined} />`)}
     </section>
   `;
 }
 
-function Details({ check }) {
+function Details({ check, titles }) {
   const text = words();
   const warnings = check.warnings?.filter(({ code }) => code !== "inputs_missing") ?? [];
   return html`
@@ -75,7 +92,7 @@ function Details({ check }) {
         ${check.devices.length > 1 && html`<p class="hint">${text.ladder}</p>`}`}
       ${check.stages?.length > 0 &&
       html`<h3>${text.stages}</h3>
-        <ol class="stages">${check.stages.map(({ name, title, share, needed, shards }) => html`<li key=${name} class=${needed ? "" : "quiet"}>${title} <span class="hint">${needed ? text.share(share, shards) : text.notNeeded}</span></li>`)}</ol>`}
+        <ol class="stages">${check.stages.map(({ name, title, share, needed, shards }) => html`<li key=${name} class=${needed ? "" : "quiet"}>${titles[name] ?? title} <span class="hint">${needed ? text.share(share, shards) : text.notNeeded}</span></li>`)}</ol>`}
       <p class="hint">${text.deadline(duration(check.deadline_s), check.max_attempts)}</p>
     </details>
   `;
