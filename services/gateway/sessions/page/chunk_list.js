@@ -1,5 +1,6 @@
 // List of the files that the session has exported so far.
 import { $, size } from "./text.js";
+import { t } from "./words.js";
 
 export class ChunkList {
   constructor(client) {
@@ -46,12 +47,12 @@ export class ChunkList {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = file.name;
-    button.title = "Copy the command that downloads it";
+    button.title = t("Copy the command that downloads it");
     button.addEventListener("click", async () => {
       const url = new URL(`${this.path}/${file.name}`, location.href);
       const command = `curl -fL -H "Authorization: Bearer $SACCADE_API_KEY" -o ${file.name.split("/").pop()} ${url}`;
       await navigator.clipboard.writeText(command);
-      button.textContent = "command copied";
+      button.textContent = t("command copied");
       setTimeout(() => { button.textContent = file.name; }, 1500);
     });
     return button;

@@ -1,6 +1,7 @@
 // Loads the newest model, at most once a second and only while the page is visible; the ETag avoids loading the same
 // model twice.
 import { Problem, problemOf } from "./session_client.js";
+import { t } from "./words.js";
 
 const INTERVAL_MS = 1000;
 const RETRY_DELAY_MS = 4000;
@@ -50,7 +51,7 @@ export class ModelLoader {
       this.#loaded = version;
       await this.#fetch();
     } catch (error) {
-      this.fail(error instanceof Problem ? error : new Problem({ detail: `The model cannot be shown: ${error.message}` }));
+      this.fail(error instanceof Problem ? error : new Problem({ detail: t("The model cannot be shown: {0}", error.message) }));
       // A failed request is retried; a model that cannot be read will not change.
       if (error instanceof Problem) [this.#loaded, wait] = [0, RETRY_DELAY_MS];
     }

@@ -8,7 +8,9 @@ import {
   $, decibels, dollars, ms, number, overlayWords, seconds, showFrames, showProblem, showRejection, showRows, size, stateWords,
 } from "./text.js";
 import { Webcam } from "./webcam.js";
+import { t, translatePage } from "./words.js";
 
+translatePage();
 const JOINTS_SHOWN_S = 2;
 
 const id = location.pathname.split("/").filter(Boolean).pop();
@@ -35,7 +37,7 @@ async function openScene() {
     const { SceneView } = await import("./scene.js");
     return new SceneView($("canvas"));
   } catch {
-    $("overlay").textContent = "This browser has no WebGL 2, so the splat cannot be drawn. The figures are still live.";
+    $("overlay").textContent = t("This browser has no WebGL 2, so the splat cannot be drawn. The figures are still live.");
     return null;
   }
 }
@@ -56,22 +58,22 @@ function render() {
   $("splats").textContent = figures.splats == null ? "–" : number(figures.splats);
   const rate = jointsHz();
   showRows([
-    ["Queue depth", live && current.ack ? number(current.ack.queue_depth) : null],
-    ["Frame age when processed", current.frameAgeS == null ? null : seconds(current.frameAgeS)],
-    ["Joint angles", live && rate ? `${rate.toFixed(rate < 10 ? 1 : 0)} Hz` : null],
-    ["Frame to nearest joints", ms(figures.joints_gap_ms)],
-    ["Clock offset of the sender", ms(figures.clock_offset_ms)],
-    ["Optimisation", figures.steps == null ? null : `${number(figures.steps)} steps${figures.step_ms ? `, ${figures.step_ms.toFixed(0)} ms each` : ""}`],
-    ["Held-out frames", figures.held_out_frames == null ? null : number(figures.held_out_frames)],
-    ["PSNR against the true scene", figures.truth_psnr_db == null ? null : decibels(figures.truth_psnr_db)],
-    ["Model", figures.ply_bytes ? size(figures.ply_bytes) : null],
-    ["Worker's attempt", current.attempt ? number(current.attempt) : null],
-    ["Cost", current.cost.actual_usd == null ? null
-      : dollars(current.cost.actual_usd) + (current.cost.max_usd == null ? "" : ` of at most ${dollars(current.cost.max_usd)}`)],
+    [t("Queue depth"), live && current.ack ? number(current.ack.queue_depth) : null],
+    [t("Frame age when processed"), current.frameAgeS == null ? null : seconds(current.frameAgeS)],
+    [t("Joint angles"), live && rate ? `${rate.toFixed(rate < 10 ? 1 : 0)} Hz` : null],
+    [t("Frame to nearest joints"), ms(figures.joints_gap_ms)],
+    [t("Clock offset of the sender"), ms(figures.clock_offset_ms)],
+    [t("Optimisation"), figures.steps == null ? null : t("{0} steps", number(figures.steps)) + (figures.step_ms ? t(", {0} ms each", figures.step_ms.toFixed(0)) : "")],
+    [t("Held-out frames"), figures.held_out_frames == null ? null : number(figures.held_out_frames)],
+    [t("PSNR against the true scene"), figures.truth_psnr_db == null ? null : decibels(figures.truth_psnr_db)],
+    [t("Model"), figures.ply_bytes ? size(figures.ply_bytes) : null],
+    [t("Worker's attempt"), current.attempt ? number(current.attempt) : null],
+    [t("Cost"), current.cost.actual_usd == null ? null
+      : dollars(current.cost.actual_usd) + (current.cost.max_usd == null ? "" : ` ${t("of at most {0}", dollars(current.cost.max_usd))}`)],
   ]);
   if (!scene) return;
   $("overlay").textContent = scene.splats ? "" : overlayWords(state, frames.accepted);
-  $("tags").textContent = scene.splats ? `${number(scene.splats)} splats shown` : "";
+  $("tags").textContent = scene.splats ? t("{0} splats shown", number(scene.splats)) : "";
 }
 
 // Samples per second, computed from their numbers: the stream sends only the newest samples.
@@ -172,8 +174,8 @@ connectHeader(client, {
 });
 client.addEventListener("closed", ({ detail }) => detail.again_ms === null && webcam.running && webcam.stop());
 connectActions(client, {
-  stop: ["Stop the session?", "The worker processes its last frames and exports the complete model. A stopped session cannot be continued.", "Stop"],
-  reset: ["Discard the model and start again?", "All Gaussians and camera poses are discarded. Exported chunks are kept.", "Reset"],
+  stop: [t("Stop the session?"), t("The worker processes its last frames and exports the complete model. A stopped session cannot be continued."), t("Stop")],
+  reset: [t("Discard the model and start again?"), t("All Gaussians and camera poses are discarded. Exported chunks are kept."), t("Reset")],
 });
 
 $("download").addEventListener("click", async () => {
@@ -200,7 +202,7 @@ function connectScene() {
   };
   colours();
   $("canvas").addEventListener("webglcontextlost", () => {
-    $("tags").textContent = "The browser has lost the graphics context: reload the page.";
+    $("tags").textContent = t("The browser has lost the graphics context: reload the page.");
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", colours);
   $("software").hidden = !scene.software;

@@ -1,5 +1,6 @@
 // Parts that the pages of all sessions have: connection, API key, problems, stop and reset, webcam.
 import { $, confirmAction, number, showProblem } from "./text.js";
+import { t } from "./words.js";
 
 function showConnection(kind, words) {
   $("link").className = `link ${kind}`;
@@ -9,16 +10,16 @@ function showConnection(kind, words) {
 // `ended` is called when the connection has ended, `missing` when there is no such session.
 export function connectHeader(client, { ended, missing }) {
   $("session-id").textContent = client.id;
-  client.addEventListener("open", () => showConnection("open", "live"));
+  client.addEventListener("open", () => showConnection("open", t("live")));
   client.addEventListener("closed", ({ detail }) => {
-    if (detail.again_ms === null) showConnection("", "session ended");
-    else showConnection("lost", "connection lost, reconnecting");
+    if (detail.again_ms === null) showConnection("", t("session ended"));
+    else showConnection("lost", t("connection lost, reconnecting"));
     ended();
   });
   client.addEventListener("problem", ({ detail }) => {
     if (detail.status === 404) {
-      $("state").textContent = "no such session";
-      document.title = `No such session – ${client.id.slice(0, 12)}`;
+      $("state").textContent = t("no such session");
+      document.title = `${t("No such session")} – ${client.id.slice(0, 12)}`;
       missing();
     }
     showProblem(detail);
@@ -27,7 +28,7 @@ export function connectHeader(client, { ended, missing }) {
     $("key").hidden = false;
     $("key-error").textContent = client.keyed ? detail.message : "";
     $("key-value").focus();
-    showConnection("", "not connected");
+    showConnection("", t("not connected"));
   });
   $("key").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -60,7 +61,7 @@ export function connectWebcam(webcam, changed) {
     // Their names are known from now on.
     const known = new Set([...$("webcam-camera").options].map(({ value }) => value));
     for (const { id, label } of await webcam.cameras()) {
-      if (!known.has(id)) $("webcam-camera").append(new Option(label || "Another camera", id));
+      if (!known.has(id)) $("webcam-camera").append(new Option(label || t("Another camera"), id));
     }
   };
   $("webcam").addEventListener("click", async () => {
@@ -86,8 +87,8 @@ export function connectWebcam(webcam, changed) {
     changed();
   };
   webcam.onframe = () => {
-    const skipped = webcam.skipped ? `, ${number(webcam.skipped)} skipped: the connection is too slow` : "";
-    $("webcam-status").textContent = `${number(webcam.sent)} sent${skipped}.`;
+    const skipped = webcam.skipped ? t(", {0} skipped: the connection is too slow", number(webcam.skipped)) : "";
+    $("webcam-status").textContent = `${t("{0} sent", number(webcam.sent))}${skipped}.`;
   };
   $("webcam-rate").addEventListener("change", ({ target }) => { webcam.hz = Number(target.value); });
 }

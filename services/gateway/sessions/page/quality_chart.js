@@ -1,4 +1,6 @@
 // Chart of PSNR over accepted frames, held-out and train, as SVG.
+import { t } from "./words.js";
+
 const SPACE = "http://www.w3.org/2000/svg";
 const HEIGHT = 170;
 const LEFT = 34, RIGHT = 10, TOP = 8, BOTTOM = 30;
@@ -66,7 +68,7 @@ export class QualityChart {
       this.svg.append(make("text", { class: "tick", x: x(frames), y: HEIGHT - BOTTOM + 15, "text-anchor": "middle" }, frames));
     }
     this.svg.append(make("text", { class: "tick name", x: width - RIGHT, y: HEIGHT - 1, "text-anchor": "end" }, "accepted frames"));
-    this.svg.append(make("text", { class: "tick name", x: LEFT, y: HEIGHT - 1 }, "PSNR in dB"));
+    this.svg.append(make("text", { class: "tick name", x: LEFT, y: HEIGHT - 1 }, t("PSNR in dB")));
     for (const kind of ["train", "heldOut"]) {
       const known = this.points.filter((point) => point[kind] != null);
       if (!known.length) continue;
@@ -80,7 +82,7 @@ export class QualityChart {
 
   #description() {
     const last = this.points.at(-1);
-    const format = (value) => (value == null ? "not known" : `${value.toFixed(1)} decibels`);
-    return `PSNR after ${last.frames} accepted frames: held-out ${format(last.heldOut)}, train ${format(last.train)}.`;
+    const format = (value) => (value == null ? t("not known") : t("{0} decibels", value.toFixed(1)));
+    return t("PSNR after {0} accepted frames: held-out {1}, train {2}.", last.frames, format(last.heldOut), format(last.train));
   }
 }

@@ -1,4 +1,6 @@
 // Client of a session: reads it, follows its stream with reconnects, and sends messages and frames.
+import { t } from "./words.js";
+
 const INITIAL_BACKOFF_MS = 400;
 const MAX_BACKOFF_MS = 8000;
 const PING_EVERY_MS = 5000;
@@ -11,7 +13,7 @@ const ENDED = new Set(["stopped", "failed"]);
 
 export class Problem extends Error {
   constructor({ code = "unknown", detail = "", title = "", hint = "", status = 0 }) {
-    super(detail || title || "Something went wrong.");
+    super(detail || title || t("Something went wrong."));
     Object.assign(this, { code, hint, status });
   }
 }
@@ -71,8 +73,8 @@ export class SessionClient extends EventTarget {
     try {
       return await fetch(path, { cache: "no-store", ...options, headers });
     } catch {
-      const hint = "Is it running, and is this computer connected to its network? The page tries again automatically.";
-      throw new Problem({ code: "unreachable", detail: "The server does not answer.", hint });
+      const hint = t("Is it running, and is this computer connected to its network? The page tries again automatically.");
+      throw new Problem({ code: "unreachable", detail: t("The server does not answer."), hint });
     }
   }
 
@@ -206,6 +208,6 @@ export async function problemOf(response) {
   try {
     return new Problem({ ...(await response.json()), status: response.status });
   } catch {
-    return new Problem({ detail: `The server answered ${response.status}.`, status: response.status });
+    return new Problem({ detail: t("The server answered {0}.", response.status), status: response.status });
   }
 }

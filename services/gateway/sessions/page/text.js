@@ -1,27 +1,31 @@
 // Texts and formatted values of the page.
+import { language, t } from "./words.js";
+
 export const $ = (id) => document.getElementById(id);
 
-export const number = (value) => Number(value).toLocaleString("en");
-export const decibels = (value) => (value == null ? "–" : `${value.toFixed(1)} dB`);
+export const number = (value) => Number(value).toLocaleString(language);
+const fixed = (value, digits) => Number(value).toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+export const decibels = (value) => (value == null ? "–" : `${fixed(value, 1)} dB`);
 
 export const ms = (value) =>
-  value == null ? null : `${value.toFixed(Math.abs(value) < 10 ? 1 : 0).replace("-", "−")} ms`;
+  value == null ? null : `${fixed(value, Math.abs(value) < 10 ? 1 : 0).replace("-", "−")} ms`;
 
 export function size(bytes) {
-  const units = ["bytes", "KiB", "MiB", "GiB"];
+  const units = [t("bytes"), "KiB", "MiB", "GiB"];
   let power = 0;
   for (; bytes >= 1024 && power < units.length - 1; power++) bytes /= 1024;
-  return `${power && bytes < 100 ? bytes.toFixed(1) : Math.round(bytes)} ${units[power]}`;
+  return `${power && bytes < 100 ? fixed(bytes, 1) : number(Math.round(bytes))} ${units[power]}`;
 }
 
 export function seconds(value) {
   if (value == null) return "–";
   if (Math.abs(value) < 1) return `${Math.round(value * 1000)} ms`;
-  return value < 60 ? `${value.toFixed(1)} s` : `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
+  return value < 60 ? `${fixed(value, 1)} s` : `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
 }
 
 export function dollars(value) {
-  return value ? `$${value < 0.01 ? value.toFixed(4) : value.toFixed(2)}` : "$0";
+  const digits = !value ? 0 : value < 0.01 ? 4 : 2;
+  return (value || 0).toLocaleString(language, { style: "currency", currency: "USD", currencyDisplay: "narrowSymbol", minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
 const STATES = {
@@ -38,15 +42,15 @@ const REASONS = {
   length: "its maximum length was reached",
   cost_cap: "it reached its cost cap",
 };
-export const stateWords = (state, reason) => `${STATES[state] ?? state}${reason ? `: ${REASONS[reason] ?? reason}` : ""}`;
+export const stateWords = (state, reason) => `${t(STATES[state] ?? state)}${reason ? `: ${t(REASONS[reason] ?? reason)}` : ""}`;
 
 // Text over the 3D view while there is no model.
 export function overlayWords(state, accepted) {
-  if (state === "opening") return "A worker is being started …";
-  if (state === "ready") return "The worker is ready. The model starts with the first frames and joint angles.";
-  if (state === "running") return accepted ? "The first splats are being computed …" : "Waiting for the first usable frame …";
-  if (state === "stopping") return "The session is stopping; there is no model yet.";
-  return "The session has ended without a model.";
+  if (state === "opening") return t("A worker is being started …");
+  if (state === "ready") return t("The worker is ready. The model starts with the first frames and joint angles.");
+  if (state === "running") return accepted ? t("The first splats are being computed …") : t("Waiting for the first usable frame …");
+  if (state === "stopping") return t("The session is stopping; there is no model yet.");
+  return t("The session has ended without a model.");
 }
 
 // Update the stacked bar and the counts of frames.
@@ -57,14 +61,14 @@ export function showFrames(frames) {
   showReasons(frames.reasons ?? {}, frames.last_rejection);
 }
 
-const reasonWords = (reason) => REJECTION_REASONS[reason] ?? reason?.replaceAll("_", " ") ?? "no reason given";
+const reasonWords = (reason) => reason ? t(REJECTION_REASONS[reason] ?? reason.replaceAll("_", " ")) : t("no reason given");
 
 // Show why frames were not accepted: how many for each reason, and what was wrong with the last rejected one.
 function showReasons(reasons, last) {
   const counts = Object.entries(reasons).map(([reason, count]) => `${number(count)} × ${reasonWords(reason)}`);
-  const detail = last ? ` Last rejected: frame ${last.seq} of ${last.source}: ${last.detail ?? reasonWords(last.reason)}` : "";
+  const detail = last ? ` ${t("Last rejected: frame {0} of {1}: {2}", last.seq, last.source, last.detail ?? reasonWords(last.reason))}` : "";
   $("reasons").hidden = !counts.length;
-  $("reasons").textContent = `Not accepted: ${counts.join("; ")}.${detail}`;
+  $("reasons").textContent = `${t("Not accepted: {0}.", counts.join("; "))}${detail}`;
 }
 
 const REJECTION_REASONS = {
@@ -84,7 +88,7 @@ export function showRejection(acks) {
   const last = acks.findLast((ack) => ack.status !== "accepted");
   if (!last) return;
   $("rejection").hidden = false;
-  $("rejection").textContent = `Last ${last.status}: frame ${last.seq} of ${last.source}, ${reasonWords(last.reason)}.`;
+  $("rejection").textContent = t("Last {0}: frame {1} of {2}, {3}.", t(last.status), last.seq, last.source, reasonWords(last.reason));
 }
 
 // Show rows of names and values; unknown values are left out.

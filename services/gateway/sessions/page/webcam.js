@@ -1,15 +1,16 @@
 // The computer's camera as a source of frames.
 import { Problem, nowS } from "./session_client.js";
+import { t } from "./words.js";
 
 const WIDTH = 640;
 const QUALITY = 0.82;
 export const SOURCE = "webcam";
 
 const ERRORS = {
-  NotAllowedError: ["Access to the camera was denied.", "Allow it in the address bar, then press the button again."],
-  NotFoundError: ["This computer has no camera.", "Connect one, then press the button again."],
-  OverconstrainedError: ["The chosen camera is not connected any more.", "Choose another one."],
-  NotReadableError: ["The camera is in use by another program.", "Close that program, then press the button again."],
+  NotAllowedError: [t("Access to the camera was denied."), t("Allow it in the address bar, then press the button again.")],
+  NotFoundError: [t("This computer has no camera."), t("Connect one, then press the button again.")],
+  OverconstrainedError: [t("The chosen camera is not connected any more."), t("Choose another one.")],
+  NotReadableError: [t("The camera is in use by another program."), t("Close that program, then press the button again.")],
 };
 
 // A telephone has a front and a rear camera; elsewhere either means the only one.
@@ -20,7 +21,7 @@ const problem = (detail, hint) => new Problem({ detail, hint });
 
 export class Webcam {
   // `labels`: of the button that starts and stops it.
-  constructor(client, video, { labels = ["Use the webcam", "Stop the webcam"] } = {}) {
+  constructor(client, video, { labels = [t("Use the webcam"), t("Stop the webcam")] } = {}) {
     Object.assign(this, { client, video, labels, sent: 0, skipped: 0, running: false, hz: 2, camera: "environment" });
     this.canvas = document.createElement("canvas");
   }
@@ -33,13 +34,13 @@ export class Webcam {
 
   async #start() {
     if (!navigator.mediaDevices) {
-      throw problem("Browsers allow the camera on secure pages only.", "Open this page over https, or on localhost.");
+      throw problem(t("Browsers allow the camera on secure pages only."), t("Open this page over https, or on localhost."));
     }
     try {
       const video = { width: { ideal: WIDTH }, ...constraintsOf(this.camera) };
       this.stream = await navigator.mediaDevices.getUserMedia({ video, audio: false });
     } catch (error) {
-      throw problem(...(ERRORS[error.name] ?? [`The camera cannot be used: ${error.message}`, "Try another one."]));
+      throw problem(...(ERRORS[error.name] ?? [t("The camera cannot be used: {0}", error.message), t("Try another one.")]));
     }
     this.video.srcObject = this.stream;
     await this.video.play();

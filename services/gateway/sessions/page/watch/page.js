@@ -3,14 +3,17 @@ import { connectActions, connectHeader, connectWebcam } from "../page_parts.js";
 import { Problem, SessionClient, nowS } from "../session_client.js";
 import { $, dollars, ms, number, seconds, showFrames, showProblem, showRejection, showRows, stateWords } from "../text.js";
 import { Webcam } from "../webcam.js";
+import { t, translatePage } from "../words.js";
 import { AlertList, WordList, spanOf } from "./word_list.js";
+
+translatePage();
 
 // Frames whose acknowledgement is awaited are remembered up to this number.
 const AWAITED = 200;
 
 const id = location.pathname.split("/").filter(Boolean).pop();
 const client = new SessionClient(id, { acks: "1" });
-const webcam = new Webcam(client, $("webcam-video"), { labels: ["Use the camera", "Stop the camera"] });
+const webcam = new Webcam(client, $("webcam-video"), { labels: [t("Use the camera"), t("Stop the camera")] });
 const words = new WordList({ list: $("words"), count: $("word-count"), none: $("no-words"), older: $("older") });
 const alerts = new AlertList({ list: $("alerts"), none: $("no-alerts"), panel: $("alert-panel") });
 
@@ -37,18 +40,18 @@ function render() {
   $("ack-delay").textContent = current.ackMs == null ? "–" : ms(current.ackMs);
   $("skipped").textContent = number(current.unshown);
   showRows([
-    ["Frames under way", live && current.depth != null ? number(current.depth) : null],
-    ["Refused at the door", current.refused || null],
-    ["Waiting for the model", latency ? ms(latency.queue_ms) : null],
-    ["Reading the frames", latency ? ms(latency.prefill_ms) : null],
-    ["First word", latency ? ms(latency.first_token_ms) : null],
-    ["Writing", latency ? ms(latency.decode_ms) : null],
-    ["Tokens", text?.tokens == null ? null : number(text.tokens)],
-    ["Model", text?.model ?? null],
-    ["Frame age when processed", current.frameAgeS == null ? null : seconds(current.frameAgeS)],
-    ["Questions waiting", words.waiting.size ? number(words.waiting.size) : null],
-    ["Cost", current.cost.actual_usd == null ? null
-      : dollars(current.cost.actual_usd) + (current.cost.max_usd == null ? "" : ` of at most ${dollars(current.cost.max_usd)}`)],
+    [t("Frames under way"), live && current.depth != null ? number(current.depth) : null],
+    [t("Refused at the door"), current.refused || null],
+    [t("Waiting for the model"), latency ? ms(latency.queue_ms) : null],
+    [t("Reading the frames"), latency ? ms(latency.prefill_ms) : null],
+    [t("First word"), latency ? ms(latency.first_token_ms) : null],
+    [t("Writing"), latency ? ms(latency.decode_ms) : null],
+    [t("Tokens"), text?.tokens == null ? null : number(text.tokens)],
+    [t("Model"), text?.model ?? null],
+    [t("Frame age when processed"), current.frameAgeS == null ? null : seconds(current.frameAgeS)],
+    [t("Questions waiting"), words.waiting.size ? number(words.waiting.size) : null],
+    [t("Cost"), current.cost.actual_usd == null ? null
+      : dollars(current.cost.actual_usd) + (current.cost.max_usd == null ? "" : ` ${t("of at most {0}", dollars(current.cost.max_usd))}`)],
   ]);
 }
 
@@ -133,18 +136,18 @@ client.addEventListener("ack", ({ detail: ack }) => {
   render();
 });
 client.addEventListener("going_away", ({ detail: { reason, after_s: afterS } }) => {
-  const why = { length: "it reaches its maximum length", cost_cap: "it reaches its cost cap" }[reason];
+  const why = { length: t("it reaches its maximum length"), cost_cap: t("it reaches its cost cap") }[reason];
   $("notice").hidden = !why;
-  $("notice").textContent = why ? `The session ends in ${seconds(afterS)}: ${why}.` : "";
+  $("notice").textContent = why ? t("The session ends in {0}: {1}.", seconds(afterS), why) : "";
 });
-client.addEventListener("prompt_accepted", () => { $("asked").textContent = "Asked: the answer comes with the next frames."; });
+client.addEventListener("prompt_accepted", () => { $("asked").textContent = t("Asked: the answer comes with the next frames."); });
 
 $("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = $("question").value.trim();
   if (!text || !client.send({ type: "prompt", text })) return;
   $("question").value = "";
-  $("asked").textContent = "Sending …";
+  $("asked").textContent = t("Sending …");
 });
 $("cancel").addEventListener("click", () => client.send({ type: "cancel" }));
 
@@ -160,8 +163,8 @@ connectHeader(client, {
 });
 client.addEventListener("problem", () => { $("asked").textContent = ""; });
 connectActions(client, {
-  stop: ["Stop the session?", "The worker finishes its text and writes the transcript. A stopped session cannot be continued.", "Stop"],
-  reset: ["Forget what was seen?", "The model starts again without its memory of earlier frames. Texts and alerts are kept.", "Forget"],
+  stop: [t("Stop the session?"), t("The worker finishes its text and writes the transcript. A stopped session cannot be continued."), t("Stop")],
+  reset: [t("Forget what was seen?"), t("The model starts again without its memory of earlier frames. Texts and alerts are kept."), t("Forget")],
 });
 connectWebcam(webcam, render);
 webcam.hz = Number($("webcam-rate").value);

@@ -1,4 +1,6 @@
 // Lists of what was said. Words of the model and of other users are shown as text only.
+import { language, t } from "../words.js";
+
 const SHOWN = 200;
 
 const element = (name, className, text) => {
@@ -9,7 +11,7 @@ const element = (name, className, text) => {
 };
 
 const clock = (time) => {
-  const made = element("time", "", new Date(time).toLocaleTimeString());
+  const made = element("time", "", new Date(time).toLocaleTimeString(language));
   made.dateTime = time;
   return made;
 };
@@ -20,8 +22,8 @@ export const spanOf = ({ start_s: start, end_s: end }) =>
 const FINISHED = { length: "cut off at the longest text", cancelled: "stopped", error: "no text" };
 
 function notesOf(text) {
-  const notes = FINISHED[text.finish_reason] ? [FINISHED[text.finish_reason]] : [];
-  if (text.dropped) notes.push(`${text.dropped} frames not shown to the model`);
+  const notes = FINISHED[text.finish_reason] ? [t(FINISHED[text.finish_reason])] : [];
+  if (text.dropped) notes.push(t("{0} frames not shown to the model", text.dropped));
   return notes.join(", ");
 }
 
