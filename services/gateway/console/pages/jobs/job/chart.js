@@ -4,7 +4,8 @@ import { clockTime, duration, number, usd } from "../../../format.js";
 import { language } from "../../../preferences.js";
 import { setQuery } from "../../../router.js";
 import { idleGaps, makeAxis, ticks } from "./axis.js";
-import { indexAt, marks, rectangles } from "./timeline.js";
+import { Steps } from "./steps.js";
+import { indexAt, laneName, marks, rectangles } from "./timeline.js";
 import { words } from "./words.js";
 
 const LANE_PX = 24;
@@ -13,14 +14,16 @@ const COST_PX = 42;
 const HEAD_PX = 24;
 const MARKS_PX = 16;
 const TABLE_ROWS = 200;
+/** In less width, lanes beside one another would be too short to be read. */
+const NARROW_PX = 480;
 
 const laneHeight = (lane) => (lane.rows > 1 ? Math.max(LANE_PX, lane.rows * ROW_PX + 6) : LANE_PX);
 
-export const laneName = (lane, titles, text) =>
-  lane.kind === "queue" ? text.queue : lane.kind === "device" ? text.device(lane.name, lane.rung) : (titles[lane.name] ?? lane.name);
-
-/** `selected` is the index of the event that the page shows, null for now; `onSelect(index)` changes it. */
-export function Timeline({ fold, titles, selected, onSelect, zoom }) {
+/**
+ * `selected` is the index of the event that the page shows, null for now; `onSelect(index)` changes it. `marked` is that
+ * of the event with a mark, or null.
+ */
+export function Timeline({ fold, titles, selected, marked, onSelect, zoom }) {
   const text = words();
   const box = useRef(null);
   const width = useSignal(0);
@@ -36,6 +39,7 @@ export function Timeline({ fold, titles, selected, onSelect, zoom }) {
     () => (width.value > 40 ? makeAxis({ ...shown, width: width.value - 2, gaps: folded.value ? gaps : [] }) : null),
     [fold, gaps, folded.value, width.value, shown.from, shown.to],
   );
+  const isNarrow = width.value > 0 && width.value < NARROW_PX;
   const setZoom = (from, to) =>
     setQuery({ zoom: from === null ? null : `${Math.round(from - fold.begin_ms)}-${Math.round(to - fold.begin_ms)}` });
   const nearer = (factor) => {
@@ -60,7 +64,7 @@ export function Timeline({ fold, titles, selected, onSelect, zoom }) {
   return html`
     <div class="timeline">
       <div class="row between">
-        <p class="hint">${text.timelineHint}</p>
+        <p class="hint">${isNarrow ? text.stepsHint : text.timelineHint}</p>
         <div class="row">
           ${gaps.length > 0 && html`<label class="chip"><input type="checkbox" checked=${folded.value} onChange=${(event) => (folded.value = event.target.checked)} /> ${text.foldGaps}</label>`}
           <button type="button" aria-label=${text.zoomIn} onClick=${() => nearer(0.5)}>+</button>
@@ -69,21 +73,25 @@ export function Timeline({ fold, titles, selected, onSelect, zoom }) {
         </div>
       </div>
       <div ref=${box} class="chart" tabindex="0" role="group" aria-label=${text.chartLabel} onKeyDown=${keys}>
-        ${axis && html`<${Picture} ...${{ fold, axis, titles, selected, onSelect, setZoom }} />`}
+        ${isNarrow
+          ? html`<${Steps} ...${{ fold, titles, selected, marked, onSelect, shown, gaps: folded.value ? gaps : [] }} />`
+          : axis && html`<${Picture} ...${{ fold, axis, titles, selected, marked, onSelect, setZoom }} />`}
       </div>
       <${Twin} fold=${fold} titles=${titles} />
     </div>
   `;
 }
 
-function Picture({ fold, axis, titles, selected, onSelect, setZoom }) {
+function Picture({ fold, axis, titles, selected, marked, onSelect, setZoom }) {
   const text = words();
   // Drawn again only when the events or the axis change: the slider moves over the same elements.
   const { height, drawn } = useMemo(() => still({ fold, axis, titles, text }), [fold, axis, JSON.stringify(titles), text, language.value]);
-  const now = selected === null ? null : axis.x(Math.min(axis.to, Math.max(axis.from, fold.times_ms[selected])));
+  const place = (index) => (index === null || index < 0 ? null : axis.x(Math.min(axis.to, Math.max(axis.from, fold.times_ms[index]))));
+  const [now, mark] = [place(selected), place(marked)];
   return html`
     <${Brush} axis=${axis} height=${height} onPick=${(time) => onSelect(indexAt(fold.times_ms, time))} onZoom=${setZoom}>
       ${drawn}
+      ${mark !== null && html`<line class="marked" x1=${mark} x2=${mark} y1=${HEAD_PX - 8} y2=${height} />`}
       ${now !== null && html`<line class="selected" x1=${now} x2=${now} y1=${HEAD_PX - 8} y2=${height} />`}
     <//>
   `;

@@ -1,4 +1,5 @@
-// What differs between two jobs. No document.
+// What differs between two jobs, or between two points of one. No document.
+import { positionOf } from "./summary.js";
 
 const COMPARED = ["state", "params", "result", "metadata", "gpu", "attempt", "error"];
 
@@ -16,6 +17,18 @@ export function differences(one, two) {
     .filter((name) => first.get(name) !== second.get(name))
     .map((name) => ({ name, one: first.get(name) ?? "", two: second.get(name) ?? "" }));
 }
+
+/** Return a mark and the point that is shown, null for now, as {since, until}: the earlier one first. */
+export function inOrder(mark, at) {
+  const isLater = at !== null && positionOf(mark) > positionOf(at);
+  return isLater ? { since: at, until: mark } : { since: mark, until: at };
+}
+
+/** Return changed fields of an answer as [{name, before, after}] with texts. */
+export const rowsOf = (changed) =>
+  changed.map(({ pointer, before, after }) => ({ name: pointer.slice(1).replaceAll("/", ".").replaceAll("~1", "/").replaceAll("~0", "~"), before: told(before), after: told(after) }));
+
+const told = (value) => (value === null || value === undefined ? "–" : typeof value === "object" ? JSON.stringify(value).slice(0, 300) : String(value).slice(0, 300));
 
 const seconds = ({ started_at: from, finished_at: to }) => (from && to ? ((Date.parse(to) - Date.parse(from)) / 1000).toFixed(1) : "");
 

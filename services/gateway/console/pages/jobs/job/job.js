@@ -9,6 +9,7 @@ import { setQuery } from "../../../router.js";
 import { common } from "../../../words.js";
 import { Actions } from "./actions.js";
 import { Timeline } from "./chart.js";
+import { Changes } from "./changes.js";
 import { Compare } from "./compare.js";
 import { Facts, firstName, Head, Stages } from "./head.js";
 import { followJob } from "./history.js";
@@ -55,6 +56,9 @@ function Shown({ followed, now, query }) {
   const reading = at !== null && past.value?.at !== at && !past.error;
   const events = useMemo(() => history.events.slice(0, last + 1), [history, changed, last]);
   const files = useFiles(now, history, changed, last, at);
+  const mark = query.get("mark");
+  const marked = mark ? indexOfPoint(history.events, mark, fold.times_ms, clock) : null;
+  const setMark = () => setQuery({ mark: history.events[Math.max(0, last)].cursor });
   const select = (index) => setQuery({ at: index === null ? null : history.events[index]?.cursor });
   return html`
     ${job
@@ -70,11 +74,12 @@ function Shown({ followed, now, query }) {
     <section class="card" aria-labelledby="timeline-title">
       <h2 id="timeline-title">${text.timeline}</h2>
       ${history.events.length > 0
-        ? html`<${Timeline} fold=${fold} titles=${titles} selected=${selected} onSelect=${select} zoom=${zoomOf(query)} />
-          <${Slider} count=${history.events.length} selected=${selected} event=${selected === null ? null : history.events[selected]} onSelect=${select} />`
+        ? html`<${Timeline} fold=${fold} titles=${titles} selected=${selected} marked=${marked} onSelect=${select} zoom=${zoomOf(query)} />
+          <${Slider} count=${history.events.length} selected=${selected} event=${selected === null ? null : history.events[selected]} onSelect=${select} onMark=${setMark} />`
         : html`<p class="quiet" role="status">${history.complete.value ? text.noHistory : common().loading}</p>`}
       ${history.error.value && html`<${Problem} error=${history.error.value} retry=${followed.read} />`}
     </section>
+    ${mark && html`<${Changes} jobId=${now.id} mark=${mark} at=${at && (history.events[selected]?.cursor ?? at)} newest=${now.cursor} />`}
     ${job && html`<${Stages} job=${job} titles=${titles} />`}
     <section class="card" aria-labelledby="log-title">
       <h2 id="log-title">${text.log}</h2>

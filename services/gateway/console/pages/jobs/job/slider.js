@@ -3,7 +3,8 @@ import { html } from "../../../vendor/preact.js";
 import { dateTime, number } from "../../../format.js";
 import { words } from "./words.js";
 
-export function Slider({ count, selected, event, onSelect }) {
+/** `onMark` sets a mark at the shown event, to see what changed since. */
+export function Slider({ count, selected, event, onSelect, onMark }) {
   const text = words();
   const value = selected === null ? count : Math.max(0, selected);
   const step = (by) => onSelect(value + by >= count ? null : Math.max(0, value + by));
@@ -15,6 +16,7 @@ export function Slider({ count, selected, event, onSelect }) {
         onInput=${({ target }) => onSelect(Number(target.value) >= count ? null : Number(target.value))} />
       <button type="button" aria-label=${text.later} disabled=${selected === null} onClick=${() => step(1)}>▸</button>
       <button type="button" disabled=${selected === null} onClick=${() => onSelect(null)}>${text.now}</button>
+      <button type="button" onClick=${onMark}>${text.setMark}</button>
       <output class="hint number">${label} · ${number(Math.min(count, value + 1))}/${number(count)}</output>
     </div>
   `;

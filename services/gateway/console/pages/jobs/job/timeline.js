@@ -32,6 +32,23 @@ export function foldTimeline(events, { own, now_ms }) {
   return { begin_ms, end_ms: Math.max(end_ms, begin_ms + 1), times_ms, lanes: fold.sorted(), cost: fold.cost, ended: fold.ended };
 }
 
+/** Return the name of a lane in the reader's language. */
+export const laneName = (lane, titles, text) =>
+  lane.kind === "queue" ? text.queue : lane.kind === "device" ? text.device(lane.name, lane.rung) : (titles[lane.name] ?? lane.name);
+
+/**
+ * Return what happened in a part of the time, {from, to}, in order of its beginning: [{from, lane, span}], with folded
+ * gaps, {from, to, gap}, and sums of the cost, {from, usd}, between.
+ */
+export function stepsOf(fold, gaps, { from, to }) {
+  const within = (step) => step.from <= to && (step.to ?? step.from) >= from;
+  return [
+    ...fold.lanes.flatMap((lane) => lane.spans.map((span) => ({ from: span.from, to: span.to, lane, span }))),
+    ...gaps.map((gap) => ({ from: gap.from, to: gap.to, gap: true })),
+    ...fold.cost.map(({ time, usd }) => ({ from: time, usd })),
+  ].filter(within).sort((one, other) => one.from - other.from);
+}
+
 class Fold {
   constructor(own, pipeline) {
     this.own = own;
