@@ -6,6 +6,7 @@
 import { effect, signal } from "./vendor/preact.js";
 import { Client } from "./vendor/saccade.js";
 import { session } from "./api.js";
+import { copied } from "./parts/copied.js";
 import { base } from "./router.js";
 
 /** Events that a tab keeps; older ones are read from the server again. */
@@ -149,7 +150,7 @@ const pause = (wait_ms, ended) =>
     ended.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
   });
 
-const plain = ({ type, cursor: after, id, subject, time, data, envelope }) => ({ type, cursor: after, id, subject, time, data, envelope });
+const plain = ({ type, cursor: after, id, subject, time, data, envelope }) => ({ type, cursor: copied(after), id, subject, time, data, envelope });
 
 const outgoing = [];
 // The events of one piece of the stream go to the other tabs together. Timers would wait a second in a hidden tab.

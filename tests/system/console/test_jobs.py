@@ -153,6 +153,33 @@ async def test_the_page_at_any_event_is_what_the_api_says_of_it(
         await tab.until("document.querySelector('main [role=alert] code')?.innerText", "not_created_yet")
 
 
+async def test_what_changed_between_two_marks_is_what_the_api_says(
+    origin: str, submit: Submit, client: Client, tmp_path: Path
+) -> None:
+    job_id = submit("stage first", "write a.txt text/plain <b>a</b>", "stage second", "work 0.1")
+    while client.job(job_id, wait_s=20).state != "succeeded":
+        pass
+    points = [event.cursor for event in client.events(job_id) if event.cursor]
+    told = "document.querySelector('[aria-labelledby=changes-title] [role=status]')?.innerText"
+    names = "[...document.querySelectorAll('[aria-labelledby=changes-title] td code')].map(one => one.innerText)"
+    async with console_tab(origin, f"/console/jobs/{job_id}?at={points[1]}", tmp_path) as tab:
+        await tab.until("document.querySelector('.note.fair')?.getAttribute('aria-busy')", "false")
+        mark = "[...document.querySelectorAll('.slider button')].find(one => one.innerText === 'Set a mark here')"
+        await tab.until(f"{mark} !== undefined")
+        await tab.evaluate(f"{mark}.click()")
+        for until in (points[-2], points[0], None):
+            await tab.go(f"console/jobs/{job_id}?mark={points[1]}" + (f"&at={until}" if until else ""))
+            first, last = sorted((points[1], until), key=points.index) if until else (points[1], None)
+            between = {"since": first} | ({"until": last} if last else {})
+            found = httpx.get(f"{origin}/v1/jobs/{job_id}/changes", params=between).json()
+            wanted = [one["pointer"][1:].replace("/", ".") for one in found["changed"]]
+            await tab.until(f"{names}.join()", ",".join(wanted))
+            assert f"Fields that changed: {len(wanted)}." in await tab.evaluate(told)
+        await tab.until("document.querySelector('.chart .marked') !== null")
+        assert await tab.violations() == []
+        tab.check_clean()
+
+
 async def check_point(tab: ConsoleTab, past: dict[str, Any], index: int, point: str) -> None:
     shown = (
         "(field => [document.querySelector('.note code')?.innerText, field('state'), Number(field('cost')),"
@@ -223,9 +250,14 @@ async def test_a_job_fits_on_a_phone_and_is_accessible(
     async with console_tab(origin, f"/console/jobs/{job_id}", tmp_path, size=PHONE, scheme="dark") as tab:
         await tab.until(_STATE, "succeeded")
         await tab.until("document.querySelector('.view td') !== null")
-        await tab.until("document.querySelector('.chart svg') !== null")
+        # From top to bottom, with the waits between; a tap shows the job as of there.
+        steps = "[...document.querySelectorAll('.steps .step b')].map(one => one.innerText)"
+        await tab.until(f"{steps}.includes('First') && {steps}.includes('Second') && {steps}.includes('Waiting')")
         assert await tab.width_px() <= PHONE[0]
         assert await tab.violations() == []
+        await tab.evaluate("document.querySelector('.steps button').click()")
+        await tab.until("document.querySelector('.steps [aria-current]') !== null")
+        await tab.until("new URLSearchParams(location.search).has('at')")
 
 
 async def test_a_pipeline_shows_its_stages_and_their_jobs(origin: str, client: Client, tmp_path: Path) -> None:

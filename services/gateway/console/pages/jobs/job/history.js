@@ -2,6 +2,7 @@
 import { signal } from "../../../vendor/preact.js";
 import { client, get } from "../../../api.js";
 import * as feed from "../../../feed.js";
+import { copied } from "../../../parts/copied.js";
 import { positionOf } from "./summary.js";
 
 /** Events that are kept; a job with more shows the first ones and says so. */
@@ -122,7 +123,7 @@ export class History {
   #add(event) {
     if (this.#ids.has(event.id) || this.events.length >= MOST_EVENTS) return;
     this.#ids.add(event.id);
-    const kept = { id: event.id, type: event.type, subject: event.subject, time: event.time, data: event.data, cursor: event.cursor };
+    const kept = { id: event.id, type: event.type, subject: event.subject, time: event.time, data: event.data, cursor: copied(event.cursor) };
     const position = positionOf(event.cursor);
     let index = this.events.length;
     while (index > 0 && positionOf(this.events[index - 1].cursor) > position) index -= 1;
