@@ -44,7 +44,9 @@ def test_every_workload_has_its_texts(name: str, language: str) -> None:
 
 
 def test_every_text_of_a_sessions_page_is_in_german() -> None:
-    german = set(re.findall(r'^  "((?:[^"\\]|\\.)*)":', (PAGE / "words_de.js").read_text(encoding="utf-8"), re.MULTILINE))
+    german = set(
+        re.findall(r'^  "((?:[^"\\]|\\.)*)":', (PAGE / "words_de.js").read_text(encoding="utf-8"), re.MULTILINE)
+    )
     wanted: dict[str, str] = {}
     for script in sorted(PAGE.rglob("*.js")):
         if script.name == "words_de.js":
@@ -76,7 +78,9 @@ class _Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._inside.append(tag)
-        self.found += [" ".join(value.split()) for name, value in attrs if name in _SHOWN and value and value != "id.secret"]
+        self.found += [
+            " ".join(value.split()) for name, value in attrs if name in _SHOWN and value and value != "id.secret"
+        ]
 
     def handle_endtag(self, tag: str) -> None:
         while self._inside and self._inside.pop() != tag:

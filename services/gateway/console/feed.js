@@ -2,7 +2,8 @@
 //
 // The tab that holds the lock reads the stream and passes each event to the others. Browsers allow six connections to
 // one origin; a stream in each tab would use them up. When that tab closes, the lock goes to another, which resumes
-// after the last event that it has received; what comes twice on the way is dropped by its cursor.
+// after the last event that it has received; what comes twice on the way is dropped by its cursor. A tab that the browser
+// freezes gives the lock back; from one that no longer answers, whatever the reason, the tab that is looked at takes it.
 import { effect, signal } from "./vendor/preact.js";
 import { Client } from "./vendor/saccade.js";
 import { session } from "./api.js";
@@ -14,6 +15,8 @@ export const RING = 20_000;
 /** Name of the lock and of the channel: servers under other paths of the same origin have their own. */
 const SHARED = `saccade-events ${base}`;
 const LONGEST_PAUSE_MS = 10_000;
+/** How often a tab that is looked at asks a silent leader whether it is still there, and how long it waits for that. */
+export const patience = { silent_ms: 20_000, answer_ms: 5_000, look_ms: 5_000 };
 
 /** "idle", "connecting", "open" or "lost". */
 export const state = signal("idle");
@@ -47,6 +50,9 @@ function start() {
   if (navigator.locks) {
     channel = new BroadcastChannel(SHARED);
     channel.onmessage = ({ data }) => data.tenant === tenant && tenant !== null && hear(data);
+    document.addEventListener("freeze", () => term?.abort());
+    document.addEventListener("resume", () => leading && !leading.signal.aborted && contend(leading.signal));
+    void watchLeader();
   }
   effect(() => attend(session.value === "none" ? null : (session.value?.tenant ?? null)));
 }
@@ -61,12 +67,46 @@ function attend(wanted) {
   cursor.value = null;
   state.value = wanted === null ? "idle" : "connecting";
   if (wanted === null) return;
-  beganMs = Date.now();
+  beganMs = heardMs = Date.now();
   const { signal: ended } = (leading = new AbortController());
   channel?.postMessage({ tenant, hello: true });
-  const lead = () => readForAll(ended).catch((error) => ended.aborted || console.error(error));
-  if (!navigator.locks) lead();
-  else navigator.locks.request(SHARED, { signal: ended }, lead).catch((error) => ended.aborted || console.error(error));
+  if (navigator.locks) contend(ended);
+  else void read(ended);
+}
+
+const read = (ended) => readForAll(ended).catch((error) => ended.aborted || console.error(error));
+
+/** This tab's waiting for the lock, and its reading while it has it; aborted where either ends. */
+let term = null;
+
+/** Read as soon as the lock is free, or, with `steal`, at once in place of the tab that has it. */
+function contend(ended, steal = false) {
+  term?.abort();
+  const own = (term = new AbortController());
+  const stop = () => own.abort();
+  ended.addEventListener("abort", stop, { once: true });
+  const over = new Promise((resolve) => own.signal.addEventListener("abort", resolve, { once: true }));
+  // The lock is free as soon as the term is over: a frozen tab gets no further.
+  navigator.locks.request(SHARED, steal ? { steal } : { signal: own.signal }, () => Promise.race([read(own.signal), over])).catch((error) => {
+    const isTaken = !own.signal.aborted;
+    own.abort();
+    if (error.name !== "AbortError") console.error(error);
+    else if (isTaken && !ended.aborted) contend(ended);
+  }).finally(() => ended.removeEventListener("abort", stop));
+}
+
+let heardMs = 0;
+
+/** Take the lock from a tab that has it and says nothing, as one that hangs. */
+async function watchLeader() {
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, patience.look_ms));
+    if (isLeader || tenant === null || document.hidden || Date.now() - heardMs < patience.silent_ms) continue;
+    const before = heardMs;
+    channel.postMessage({ tenant, hello: true });
+    await new Promise((resolve) => setTimeout(resolve, patience.answer_ms));
+    if (heardMs === before && !isLeader && leading && !leading.signal.aborted) contend(leading.signal, true);
+  }
 }
 
 /** Handle what another tab has said. */
@@ -75,6 +115,7 @@ function hear({ hello, events, now, after }) {
     if (isLeader) answer();
     return;
   }
+  heardMs = Date.now();
   for (const event of events ?? []) take(event);
   if (!now) return;
   state.value = now;

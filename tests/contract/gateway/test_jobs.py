@@ -174,6 +174,27 @@ async def test_an_option_is_taken_where_its_backend_is_installed(servers: Server
         assert told["params_schema"]["properties"]["detect"]["enum"] == ["off", "yolo"]
 
 
+async def test_workloads_are_told_in_the_language_asked_for(running: RunningGateway):
+    async def told(**query: str) -> dict[str, Any]:
+        answer = await running.http.get("/v1/workloads", params=query)
+        found: dict[str, Any] = next(one for one in answer.json()["data"] if one["name"] == "lap_compare")
+        return found
+
+    english, german = await told(), await told(lang="de-AT")
+    assert english == await told(lang="en") == await told(lang="fr")
+    assert (english["title"], german["title"]) == ("Lap comparison", "Rundenvergleich")
+    assert german["stages"][0]["title"] == "Beide Videos lesen"
+    assert german["inputs"][0]["title"].startswith("Runde A")
+    assert german["params_schema"]["properties"]["sectors"]["title"] == "Sektoren"
+    assert german["params_schema"]["$defs"]["LapSegment"]["properties"]["start_s"]["description"].startswith("Beginn")
+    # All but the texts is the same.
+    assert (
+        german["params_schema"]["properties"]["sectors"]["anyOf"]
+        == english["params_schema"]["properties"]["sectors"]["anyOf"]
+    )
+    assert (await running.http.get("/v1/workloads", params={"lang": "de;x"})).status_code == 422
+
+
 async def test_a_whole_number_is_one_however_it_is_written(running: RunningGateway):
     upload_id = await running.uploaded()
     body = {"workload": "lap_compare", "inputs": {"reference": upload_id, "other": upload_id}}

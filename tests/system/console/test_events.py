@@ -165,13 +165,7 @@ async def test_all_tabs_share_one_stream_which_outlives_its_tab_and_its_server(o
         await _until_streams(origin, 1)
 
         async def check(*open_tabs: ConsoleTab, job_id: str) -> None:
-            """Check that the tabs get each event of a job once and in order."""
-            wanted = [one["cursor"] for one in await _events_of(origin, job_id)]
-            for tab in open_tabs:
-                with anyio.fail_after(30):
-                    while len(await _received(tab, job_id)) < len(wanted):
-                        await anyio.sleep(0.05)
-                assert await _received(tab, job_id) == wanted
+            await _check_received(origin, *open_tabs, job_id=job_id)
 
         await check(*tabs, job_id=_submit(origin))
         # The job's events go on while the tab that reads the stream is closed.
@@ -200,6 +194,47 @@ async def test_all_tabs_share_one_stream_which_outlives_its_tab_and_its_server(o
             0,
             "idle",
         ]
+
+
+async def test_a_tab_that_is_frozen_or_hangs_hands_the_stream_on(origin: str, tmp_path: Path) -> None:
+    async with console_tab(origin, "/console/keys", tmp_path) as reader:
+        tabs = [await reader.open_tab("/console/events") for _ in range(3)]
+        for tab in tabs:
+            await tab.until("document.querySelector('.menu .link').innerText", "Events arrive live")
+        frozen = await _leader(tabs)
+        await frozen.page.tab.send("Page.setWebLifecycleState", state="frozen")
+        others = [tab for tab in tabs if tab is not frozen]
+        job_id = _submit(origin)
+        await _check_received(origin, *others, job_id=job_id)
+        await frozen.page.tab.send("Page.setWebLifecycleState", state="active")
+        await _check_received(origin, frozen, job_id=job_id)
+        await _until_streams(origin, 1)
+
+        # A browser tells no tab that it hangs: the one that is looked at finds out, and takes the stream over.
+        hanging = await _leader(others)
+        looked_at = next(tab for tab in others if tab is not hanging)
+        await looked_at.page.tab.send("Page.bringToFront")
+        short = "{ silent_ms: 200, answer_ms: 1000, look_ms: 100 }"
+        await looked_at.evaluate(f"{_FEED}.then(feed => {{ Object.assign(feed.patience, {short}); }})")
+        await hanging.page.tab.send("Debugger.enable")
+        await hanging.page.tab.send("Debugger.pause")
+        job_id = _submit(origin)
+        await _check_received(origin, looked_at, frozen, job_id=job_id)
+        await hanging.page.tab.send("Debugger.resume")
+        await hanging.page.tab.send("Debugger.disable")
+        await _check_received(origin, hanging, job_id=job_id)
+        await _until_streams(origin, 1)
+        assert reader.page.complaints() == []
+
+
+async def _check_received(origin: str, *tabs: ConsoleTab, job_id: str) -> None:
+    """Check that the tabs get each event of a job once and in order."""
+    wanted = [one["cursor"] for one in await _events_of(origin, job_id)]
+    for tab in tabs:
+        with anyio.fail_after(30):
+            while len(await _received(tab, job_id)) < len(wanted):
+                await anyio.sleep(0.05)
+        assert await _received(tab, job_id) == wanted
 
 
 async def _leader(tabs: list[ConsoleTab]) -> ConsoleTab:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import anyio
 import httpx
 import pytest
 from saccade_client import Client
@@ -189,6 +190,37 @@ async def check_point(tab: ConsoleTab, past: dict[str, Any], index: int, point: 
     )
     cost = f"{past['cost']['actual_usd']:g}"
     await tab.until(shown, f"{point} {past['state']} {cost} {past['attempt']} {index} false")
+
+
+async def test_a_job_that_was_left_keeps_no_memory(origin: str, client: Client, submit: Submit, tmp_path: Path) -> None:
+    job_id = submit("stage first", "work 0.1")
+    client.job(job_id, wait_s=60)
+    async with console_tab(origin, f"/console/jobs/{job_id}", tmp_path) as tab:
+        await tab.until("document.querySelector('.chart svg') !== null")
+        base = "document.querySelector('script[type=module]').src.replace(/main\\.js$/, '')"
+        kind = {
+            "expression": f"import({base} + 'pages/jobs/job/history.js').then((module) => module.History.prototype)"
+        }
+        prototype = (await tab.page.tab.send("Runtime.evaluate", **kind, awaitPromise=True))["result"]["objectId"]
+
+        async def histories() -> int:
+            await tab.page.tab.send("HeapProfiler.collectGarbage")
+            found = await tab.page.tab.send("Runtime.queryObjects", prototypeObjectId=prototype, objectGroup="found")
+            count = await tab.page.tab.send(
+                "Runtime.callFunctionOn",
+                functionDeclaration="function () { return this.length; }",
+                objectId=found["objects"]["objectId"],
+                returnByValue=True,
+            )
+            await tab.page.tab.send("Runtime.releaseObjectGroup", objectGroup="found")
+            return int(count["result"]["value"])
+
+        assert await histories() == 1
+        await tab.go("console/keys")
+        await tab.until_heading("Keys")
+        with anyio.fail_after(30):
+            while await histories():
+                await anyio.sleep(0.2)
 
 
 async def test_several_jobs_are_cancelled_at_once_and_found_by_filters(

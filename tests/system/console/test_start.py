@@ -134,7 +134,9 @@ async def test_an_upload_goes_on_after_an_error_and_after_a_reload(
         alert = await tab.evaluate("document.querySelector('.tile [role=alert]').innerText")
         assert "Nothing was lost" in alert
         assert "storage_unavailable" in alert
-        assert await tab.evaluate(f"document.querySelector('{_SUBMIT}').innerText") == "Go on with the uploads and submit"
+        assert (
+            await tab.evaluate(f"document.querySelector('{_SUBMIT}').innerText") == "Go on with the uploads and submit"
+        )
         assert await tab.evaluate(_NAMES) == hostile
         assert await tab.evaluate("document.querySelector('main img')") is None
         # Still broken, and after a reload the server knows what has arrived.

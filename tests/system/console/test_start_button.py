@@ -21,7 +21,10 @@ _SUBMIT = "form.card button.primary"
 _LABEL = f"document.querySelector({json.dumps(_SUBMIT)})?.innerText ?? ''"
 _STATE = "[...document.querySelectorAll('.tile .state')].map(one => one.innerText).join()"
 _AT_JOB = "location.pathname.startsWith('/console/jobs/job_')"
-_WHERE = f"(({{ x, y, width, height }}) => [x, y, width, height])(document.querySelector({json.dumps(_SUBMIT)}).getBoundingClientRect())"
+_WHERE = (
+    f"(({{ x, y, width, height }}) => [x, y, width, height])"
+    f"(document.querySelector({json.dumps(_SUBMIT)}).getBoundingClientRect())"
+)
 _DRY = "POST */v1/jobs?dry_run*"
 _SUBMITS = "POST */v1/jobs"
 
@@ -102,7 +105,9 @@ async def test_a_submission_that_fails_is_said_and_is_the_same_one_when_it_is_re
         await drop(tab, _FILE)
         await tab.until(_LABEL, "Submit the job")
         await tab.click(_SUBMIT)
-        await tab.until("document.querySelector('form.card [role=alert]')?.innerText.includes('not submitted') ?? false")
+        await tab.until(
+            "document.querySelector('form.card [role=alert]')?.innerText.includes('not submitted') ?? false"
+        )
         await requests.let_go(_SUBMITS)
         await tab.click(_SUBMIT)
         await tab.until(_AT_JOB)

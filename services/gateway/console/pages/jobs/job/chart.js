@@ -29,9 +29,17 @@ export function Timeline({ fold, titles, selected, marked, onSelect, zoom }) {
   const width = useSignal(0);
   const folded = useSignal(true);
   useEffect(() => {
-    const observer = new ResizeObserver(([entry]) => (width.value = Math.floor(entry.contentRect.width)));
+    let frame = 0;
+    // In the next frame: what is drawn for the new width may change the height of what is observed.
+    const observer = new ResizeObserver(([entry]) => {
+      cancelAnimationFrame(frame);
+      frame = requestAnimationFrame(() => (width.value = Math.floor(entry.contentRect.width)));
+    });
     observer.observe(box.current);
-    return () => observer.disconnect();
+    return () => {
+      cancelAnimationFrame(frame);
+      observer.disconnect();
+    };
   }, []);
   const gaps = useMemo(() => idleGaps(fold), [fold]);
   const shown = zoom ? { from: fold.begin_ms + zoom.from, to: fold.begin_ms + zoom.to } : { from: fold.begin_ms, to: fold.end_ms };
