@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +11,7 @@ from typing import Any, Final
 import click
 from saccade_client import Client, Job
 
-from cli.browser import show_page
+from cli.browser import open_in_browser, show_page
 from cli.connection import open_client
 from cli.demo.demo_server import demo_server, demo_url_option, wait_for_interrupt
 from cli.demo.ground_truth import TrueLapTimes, curve_errors, figures, true_loss_s
@@ -63,10 +64,21 @@ class _Demos(click.Group):
     "--laps", "lap_s", type=click.FloatRange(8, 600), default=25.0, show_default=True, help="Duration of a lap, s."
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Each seed gives another circuit.")
-@click.option("--keep", is_flag=True, help="Keep the system running afterwards, until Ctrl-C.")
+@click.option(
+    "--open/--no-open", "opened", default=None, help="Open the console in a browser. [default: at a terminal]"
+)
+@click.option("--keep", is_flag=True, help="Keep the system running afterwards, until Ctrl-C; so it is with --open.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON value: results, ground truth and paths.")
 def demo(
-    context: click.Context, *, url: str | None, data: Path | None, lap_s: float, seed: int, keep: bool, as_json: bool
+    context: click.Context,
+    *,
+    url: str | None,
+    data: Path | None,
+    lap_s: float,
+    seed: int,
+    opened: bool | None,
+    keep: bool,
+    as_json: bool,
 ) -> None:
     """Compare two rendered laps.
 
@@ -75,6 +87,7 @@ def demo(
     if context.invoked_subcommand is not None:
         return
     data = data or CommandSettings().data
+    shown = sys.stdout.isatty() and not as_json if opened is None else opened
     clock = _Stopwatch()
     with demo_server(url, data) as (server, started):
         if not as_json:
@@ -84,7 +97,7 @@ def demo(
         laps = render_laps(data / "demo" / f"laps-{seed}", seed, lap_s, silent=as_json)
         clock.lap("film")  # a key of --json
         with open_client(server) as client:
-            job = _compare(client, laps, clock, silent=as_json)
+            job, is_open = _compare(client, laps, clock, opened=shown, silent=as_json)
             folder = data / "demo" / job.id
             download_artifacts(client, job.id, folder, silent=as_json)
         result = job.result
@@ -96,24 +109,34 @@ def demo(
         else:
             print_line(f"\n{job.headline}.\n")
             _show(result, truth, folder, clock)
-            if not started:
-                print_line(f"Console  {server}/console/jobs/{job.id}")
-        if keep and started:
-            page = f"{server}/console/jobs/{job.id}"
-            show_page(page, opened=False if as_json else None)
+            if started and not (keep or is_open):
+                print_line("Console  saccade demo --keep leaves it running, with this job in it")
+        if (keep or is_open) and started:
+            page = _page_of(server, job)
+            if not is_open:
+                show_page(page, opened=False if as_json else None)
             wait_for_interrupt(f"Saccade still runs: see the job at {page}. Press Ctrl-C to stop it.")
 
 
-def _compare(client: Client, laps: tuple[Path, Path, Path], clock: _Stopwatch, *, silent: bool) -> Job:
-    """Upload the videos, submit the job and follow it to its result."""
+def _page_of(server: str, job: Job) -> str:
+    return f"{server}/console/jobs/{job.id}"
+
+
+def _compare(
+    client: Client, laps: tuple[Path, Path, Path], clock: _Stopwatch, *, opened: bool, silent: bool
+) -> tuple[Job, bool]:
+    """Upload the videos, submit the job, show its page and follow it to its result; return whether a page is open."""
     declared, files = find_workload(client, _WORKLOAD), [str(laps[0]), str(laps[1])]
     check_job(client, declared, files, {})
     inputs = upload_inputs(client, declared, files, silent=silent)
     clock.lap("upload")
     job = client.submit(_WORKLOAD, inputs, metadata={"from": "saccade demo"})
+    if not silent:
+        print_line(f"Console  {_page_of(client.url, job)}")
+    is_open = opened and open_in_browser(_page_of(client.url, job))
     job = follow_job(client, job.id, silent=silent)
     clock.lap("compare")
-    return job
+    return job, is_open
 
 
 def _show(result: dict[str, Any], truth: TrueLapTimes, folder: Path, clock: _Stopwatch) -> None:

@@ -178,7 +178,7 @@ async def test_what_changed_between_two_marks_is_what_the_api_says(
             assert f"Fields that changed: {len(wanted)}." in await tab.evaluate(told)
         await tab.until("document.querySelector('.chart .marked') !== null")
         assert await tab.violations() == []
-        tab.check_clean()
+        assert tab.page.complaints() == []
 
 
 async def check_point(tab: ConsoleTab, past: dict[str, Any], index: int, point: str) -> None:
