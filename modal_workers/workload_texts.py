@@ -28,7 +28,7 @@ class ParameterText(BaseModel):
 
 
 class WorkloadTexts(BaseModel):
-    """What people read of a workload's declaration. ``params`` are by path, as ``parameter_paths`` returns them."""
+    """Texts of a workload's declaration. ``params`` are by path, as ``parameter_paths`` returns them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -289,7 +289,11 @@ class Flow:
         await self.look("start")
         await self._browser.click("form.card button.primary")
         await self.until("the job's page is shown", "location.pathname.startsWith('/console/jobs/job_')")
-        await self.until("the job has succeeded", "document.querySelector('main .state.good')", _PATIENCE_S)
+        await self.until(
+            "the job has succeeded",
+            "document.querySelector('[data-field=state]')?.dataset.value === 'succeeded'",
+            _PATIENCE_S,
+        )
         await self.until("the report is framed", "document.querySelector('iframe.view')")
         await self.until("the timeline is drawn", "document.querySelector('.chart svg')")
         await asyncio.sleep(3)

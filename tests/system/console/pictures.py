@@ -86,7 +86,7 @@ async def take_docs(origin: str, folder: Path, into: Path, laps: Sequence[Droppe
         await tab.click("form.card button.primary")
         await wait(tab, "location.pathname.startsWith('/console/jobs/job_')")
         job_id = str(await tab.evaluate("location.pathname.split('/').at(-1)"))
-        await wait(tab, "document.querySelector('main .state.good')", _JOB_S)
+        await wait(tab, "document.querySelector('[data-field=state]')?.dataset.value === 'succeeded'", _JOB_S)
         await wait(tab, "document.querySelector('iframe.view')")
         await asyncio.sleep(4)
         await camera.take("job")
