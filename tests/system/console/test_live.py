@@ -30,21 +30,27 @@ def frame(colour: str) -> bytes:
     return body.getvalue()
 
 
+_TYPE_CHUNK_FRAMES = """((field) => {
+  field.value = '%s';
+  field.dispatchEvent(new Event('input', { bubbles: true }));
+})([...document.querySelectorAll('.param')]
+    .find((one) => one.innerText.startsWith('Chunk frames')).querySelector('input'))"""
+
+
 async def test_a_session_is_opened_seen_and_ended(origin: str, tmp_path: Path) -> None:
     async with httpx.AsyncClient(base_url=origin, trust_env=False, timeout=60) as http:
         async with console_tab(origin, "/console/live", tmp_path) as tab:
             await tab.until("document.querySelector('main form select') !== null")
             assert "No session is under way" in await tab.text()
             await tab.fill("main form select", "watching")
+            await tab.until("document.querySelector('main form details') !== null")
             await tab.evaluate("document.querySelector('main form details').open = true")
-            await tab.fill("textarea[name=params]", "[1]")
-            await tab.click("main form button.primary")
-            await tab.until("document.querySelector('main form [role=alert]') !== null")
-            assert "not a JSON object" in await tab.text()
-            await tab.fill("textarea[name=params]", '{"chunk_frames": "many"}')
-            await tab.click("main form button.primary")
-            await tab.until("document.querySelector('main form [role=alert]')?.innerText.includes('invalid_param')")
-            await tab.fill("textarea[name=params]", '{"chunk_frames": 1}')
+            alert = "document.querySelector('main form [role=alert]')?.innerText"
+            for value, fault in (("many", "Enter a number."), ("0", "At least 1."), ("1", None)):
+                await tab.evaluate(_TYPE_CHUNK_FRAMES % value)
+                await tab.until(alert, fault)
+                await tab.until("document.querySelector('main form button.primary').disabled", fault is not None)
+            assert await tab.violations() == []
             await tab.click("main form button.primary")
             await tab.until("location.pathname.startsWith('/sessions/ses_')")
             session_id = await tab.evaluate("location.pathname.split('/').at(-1)")

@@ -60,7 +60,7 @@ function render() {
   showRows([
     [t("Queue depth"), live && current.ack ? number(current.ack.queue_depth) : null],
     [t("Frame age when processed"), current.frameAgeS == null ? null : seconds(current.frameAgeS)],
-    [t("Joint angles"), live && rate ? `${rate.toFixed(rate < 10 ? 1 : 0)} Hz` : null],
+    [t("Joint angles"), live && rate ? `${number(rate.toFixed(rate < 10 ? 1 : 0))} Hz` : null],
     [t("Frame to nearest joints"), ms(figures.joints_gap_ms)],
     [t("Clock offset of the sender"), ms(figures.clock_offset_ms)],
     [t("Optimisation"), figures.steps == null ? null : t("{0} steps", number(figures.steps)) + (figures.step_ms ? t(", {0} ms each", figures.step_ms.toFixed(0)) : "")],

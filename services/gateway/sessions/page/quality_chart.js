@@ -67,7 +67,7 @@ export class QualityChart {
     for (const frames of ticks(first, end, width / 60).filter(Number.isInteger)) {
       this.svg.append(make("text", { class: "tick", x: x(frames), y: HEIGHT - BOTTOM + 15, "text-anchor": "middle" }, frames));
     }
-    this.svg.append(make("text", { class: "tick name", x: width - RIGHT, y: HEIGHT - 1, "text-anchor": "end" }, "accepted frames"));
+    this.svg.append(make("text", { class: "tick name", x: width - RIGHT, y: HEIGHT - 1, "text-anchor": "end" }, t("accepted frames")));
     this.svg.append(make("text", { class: "tick name", x: LEFT, y: HEIGHT - 1 }, t("PSNR in dB")));
     for (const kind of ["train", "heldOut"]) {
       const known = this.points.filter((point) => point[kind] != null);

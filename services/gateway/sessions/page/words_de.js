@@ -117,6 +117,7 @@ export const GERMAN = {
   "Gaussians": "Gaußglocken",
   "The chart starts with the second measurement.": "Das Diagramm beginnt mit der zweiten Messung.",
   "PSNR in dB": "PSNR in dB",
+  "accepted frames": "angenommene Bilder",
   "not known": "nicht bekannt",
   "{0} decibels": "{0} Dezibel",
   "PSNR after {0} accepted frames: held-out {1}, train {2}.": "PSNR nach {0} angenommenen Bildern: Prüfbilder {1}, Training {2}.",

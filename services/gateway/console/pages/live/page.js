@@ -1,10 +1,13 @@
 // Live sessions as a grid of their newest frames, and a form that opens one. A session's own page is /sessions/{id}.
-import { html, useEffect, useRef, useSignal } from "../../vendor/preact.js";
+import { html, useEffect, useMemo, useRef, useSignal } from "../../vendor/preact.js";
 import { addressOf, call, get, may } from "../../api.js";
 import * as feed from "../../feed.js";
 import { number, relative, usd } from "../../format.js";
 import { Commands } from "../../parts/commands.js";
 import { Loaded, useLoaded } from "../../parts/loaded.js";
+import { ParamsForm } from "../../parts/params/fields.js";
+import { fieldsOf, paramsOf } from "../../parts/params/form.js";
+import { refusedFields } from "../../parts/params/refusals.js";
 import { Problem } from "../../parts/problem.js";
 import { StateLabel } from "../../parts/state_label.js";
 import { language } from "../../preferences.js";
@@ -39,6 +42,7 @@ export default function Live({ query }) {
       clearInterval(timer);
     };
   }, []);
+  const titles = Object.fromEntries((workloads.value?.data ?? []).map(({ name, title }) => [name, title]));
   return html`
     <div class="page-head"><div><h1>${text.title}</h1><p class="quiet">${text.intro}</p></div></div>
     ${may("write") ? workloads.value && html`<${OpenForm} workloads=${workloads.value.data} wanted=${query.get("workload")} />` : html`<div class="note"><p>${text.readOnly}</p></div>`}
@@ -51,7 +55,7 @@ export default function Live({ query }) {
     <${Loaded} of=${sessions}>
       ${({ data }) =>
         data.length
-          ? html`<div class="grid">${data.map((session) => html`<${SessionCard} key=${session.id} session=${session} />`)}</div>`
+          ? html`<div class="grid">${data.map((session) => html`<${SessionCard} key=${session.id} session=${session} title=${titles[session.workload] ?? session.workload} />`)}</div>`
           : html`<div class="empty"><h2>${text.none}</h2><p>${text.noneHint}</p></div>`}
     <//>
     <p></p>
@@ -59,14 +63,14 @@ export default function Live({ query }) {
   `;
 }
 
-function SessionCard({ session }) {
+function SessionCard({ session, title }) {
   const text = words();
   const address = `${base}sessions/${session.id}`;
   const { sent = 0, accepted = 0 } = session.frames ?? {};
   return html`
     <article class="card">
       <a href=${address}><${NewestFrame} session=${session} /></a>
-      <div class="row between"><h2>${session.workload}</h2><${StateLabel} state=${session.state} /></div>
+      <div class="row between"><h2>${title}</h2><${StateLabel} state=${session.state} /></div>
       <p class="hint number">${text.frames(number(accepted), number(sent))}</p>
       <p class="hint">${text.opened(relative(session.created_at))}${session.frame_age_s === null || session.frame_age_s === undefined ? "" : ` · ${text.last(relative(new Date(Date.now() - session.frame_age_s * 1000).toISOString()))}`}</p>
       ${session.error && html`<p class="hint">${session.error.message ?? session.error.detail}</p>`}
@@ -105,16 +109,27 @@ function OpenForm({ workloads, wanted }) {
   const error = useSignal(null);
   const busy = useSignal(false);
   const chosen = live.find((workload) => workload.name === name.value);
+  const fields = useMemo(() => fieldsOf(chosen?.params_schema ?? {}), [chosen]);
+  /** What is entered, by workload: each has a form of its own. */
+  const entered = useSignal({});
   if (!chosen) return null;
+  const entries = entered.value[chosen.name] ?? {};
+  const { params, problems } = paramsOf(fields, entries);
+  const wrong = Object.keys(problems).length > 0;
+  const refusals = refusedFields(error.value);
+  const enter = (changed) => {
+    entered.value = { ...entered.value, [chosen.name]: changed };
+    // What was refused was what stood there before.
+    error.value = null;
+  };
   const open = async (event) => {
     event.preventDefault();
-    const fields = event.target.elements;
+    const { minutes, cost } = event.target.elements;
     error.value = null;
     busy.value = true;
     try {
-      const params = parsed(fields.params.value, text.paramsWrong);
-      const body = { workload: chosen.name, params, max_length_s: Number(fields.minutes.value) * 60 };
-      if (fields.cost.value) body.max_cost_usd = Number(fields.cost.value);
+      const body = { workload: chosen.name, params, max_length_s: Number(minutes.value) * 60 };
+      if (cost.value) body.max_cost_usd = Number(cost.value);
       const session = await call("POST", "/v1/sessions", { body });
       location.assign(`${base}sessions/${session.id}`);
     } catch (problem) {
@@ -137,25 +152,12 @@ function OpenForm({ workloads, wanted }) {
         <label class="field"><span>${text.maximum}</span><input name="cost" type="number" min="0" step="0.01" placeholder=${text.noLimit} /></label>
       </div>
       <p class="hint">${chosen.description} ${isFree ? text.free : rung && text.perMinute(usd(rung.usd_per_s * 60), rung.device)}</p>
-      <details>
-        <summary class="quiet">${text.params}</summary>
-        <label class="field"><span>${text.params}</span><textarea name="params" rows="5" spellcheck="false">{}</textarea></label>
-        <p class="hint">${text.paramsHint}</p>
-      </details>
+      <${ParamsForm} key=${chosen.name} fields=${fields} entries=${entries} onEntries=${enter}
+        problems=${problems} refusals=${refusals ?? {}} />
       ${!chosen.available && html`<div class="note fair"><p>${text.unavailable(chosen.enable ?? "")}</p></div>`}
       ${error.value && html`<${Problem} error=${error.value} />`}
       <p></p>
-      <button class="primary" disabled=${!chosen.available || busy.value}>${busy.value ? common().loading : text.create}</button>
+      <button class="primary" disabled=${!chosen.available || busy.value || wrong}>${busy.value ? common().loading : text.create}</button>
     </form>
   `;
-}
-
-function parsed(json, wrong) {
-  try {
-    const value = JSON.parse(json || "{}");
-    if (value && typeof value === "object" && !Array.isArray(value)) return value;
-  } catch {
-    // Told below, as for any other text that is no object.
-  }
-  throw Object.assign(new Error(wrong), { code: "invalid_json" });
 }

@@ -84,6 +84,6 @@ function Health({ id }) {
   const count = (state) => data.filter((delivery) => delivery.state === state).length;
   const [good, bad, waiting] = [count("delivered"), count("failed"), count("pending")];
   const kind = bad ? "bad" : waiting && data.some((one) => one.state === "pending" && one.attempts) ? "fair" : "good";
-  return html`<span class=${`state ${kind}`}>${text.health(number(good), number(data.length))}</span>
-    <span class="hint">${[bad && text.failedCount(number(bad)), waiting && text.pendingCount(number(waiting)), relative(data[0].updated_at)].filter(Boolean).join(" · ")}</span>`;
+  return html`<span><span class=${`state ${kind}`}>${text.health(number(good), number(data.length))}</span>
+    <span class="hint">${[bad && text.failedCount(number(bad)), waiting && text.pendingCount(number(waiting)), relative(data[0].updated_at)].filter(Boolean).join(" · ")}</span></span>`;
 }

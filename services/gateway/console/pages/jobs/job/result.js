@@ -13,13 +13,14 @@ export function Result({ job, files, chosen, start_s }) {
   const text = words();
   const viewable = shownFirst(files);
   const file = viewable.find(({ name }) => name === chosen) ?? viewable[0];
+  const labels = labelsOf(viewable.slice(0, CHIPS));
   const choose = (name) => setQuery({ file: name, t: null });
   return html`
     <section class="card" aria-labelledby="result-title">
       <h2 id="result-title">${text.result}</h2>
       ${job.headline && html`<p class="headline">${job.headline}</p>`}
       ${viewable.length > 1 && html`<div class="row chips" role="group" aria-label=${text.files}>
-        ${viewable.slice(0, CHIPS).map((each) => html`<button type="button" key=${each.name} aria-pressed=${String(each === file)} onClick=${() => choose(each.name)}>${each.title || each.name}</button>`)}
+        ${viewable.slice(0, CHIPS).map((each, index) => html`<button type="button" key=${each.name} aria-pressed=${String(each === file)} onClick=${() => choose(each.name)}>${labels[index]}</button>`)}
       </div>`}
       ${file && html`<${Viewer} key=${file.name} jobId=${job.id} file=${file} start_s=${start_s} />
         <p class="row hint"><code>${file.name}</code> <a href=${addressOfFile(job.id, file.name)} target="_blank" rel="noopener">${text.openAlone}</a></p>`}
@@ -27,6 +28,12 @@ export function Result({ job, files, chosen, start_s }) {
       <${Files} job=${job} files=${files} />
     </section>
   `;
+}
+
+/** Titles of files; where two have the same one, with the kinds of the files. */
+function labelsOf(files) {
+  const titles = files.map(({ title, name }) => title || name);
+  return titles.map((title, index) => (titles.indexOf(title) === titles.lastIndexOf(title) ? title : `${title} (${files[index].name.split(".").at(-1)})`));
 }
 
 /** Fields of the result that are short enough to be read; the rest is in the files. */

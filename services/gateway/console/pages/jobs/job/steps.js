@@ -1,7 +1,6 @@
 // The timeline on a narrow screen: from top to bottom, what ran and waited one after another.
 import { html } from "../../../vendor/preact.js";
 import { duration, number, usd } from "../../../format.js";
-import { language } from "../../../preferences.js";
 import { laneName, stepsOf } from "./timeline.js";
 import { words } from "./words.js";
 
@@ -11,7 +10,6 @@ const MOST = 150;
 /** As `Timeline` has them; `shown` is {from, to}, a part of the time, and `gaps` are those that are folded. */
 export function Steps({ fold, titles, selected, marked, gaps, shown, onSelect }) {
   const text = words();
-  void language.value;
   const all = stepsOf(fold, gaps, shown);
   const current = selected === null ? -1 : all.findLastIndex(({ from, span }) => span && from <= fold.times_ms[selected]);
   const mark = marked === null ? -1 : all.findLastIndex(({ from, span }) => span && from <= fold.times_ms[marked]);

@@ -19,7 +19,7 @@ export function FileTiles({ candidate, unsuitable }) {
   const swap = candidate && swappable(candidate);
   return html`
     ${groups.map((group) => html`<${Group} key=${group.name ?? "all"} ...${group} candidate=${candidate} />`)}
-    ${swap && html`<p><button type="button" onClick=${() => exchange(...swap, candidate)}>${text.swap(...swap.map(({ name }) => name))}</button></p>`}
+    ${swap && html`<p><button type="button" onClick=${() => exchange(...swap, candidate)}>${text.swap}</button></p>`}
     ${unsuitable.length > 0 &&
     html`<section class="note fair" aria-label=${text.unsuitable}>
       <h2>${text.unsuitable}</h2>

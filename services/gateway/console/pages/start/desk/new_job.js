@@ -4,12 +4,13 @@ import { may } from "../../../api.js";
 import { Commands, quoted } from "../../../parts/commands.js";
 import { ParamsForm } from "../../../parts/params/fields.js";
 import { entriesOf, fieldsOf, paramsOf, same } from "../../../parts/params/form.js";
+import { refusedFields } from "../../../parts/params/refusals.js";
 import { Problem } from "../../../parts/problem.js";
 import { setQuery } from "../../../router.js";
 import { files, wanted } from "../file_list.js";
 import { startUpload, uploadAll } from "./files.js";
 import { bodyOf as optionsOf, MoreOptions, NO_OPTIONS } from "./more_options.js";
-import { fieldsOf as refusedFields, Price, PriceDetails, usePrice } from "./price.js";
+import { Price, PriceDetails, usePrice } from "./price.js";
 import { bodyOf, giveUp, want } from "./submission.js";
 import { words } from "./words.js";
 

@@ -2,6 +2,7 @@
 import { html, useEffect, useSignal } from "../../../vendor/preact.js";
 import { call } from "../../../api.js";
 import { duration, usd } from "../../../format.js";
+import { refusedFields } from "../../../parts/params/refusals.js";
 import { Problem } from "../../../parts/problem.js";
 import { words } from "./words.js";
 
@@ -73,7 +74,7 @@ export function PriceDetails({ workload, price }) {
   return html`
     <section class="price" aria-label=${text.priceDetails}>
       ${check && html`<${Details} check=${check} titles=${Object.fromEntries(workload.stages.map(({ name, title }) => [name, title]))} />`}
-      ${error && (fieldsOf(error) ? html`<p class="note bad" role="alert">${text.refusedFields}</p>` : html`<${Problem} error=${error} title=${text.refused} retry=${error.retryable || error.status === 0 ? retry : undefined} />`)}
+      ${error && (refusedFields(error) ? html`<p class="note bad" role="alert">${text.refusedFields}</p>` : html`<${Problem} error=${error} title=${text.refused} retry=${error.retryable || error.status === 0 ? retry : undefined} />`)}
     </section>
   `;
 }
@@ -99,15 +100,3 @@ function Details({ check, titles }) {
 }
 
 const deviceName = (device, text) => (device === "cpu" ? text.cpu : device);
-
-/** Return the texts of a refusal by the name of the parameter that it is about; null if it is about something else. */
-export function fieldsOf(error) {
-  const errors = error?.problem?.errors ?? [];
-  const found = {};
-  for (const { pointer, detail } of errors) {
-    const name = /^#\/params\/([^/]+)/.exec(pointer ?? "")?.[1];
-    if (!name) return null;
-    found[name] ??= detail;
-  }
-  return errors.length ? found : null;
-}
