@@ -1,5 +1,5 @@
 // What a reader has chosen for this browser: language, colours, time zone. Nothing here identifies anybody.
-import { effect, signal } from "./vendor/preact.js";
+import { computed, effect, signal } from "./vendor/preact.js";
 
 export const LANGUAGES = { en: "English", de: "Deutsch" };
 
@@ -26,6 +26,8 @@ const preferred = navigator.languages.map((tag) => tag.slice(0, 2)).find((tag) =
 
 /** "en", "de"; "pseudo" shows each text longer and in brackets, which finds texts that were not translated. */
 export const language = stored("language", [...Object.keys(LANGUAGES), "pseudo"], preferred);
+/** The language in which the server is asked for texts. */
+export const spoken = computed(() => (language.value in LANGUAGES ? language.value : "en"));
 /** "system", "light" or "dark". */
 export const theme = stored("theme", ["system", "light", "dark"], "system");
 /** "local" or "utc". */

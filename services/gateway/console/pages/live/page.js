@@ -10,7 +10,7 @@ import { fieldsOf, paramsOf } from "../../parts/params/form.js";
 import { refusedFields } from "../../parts/params/refusals.js";
 import { Problem } from "../../parts/problem.js";
 import { StateLabel } from "../../parts/state_label.js";
-import { language } from "../../preferences.js";
+import { spoken } from "../../preferences.js";
 import { base, setQuery } from "../../router.js";
 import { common } from "../../words.js";
 import { words } from "./words.js";
@@ -23,7 +23,7 @@ export default function Live({ query }) {
   const text = words();
   const filter = query.get("show") in STATES ? query.get("show") : "running";
   const sessions = useLoaded((signal) => get("/v1/sessions", { state: STATES[filter], limit: MOST }, signal), [filter]);
-  const workloads = useLoaded((signal) => get("/v1/workloads", { lang: language.value }, signal), [language.value]);
+  const workloads = useLoaded((signal) => get("/v1/workloads", { lang: spoken.value }, signal), [spoken.value]);
   const reload = useRef(sessions.reload);
   reload.current = sessions.reload;
   useEffect(() => {

@@ -7,7 +7,7 @@ import { dropped, FILES_MOST, over } from "../../parts/file_drops.js";
 import { loadCss, stylesLoaded } from "../../parts/load_css.js";
 import { Loaded, useLoaded } from "../../parts/loaded.js";
 import { Problem } from "../../parts/problem.js";
-import { language } from "../../preferences.js";
+import { spoken } from "../../preferences.js";
 import { files } from "./file_list.js";
 import { Demo, Overview } from "./overview.js";
 import { forgetUnfinished, unfinished } from "./upload_records.js";
@@ -23,7 +23,7 @@ const loadDesk = async () => {
 };
 
 export default function Start({ query }) {
-  const workloads = useLoaded((signal) => get("/v1/workloads", { lang: language.value }, signal).then(({ data }) => data), [language.value]);
+  const workloads = useLoaded((signal) => get("/v1/workloads", { lang: spoken.value }, signal).then(({ data }) => data), [spoken.value]);
   const text = words();
   const leftOut = useSignal(0);
   const failure = useSignal(null);

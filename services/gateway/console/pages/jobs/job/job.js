@@ -4,7 +4,7 @@ import { get } from "../../../api.js";
 import { Commands } from "../../../parts/commands.js";
 import { useLoaded } from "../../../parts/loaded.js";
 import { Problem } from "../../../parts/problem.js";
-import { language } from "../../../preferences.js";
+import { spoken } from "../../../preferences.js";
 import { setQuery } from "../../../router.js";
 import { common } from "../../../words.js";
 import { Actions } from "./actions.js";
@@ -145,7 +145,7 @@ const workloads = new Map();
 
 /** Titles of stages are the server's, in the reader's language; without them a stage has its name. */
 function useTitles(job) {
-  const lang = language.value;
+  const lang = spoken.value;
   useLoaded(async () => workloads.has(lang) || workloads.set(lang, (await get("/v1/workloads", { lang })).data), [lang]);
   const known = workloads.get(lang)?.find(({ name }) => name === job.workload);
   return Object.fromEntries([...job.stages, ...(known?.stages ?? [])].map(({ name, title }) => [name, title ?? name]));
