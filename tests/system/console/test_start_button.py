@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio
 import pytest
 
 from tests.harness.clients.console_browser import PHONE, ConsoleTab, console_tab
@@ -61,6 +62,21 @@ async def test_the_button_stays_below_the_pointer_while_the_price_is_answered(
         assert await tab.evaluate(_WHERE) == before
         await press(tab, "mouseReleased", before[0] + before[2] / 2, before[1] + before[3] / 2)
         await tab.until(_AT_JOB)
+
+
+async def test_the_form_is_shown_when_it_will_not_move_any_more(origin: str, tmp_path: Path) -> None:
+    async with console_tab(origin, "/console", tmp_path) as tab:
+        await tab.until("document.querySelector('main h3') !== null")
+        async with requests_of(tab, "*.css") as requests:
+            requests.hold("GET */desk.css")
+            await drop(tab, _FILE)
+            with anyio.fail_after(30):
+                while not requests.held:
+                    await anyio.sleep(0.05)
+            await anyio.sleep(0.5)
+            assert await tab.evaluate("document.querySelector('.desk')") is None
+            await requests.let_go("GET */desk.css")
+            await tab.until("getComputedStyle(document.querySelector('.desk') ?? document.body).display", "grid")
 
 
 async def test_a_price_that_is_never_told_keeps_nobody_from_submitting(origin: str, tmp_path: Path) -> None:
