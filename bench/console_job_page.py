@@ -187,6 +187,10 @@ async def run(events: int) -> None:
                 for _ in range(3):
                     print(json.dumps(await measure(tab, job_id, count)))
                     await tab.go("console/keys")
+                    await asyncio.sleep(2)
+                    await tab.page.tab.send("HeapProfiler.collectGarbage")
+                    left_mb = await tab.evaluate("performance.memory.usedJSHeapSize") / 1e6
+                    print(json.dumps({"heap_left_mb": round(left_mb, 1)}))
         finally:
             for dispatcher in dispatchers:
                 dispatcher.resume()
