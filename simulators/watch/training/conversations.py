@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from modal_workers.vision_stream.models import prompts
 from modal_workers.vision_stream.models.model import PastText
 from simulators.watch.dialogue import Dialogue, Turn
+from simulators.watch.grammar import statement, texts_of
 from simulators.watch.names import COLOURS, SHAPES
-from simulators.watch.scene import scene
-from simulators.watch.training.course import course_of
+from simulators.watch.predicates import PREDICATES
+from simulators.watch.scene import WatchScene, scene
+from simulators.watch.statements import CLEAR, Thing, score, things
+from simulators.watch.training.course import course_of, thing_course_of
 from simulators.watch.training.tokenizer import IMAGE_PX, IMAGE_TOKENS, SPECIAL
 from simulators.watch.truth import ClipTruth, MomentTruth
 
@@ -94,9 +97,9 @@ class Tree:
 class Conversations:
     """Clips with their conversations; ``tokenizer`` is that of the model."""
 
-    def __init__(self, tokenizer: Any, *, questions: int = 3, checks: int = 5) -> None:
+    def __init__(self, tokenizer: Any, *, questions: int = 3, checks: int = 4, motion_checks: int = 3) -> None:
         self._tokenizer = tokenizer
-        self._questions, self._checks = questions, checks
+        self._questions, self._checks, self._motion_checks = questions, checks, motion_checks
 
     def clip(self, seed: int) -> Clip:
         """Return frames, tokens and the truth of each chunk."""
@@ -105,19 +108,27 @@ class Conversations:
         filmed = scene(seed, chunks=chunks)
         frames = [filmed.small_frame(time_s, IMAGE_PX) for times_s in filmed.chunk_times_s for time_s in times_s]
         tree, parent = Tree(), -1
-        past = _past(random, seed) if random.uniform() < 0.15 else []
+        past = _past(random, seed, filmed) if random.uniform() < 0.2 else []
         for chunk, times_s in enumerate(filmed.chunk_times_s):
             dialogue, last = Dialogue(filmed.truth(chunk), random), chunk == chunks - 1
             seen = tree.add(parent, self._begin(len(times_s), first=chunk == 0))
             parent = self._branch(tree, seen, dialogue.narration(), past)
             if last:
-                self._branch(tree, seen, dialogue.enumeration(), [])
+                self._branch(tree, seen, dialogue.narration(), [])
+                if random.uniform() < 0.3:
+                    self._branch(tree, seen, dialogue.enumeration(), [])
             for _ in range(self._questions if last else 1):
                 self._branch(tree, seen, dialogue.question(), past if random.uniform() < 0.15 else [])
             # The conditions' prompts begin alike: that part is read once.
             asking = tree.add(seen, self._encode(_CHECK_BEGIN))
             for _ in range(self._checks if last else 1):
                 self._branch(tree, asking, dialogue.check(), [])
+            if last and len(times_s) > 1:
+                for _ in range(self._motion_checks):
+                    self._branch(tree, asking, dialogue.check(PREDICATES[filmed.kind]["motion"]), [])
+            if last or random.uniform() < 0.5:
+                for turn in _drop_checks(filmed.truth(chunk), random):
+                    self._branch(tree, asking, turn, [])
             past = []
         return np.stack(frames), tree, [filmed.truth(chunk) for chunk in range(chunks)]
 
@@ -136,12 +147,32 @@ class Conversations:
         return list(self._tokenizer(text, add_special_tokens=False).input_ids)
 
 
-def _past(random: np.random.Generator, seed: int) -> list[PastText]:
-    """Return earlier texts; they are of other moments or scenes, so they do not help."""
-    count = int(random.integers(1, 7))
+def _drop_checks(truth: ClipTruth, random: np.random.Generator) -> list[Turn]:
+    """Return whether each object was dropped, and any: mostly not, as a watch rule finds it."""
+    if truth.kind != "arm":
+        return []
+    turns = []
+    for thing in (Thing("object"), *(thing for thing in things(truth) if thing.colour)):
+        said = statement("drops", thing)
+        value = score(said, truth)
+        if abs(value) >= CLEAR:
+            texts = texts_of(said)
+            text = texts[0] if random.uniform() < 0.7 else texts[int(random.integers(len(texts)))]
+            turns.append(Turn(prompts.condition_text(text), "yes" if value > 0 else "no"))
+    return turns
+
+
+def _past(random: np.random.Generator, seed: int, filmed: WatchScene) -> list[PastText]:
+    """Return earlier texts: of earlier moments of the scene, or of other scenes. They do not tell what happens now."""
+    count, first_s = int(random.integers(1, 7)), filmed.chunk_times_s[0][0]
     start_s, past = float(random.uniform(0, 600)), list[PastText]()
+    is_same = filmed.kind == "arm" and random.uniform() < 0.8
     for number in range(count):
-        truth = scene(int(seed * 7 + number + random.integers(1000)) % 800_000_000).truth()
+        if is_same:
+            begin_s = float(random.uniform(0, max(0.0, first_s - 0.6)))
+            truth = filmed.view.clip_truth(tuple(begin_s + 0.2 * step for step in range(4)))
+        else:
+            truth = scene(int(seed * 7 + number + random.integers(1000)) % 800_000_000).truth()
         end_s = start_s + float(random.uniform(0.4, 2))
         past.append(PastText(start_s, end_s, Dialogue(truth, random).narration().answer))
         start_s = end_s
@@ -163,6 +194,7 @@ def _batch_of(clips: Sequence[Clip]) -> Arrays:
         weights[row, :size] = tree.weights
         mask[row, 0, :size, :size] = tree.mask()
     truths = [truth for _, _, chunks in clips for truth in chunks]
+    courses = [thing_course_of(truth) for truth in truths]
     return {
         "frames": np.concatenate([frames for frames, _, _ in clips]),
         "ids": ids,
@@ -171,6 +203,8 @@ def _batch_of(clips: Sequence[Clip]) -> Arrays:
         "weights": weights,
         "mask": mask,
         "course": np.concatenate([course_of(truth) for truth in truths]),
+        "things": np.concatenate([labels for labels, _ in courses]),
+        "numbers": np.concatenate([numbers for _, numbers in courses]),
         **_patches_of([frame for truth in truths for frame in truth.frames]),
     }
 
@@ -180,6 +214,7 @@ def _patches_of(truths: Sequence[MomentTruth]) -> Arrays:
     nouns = np.zeros((len(truths), _GRID, _GRID), np.int64)
     colours = np.zeros((len(truths), _GRID, _GRID), np.int64)
     offsets = np.zeros((len(truths), _GRID, _GRID, 2), np.float32)
+    entities = np.zeros((len(truths), _GRID, _GRID), np.int64)
     for row, truth in enumerate(truths):
         order = sorted(truth.entities, key=lambda entity: (entity.noun != "gripper", entity.depth))
         for entity in order:
@@ -191,10 +226,11 @@ def _patches_of(truths: Sequence[MomentTruth]) -> Arrays:
             rows = slice(max(0, round(top)), max(round(bottom), int((top + bottom) / 2) + 1))
             nouns[row, rows, columns] = NOUNS.index(name)
             colours[row, rows, columns] = COLOUR_NAMES.index(entity.colour)
+            entities[row, rows, columns] = truth.entities.index(entity)
             v, u = np.mgrid[0:_GRID, 0:_GRID]
             middle = np.stack(((left + right) / 2 - 0.5 - u, (top + bottom) / 2 - 0.5 - v), -1)
             offsets[row, rows, columns] = middle[rows, columns]
-    return {"nouns": nouns, "colours": colours, "offsets": offsets}
+    return {"nouns": nouns, "colours": colours, "offsets": offsets, "entities": entities}
 
 
 def pictures(seed: int, count: int) -> Arrays:

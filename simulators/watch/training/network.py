@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from modal_workers.vision_stream.models.gemma.hugging_face import Gemma3Config, Gemma3ForConditionalGeneration
 from simulators.watch.training.conversations import COLOUR_NAMES, IGNORED, NOUNS, WINDOW
-from simulators.watch.training.course import COURSE_LABELS, UNKNOWN
+from simulators.watch.training.course import COURSE_LABELS, THING_LABELS, THING_NUMBERS, UNKNOWN
 from simulators.watch.training.tokenizer import IMAGE_PX, IMAGE_TOKENS, SPECIAL
 
 Batch = dict[str, torch.Tensor]
@@ -103,13 +103,18 @@ class TrainedNetwork:
         self.heads = PatchHeads(sizes.vision)
         self.place = nn.Linear(sizes.text, 2)
         self.course = nn.Sequential(nn.LayerNorm(sizes.text), nn.Linear(sizes.text, COURSE_LABELS))
+        self.things = nn.Sequential(nn.LayerNorm(sizes.text), nn.Linear(sizes.text, THING_LABELS + THING_NUMBERS))
         ALL_ATTENTION_FUNCTIONS.register(_ATTENTION, _attention)
         for part in (self.network, self.network.model.vision_tower, self.network.model.language_model):
             part.config._attn_implementation = _ATTENTION  # noqa: SLF001
 
     def parts(self) -> dict[str, nn.Module]:
         """Return what is trained, by name."""
-        return {"model": self.network, "heads": self.heads, "course": self.course, "place": self.place}
+        return {"model": self.network, "heads": self.heads, "course": self.course, "place": self.place, "things": self.things}
+
+    def told_apart(self) -> list[nn.Module]:
+        """Return what is thrown away after the training: the heads."""
+        return [part for name, part in self.parts().items() if name != "model"]
 
     def patches(self, frames: torch.Tensor) -> torch.Tensor:
         """Return what the vision tower sees in each patch."""
@@ -121,8 +126,9 @@ class TrainedNetwork:
         """Return the loss of pictures alone."""
         return self.heads.loss(self.patches(batch["frames"]), batch)
 
-    def logits(self, batch: Batch, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the logits of every token that is to be answered, in their order, and of the course at each frame."""
+    def logits(self, batch: Batch, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the logits of every token that is to be answered, in their order; of the course at each frame; and of
+        the course of the thing at each token of each image [frames, tokens, labels and numbers]."""
         model, ids = self.network.model, batch["ids"]
         embedded = model.language_model.embed_tokens(ids)
         image = (ids == _IMAGE).unsqueeze(-1).expand_as(embedded)
@@ -133,8 +139,10 @@ class TrainedNetwork:
             output_hidden_states=True,
         )  # fmt: skip
         answers: torch.Tensor = self.network.lm_head(read.last_hidden_state[:, :-1][batch["labels"][:, 1:] != IGNORED])
-        course: torch.Tensor = self.course(read.hidden_states[_COURSE_LAYER][ids == _END_OF_IMAGE])
-        return answers.float(), course.float()
+        middle = read.hidden_states[_COURSE_LAYER]
+        course: torch.Tensor = self.course(middle[ids == _END_OF_IMAGE])
+        seen: torch.Tensor = self.things(middle[ids == _IMAGE].unflatten(0, (-1, IMAGE_TOKENS)))
+        return answers.float(), course.float(), seen.float()
 
     def feature_loss(self, features: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return how far the tokens of an image are from the words for what they show, and from telling where it is.
@@ -157,19 +165,38 @@ class TrainedNetwork:
         found = self.place(features[there]).float()
         return loss + 20 * functional.smooth_l1_loss(found, places.squeeze(-2)[there], beta=0.1)
 
-    def losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the sum of the answers' weighted losses, and the loss of the patches."""
+    def thing_loss(self, seen: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return the loss of what happens to the thing at each token of each image, and of where and how it moves."""
+        nouns, chosen = _tokens_of(batch["nouns"]).max(-1)
+        entities = _tokens_of(batch["entities"]).gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+        frames, tokens = torch.nonzero(nouns > 0, as_tuple=True)
+        found, numbers = seen[frames, tokens].split((THING_LABELS, THING_NUMBERS), -1)
+        entity = entities[frames, tokens]
+        true, measured = batch["things"][frames, entity], batch["numbers"][frames, entity]
+        known = true != UNKNOWN
+        happening = functional.binary_cross_entropy_with_logits(found[known], true[known], 1 + true[known])
+        # Places are up to 1, what changes of them is less.
+        scale = torch.tensor([1.0] * 3 + [3.0] * 6)
+        return 2 * happening + 10 * functional.smooth_l1_loss(numbers * scale, measured * scale, beta=0.1)
+
+    def losses(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the sum of the answers' weighted losses, and the losses of the heads by name."""
         patches = self.patches(batch["frames"])
         labels = batch["labels"][:, 1:]
         asked = labels != IGNORED
         features = self.network.model.multi_modal_projector(patches)
-        answers, course = self.logits(batch, features)
+        answers, course, seen = self.logits(batch, features)
         loss = functional.cross_entropy(answers, labels[asked], reduction="none")
         known = batch["course"] != UNKNOWN
         true = batch["course"][known]
         # What is true is rare.
         happening = functional.binary_cross_entropy_with_logits(course[known], true, 1 + 2 * true)
-        dense = self.heads.loss(patches, batch) + self.feature_loss(features, batch) + 2 * happening
+        dense = {
+            "patches": self.heads.loss(patches, batch),
+            "features": self.feature_loss(features, batch),
+            "course": 2 * happening,
+            "things": self.thing_loss(seen, batch),
+        }
         return (loss * batch["weights"][:, 1:][asked]).sum(), dense
 
 

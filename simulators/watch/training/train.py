@@ -3,8 +3,9 @@
     python -m simulators.watch.training.train FOLDER [--vision-minutes 6] [--minutes 37.5] [--seed 1] [--processes 2]
 
 First the vision tower alone learns what each patch of a picture is of; then the whole model learns the conversations,
-and the vision tower goes on with its own task beside it. The weights are saved every four minutes, so that a run that
-is interrupted leaves a model. The seed fixes scenes, conversations and first weights; how many steps fit into the time
+and the vision tower goes on with its own task beside it. Weights, heads and the optimisers' state are saved every four
+minutes, so that a run that is interrupted leaves a model, and ``--resume`` goes on from there. With ``--weights`` it
+begins with a model without its heads, such as the one of the package: they are trained first, on the model as it is. The seed fixes scenes, conversations and first weights; how many steps fit into the time
 depends on the machine. With ``--vision-steps`` and ``--steps`` a machine repeats its own run.
 """
 
@@ -25,12 +26,12 @@ import torch
 from torch import distributed, nn
 from torch.multiprocessing.spawn import spawn
 
-from modal_workers.vision_stream.models.gemma.hugging_face import AutoTokenizer
+from modal_workers.vision_stream.models.gemma.hugging_face import AutoTokenizer, Gemma3ForConditionalGeneration
 from simulators.watch.training.conversations import Conversations, batches_by_length, pictures
 from simulators.watch.training.network import Batch, Sizes, TrainedNetwork, make_network
 from simulators.watch.training.tokenizer import write_tokenizer
 
-Stage = Literal["vision", "answers"]
+Stage = Literal["vision", "heads", "answers"]
 
 _MUON: Final = 0.02
 _ADAM: Final = 0.002
@@ -55,19 +56,30 @@ class TrainingProcess:
         self._tokenizer = AutoTokenizer.from_pretrained(self._folder)
         self._sizes = Sizes()
         self._trained = TrainedNetwork(self._tokenizer, self._sizes)
+        self._optimisers_before: list[Any] | None = None
         if args.resume:
             found = torch.load(args.resume, weights_only=True)
             for name, part in self._trained.parts().items():
                 if name in found:
                     part.load_state_dict(found[name])
+            self._optimisers_before = found.get("optimisers")
+        elif args.weights:
+            begun = Gemma3ForConditionalGeneration.from_pretrained(args.weights, dtype=torch.float32)
+            self._trained.network.load_state_dict(begun.state_dict())
 
     def train(self, stage: Stage, minutes: float, steps: int | None) -> None:
         """Run one stage for some minutes or steps."""
         trained = self._trained
-        modules = (
-            [trained.network.model.vision_tower, trained.heads] if stage == "vision" else [*trained.parts().values()]
-        )
+        modules: list[nn.Module] = {
+            "vision": [trained.network.model.vision_tower, trained.heads],
+            "heads": trained.told_apart(),
+            "answers": [*trained.parts().values()],
+        }[stage]
+        trained.network.requires_grad_(stage != "heads")
         optimisers = _optimisers(modules)
+        if stage == "answers" and self._optimisers_before is not None:
+            for (optimiser, _), state in zip(optimisers, self._optimisers_before, strict=True):
+                optimiser.load_state_dict(state)
         parameters = [parameter for module in modules for parameter in module.parameters()]
         conversations = Conversations(self._tokenizer)
         started, saved_s, mean = time.perf_counter(), 0.0, dict[str, float]()
@@ -91,8 +103,8 @@ class TrainingProcess:
                 self._tell(f"{stage} {step} {spent_s:.0f} s: {', '.join(f'{n} {v:.3f}' for n, v in mean.items())}")
             if stage == "answers" and spent_s - saved_s > _SAVE_EVERY_S:
                 saved_s = spent_s
-                self._save()
-        self._save()
+                self._save(optimisers)
+        self._save(optimisers if stage == "answers" else None)
         self._tell(f"{stage}: {step} steps in {spent_s:.0f} s")
 
     def _batches(self, stage: Stage, step: int, conversations: Conversations) -> list[Batch]:
@@ -101,6 +113,8 @@ class TrainingProcess:
         size = args.vision_batch if stage == "vision" else args.batch
         first = args.seed * _SEEDS + (_VISION_SEEDS if stage == "vision" else 0)
         first += (step * args.processes + self._rank) * size
+        if stage == "heads":
+            first += _SEEDS // 2
         if stage == "vision":
             found = [pictures(first, size)]
         else:
@@ -117,8 +131,10 @@ class TrainingProcess:
                 if stage == "vision":
                     losses = {"patches": self._trained.patch_loss(batch) / len(batches)}
                 else:
-                    answers, patches = self._trained.losses(batch)
-                    losses = {"answers": answers / weight, "patches": _PATCH_SHARE * patches / len(batches)}
+                    answers, dense = self._trained.losses(batch)
+                    losses = {name: _PATCH_SHARE * value / len(batches) for name, value in dense.items()}
+                    if stage == "answers":
+                        losses["answers"] = answers / weight
             torch.stack(tuple(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
             for name, value in losses.items():
                 told[name] = told.get(name, 0.0) + value.item()
@@ -143,7 +159,7 @@ class TrainingProcess:
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
 
-    def _save(self) -> None:
+    def _save(self, optimisers: Sequence[tuple[torch.optim.Optimizer, float]] | None) -> None:
         """Write the weights as float16; the folder always has whole files."""
         if self._rank:
             return
@@ -154,8 +170,12 @@ class TrainingProcess:
             half.save_pretrained(part)
             for path in Path(part).iterdir():
                 shutil.move(path, self._folder / path.name)
-        states = {name: part.state_dict() for name, part in self._trained.parts().items()}
-        torch.save(states, self._folder.with_name(f"{self._folder.name}.checkpoint"))
+        states: dict[str, Any] = {name: part.state_dict() for name, part in self._trained.parts().items()}
+        if optimisers:
+            states["optimisers"] = [optimiser.state_dict() for optimiser, _ in optimisers]
+        checkpoint = self._folder.with_name(f"{self._folder.name}.checkpoint")
+        torch.save(states, checkpoint.with_suffix(".part"))
+        checkpoint.with_suffix(".part").replace(checkpoint)
 
     def _tell(self, text: str) -> None:
         if self._rank == 0:
@@ -166,12 +186,14 @@ class TrainingProcess:
 def _optimisers(modules: Sequence[nn.Module]) -> list[tuple[torch.optim.Optimizer, float]]:
     """Return Muon for the layers' matrices and AdamW for everything else, with their learning rates."""
     matrices, others = list[nn.Parameter](), list[nn.Parameter]()
+    optimisers = list[tuple[torch.optim.Optimizer, float]]()
     for name, parameter in itertools.chain.from_iterable(module.named_parameters() for module in modules):
         (matrices if parameter.ndim == 2 and ".layers." in name else others).append(parameter)
-    return [
-        (torch.optim.Muon(matrices, lr=_MUON, weight_decay=_DECAY, adjust_lr_fn="original"), _MUON),
-        (torch.optim.AdamW(others, lr=_ADAM, betas=(0.9, 0.98), weight_decay=0.0), _ADAM),
-    ]
+    if matrices:
+        muon = torch.optim.Muon(matrices, lr=_MUON, weight_decay=_DECAY, adjust_lr_fn="original")
+        optimisers.append((muon, _MUON))
+    optimisers.append((torch.optim.AdamW(others, lr=_ADAM, betas=(0.9, 0.98), weight_decay=0.0), _ADAM))
+    return optimisers
 
 
 def _rate(step: int, share: float, decay: float) -> float:
@@ -191,6 +213,8 @@ def run(rank: int, args: argparse.Namespace, meeting: str) -> None:
     trainer = TrainingProcess(args, rank)
     if args.vision_minutes or args.vision_steps:
         trainer.train("vision", args.vision_minutes, args.vision_steps)
+    if args.head_steps:
+        trainer.train("heads", 0.0, args.head_steps)
     if args.minutes or args.steps:
         trainer.train("answers", args.minutes, args.steps)
 
@@ -202,6 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--vision-minutes", type=float, default=6.0)
     parser.add_argument("--minutes", type=float, default=37.5)
     parser.add_argument("--vision-steps", type=int)
+    parser.add_argument("--head-steps", type=int, default=0, help="steps of the heads alone, with --weights")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=2)
@@ -210,6 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--parts", type=int, default=2, help="parts that a step's clips are computed in")
     parser.add_argument("--rate", type=float, default=1.0, help="share of the learning rates")
     parser.add_argument("--decay", type=float, default=0.4, help="share of the time in which the learning rate falls")
+    parser.add_argument("--weights", type=Path, help="a model's folder that the run begins with; its heads are new")
     parser.add_argument("--resume", type=Path, help="a checkpoint that the run begins with")
     args = parser.parse_args(arguments)
     if args.processes == 1:
