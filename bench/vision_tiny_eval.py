@@ -1,11 +1,13 @@
 """Measures the model `tiny` on held-out scenes, from the simulator's truth, by the worker's own code.
 
     python bench/vision_tiny_eval.py [--scenes 500] [--episodes 10] [--episode-seconds 60] [--model tiny] [--first 0]
+                                     [--threshold 0.5] [--alerts-only]
 
 Prints the share of true statements by kind, for descriptions and for answers to questions; the same with the pictures
-of another scene (to show that it looks at the picture); the judgement of conditions; and the alerts of a rule over
-episodes. A statement is true if the truth of exactly these frames says so; a sentence in no form of the grammar is
-counted apart.
+of another scene (to show that it looks at the picture); the judgement of conditions; the alerts of a rule on the scenes
+of the arm; and its alerts over episodes, as the demo watches them. ``--alerts-only`` says no sentences: it prints the
+alerts alone, in a tenth of the time. A statement is true if the truth of exactly these frames says so; a sentence in no
+form of the grammar is counted apart.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -36,7 +38,7 @@ from modal_workers.vision_stream.spec import WatchRule
 from simulators.watch.comparison import StatementCounts, WatchComparison, compare_with_episode
 from simulators.watch.dialogue import INSTRUCTION, Dialogue
 from simulators.watch.grammar import statements_of
-from simulators.watch.scene import HELD_OUT_SEEDS, arm_episode, clip
+from simulators.watch.scene import HELD_OUT_SEEDS, arm_episode, clip, scene
 from simulators.watch.statements import CLEAR, STATEMENT_KINDS, score
 
 if TYPE_CHECKING:
@@ -47,7 +49,8 @@ if TYPE_CHECKING:
     from simulators.watch.truth import ClipTruth
 
 RULE: Final = "the gripper drops the object"
-_CHUNK_FRAMES: Final = 6
+#: As in the demo: four new frames, and the last one of the chunk before.
+_CHUNK_FRAMES: Final = 4
 _CHUNK_S: Final = 1.0
 
 
@@ -57,14 +60,23 @@ class Judgements:
 
     right: Counter[str] = field(default_factory=Counter)
     all: Counter[str] = field(default_factory=Counter)
-    alerts: Counter[tuple[bool, bool]] = field(default_factory=Counter)  # (true, said to be true)
+    #: Conditions that something was dropped: is it the rule, is it true, is it said to be.
+    alerts: Counter[tuple[bool, bool, bool]] = field(default_factory=Counter)
 
-    def alert_row(self, name: str) -> str:
-        """Return precision and recall of the conditions that something was dropped."""
-        hits, false, missed = self.alerts[True, True], self.alerts[False, True], self.alerts[True, False]
+    def add_drops(self, conditions: Sequence[tuple[str, bool]], said: Sequence[float], threshold: float) -> None:
+        """Count the judgement of conditions that something was dropped."""
+        for (condition, holds), probability in zip(conditions, said, strict=True):
+            self.alerts[condition == RULE, holds, probability >= threshold] += 1
+
+    def alert_row(self, name: str, *, of_rule: bool) -> str:
+        """Return precision and recall of the rule, or of the same condition about one object each."""
+        hits, false, missed, rest = (
+            self.alerts[of_rule, holds, said]
+            for holds, said in ((True, True), (False, True), (True, False), (False, False))
+        )
         precision = hits / (hits + false) if hits + false else float("nan")
         recall = hits / (hits + missed) if hits + missed else float("nan")
-        return f"| {name} | {precision:.3f} | {recall:.3f} | {hits + missed} | {sum(self.alerts.values())} |"
+        return f"| {name} | {precision:.3f} | {recall:.3f} | {hits + missed} | {hits + false + missed + rest} |"
 
 
 def row_of(counts: StatementCounts, name: str) -> str:
@@ -84,7 +96,31 @@ def say(session: WatchSession, frames: Sequence[Picture], question: str | None =
     return session.watch(request_of(frames, question), lambda _: None, lambda: False).text
 
 
-def measure_scenes(model_name: str, first: int, count: int) -> None:
+def print_alerts(rows: Sequence[tuple[str, Judgements]], threshold: float) -> None:
+    """Print precision and recall of the rule, and of the same condition about each object."""
+    print(f'\n| "dropped", probability at least {threshold} | precision | recall | true | all |\n|---|---|---|---|---|')
+    for of_rule, condition in ((True, "the rule"), (False, "each object")):
+        for name, judgements in rows:
+            print(judgements.alert_row(f"{condition}, {name}", of_rule=of_rule))
+
+
+def measure_alerts(model_name: str, first: int, count: int, threshold: float) -> None:
+    """Print the table of "dropped" conditions alone."""
+    model, found = load_model(model_name, on_progress=lambda *_: None), Judgements()
+    for seed in range(HELD_OUT_SEEDS + first, HELD_OUT_SEEDS + first + count):
+        if scene(seed).kind != "arm":
+            continue
+        shown = clip(seed)
+        session, conditions = model.open_session("history", history_texts=0), _drop_conditions(shown.truth)
+        # Conditions are asked of the frames; what is said of them does not matter.
+        session.watch(replace(request_of(shown.frames), max_new_tokens=1), lambda _: None, lambda: False)
+        found.add_drops(conditions, session.check([condition for condition, _ in conditions]), threshold)
+        session.close()
+    print(f"\n{count} scenes, seeds from {HELD_OUT_SEEDS + first}")
+    print_alerts([("own pictures", found)], threshold)
+
+
+def measure_scenes(model_name: str, first: int, count: int, threshold: float) -> None:
     """Print the tables of single chunks."""
     model = load_model(model_name, on_progress=lambda *_: None)
     told, answered, wrong_told, wrong_answered = (StatementCounts() for _ in range(4))
@@ -97,8 +133,8 @@ def measure_scenes(model_name: str, first: int, count: int) -> None:
         dialogue = Dialogue(shown.truth, np.random.default_rng([seed, 6]))
         questions = [dialogue.question().prompt for _ in range(2)]
         conditions = [dialogue.condition() for _ in range(4)]
-        if shown.truth.kind == "arm":
-            conditions += _drop_conditions(shown.truth)
+        drops = _drop_conditions(shown.truth) if shown.truth.kind == "arm" else []
+        conditions += drops
         for frames, shares, answers, judgements in (
             (shown.frames, told, answered, checked),
             (other.frames, wrong_told, wrong_answered, wrong_checked),
@@ -110,8 +146,7 @@ def measure_scenes(model_name: str, first: int, count: int) -> None:
                 said = statements_of(condition)[-1]
                 judgements.all[said.kind] += 1
                 judgements.right[said.kind] += (probability >= 0.5) == holds
-                if said.predicate == "drops":
-                    judgements.alerts[holds, probability >= 0.5] += 1
+            judgements.add_drops(drops, yes[len(yes) - len(drops) :], threshold)
             for question in questions:
                 answers.add(say(session, frames, question), shown.truth)
             session.close()
@@ -132,9 +167,7 @@ def measure_scenes(model_name: str, first: int, count: int) -> None:
             for kind in STATEMENT_KINDS
         ]
         print(f"| {name} | {' | '.join(cells)} |")
-    print('\n| "dropped" conditions | precision | recall | true | all |\n|---|---|---|---|---|')
-    print(checked.alert_row("own pictures"))
-    print(wrong_checked.alert_row("other scene's pictures"))
+    print_alerts([("own pictures", checked), ("other scene's pictures", wrong_checked)], threshold)
 
 
 def _drop_conditions(truth: ClipTruth) -> list[tuple[str, bool]]:
@@ -148,21 +181,23 @@ def _drop_conditions(truth: ClipTruth) -> list[tuple[str, bool]]:
     return found
 
 
-def measure_episodes(model_name: str, count: int, length_s: float) -> None:
+def measure_episodes(model_name: str, count: int, length_s: float, threshold: float, *, alerts_only: bool) -> None:
     """Print precision and recall of a rule's alerts over whole episodes, chunk by chunk as a session sees them."""
     model = load_model(model_name, on_progress=lambda *_: None)
     found = WatchComparison()
-    rule = WatchRule(name="dropped", condition=RULE)
+    rule = WatchRule(name="dropped", condition=RULE, threshold=threshold)
     for number in range(count):
         episode = arm_episode(HELD_OUT_SEEDS + 500_000 + number, length_s)
-        session = model.open_session("history")
+        session = model.open_session("history", history_texts=0)
         rules, texts, alerts = WatchRules([rule]), [], []
-        times_s: dict[int, float] = {}
-        for chunk, start in enumerate(np.arange(0, length_s - _CHUNK_S, _CHUNK_S), 1):
-            shown = [ShownFrame(seq=len(times_s) + i, captured_at_s=0.0) for i in range(1, _CHUNK_FRAMES + 1)]
-            times = [float(start + i * _CHUNK_S / _CHUNK_FRAMES) for i in range(_CHUNK_FRAMES)]
-            times_s |= {frame.seq: time_s for frame, time_s in zip(shown, times, strict=True)}
+        frames_hz = _CHUNK_FRAMES / _CHUNK_S
+        times_s = {number: number / frames_hz for number in range(int((length_s - _CHUNK_S) * frames_hz))}
+        for chunk, begin in enumerate(range(0, len(times_s), _CHUNK_FRAMES), 1):
+            numbers = [number for number in range(begin - 1, begin + _CHUNK_FRAMES) if number in times_s]
+            shown = [ShownFrame(seq=number, captured_at_s=times_s[number]) for number in numbers]
+            times = [times_s[number] for number in numbers]
             request = ChunkRequest([episode.frame(time_s) for time_s in times], times[0], times[-1], INSTRUCTION)
+            request = replace(request, max_new_tokens=1) if alerts_only else request
             text = SessionText(
                 run_id="",
                 chunk=chunk,
@@ -174,13 +209,18 @@ def measure_episodes(model_name: str, count: int, length_s: float) -> None:
             )
             texts.append(text.model_dump())
             alerts += [{"frames": [frame.model_dump() for frame in fired.frames]} for fired in rules.update(text)]
-        compare_with_episode(texts, alerts, episode, times_s, found=found)
+        compare_with_episode([] if alerts_only else texts, alerts, episode, times_s, found=found)
         session.close()
-    print(f"\n{count} episodes of {length_s:.0f} s, {_CHUNK_FRAMES} frames a second, rule: {RULE!r}")
+    print(
+        f"\n{count} episodes of {length_s:.0f} s, {_CHUNK_FRAMES} frames a second, rule: {RULE!r}, "
+        f"probability at least {threshold}"
+    )
     print(
         f"alerts: {found.alerted} of {found.events} drops told, "
-        f"{found.alerts - found.right_alerts} alerts without a drop"
+        f"{found.alerts - found.right_alerts} of {found.alerts} alerts without a drop"
     )
+    if alerts_only:
+        return
     print(
         f"| descriptions of episodes | {' | '.join(STATEMENT_KINDS)} | not of the grammar |\n"
         f"{row_of(found, 'all chunks')}"
@@ -195,13 +235,16 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument("--episode-seconds", type=float, default=60)
     parser.add_argument("--model", default="tiny")
+    parser.add_argument("--threshold", type=float, default=0.5, help="of the rule")
+    parser.add_argument("--alerts-only", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     if args.scenes:
-        measure_scenes(args.model, args.first, args.scenes)
+        measure = measure_alerts if args.alerts_only else measure_scenes
+        measure(args.model, args.first, args.scenes, args.threshold)
     if args.episodes:
-        measure_episodes(args.model, args.episodes, args.episode_seconds)
+        measure_episodes(args.model, args.episodes, args.episode_seconds, args.threshold, alerts_only=args.alerts_only)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,9 @@ _STOP_S: Final = 60.0
 #: Longest wait for the model to be loaded.
 _READY_S: Final = 120.0
 _RULE: Final = {"name": "dropped", "condition": "the gripper drops the object"}
-_PARAMS: Final = {"model": "tiny", "chunk_frames": 4, "chunk_s": 1.0, "memory": "history", "history_texts": 0}
+_PARAMS: Final = {
+    "model": "tiny", "chunk_frames": 5, "overlap": True, "chunk_s": 1.0, "memory": "history", "history_texts": 0,
+}  # fmt: skip
 
 
 @dataclass

@@ -50,7 +50,8 @@ class ChunkSource:
     def next(self, wait_s: float, *, is_urgent: bool) -> ShownChunk | None:
         """Return the next chunk, once ``chunk_s`` have passed since the last one began; None after ``wait_s`` without.
 
-        An urgent one (there is a question) begins with the next frame. Each of its frames has its verdict then:
+        With ``overlap`` the last frame of the chunk before is its first one, of ``chunk_frames`` in all. An urgent one
+        (there is a question) begins with the next frame. Each of its frames has its verdict then:
         rejected, if it cannot be decoded; otherwise accepted.
         """
         due_in_s = 0.0 if is_urgent else self._began_s + self._params.chunk_s - time.monotonic()
@@ -61,7 +62,9 @@ class ChunkSource:
         # Only the first chunk waits for more frames: before a later one they have had the time to come.
         is_first = self._began_s == -math.inf
         span_s = self._params.chunk_s if is_first and not is_urgent else 0.0
-        frames = self._context.next_chunk(self._params.chunk_frames, span_s, wait_s)
+        before = self.last if self._params.overlap and self._params.chunk_frames > 1 else None
+        count = self._params.chunk_frames - (before is not None)
+        frames = self._context.next_chunk(count, span_s, wait_s)
         if not frames:
             return None
         began_s = time.monotonic()
@@ -71,9 +74,11 @@ class ChunkSource:
         for frame in shown:
             self._context.accept(frame, joints=None, idle_steps=0, steps=0)
         self._began_s = began_s
-        superseded, before = self._superseded(), self._dropped
+        superseded, dropped_before = self._superseded(), self._dropped
         self._dropped = superseded
-        self.last = self._chunk(shown, images, superseded - before)
+        if before is not None and _goes_on(before.newest, shown[0]):
+            shown, images = [before.newest, *shown], [before.images[-1], *images]
+        self.last = self._chunk(shown, images, superseded - dropped_before)
         return self.last
 
     def again(self) -> ShownChunk | None:
@@ -120,3 +125,8 @@ class ChunkSource:
 
     def _superseded(self) -> int:
         return self._context.totals.reasons.get("superseded", 0)
+
+
+def _goes_on(before: SessionFrame, frame: SessionFrame) -> bool:
+    """Return whether a frame is of the same camera as an earlier one, and later by its clock."""
+    return before.source == frame.source and before.captured_at_s < frame.captured_at_s

@@ -73,7 +73,8 @@ class WatchRules:
             state.frames.clear()
             return False
         state.true_chunks += 1
-        state.frames.extend(text.frames)
+        # A chunk may begin with the last frame of the one before.
+        state.frames.extend(frame for frame in text.frames if frame not in state.frames)
         now_s = text.end_s or 0.0
         # Also after a clock that was set back: it must not keep the rule quiet for as long as it was set back.
         is_cooling_down = abs(now_s - self._fired_at_s.get(rule.name, -math.inf)) < rule.cooldown_s

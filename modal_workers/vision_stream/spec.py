@@ -77,6 +77,10 @@ class VisionStreamParams(Params):
     chunk_frames: int = Field(
         default=6, ge=1, le=32, description="Most frames of a chunk, spread evenly over its time."
     )
+    overlap: bool = Field(
+        default=False,
+        description="A chunk's first frame is the last one of the chunk before: what happens between them is seen too.",
+    )
     chunk_s: float = Field(
         default=1.0, ge=0, le=60, allow_inf_nan=False, description="Time between two chunks; 0: as fast as the model."
     )

@@ -97,14 +97,14 @@ class Tree:
 class Conversations:
     """Clips with their conversations; ``tokenizer`` is that of the model."""
 
-    def __init__(self, tokenizer: Any, *, questions: int = 3, checks: int = 4, motion_checks: int = 3) -> None:
+    def __init__(self, tokenizer: Any, *, questions: int = 2, checks: int = 3, motion_checks: int = 3) -> None:
         self._tokenizer = tokenizer
         self._questions, self._checks, self._motion_checks = questions, checks, motion_checks
 
     def clip(self, seed: int) -> Clip:
         """Return frames, tokens and the truth of each chunk."""
         random = np.random.default_rng([seed, 5])
-        chunks = 1 if random.uniform() < 0.85 else 2
+        chunks = 1 if random.uniform() < 0.9 else 2
         filmed = scene(seed, chunks=chunks)
         frames = [filmed.small_frame(time_s, IMAGE_PX) for times_s in filmed.chunk_times_s for time_s in times_s]
         tree, parent = Tree(), -1
@@ -113,10 +113,8 @@ class Conversations:
             dialogue, last = Dialogue(filmed.truth(chunk), random), chunk == chunks - 1
             seen = tree.add(parent, self._begin(len(times_s), first=chunk == 0))
             parent = self._branch(tree, seen, dialogue.narration(), past)
-            if last:
-                self._branch(tree, seen, dialogue.narration(), [])
-                if random.uniform() < 0.3:
-                    self._branch(tree, seen, dialogue.enumeration(), [])
+            if last and random.uniform() < 0.3:
+                self._branch(tree, seen, dialogue.enumeration(), [])
             for _ in range(self._questions if last else 1):
                 self._branch(tree, seen, dialogue.question(), past if random.uniform() < 0.15 else [])
             # The conditions' prompts begin alike: that part is read once.
@@ -131,6 +129,23 @@ class Conversations:
                     self._branch(tree, asking, turn, [])
             past = []
         return np.stack(frames), tree, [filmed.truth(chunk) for chunk in range(chunks)]
+
+    def conditions(self, seed: int, *, count: int = 6) -> tuple[Clip, list[bool]]:
+        """Return a clip of one chunk with conditions alone, and whether each holds, in their order.
+
+        Drops are asked of every object, as rarely true as a watch rule finds them.
+        """
+        random = np.random.default_rng([seed, 9])
+        filmed = scene(seed)
+        truth, tree = filmed.truth(), Tree()
+        dialogue = Dialogue(truth, random)
+        frames = [filmed.small_frame(time_s, IMAGE_PX) for time_s in filmed.chunk_times_s[0]]
+        seen = tree.add(-1, self._begin(len(frames), first=True))
+        asking = tree.add(seen, self._encode(_CHECK_BEGIN))
+        turns = [*(dialogue.check() for _ in range(count)), *_drop_checks(truth, random)]
+        for turn in turns:
+            self._branch(tree, asking, turn, [])
+        return (np.stack(frames), tree, [truth]), [turn.answer == "yes" for turn in turns]
 
     def _begin(self, frames: int, *, first: bool) -> list[int]:
         text = prompts.frames_of_turn(frames, first=first).replace(prompts.FRAME, _FRAME)
@@ -179,7 +194,7 @@ def _past(random: np.random.Generator, seed: int, filmed: WatchScene) -> list[Pa
     return past
 
 
-def _batch_of(clips: Sequence[Clip]) -> Arrays:
+def batch_of(clips: Sequence[Clip]) -> Arrays:
     """Return the arrays of some clips."""
     longest = -(-max(len(tree.ids) for _, tree, _ in clips) // 32) * 32
     count = len(clips)
@@ -247,4 +262,4 @@ def batches_by_length(conversations: Conversations, seeds: Sequence[int], parts:
     """Return the clips of some seeds in batches of similar length, so that little is filled up."""
     clips = sorted((conversations.clip(seed) for seed in seeds), key=lambda clip: len(clip[1].ids))
     size = -(-len(clips) // parts)
-    return [_batch_of(clips[start : start + size]) for start in range(0, len(clips), size)]
+    return [batch_of(clips[start : start + size]) for start in range(0, len(clips), size)]

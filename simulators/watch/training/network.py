@@ -110,11 +110,17 @@ class TrainedNetwork:
 
     def parts(self) -> dict[str, nn.Module]:
         """Return what is trained, by name."""
-        return {"model": self.network, "heads": self.heads, "course": self.course, "place": self.place, "things": self.things}
+        heads = {"heads": self.heads, "course": self.course, "place": self.place, "things": self.things}
+        return {"model": self.network, **heads}
 
     def told_apart(self) -> list[nn.Module]:
         """Return what is thrown away after the training: the heads."""
         return [part for name, part in self.parts().items() if name != "model"]
+
+    def freeze_vision(self) -> None:
+        """Leave the vision tower, what brings it to the language model, and the heads on both as they are."""
+        for part in (self.network.model.vision_tower, self.network.model.multi_modal_projector, self.heads, self.place):
+            part.requires_grad_(requires_grad=False)
 
     def patches(self, frames: torch.Tensor) -> torch.Tensor:
         """Return what the vision tower sees in each patch."""
@@ -126,23 +132,36 @@ class TrainedNetwork:
         """Return the loss of pictures alone."""
         return self.heads.loss(self.patches(batch["frames"]), batch)
 
+    def before_answers(self, batch: Batch) -> torch.Tensor:
+        """Return the last hidden states from which the answers' tokens are predicted, in their order."""
+        features = self.network.model.multi_modal_projector(self.patches(batch["frames"]))
+        read = self._read(batch, features)
+        found: torch.Tensor = read.last_hidden_state[:, :-1][batch["labels"][:, 1:] != IGNORED]
+        return found
+
     def logits(self, batch: Batch, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the logits of every token that is to be answered, in their order; of the course at each frame; and of
-        the course of the thing at each token of each image [frames, tokens, labels and numbers]."""
-        model, ids = self.network.model, batch["ids"]
-        embedded = model.language_model.embed_tokens(ids)
-        image = (ids == _IMAGE).unsqueeze(-1).expand_as(embedded)
-        embedded = embedded.masked_scatter(image, features.to(embedded.dtype))
-        mask = {"full_attention": batch["mask"], "sliding_attention": batch["mask"]}
-        read = model.language_model(
-            inputs_embeds=embedded, attention_mask=mask, position_ids=batch["positions"], use_cache=False,
-            output_hidden_states=True,
-        )  # fmt: skip
+        """Return the logits of every token that is to be answered, in their order, and what the middle tells.
+
+        That is the course at each frame, and that of the thing at each token of each image [frames, tokens, labels and
+        numbers].
+        """
+        read, ids = self._read(batch, features), batch["ids"]
         answers: torch.Tensor = self.network.lm_head(read.last_hidden_state[:, :-1][batch["labels"][:, 1:] != IGNORED])
         middle = read.hidden_states[_COURSE_LAYER]
         course: torch.Tensor = self.course(middle[ids == _END_OF_IMAGE])
         seen: torch.Tensor = self.things(middle[ids == _IMAGE].unflatten(0, (-1, IMAGE_TOKENS)))
         return answers.float(), course.float(), seen.float()
+
+    def _read(self, batch: Batch, features: torch.Tensor) -> Any:
+        model, ids = self.network.model, batch["ids"]
+        embedded = model.language_model.embed_tokens(ids)
+        image = (ids == _IMAGE).unsqueeze(-1).expand_as(embedded)
+        embedded = embedded.masked_scatter(image, features.to(embedded.dtype))
+        mask = {"full_attention": batch["mask"], "sliding_attention": batch["mask"]}
+        return model.language_model(
+            inputs_embeds=embedded, attention_mask=mask, position_ids=batch["positions"], use_cache=False,
+            output_hidden_states=True,
+        )  # fmt: skip
 
     def feature_loss(self, features: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return how far the tokens of an image are from the words for what they show, and from telling where it is.
@@ -191,12 +210,9 @@ class TrainedNetwork:
         true = batch["course"][known]
         # What is true is rare.
         happening = functional.binary_cross_entropy_with_logits(course[known], true, 1 + 2 * true)
-        dense = {
-            "patches": self.heads.loss(patches, batch),
-            "features": self.feature_loss(features, batch),
-            "course": 2 * happening,
-            "things": self.thing_loss(seen, batch),
-        }
+        dense = {"course": 2 * happening, "things": self.thing_loss(seen, batch)}
+        if patches.requires_grad or not torch.is_grad_enabled():
+            dense |= {"patches": self.heads.loss(patches, batch), "features": self.feature_loss(features, batch)}
         return (loss * batch["weights"][:, 1:][asked]).sum(), dense
 
 

@@ -5,8 +5,9 @@
 First the vision tower alone learns what each patch of a picture is of; then the whole model learns the conversations,
 and the vision tower goes on with its own task beside it. Weights, heads and the optimisers' state are saved every four
 minutes, so that a run that is interrupted leaves a model, and ``--resume`` goes on from there. With ``--weights`` it
-begins with a model without its heads, such as the one of the package: they are trained first, on the model as it is. The seed fixes scenes, conversations and first weights; how many steps fit into the time
-depends on the machine. With ``--vision-steps`` and ``--steps`` a machine repeats its own run.
+begins with a model without its heads, such as the one of the package: they are trained first, on the model as it is
+(``--head-steps``). The seed fixes scenes, conversations and first weights; how many steps fit into the time depends on
+the machine. With ``--vision-steps`` and ``--steps`` a machine repeats its own run.
 """
 
 from __future__ import annotations
@@ -36,7 +37,6 @@ Stage = Literal["vision", "heads", "answers"]
 _MUON: Final = 0.02
 _ADAM: Final = 0.002
 _DECAY: Final = 0.02
-_PATCH_SHARE: Final = 0.4
 _WARM_UP_STEPS: Final = 50
 _SAVE_EVERY_S: Final = 240
 _SEEDS: Final = 50_000_000  # of one training
@@ -76,11 +76,13 @@ class TrainingProcess:
             "answers": [*trained.parts().values()],
         }[stage]
         trained.network.requires_grad_(stage != "heads")
+        if stage == "answers" and self._args.frozen_vision:
+            trained.freeze_vision()
         optimisers = _optimisers(modules)
         if stage == "answers" and self._optimisers_before is not None:
             for (optimiser, _), state in zip(optimisers, self._optimisers_before, strict=True):
                 optimiser.load_state_dict(state)
-        parameters = [parameter for module in modules for parameter in module.parameters()]
+        parameters = [each for module in modules for each in module.parameters() if each.requires_grad]
         conversations = Conversations(self._tokenizer)
         started, saved_s, mean = time.perf_counter(), 0.0, dict[str, float]()
         for step in itertools.count():
@@ -132,7 +134,7 @@ class TrainingProcess:
                     losses = {"patches": self._trained.patch_loss(batch) / len(batches)}
                 else:
                     answers, dense = self._trained.losses(batch)
-                    losses = {name: _PATCH_SHARE * value / len(batches) for name, value in dense.items()}
+                    losses = {name: self._args.dense_share * value / len(batches) for name, value in dense.items()}
                     if stage == "answers":
                         losses["answers"] = answers / weight
             torch.stack(tuple(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
@@ -188,6 +190,8 @@ def _optimisers(modules: Sequence[nn.Module]) -> list[tuple[torch.optim.Optimize
     matrices, others = list[nn.Parameter](), list[nn.Parameter]()
     optimisers = list[tuple[torch.optim.Optimizer, float]]()
     for name, parameter in itertools.chain.from_iterable(module.named_parameters() for module in modules):
+        if not parameter.requires_grad:
+            continue
         (matrices if parameter.ndim == 2 and ".layers." in name else others).append(parameter)
     if matrices:
         muon = torch.optim.Muon(matrices, lr=_MUON, weight_decay=_DECAY, adjust_lr_fn="original")
@@ -233,8 +237,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--vision-batch", type=int, default=12, help="scenes of a step in each process")
     parser.add_argument("--batch", type=int, default=8, help="clips of a step in each process")
     parser.add_argument("--parts", type=int, default=2, help="parts that a step's clips are computed in")
+    parser.add_argument("--dense-share", type=float, default=0.4, help="share of the heads' losses in the whole")
     parser.add_argument("--rate", type=float, default=1.0, help="share of the learning rates")
     parser.add_argument("--decay", type=float, default=0.4, help="share of the time in which the learning rate falls")
+    parser.add_argument(
+        "--frozen-vision", action="store_true", help="train the language model alone: a step takes half of the time"
+    )
     parser.add_argument("--weights", type=Path, help="a model's folder that the run begins with; its heads are new")
     parser.add_argument("--resume", type=Path, help="a checkpoint that the run begins with")
     args = parser.parse_args(arguments)

@@ -82,6 +82,38 @@ async def test_chunks_are_described_rules_publish_alerts_and_the_transcript_has_
     assert (await session.stored("transcript.vtt")).startswith(b"WEBVTT")
 
 
+async def test_with_overlap_each_chunk_begins_where_the_one_before_ended_also_after_a_lost_run(
+    session_harness: ExecutorHarness,
+) -> None:
+    session = WatchedSession(session_harness)
+    params = {"chunk_frames": 3, "chunk_s": 0.1, "overlap": True, "rules": [RED | {"min_chunks": 2}]}
+    assignment = await session.open(params)
+    call = await session.launch(assignment)
+    for number in range(1, 4):
+        await session.show("red", 3, interval_s=0.02)
+        await session.until_texts(lambda texts, number=number: len(texts) >= number)
+    for process in processes_of_run(assignment):
+        process.kill()
+    await session_harness.ended(session_harness.made[-1], call)
+    await session.launch(await session_harness.driver.replace_attempt(assignment))
+    await session.show("blue", 3, interval_s=0.02)
+    await session.until_texts(lambda texts: "blue" in texts[-1].text)
+    await session.driver.until(lambda acks: len(acks) == session.seq)
+    await session.finish()
+
+    texts, alerts = await session.texts(), await session.alerts()
+    assert len({text.run_id for text in texts}) == 2
+    assert all(len(text.frames) <= 3 for text in texts)
+    for earlier, later in pairwise(texts):
+        assert later.frames[0] == earlier.frames[-1]
+        assert (later.first_seq, later.start_s) == (earlier.last_seq, earlier.end_s)
+    new = [texts[0], *(text.model_copy(update={"frames": text.frames[1:]}) for text in texts[1:])]
+    await session.check_frames(new)
+    (alert,) = alerts
+    backing = [frame.seq for frame in alert.frames]
+    assert backing == sorted(set(backing)), "the frame that two chunks have backs the alert once"
+
+
 async def test_a_killed_worker_is_replaced_and_each_text_answer_and_alert_is_there_once(
     session_harness: ExecutorHarness,
 ) -> None:

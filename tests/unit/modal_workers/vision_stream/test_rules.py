@@ -63,6 +63,14 @@ def test_the_frames_are_those_of_the_true_chunks() -> None:
     assert (fired.confidence, fired.text.chunk) == (0.75, 3)
 
 
+def test_a_frame_of_two_chunks_backs_an_alert_once() -> None:
+    rules = WatchRules([rule(min_chunks=2)])
+    first, second = text(0, dropped=0.9), text(1, dropped=0.9)
+    rules.update(first)
+    (fired,) = rules.update(second.model_copy(update={"frames": [first.frames[-1], *second.frames]}))
+    assert [frame.seq for frame in fired.frames] == [0, 1, 10, 11]
+
+
 def test_each_rule_has_its_own_state_and_a_reset_forgets_all() -> None:
     rules = WatchRules([rule(), rule(name="held", min_chunks=2)])
     assert [one.rule.name for one in rules.update(text(0, dropped=0.9, held=0.9))] == ["dropped"]
