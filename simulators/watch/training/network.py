@@ -189,7 +189,7 @@ class TrainedNetwork:
         nouns, chosen = _tokens_of(batch["nouns"]).max(-1)
         entities = _tokens_of(batch["entities"]).gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
         frames, tokens = torch.nonzero(nouns > 0, as_tuple=True)
-        found, numbers = seen[frames, tokens].split((THING_LABELS, THING_NUMBERS), -1)
+        found, numbers = torch.split(seen[frames, tokens], [THING_LABELS, THING_NUMBERS], -1)
         entity = entities[frames, tokens]
         true, measured = batch["things"][frames, entity], batch["numbers"][frames, entity]
         known = true != UNKNOWN
