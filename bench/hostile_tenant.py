@@ -6,7 +6,8 @@ A real nats-server and bucket; gateway, notifier and the hostile client are proc
 tenants submits jobs at a steady rate, follows its events and has a webhook endpoint. The hostile tenant does not wait
 when it is refused: lists, uploads, jobs with new Idempotency-Keys, sessions, webhook endpoints that never answer, and
 event streams up to the quota, each of which gets all its events. No dispatcher runs. Every round has servers of its
-own, first without the hostile tenant, then with it.
+own, first without the hostile tenant, then with it. With ``--client-nice 15`` the hostile client uses only the CPU time
+that the servers and the others leave, as if it ran on a machine of its own.
 """
 
 from __future__ import annotations
@@ -242,7 +243,10 @@ async def _be_hostile(addresses: Addresses, answers: Any, seconds: float) -> Non
         answers.send(dict(tenant.answers))
 
 
-def _hostile_process(addresses: Addresses, answers: Any, seconds: float) -> None:
+def _hostile_process(addresses: Addresses, answers: Any, seconds: float, nice: int) -> None:
+    if nice:  # whatever priority the servers have
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        os.nice(nice)
     asyncio.run(_be_hostile(addresses, answers, seconds))
 
 
@@ -259,20 +263,22 @@ def summary(found: Latencies) -> dict[str, Any]:
     } | {"refused": dict(found.refused)}
 
 
-async def measure(addresses: Addresses, pids: list[int], seconds: float, per_s: float) -> list[dict[str, Any]]:
+async def measure(addresses: Addresses, pids: list[int], arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure without the hostile tenant, then with it."""
-    found, measured, lines = Latencies(), asyncio.Event(), []
+    found, measured, lines, seconds = Latencies(), asyncio.Event(), [], arguments.seconds
     async with _receiver(found, measured) as receiver:
         ready = asyncio.Barrier(len(TENANTS) + 1)
         running = [
-            asyncio.ensure_future(QuietTenant(name, addresses, found).run(receiver, per_s, measured, ready))
+            asyncio.ensure_future(QuietTenant(name, addresses, found).run(receiver, arguments.rate, measured, ready))
             for name in TENANTS
         ]
         await ready.wait()
         await asyncio.sleep(2)
         for hostile in (False, True):
             own, other = SPAWN.Pipe()
-            attack = SPAWN.Process(target=_hostile_process, args=(addresses, other, seconds + 8), daemon=True)
+            attack = SPAWN.Process(
+                target=_hostile_process, args=(addresses, other, seconds + 8, arguments.client_nice), daemon=True
+            )
             if hostile:
                 attack.start()
                 await asyncio.sleep(6)
@@ -301,7 +307,7 @@ def _cpu_s(pids: list[int]) -> list[float]:
     return [sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids]
 
 
-def _round(seconds: float, per_s: float) -> list[dict[str, Any]]:
+def _round(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         for part in ("nats", "s3", "gateway"):
@@ -318,7 +324,7 @@ def _round(seconds: float, per_s: float) -> list[dict[str, Any]]:
                 assert notifier.process
                 addresses = Addresses(f"http://{HOST}:{port}", notifier.url)
                 pids = [gateway.pid, notifier.process.pid]
-                return asyncio.run(measure(addresses, pids, seconds, per_s))
+                return asyncio.run(measure(addresses, pids, arguments))
 
 
 def main() -> None:
@@ -327,9 +333,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rate", type=float, default=2.0, help="jobs a second of each of the nine tenants")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--client-nice", type=int, default=0, help="lower the priority of the hostile client")
     arguments = parser.parse_args()
     for number in range(arguments.rounds):
-        for line in _round(arguments.seconds, arguments.rate):
+        for line in _round(arguments):
             print(json.dumps({"round": number, "load": round(os.getloadavg()[0], 1)} | line), flush=True)
 
 

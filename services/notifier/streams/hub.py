@@ -16,6 +16,7 @@ from kit.auth.api_keys import Principal
 from kit.bus.event_store import StoredEvent
 from kit.bus.lineage import Lineage
 from services.notifier.metrics import NotifierMetrics
+from services.notifier.streams.fan_out import PIECE_STREAMS, FanOut, Pieces
 from services.notifier.streams.sse import Selection, StreamEvent
 from services.notifier.streams.subscriber import Subscriber, deliver
 
@@ -36,6 +37,7 @@ class Hub:
         self._heartbeat_s = heartbeat_s
         #: By tenant and subject (None: all of the tenant's): an event is matched once per selection.
         self._routes: dict[tuple[str, str | None], dict[Selection, set[Subscriber]]] = {}
+        self._fan_out = FanOut()
         #: Every open stream, joining or live.
         self.open: set[Subscriber] = set()
         #: Whether a caller's key is still valid; without keys it always is.
@@ -65,26 +67,13 @@ class Hub:
             oldest = self._ring.popleft()
             self._ring_used_bytes -= _size(oldest)
             self.floor = oldest.sequence
-        frames = 0
-        for selection, streams in self._matching(event):
-            deliver(event, streams)
-            if event.ends and selection.ends:
-                for subscriber in streams:
-                    if subscriber.ended:  # not one that has already read further
-                        subscriber.close("ended")
-            frames += len(streams)
         self._counters.events += 1
-        self._counters.frames += frames
+        self._fan_out.put(event.tenant, self._pieces(event, _deliver, self._candidates(event)))
 
     def on_progress(self, subject: str, body: bytes) -> None:
         """Deliver progress, which is not kept."""
         event = StreamEvent.of(subject, body, self.epoch)
-        frames = 0
-        for _, streams in self._matching(event):
-            for subscriber in streams:
-                subscriber.offer_progress(event)
-            frames += len(streams)
-        self._counters.frames += frames
+        self._fan_out.put(event.tenant, self._pieces(event, _deliver_progress, self._candidates(event)))
 
     def since(self, position: int, selection: Selection) -> list[StreamEvent]:
         """Return the ring's events of a selection after a position, which must not be before ``floor``."""
@@ -146,6 +135,7 @@ class Hub:
     async def drain(self, window_s: float) -> None:
         """Close all streams, spread over ``window_s``, and refuse new ones."""
         self.stopping = True
+        self._fan_out.flush()
         streams = list(self.open)
         slices = 20
         size = -(-len(streams) // slices) or 1
@@ -154,14 +144,49 @@ class Hub:
                 subscriber.close("stopping")
             await asyncio.sleep(window_s / slices)
 
-    def _matching(self, event: StreamEvent) -> list[tuple[Selection, list[Subscriber]]]:
-        """Return the streams that get an event; a copy, because delivery can end a stream."""
+    def _candidates(self, event: StreamEvent) -> list[tuple[Selection, list[Subscriber]]]:
+        """Return the streams of now that may get an event; those that open later read it as history."""
         return [
             (selection, list(streams))
             for subject_id in (event.subject_id, None)
             for selection, streams in self._routes.get((event.tenant, subject_id), {}).items()
-            if selection.matches(event)
         ]
+
+    def _pieces(
+        self,
+        event: StreamEvent,
+        send: Callable[[StreamEvent, Selection, list[Subscriber]], None],
+        candidates: list[tuple[Selection, list[Subscriber]]],
+    ) -> Pieces:
+        """Send an event to those of the candidates that get it."""
+        done = 0
+        for selection, streams in candidates:
+            done += 1
+            if selection.matches(event):
+                for first in range(0, len(streams), PIECE_STREAMS):
+                    piece = streams[first : first + PIECE_STREAMS]
+                    send(event, selection, piece)
+                    self._counters.frames += len(piece)
+                    done += len(piece)
+                    if done >= PIECE_STREAMS:
+                        done = 0
+                        yield
+            elif done >= PIECE_STREAMS:
+                done = 0
+                yield
+
+
+def _deliver(event: StreamEvent, selection: Selection, streams: list[Subscriber]) -> None:
+    deliver(event, streams)
+    if event.ends and selection.ends:
+        for subscriber in streams:
+            if subscriber.ended:  # not one that has already read further
+                subscriber.close("ended")
+
+
+def _deliver_progress(event: StreamEvent, _: Selection, streams: list[Subscriber]) -> None:
+    for subscriber in streams:
+        subscriber.offer_progress(event)
 
 
 def _size(event: StreamEvent) -> int:

@@ -16,7 +16,7 @@ import pytest
 from contracts.events.job import JobStageCompleted
 from tests.harness.servers.embedded import HOST, NatsServer
 from tests.harness.streams.notifier import RUN_ID, NotifierProcess, Publisher, publisher, succeeded
-from tests.harness.streams.raw_client import follow, wire
+from tests.harness.streams.raw_client import RawConnection, follow, wire
 
 pytestmark = pytest.mark.anyio
 
@@ -87,6 +87,29 @@ async def test_stalled_clients_beyond_the_backlog_limit_are_closed(nats_server: 
                 await jobs.say(job_id, stage_completed(number, EVENT_BYTES))
             await until_open(notifier.url, 0)
             assert await figure(notifier.url, 'saccade_sse_closed_total{reason="slow"}') == STALLED
+
+
+async def test_many_streams_of_a_tenant_get_each_event_once_in_order_also_those_that_open_meanwhile(
+    nats_server: NatsServer,
+) -> None:
+    """More streams than are sent to at once, so that streams open while an event is sent to the others."""
+    path = "/v1/events?types=job.stage_completed"
+    async with publisher(nats_server.settings) as jobs, contextlib.AsyncExitStack() as clients:
+        with NotifierProcess(nats_server.settings) as notifier:
+            job_id = await jobs.submit()
+            open_first = [await clients.enter_async_context(wire(notifier.url, path)) for _ in range(200)]
+            await until_open(notifier.url, 200)
+            opening = asyncio.ensure_future(open_one_by_one(clients, notifier.url, f"{path}&since=3600"))
+            for number in range(100):
+                await jobs.say(job_id, stage_completed(number))
+            for stream in (*open_first, *await opening):
+                await stream.read_until(b"stage-99")
+                found = [int(number) for number in re.findall(rb"stage-(\d+)", bytes(stream.body))]
+                assert found == list(range(100))
+
+
+async def open_one_by_one(clients: contextlib.AsyncExitStack, url: str, path: str) -> list[RawConnection]:
+    return [await clients.enter_async_context(wire(url, path)) for _ in range(30)]
 
 
 async def publish_slowly(jobs: Publisher, job_id: str, count: int) -> None:

@@ -14,7 +14,7 @@ from contracts.events.base import Cursor
 from kit.projection_file import ProjectionFile
 
 #: Increased with every change of the tables or of what is stored in them: an older file is deleted.
-_VERSION: Final = 2
+_VERSION: Final = 3
 _SCHEMA: Final = """
 CREATE TABLE position (
     one INTEGER PRIMARY KEY CHECK (one = 1), events_epoch TEXT NOT NULL, planned INTEGER NOT NULL,
@@ -30,6 +30,7 @@ CREATE TABLE deliveries (
     PRIMARY KEY (endpoint_id, sequence)
 ) WITHOUT ROWID;
 CREATE INDEX deliveries_by_state ON deliveries (endpoint_id, state, sequence);
+CREATE INDEX deliveries_pending ON deliveries (sequence) WHERE state = 'pending';
 CREATE INDEX deliveries_due ON deliveries (lane, due_us, sequence) WHERE state = 'pending';
 CREATE INDEX deliveries_of_subject ON deliveries (endpoint_id, event_subject, sequence) WHERE state = 'pending';
 CREATE INDEX deliveries_unrecorded ON deliveries (sequence) WHERE state = 'pending' AND attempts = 0 AND asked = 0;

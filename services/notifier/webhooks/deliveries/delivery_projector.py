@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 Enqueue = Callable[[TrackedDelivery], None]
 
 #: Deliveries that are planned before other tasks run.
-_BATCH_DELIVERIES: Final = 50
+_BATCH_DELIVERIES: Final = 20
 _RETRY_S: Final = 0.5
 _POLL_S: Final = 0.02
 
@@ -223,13 +223,14 @@ class DeliveryProjector:
                 log.warning("webhooks: %s", error)
                 await asyncio.sleep(_RETRY_S)
                 continue
-            planned = 0
+            added = 0
             for stored in events:
-                planned += self._plan(stored)
+                for planned in self._plan(stored):
+                    self._add_pending(planned)
+                    added += 1
+                    if added % _BATCH_DELIVERIES == 0:
+                        await asyncio.sleep(0)  # let other tasks run, event streams above all
                 self.file.advance(planned=stored.sequence)
-                if planned >= _BATCH_DELIVERIES:
-                    planned = 0
-                    await asyncio.sleep(0)  # let other tasks run, event streams above all
             if read_to > self.file.planned:
                 self.file.advance(planned=read_to)
             if events:
@@ -237,26 +238,23 @@ class DeliveryProjector:
             else:
                 await self._recent_events.changed.wait()
 
-    def _plan(self, stored: StoredEvent) -> int:
-        """Plan the deliveries of an event and return their number."""
+    def _plan(self, stored: StoredEvent) -> list[PlannedDelivery]:
+        """Return the deliveries of an event."""
         subject = EventSubject.of(stored.subject)
         if subject is None:
-            return 0
+            return []
         if subject.type == ErasureCompleted.type and subject.tenant == SYSTEM:
             erase_deliveries(self.file, stored)
-            return 0
+            return []
         try:
             self._store_job_url(stored, subject)
             of_job = subject.noun == "job"
             job_url = self.receivers.active_job_url(subject.subject_id, subject.tenant) if of_job else None
-            deliveries = plan_deliveries(stored, subject, self._endpoints_of(subject.tenant), job_url)
+            return plan_deliveries(stored, subject, self._endpoints_of(subject.tenant), job_url)
         except ValueError as error:
             log.warning("event %d is not delivered by webhook: %s", stored.sequence, error)
             self._dead_letters.add(stored, error, self.event_lineage.epoch)
-            return 0
-        for planned in deliveries:
-            self._add_pending(planned)
-        return len(deliveries)
+            return []
 
     def _store_job_url(self, stored: StoredEvent, subject: EventSubject | None) -> None:
         if subject is None or not may_name_url(subject) or b'"webhook_url":"' not in stored.body:
@@ -266,7 +264,11 @@ class DeliveryProjector:
             self.receivers.store_job_url(subject.subject_id, subject.tenant, submitted.webhook_url, stored.sequence)
 
     def _add_pending(self, planned: PlannedDelivery) -> None:
-        if self.deliveries.add(planned, self._now()) and (delivery := self.deliveries.delivery(*planned.key)):
+        """Add a delivery and queue it, unless its endpoint has been disabled or deleted since it was planned."""
+        of_endpoint = self._endpoints.find(planned.endpoint_id) is not None
+        if of_endpoint and self._endpoints.active(planned.tenant, planned.endpoint_id) is None:
+            return
+        if delivery := self.deliveries.add(planned, self._now()):
             self._enqueue(delivery)
 
     def _endpoints_of(self, tenant: str) -> list[Endpoint]:

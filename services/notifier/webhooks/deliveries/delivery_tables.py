@@ -24,6 +24,14 @@ _SELECT: Final = (
 )
 _ONE: Final = " WHERE endpoint_id = ? AND sequence = ?"
 _PENDING: Final = " state = 'pending'"
+#: What a delivery starts with.
+_NEW: Final[dict[str, Any]] = {
+    "state": DeliveryState.PENDING,
+    "attempts": 0,
+    "scheduled_from": 0,
+    "last_status": None,
+    "last_error": None,
+}
 
 
 def _delivery(row: Sequence[Any]) -> TrackedDelivery:
@@ -48,18 +56,18 @@ class DeliveryTables:
         """Return one delivery."""
         return self._first(_SELECT + _ONE, (endpoint_id, sequence))
 
-    def add(self, planned: PlannedDelivery, due: datetime) -> bool:
-        """Add a pending delivery and return True; return False when it is known.
+    def add(self, planned: PlannedDelivery, due: datetime) -> TrackedDelivery | None:
+        """Add a pending delivery and return it; return None when it is known.
 
         A delivery with that sequence but another event belongs to an earlier incarnation of the stream: it is replaced.
         """
         known = self._event_of(planned)
         if known == planned.event_id:
-            return False
+            return None
         if known is not None:
             self._file.write("DELETE FROM attempts" + _ONE, planned.key)
         self._insert(planned, due)
-        return True
+        return TrackedDelivery(**vars(planned), **_NEW, due=due, updated_at=due)
 
     def record_attempt(self, planned: PlannedDelivery, attempt: DeliveryAttempt, state: DeliveryState) -> None:
         """Add an attempt and set the state of its delivery."""

@@ -57,8 +57,9 @@ _SETTLED_S: Final = 30.0
 _RETRY_S: Final = 1.0
 #: Pause of a lane after an unexpected error.
 _PAUSE_S: Final = 60.0
-#: Lanes that are checked before other tasks run.
-_BATCH_LANES: Final = 20
+#: Work that is done before other tasks run: a lane that is checked counts one, an attempt that is started four more.
+_BATCH_WORK: Final = 20
+_ATTEMPT_WORK: Final = 4
 _RATE_LIMITED: Final = frozenset({429, 503})
 
 
@@ -224,10 +225,11 @@ class SendingEngine:
             self._wake(name)
         while not self._stopping:
             self._changed.clear()
-            checked = 0
+            work = 0
             while self._lease.held and (due := self._lanes.due(self._now_s())):
-                self._start_attempts(self._lane(due.name))
-                if (checked := checked + 1) % _BATCH_LANES == 0:
+                work += 1 + _ATTEMPT_WORK * self._start_attempts(self._lane(due.name))
+                if work >= _BATCH_WORK:
+                    work = 0
                     await asyncio.sleep(0)  # let other tasks run, event streams above all
             wait_s = max(0.0, min(self._lanes.next_at() - self._now_s(), _CHECK_S))
             try:
@@ -237,13 +239,16 @@ class SendingEngine:
                 continue
         await asyncio.Event().wait()  # hold the lease until the attempts in flight have ended
 
-    def _start_attempts(self, lane: Lane) -> None:
-        now = self._now_s()
+    def _start_attempts(self, lane: Lane) -> int:
+        """Start the attempts of a lane that are due and have slots; return their number."""
+        now, started = self._now_s(), 0
         while not self._stopping and (taken := self._lanes.take(lane, now, self._load)):
             task = asyncio.ensure_future(self._attempt(lane, *taken))
             self._attempts.add(task)
             task.add_done_callback(self._attempts.discard)
+            started += 1
         self._lanes.schedule(lane, now)
+        return started
 
     async def _attempt(self, lane: Lane, queued: QueuedDelivery, pool: Pool) -> None:
         """Make one attempt and queue what follows from it."""

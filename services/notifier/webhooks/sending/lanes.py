@@ -195,6 +195,8 @@ class Lanes:
         }
         self._checks: list[tuple[float, str]] = []
         self._check_at: dict[str, float] = {}
+        #: Lanes whose check is due, in order for each tenant; the tenant whose turn it is comes first.
+        self._due: dict[str, dict[str, None]] = {}
 
     def get(self, name: str) -> Lane | None:
         """Return a lane; None when it has no deliveries and no state."""
@@ -218,16 +220,26 @@ class Lanes:
 
     def next_at(self) -> float:
         """Return the time of the next check."""
+        if self._due:
+            return -math.inf
         return self._checks[0][0] if self._checks else math.inf
 
     def due(self, now: float) -> Lane | None:
-        """Remove and return a lane whose check is due."""
+        """Remove and return a lane whose check is due; tenants take turns, however many lanes each has."""
         while self._checks and self._checks[0][0] <= now:
             at, name = heapq.heappop(self._checks)
             if self._check_at.get(name) == at:
                 del self._check_at[name]
-                return self.lane(name)
-        return None
+                self._due.setdefault(self.lane(name).tenant, {})[name] = None
+        tenant = next(iter(self._due), None)
+        if tenant is None:
+            return None
+        names = self._due.pop(tenant)
+        name = next(iter(names))
+        del names[name]
+        if names:
+            self._due[tenant] = names  # behind the other tenants
+        return self.lane(name)
 
     def take(self, lane: Lane, now: float, load: Callable[[Lane], None]) -> tuple[QueuedDelivery, Pool] | None:
         """Take the next delivery of a lane and a slot of its pool; return both.

@@ -240,6 +240,25 @@ def test_lanes_are_checked_once_when_due() -> None:
     assert names == [(5, "b"), (10, "a")]
 
 
+def test_tenants_take_turns_in_being_checked_however_many_lanes_each_has() -> None:
+    lanes = Lanes()
+    for number in range(100):
+        lanes.lane(f"greedy{number}").tenant = "greedy"
+        lanes.wake(f"greedy{number}", 1)
+    first = lanes.due(10)
+    assert first
+    assert first.name == "greedy0"
+    lanes.lane("own").tenant = "acme"
+    lanes.wake("own", 9)
+    lanes.wake("greedy1", 5)
+    found = [first.name]
+    while one := lanes.due(10):
+        found.append(one.name)
+    assert found.index("own") == 2, "not behind the hundred that were due before it"
+    assert sorted(found) == sorted({f"greedy{number}" for number in range(100)} | {"own"}), "each is checked once"
+    assert lanes.next_at() == math.inf
+
+
 def test_a_rate_below_one_a_second_is_kept_from_the_first_attempt_on() -> None:
     one = lane(*(delivery(number) for number in range(5)))
     one.rate.per_s = 0.01
