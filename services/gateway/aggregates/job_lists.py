@@ -84,8 +84,8 @@ class JobLists:
         """Read the view's file."""
         self._file, self.texts = file, JobTexts(file)
 
-    def page(self, tenant: str, wanted: JobFilter, before: int | None, limit: int) -> tuple[list[bytes], int | None]:
-        """Return the rows of a tenant's jobs, newest first, at most ``limit``, and where the next page begins.
+    def page(self, tenant: str, wanted: JobFilter, before: int | None, limit: int) -> tuple[list[str], int | None]:
+        """Return the ids of a tenant's jobs, newest first, at most ``limit``, and where the next page begins.
 
         A search by text may return fewer, also none, and have a next page: a request looks at so many jobs only.
         """
@@ -95,8 +95,7 @@ class JobLists:
             places, rest = self.places(tenant, wanted, before, limit + 1), None
         if len(places) > limit:
             places, rest = places[:limit], places[limit - 1][0]
-        rows = [self._file.row("SELECT body FROM jobs WHERE id = ?", (job_id,)) for _, job_id in places]
-        return [row[0] for row in rows if row], rest
+        return [job_id for _, job_id in places], rest
 
     def search(self, tenant: str, wanted: JobFilter, before: int | None, limit: int) -> tuple[list[Place], int | None]:
         """Return the places of jobs with a text, at most ``limit``, and down to where was looked; None: to the end."""

@@ -54,11 +54,17 @@ class KeptRows(Generic[T]):
     def get(self, key: str) -> T | None:
         """Return the value of a key; readers do not change it."""
         found = self._cached.get(key)
+        if found is None and (found := self.read(key)) is not None:
+            self._cache(key, found)
+        return found
+
+    def read(self, key: str) -> T | None:
+        """Return the value of a key, for a list: one that is not in memory is not kept there."""
+        found = self._cached.get(key)
         if found is None:
             found = self._waiting.get(key)
         if found is None and (row := self._file.own_row(self._find, (key,))) is not None:
             found = self.decode(row[0])
-            self._cache(key, found)
         return found
 
     def decode(self, body: bytes) -> T:

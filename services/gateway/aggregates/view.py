@@ -203,8 +203,8 @@ class GatewayView:
         self, tenant: str, wanted: JobFilter, *, before: int | None = None, limit: int
     ) -> tuple[list[Job], int | None]:
         """Return a tenant's jobs, newest first, and the value of ``before`` for the next page."""
-        bodies, rest = self.job_lists.page(tenant, wanted, before, limit)
-        return [self._jobs.decode(body) for body in bodies], rest
+        ids, rest = self.job_lists.page(tenant, wanted, before, limit)
+        return [job for job_id in ids if (job := self._jobs.read(job_id))], rest
 
     def stage_jobs(self, job_id: str) -> list[Job]:
         """Return the jobs of a pipeline's stages, by id."""
