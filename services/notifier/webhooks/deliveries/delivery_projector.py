@@ -265,10 +265,8 @@ class DeliveryProjector:
 
     def _add_pending(self, planned: PlannedDelivery) -> None:
         """Add a delivery and queue it, unless its endpoint has been disabled or deleted since it was planned."""
-        of_endpoint = self._endpoints.find(planned.endpoint_id) is not None
-        if of_endpoint and self._endpoints.active(planned.tenant, planned.endpoint_id) is None:
-            return
-        if delivery := self.deliveries.add(planned, self._now()):
+        endpoint = self._endpoints.find(planned.endpoint_id)
+        if (endpoint is None or endpoint.active) and (delivery := self.deliveries.add(planned, self._now())):
             self._enqueue(delivery)
 
     def _endpoints_of(self, tenant: str) -> list[Endpoint]:
