@@ -77,7 +77,7 @@ CLUSTER_SUITES := tests/contract/kit tests/contract/reactions tests/contract/cal
 	tests/contract/gateway tests/contract/streams tests/flow
 
 soak: $(VENV)/.dev ## Kill processes at random for a long time, and run suites over a cluster; SOAK_RUNS=200
-	$(BIN)/python -m pytest -q -m soak --soak-runs $(SOAK_RUNS) $(ARGS)
+	$(BIN)/python -m pytest -q -m "soak or share" --soak-runs $(SOAK_RUNS) $(ARGS)
 	$(BIN)/python -m pytest -q -m "not soak" --real-starts tests/system
 	$(BIN)/python -m pytest -q -m "not soak" --cluster -n 2 $(CLUSTER_SUITES)
 

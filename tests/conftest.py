@@ -22,6 +22,7 @@ from tests.harness.servers.chosen_bus import choose_cluster, chosen_bus
 from tests.harness.servers.container_engine import engine_answers
 from tests.harness.servers.embedded import SHARED_BUCKETS, EmbeddedS3, NatsServer, S3Server
 from tests.harness.servers.loopback_tls import trust_one_authority
+from tests.harness.share import Share, Shares, share_of_run
 
 #: The numeric libraries read this when they are loaded. The test processes share the cores already, and threads of
 #: OpenMP wait in a busy loop: that took 90 % of the CPU time of the tests that train or draw splats.
@@ -53,6 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Take how long randomised runs are, and the seed of one that failed."""
     parser.addoption("--soak-runs", type=int, default=6, help="runs of each randomised test that is marked soak")
     parser.addoption("--cluster", action="store_true", help="a cluster of three, wherever a test has one nats-server")
+    parser.addoption("--share-offset", type=int, default=None, help="cases that a run took of long enumerations")
     parser.addoption("--seed", type=int, default=None, help="seed to run a randomised test again")
     parser.addoption("--real-starts", action="store_true", help="start every program with python -m, fork none")
 
@@ -67,6 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("tx", None) and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Lanes())
     config.pluginmanager.register(PeakMemory(config))
+    config.pluginmanager.register(Shares(config))
 
 
 def pytest_unconfigure() -> None:
@@ -104,6 +107,12 @@ def _restore_interrupts() -> None:
 def soak_runs(request: pytest.FixtureRequest) -> int:
     """Return how many runs a test marked soak makes."""
     return int(request.config.getoption("--soak-runs"))
+
+
+@pytest.fixture
+def share(request: pytest.FixtureRequest) -> Share:
+    """Return which cases of a long enumeration this run tries: all in a soak."""
+    return share_of_run(request.config)
 
 
 @pytest.fixture

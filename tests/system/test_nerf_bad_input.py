@@ -31,6 +31,8 @@ from tests.harness.vision.bad_photos import ROWS, Files, PhotoSamples, Row
 #: Artifacts of a capture that was judged; what else there is was made of a model.
 JUDGED = {"preflight.json", "images.zip", "report.html", "progress.json", "manifest.json"}
 BY_NAME = {row.sent: row for row in ROWS}
+#: One of so many rows is sent, and all of them in a soak.
+SHARE = 3
 SLOW = ("poses", "result", "capture")
 
 
@@ -117,18 +119,25 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemProcess]:
 
 
 @pytest.fixture(scope="module")
-def outcomes(system: SystemProcess, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
-    """Send all rows, a few at a time, those that take long first."""
+def outcomes(
+    system: SystemProcess, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> dict[str, Outcome]:
+    """Send the rows of this run, a few at a time, those that take long first."""
     folder = tmp_path_factory.mktemp("sent")
     shelf = PhotoSamples(folder)
-    files = {row.sent: row.files(shelf) for row in ROWS}
-    order = sorted(ROWS, key=lambda row: SLOW.index(row.where) if row.where in SLOW else len(SLOW))
+    # Those of the tests that run: a share of them all, or what was named.
+    tests = [item for item in request.session.items if item.path == request.path]
+    names = {item.callspec.params["name"] for item in tests if hasattr(item, "callspec")}
+    rows = [row for row in ROWS if row.sent in names]
+    files = {row.sent: row.files(shelf) for row in rows}
+    order = sorted(rows, key=lambda row: SLOW.index(row.where) if row.where in SLOW else len(SLOW))
     with Client(str(system.said[-1]["url"])) as client, ThreadPoolExecutor(4) as pool:
         sender = Sender(client, folder)
         sending = {row.sent: pool.submit(sender.send, row, files[row.sent]) for row in order}
         return {name: one.result() for name, one in sending.items()}
 
 
+@pytest.mark.share(every=SHARE)
 @pytest.mark.parametrize("name", BY_NAME)
 def test_what_is_sent_gets_a_clear_answer(outcomes: dict[str, Outcome], name: str) -> None:
     row, found = BY_NAME[name], outcomes[name]
@@ -152,6 +161,7 @@ def test_what_is_sent_gets_a_clear_answer(outcomes: dict[str, Outcome], name: st
         assert [event.type for event in found.events].count("job.failed") == 2  # the stage, and the whole
 
 
+@pytest.mark.share(every=SHARE)
 @pytest.mark.parametrize("name", [row.sent for row in ROWS if row.where not in ("upload", "submit")])
 def test_no_worker_breaks_and_no_model_is_left(system: SystemProcess, outcomes: dict[str, Outcome], name: str) -> None:
     row, found = BY_NAME[name], outcomes[name]

@@ -20,11 +20,15 @@ from tests.harness.openapi.generated import run_schemathesis
 from tests.harness.openapi.hostile import hostile_requests, requests_of, send
 from tests.harness.openapi.methods import check_methods
 from tests.harness.servers.embedded import EmbeddedNats
+from tests.harness.share import Share
 from tests.harness.streams.notifier import NotifierProcess, publisher, submitted, succeeded
 from tests.harness.webhooks.callers import callers, create, keys_of_two_tenants, webhook_settings
 from tests.harness.webhooks.listeners import listening
 
 pytestmark = pytest.mark.anyio
+
+#: One of so many hostile requests is sent, and all of them in a soak.
+HOSTILE_SHARE = 3
 
 
 @pytest.fixture
@@ -327,7 +331,9 @@ async def test_the_openapi_document_is_published(nats_server: EmbeddedNats, auth
 
 
 @pytest.mark.soak
-def test_requests_made_from_the_document(nats_server: EmbeddedNats, tmp_path: Path, seed: int, soak_runs: int):
+def test_requests_made_from_the_document(
+    nats_server: EmbeddedNats, tmp_path: Path, seed: int, soak_runs: int, share: Share
+):
     """Generated and hostile ones, and methods that a path does not have."""
     with NotifierProcess(nats_server.settings, NOTIFIER_SECRET_KEY="k" * 32) as process:
         document = httpx.get(f"{process.url}/v1/webhooks/openapi.json").json()
@@ -335,7 +341,7 @@ def test_requests_made_from_the_document(nats_server: EmbeddedNats, tmp_path: Pa
         del document["paths"]["/v1/webhooks/{webhook_id}/test"]
         made = httpx.post(f"{process.url}/v1/webhooks", json={"url": "https://hooks.example.com/x"}).json()
         known = {"webhook_id": made["id"]}
-        for request in hostile_requests(document, known, seed):
+        for request in share.of(list(hostile_requests(document, known, seed)), HOSTILE_SHARE):
             if request.method != "HEAD":
                 status = send(process.url, request).status
                 assert status < 500, (status, request)

@@ -223,6 +223,7 @@ def stored_rows(database: Path, photos: int) -> dict[str, list[tuple[object, ...
 # stopping
 
 
+@pytest.mark.share(every=2)
 @pytest.mark.parametrize("step", ["features", "matched", "registered", "undistorting"])
 def test_a_stop_ends_every_step_at_once(
     step: str, done: tuple[PosesContext, PosesReport], shots: list[Shot], tmp_path: Path
@@ -285,6 +286,7 @@ def rubbish(case: str, shots: list[Shot]) -> list[Shot]:
             raise ValueError(case)
 
 
+@pytest.mark.share(every=2)
 @pytest.mark.parametrize(
     ("case", "word"),
     [
@@ -359,7 +361,7 @@ def close_shots() -> list[Shot]:
     return ring(0, 60, size=(160, 120))
 
 
-@pytest.mark.soak
+@pytest.mark.share(every=2)
 @pytest.mark.parametrize("asked", ["sequential", "vocabulary"])
 def test_fewer_pairs_find_the_same_cameras(asked: str, close_shots: list[Shot], tmp_path: Path) -> None:
     desk = context_with(tmp_path, close_shots)
