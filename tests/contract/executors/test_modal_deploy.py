@@ -267,6 +267,7 @@ def test_without_bucket_settings_no_secret_is_created(command: Command) -> None:
     assert command.loopback.secrets == {}
 
 
+@pytest.mark.share(every=2)
 @pytest.mark.parametrize("kept", [None, {"S3_ENDPOINT_URL": "https://s3.example"}])
 def test_a_deploy_without_the_secret_says_how_to_create_it(command: Command, kept: dict[str, str] | None) -> None:
     if kept:
@@ -278,6 +279,7 @@ def test_a_deploy_without_the_secret_says_how_to_create_it(command: Command, kep
     assert command.loopback.functions == []
 
 
+@pytest.mark.share(every=2)
 @pytest.mark.parametrize(
     "token",
     [

@@ -30,6 +30,7 @@ async def _search(page: SessionTab, text: str) -> set[str]:
     return set(await page.tab.evaluate(_NAMES))
 
 
+@pytest.mark.share(every=2)
 @pytest.mark.parametrize(("size", "scheme"), [(_PHONE, "dark"), (_DESKTOP, "light")], ids=["phone", "desktop"])
 async def test_every_event_and_schema_is_shown_and_found(
     services: RunningServices, tmp_path: Path, size: tuple[int, int], scheme: str

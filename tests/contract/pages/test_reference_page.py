@@ -39,6 +39,7 @@ async def _unfold(page: SessionTab, path: str) -> str:
     return text
 
 
+@pytest.mark.share(every=2)
 @pytest.mark.parametrize("size", [_PHONE, _DESKTOP], ids=["phone", "desktop"])
 async def test_every_route_of_both_services_is_shown(
     services: RunningServices, front: BreakingProxy, tmp_path: Path, size: tuple[int, int]

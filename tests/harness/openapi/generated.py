@@ -59,7 +59,7 @@ def run_schemathesis(
         "HYPOTHESIS_STORAGE_DIRECTORY": str(ROOT / ".hypothesis"),
     }  # fmt: skip
     found = subprocess.run(
-        command, cwd=folder, env=env, capture_output=True, text=True, timeout=120 + 20 * examples, check=False
+        command, cwd=folder, env=env, capture_output=True, text=True, timeout=500 + 20 * examples, check=False
     )  # fmt: skip
     assert found.returncode == 0, found.stdout[-8000:] + found.stderr[-2000:]
 

@@ -27,6 +27,7 @@ PAGES = [
 ]
 
 
+@pytest.mark.share(every=2)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_axe_finds_nothing_serious_on_any_page(origin: str, tmp_path: Path, scheme: str) -> None:
     async with console_tab(origin, "/console/keys", tmp_path, scheme=scheme) as tab:

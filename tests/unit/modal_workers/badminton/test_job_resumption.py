@@ -14,11 +14,14 @@ import pytest
 
 from modal_workers.badminton.detection import detection_pass, detection_stage
 from modal_workers.runtime.context import Stopped
+from tests.harness.share import Share
 from tests.harness.vision.badminton_jobs import film, run_job
 from tests.harness.vision.stage_context import Killed
 
 FRAMES = 125
 STRETCH_FRAMES = 48
+#: A job is killed or stopped at one of so many points, and at all of them in a soak.
+SHARE = 2
 STRETCHES = ("detections-0000", "detections-0001", "detections-0002")
 
 
@@ -58,10 +61,12 @@ def results_of(results: bytes) -> tuple[dict[str, Any], np.ndarray]:
     return document, np.array(places, float).transpose(0, 2, 1)
 
 
-def test_a_killed_job_goes_on_where_it_was_and_finds_the_same(video: Path, unstopped: bytes, tmp_path: Path) -> None:
+def test_a_killed_job_goes_on_where_it_was_and_finds_the_same(
+    video: Path, unstopped: bytes, tmp_path: Path, share: Share
+) -> None:
     # Each run is killed at the next point, with these checkpoints stored.
     court, all_stretches = {"court"}, {"court", *STRETCHES}
-    for point, kept in (
+    points: list[tuple[str, set[str]]] = [
         ("court 0.50", set()),
         ("keep court.npz", set()),
         ("kept court.npz", court),
@@ -70,7 +75,8 @@ def test_a_killed_job_goes_on_where_it_was_and_finds_the_same(video: Path, unsto
         ("kept tracks.npz", {*all_stretches, "tracks"}),
         ("render 0.50", {*all_stretches, "tracks"}),
         ("report check", {*all_stretches, "tracks"}),
-    ):
+    ]
+    for point, kept in share.of(points, SHARE):
         with pytest.raises(Killed):
             run_job(video, tmp_path, ending(point, Killed), video_height_px=180)
         assert {path.stem for path in (tmp_path / "kept").iterdir()} == kept, point
@@ -107,10 +113,12 @@ def test_a_job_that_is_killed_between_two_stretches_repeats_few_frames_and_finds
     assert len(here["rallies"]) == len(there["rallies"])
 
 
-def test_a_stopped_job_ends_at_once_and_leaves_no_artifact_and_no_open_file(video: Path, tmp_path: Path) -> None:
+def test_a_stopped_job_ends_at_once_and_leaves_no_artifact_and_no_open_file(
+    video: Path, tmp_path: Path, share: Share
+) -> None:
     me = psutil.Process(os.getpid())
     before = me.children()  # servers of other tests in this process
-    for point in ("court 0.50", "detect 0.50", "track 0.50", "render 0.50", "report check"):
+    for point in share.of(("court 0.50", "detect 0.50", "track 0.50", "render 0.50", "report check"), SHARE):
         reached: list[str] = []
 
         def at(here: str, point: str = point, reached: list[str] = reached) -> None:

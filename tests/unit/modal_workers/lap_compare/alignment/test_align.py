@@ -79,6 +79,7 @@ def test_clean_laps_are_aligned_to_the_frame(clean: LapPairVideos) -> None:
     assert matched.alignment.overlap > 0.7
 
 
+@pytest.mark.share(every=2)
 @pytest.mark.parametrize("kind", ["strong", "perspective"])
 def test_a_different_mount_is_corrected(
     folder: Path, world: CircuitWorld, reference: tuple[Path, LapTruth], kind: Degradation

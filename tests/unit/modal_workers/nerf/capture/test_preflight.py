@@ -28,6 +28,7 @@ def judged(folder: Path, photos: list[Path]) -> CaptureReport:
     return job.run(NerfParams(preflight_only=True), CaptureContext(folder, photos=photos))
 
 
+@pytest.mark.share(every=2)
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "wrong_subject"])
 def test_a_flaw_is_found_and_named_and_a_good_capture_is_good(kind: str, tmp_path: Path):
     photos = take(kind, tmp_path / "photos", SEED, scene=SCENE, count=COUNTS.get(kind, 15), size_px=SIZE_PX)
