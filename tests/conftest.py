@@ -73,7 +73,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure() -> None:
-    """End the process that forks programs."""
+    """End the process that forks programs, and the browsers."""
+    if chromium := sys.modules.get("tests.harness.clients.chromium"):
+        chromium.end_shared()
     popen.uninstall()
     popen.PRELOADED.close()
 

@@ -124,7 +124,7 @@ async def play(nats: NatsServer, s3: S3Server, folder: Path, history: RandomHist
     ):
         await history.store(running.store)
         assert await running.tail.wait_for(history.sequences[-1], 60)
-        async with console_tab(origin, "/console/keys", folder) as tab:
+        async with console_tab(origin, "/console/keys") as tab:
             await tab.until_heading("Keys")
             await check_points(running, tab, history, chance=random.Random(f"{seed} points"), count=count)
 

@@ -66,7 +66,7 @@ async def test_a_reader_follows_the_links_of_a_report_in_a_browser(servers: Serv
     async with running_gateway(*servers, tmp_path) as running, _on_a_port(running) as origin:
         job_id = await _job_with_pages(running, hostile=_HOSTILE)
         artifacts = f"/v1/jobs/{job_id}/artifacts"
-        async with page_tab(origin, f"{artifacts}/report.html", tmp_path) as page:
+        async with page_tab(origin, f"{artifacts}/report.html") as page:
             await page.until("document.title", "report null")
             await page.until("document.getElementById('picture').naturalWidth", 32)
             await page.click("#next")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import httpx
 import pytest
@@ -33,13 +32,13 @@ async def _search(page: SessionTab, text: str) -> set[str]:
 @pytest.mark.share(every=2)
 @pytest.mark.parametrize(("size", "scheme"), [(_PHONE, "dark"), (_DESKTOP, "light")], ids=["phone", "desktop"])
 async def test_every_event_and_schema_is_shown_and_found(
-    services: RunningServices, tmp_path: Path, size: tuple[int, int], scheme: str
+    services: RunningServices, size: tuple[int, int], scheme: str
 ) -> None:
     async with httpx.AsyncClient(base_url=services.gateway_url, trust_env=False) as http:
         document = (await http.get("/asyncapi.json")).json()
     channels = {name for name, channel in document["channels"].items() if channel["address"]}
     schemas = {f"schema-{name}" for name in document["components"]["schemas"]}
-    async with page_tab(services.gateway_url, "/asyncapi#job.succeeded", tmp_path, size=size, scheme=scheme) as page:
+    async with page_tab(services.gateway_url, "/asyncapi#job.succeeded", size=size, scheme=scheme) as page:
         await page.until("document.getElementById('job.succeeded')?.open ?? false")
         assert "saccade.evt.{tenant}.job.{id}.succeeded" in await page.text("job.succeeded")
         assert set(await page.tab.evaluate(_NAMES)) == channels | schemas
@@ -69,8 +68,8 @@ def _check_examples(examples: dict[str, object]) -> None:
         event.model_validate(envelope.data)
 
 
-async def test_a_document_that_does_not_come_is_said(services: RunningServices, tmp_path: Path) -> None:
-    async with page_tab(services.gateway_url, "/docs", tmp_path) as page:
+async def test_a_document_that_does_not_come_is_said(services: RunningServices) -> None:
+    async with page_tab(services.gateway_url, "/docs") as page:
         await page.tab.send("Network.setBlockedURLs", urls=["*/asyncapi.json"])
         await page.tab.send("Page.navigate", url=f"{services.gateway_url}/asyncapi")
         await page.until(

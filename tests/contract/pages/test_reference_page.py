@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import httpx
 import pytest
@@ -42,14 +41,14 @@ async def _unfold(page: SessionTab, path: str) -> str:
 @pytest.mark.share(every=2)
 @pytest.mark.parametrize("size", [_PHONE, _DESKTOP], ids=["phone", "desktop"])
 async def test_every_route_of_both_services_is_shown(
-    services: RunningServices, front: BreakingProxy, tmp_path: Path, size: tuple[int, int]
+    services: RunningServices, front: BreakingProxy, size: tuple[int, int]
 ) -> None:
     async with httpx.AsyncClient(base_url=front.url, trust_env=False, timeout=60) as http:
         documents = [(await http.get(path)).json() for path in ("/openapi.json", "/v1/webhooks/openapi.json")]
     wanted = {operation for document in documents for operation in _operations(document)}
     # The notifier's own health and metrics are not reached through the origin.
     assert {"post /v1/sessions", "post /upload-frame", "get /v1/events", "post /v1/webhooks"} <= wanted
-    async with page_tab(front.url, "/docs", tmp_path, size=size) as page:
+    async with page_tab(front.url, "/docs", size=size) as page:
         await page.until("document.querySelectorAll('.opblock-summary').length > 0")
         assert set(await page.tab.evaluate(_ROUTES)) == wanted
         assert await page.tab.evaluate("document.getElementById('missing').checkVisibility()") is False
@@ -62,9 +61,9 @@ async def test_every_route_of_both_services_is_shown(
         page.check_alone()
 
 
-async def test_what_does_not_answer_is_said(services: RunningServices, tmp_path: Path) -> None:
+async def test_what_does_not_answer_is_said(services: RunningServices) -> None:
     """On the gateway's own port there is no notifier."""
-    async with page_tab(services.gateway_url, "/docs", tmp_path) as page:
+    async with page_tab(services.gateway_url, "/docs") as page:
         await page.until("document.querySelectorAll('.opblock-summary').length > 0")
         assert "post /v1/jobs" in await page.tab.evaluate(_ROUTES)
         assert "/v1/webhooks/openapi.json did not answer" in await page.text("missing")

@@ -105,10 +105,10 @@ def test_the_arm_of_the_page_is_that_of_the_worker() -> None:
     assert json.loads(described.read_text()) == json.loads(json.dumps(chain_description()))
 
 
-async def test_splat_arm_and_cameras_are_seen_where_they_are(tmp_path: Path) -> None:
+async def test_splat_arm_and_cameras_are_seen_where_they_are() -> None:
     session = ScriptedSession()
     session.ply = scene()
-    async with serving(session) as origin, session_tab(origin, session.id, tmp_path) as page:
+    async with serving(session) as origin, session_tab(origin, session.id) as page:
         await page.until("document.getElementById('link').innerText", "live")
         assert all(far(colour, ball) > CLOSE for colour, ball in zip(await _seen(page), BALLS, strict=True))
         assert "being computed" in await page.text("overlay") or "Waiting" in await page.text("overlay")
@@ -209,10 +209,10 @@ async def _check_cameras(page: SessionTab, session: ScriptedSession) -> None:
     assert await page.in_scene("scene.body.visible && scene.cameras.visible") is True
 
 
-async def test_figures_follow_the_stream_over_a_cut(tmp_path: Path) -> None:
+async def test_figures_follow_the_stream_over_a_cut() -> None:
     session = ScriptedSession()
     session.totals = FrameTotals(sent=10, accepted=7, dropped=2, rejected=1)
-    async with serving(session) as origin, session_tab(origin, session.id, tmp_path, size=(360, 780)) as page:
+    async with serving(session) as origin, session_tab(origin, session.id, size=(360, 780)) as page:
         await page.until_text("link", "live")
         assert await page.text("accepted") == "7", "what was there before the page is read"
         await _check_curve(page, session)
@@ -304,10 +304,10 @@ async def _check_actions(page: SessionTab, session: ScriptedSession) -> None:
     assert await page.tab.evaluate("document.getElementById('stop').disabled")
 
 
-async def test_the_webcam_is_a_source_of_frames(tmp_path: Path) -> None:
+async def test_the_webcam_is_a_source_of_frames() -> None:
     session = ScriptedSession()
     begun_s = time.time()
-    async with serving(session) as origin, session_tab(origin, session.id, tmp_path, *WEBCAM) as page:
+    async with serving(session) as origin, session_tab(origin, session.id, *WEBCAM) as page:
         await page.until_text("link", "live")
         await page.until("document.getElementById('webcam').disabled", False)
         rate = "document.getElementById('webcam-rate')"
@@ -359,10 +359,10 @@ async def test_the_webcam_is_a_source_of_frames(tmp_path: Path) -> None:
         assert page.complaints() == []
 
 
-async def test_a_key_is_asked_for_and_errors_are_told_in_words(tmp_path: Path) -> None:
+async def test_a_key_is_asked_for_and_errors_are_told_in_words() -> None:
     session = ScriptedSession(key=KEY)
     await export_chunk(session)
-    async with serving(session) as origin, session_tab(origin, session.id, tmp_path, "--disable-3d-apis") as page:
+    async with serving(session) as origin, session_tab(origin, session.id, "--disable-3d-apis") as page:
         await page.until("document.getElementById('key').hidden", False)
         assert session.opened == []
         assert await page.text("key-error") == ""

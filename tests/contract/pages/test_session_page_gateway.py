@@ -63,7 +63,7 @@ async def test_a_session_is_followed_from_its_worker_to_its_end(session_servers:
         session_id = await opened(running)
         async with (
             run_scripted_worker(running, session_id) as worker,
-            session_tab(origin, session_id, tmp_path, *WEBCAM) as page,
+            session_tab(origin, session_id, *WEBCAM) as page,
         ):
             await page.until_text("state", "Waiting for a worker")
             await worker.claim()
@@ -76,7 +76,7 @@ async def test_a_session_is_followed_from_its_worker_to_its_end(session_servers:
             await _check_end(page, running, worker)
             assert page.complaints() == []
             page.check_alone()
-        async with session_tab(origin, session_id, tmp_path / "later") as page:
+        async with session_tab(origin, session_id) as page:
             await page.until_text("state", "Stopped: as requested")
             await page.until("[...document.querySelectorAll('#chunks a')].map(a => a.textContent).join()", FILES)
             await page.until("document.getElementById('overlay').innerText", "")
@@ -178,7 +178,7 @@ async def test_with_keys_the_page_gets_a_ticket_and_follows(session_servers: Ser
         session_id = await opened(running)
         async with (
             run_scripted_worker(running, session_id, "lab") as worker,
-            session_tab(origin, session_id, tmp_path) as page,
+            session_tab(origin, session_id) as page,
         ):
             await page.until("document.getElementById('key').hidden", False)
             await page.click("#key-value")

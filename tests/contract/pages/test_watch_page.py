@@ -40,7 +40,7 @@ async def test_the_words_of_a_camera_are_followed(session_servers: Servers, tmp_
         session_id = (await opened(running, workload="described"))["id"]
         async with (
             run_scripted_worker(running, session_id) as worker,
-            session_tab(origin, session_id, tmp_path, *WEBCAM) as page,
+            session_tab(origin, session_id, *WEBCAM) as page,
         ):
             await worker.claim()
             await page.until_text("state", "Ready for frames")
@@ -51,7 +51,7 @@ async def test_the_words_of_a_camera_are_followed(session_servers: Servers, tmp_
             await _check_alerts(page, worker)
             assert page.complaints() == []
             page.check_alone()
-        async with session_tab(origin, session_id, tmp_path / "narrow", size=(360, 740), scheme="dark") as page:
+        async with session_tab(origin, session_id, size=(360, 740), scheme="dark") as page:
             await page.until("document.querySelectorAll('#words li').length", 5)
             assert await page.tab.evaluate("document.documentElement.scrollWidth") <= 360
             assert await page.text("live-words") == "The gripper opens."

@@ -1,12 +1,19 @@
-"""A headless Chromium, controlled over its DevTools protocol, and a server for its pages."""
+"""A headless Chromium, controlled over its DevTools protocol, and a server for its pages.
+
+Tests that need a profile of their own start a Chromium; others take a context of one that their test process shares:
+cookies and storage are the context's own, and a start takes half a second of CPU time. A context blocks cookies of
+third parties, as a private window does.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,6 +67,7 @@ class Browser:
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket
+        self._context: dict[str, str] = {}
         self._count = 0
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         #: What it told unasked, in the domains that a test has enabled.
@@ -89,12 +97,21 @@ class Browser:
         result: dict[str, Any] = answer["result"]
         return result
 
+    async def use_new_context(self) -> None:
+        """Open all pages from now on in a context of their own, which ends with the connection."""
+        context = await self.send("Target.createBrowserContext", {"disposeOnDetach": True})
+        self._context = {"browserContextId": context["browserContextId"]}
+
+    async def new_tab(self) -> Tab:
+        """Open an empty page."""
+        target = await self.send("Target.createTarget", {"url": "about:blank"} | self._context)
+        attached = await self.send("Target.attachToTarget", {"targetId": target["targetId"], "flatten": True})
+        return Tab(self, attached["sessionId"])
+
     async def open(self, url: str) -> Tab:
         """Open a page and wait until it is loaded."""
-        target = await self.send("Target.createTarget", {"url": "about:blank"})
-        attached = await self.send("Target.attachToTarget", {"targetId": target["targetId"], "flatten": True})
-        tab = Tab(self, attached["sessionId"])
-        navigated = await self.send("Page.navigate", {"url": url}, attached["sessionId"])
+        tab = await self.new_tab()
+        navigated = await tab.send("Page.navigate", url=url)
         assert "errorText" not in navigated, navigated
         async with asyncio.timeout(20):
             while await tab.evaluate("document.readyState + location.protocol") not in (
@@ -105,9 +122,7 @@ class Browser:
         return tab
 
 
-@contextlib.asynccontextmanager
-async def chromium(folder: Path, *flags: str) -> AsyncIterator[Browser]:
-    """Start a Chromium with a profile in ``folder`` and extra flags; skip the test if none is installed."""
+def _start(folder: Path, *flags: str) -> subprocess.Popen[bytes]:
     program = find_browser()
     command = [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
     command += ["--no-proxy-server", "--disable-extensions", "--disable-background-networking", "--mute-audio"]
@@ -115,25 +130,85 @@ async def chromium(folder: Path, *flags: str) -> AsyncIterator[Browser]:
     command += ["--disable-background-timer-throttling", "--disable-renderer-backgrounding"]
     command += ["--disable-backgrounding-occluded-windows"]
     command += ["--remote-debugging-port=0", f"--user-data-dir={folder}", *flags, "about:blank"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+@contextlib.asynccontextmanager
+async def _connected(folder: Path, process: subprocess.Popen[bytes]) -> AsyncIterator[Browser]:
+    """Connect to a Chromium, as soon as it has started."""
+    told = folder / "DevToolsActivePort"
+    async with asyncio.timeout(60):
+        while not (told.exists() and len(lines := told.read_text().split("\n")) >= 2):
+            assert process.poll() is None, f"chromium ended with {process.returncode}"
+            await asyncio.sleep(0.05)
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"ws://{HOST}:{lines[0]}{lines[1]}", max_msg_size=0) as socket,
+    ):
+        browser = Browser(socket)
+        reading = asyncio.ensure_future(browser.read())
+        try:
+            yield browser
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+
+class _SharedChromium:
+    """A Chromium with some flags, and how many tests use it now."""
+
+    def __init__(self, *flags: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="chromium-"))
+        self.process = _start(self.folder, *flags)
+        self.users = 0
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(timeout=30)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+#: By flags. One that no test uses ends when another one starts: it keeps much memory.
+_shared: dict[tuple[str, ...], _SharedChromium] = {}
+
+
+def end_shared() -> None:
+    """End the Chromiums of this process that no test uses."""
+    for flags in [flags for flags, one in _shared.items() if not one.users]:
+        _shared.pop(flags).end()
+
+
+atexit.register(end_shared)
+
+
+@contextlib.asynccontextmanager
+async def shared_chromium(*flags: str) -> AsyncIterator[Browser]:
+    """Take a context of this process's Chromium with these flags; skip the test if none is installed."""
+    find_browser()
+    if flags not in _shared or _shared[flags].process.poll() is not None:
+        end_shared()
+        _shared[flags] = _SharedChromium(*flags)
+    shared = _shared[flags]
+    shared.users += 1
     try:
-        told = folder / "DevToolsActivePort"
-        async with asyncio.timeout(60):
-            while not (told.exists() and len(lines := told.read_text().split("\n")) >= 2):
-                assert process.poll() is None, f"chromium ended with {process.returncode}"
-                await asyncio.sleep(0.05)
-        async with (
-            aiohttp.ClientSession() as session,
-            session.ws_connect(f"ws://{HOST}:{lines[0]}{lines[1]}", max_msg_size=0) as socket,
-        ):
-            browser = Browser(socket)
-            reading = asyncio.ensure_future(browser.read())
+        async with _connected(shared.folder, shared.process) as browser:
+            await browser.use_new_context()
+            yield browser
+    finally:
+        shared.users -= 1
+
+
+@contextlib.asynccontextmanager
+async def chromium(folder: Path, *flags: str) -> AsyncIterator[Browser]:
+    """Start a Chromium with a profile in ``folder`` and extra flags; skip the test if none is installed."""
+    process = _start(folder, *flags)
+    try:
+        async with _connected(folder, process) as browser:
             yield browser
             with contextlib.suppress(asyncio.TimeoutError, ConnectionError, AssertionError):
                 async with asyncio.timeout(5):
                     await browser.send("Browser.close", {})
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
         with contextlib.suppress(subprocess.TimeoutExpired):
             await asyncio.to_thread(process.wait, 10)
     finally:

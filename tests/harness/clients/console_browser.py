@@ -99,9 +99,13 @@ class ConsoleTab:
 
 @contextlib.asynccontextmanager
 async def console_tab(
-    origin: str, path: str, folder: Path, *flags: str, size: tuple[int, int] = DESKTOP, scheme: str = "light"
+    origin: str,
+    path: str,
+    folder: Path | None = None,
+    *flags: str,
+    size: tuple[int, int] = DESKTOP,
+    scheme: str = "light",
 ) -> AsyncIterator[ConsoleTab]:
-    """Open a page of the console in a new Chromium, in English."""
-    flags = ("--lang=en-US", *flags)
+    """Open a page of the console in English, in a new Chromium with its profile in ``folder`` or in the shared one."""
     async with page_tab(origin, path, folder, *flags, size=size, scheme=scheme) as page:
         yield ConsoleTab(page)

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from tests.harness.clients.chromium import Browser, PageReplacedError, Tab, chromium, find_browser
+from tests.harness.clients.chromium import Browser, PageReplacedError, Tab, chromium, shared_chromium
 
 SOFTWARE = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 WEBCAM = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
@@ -111,23 +111,26 @@ class SessionTab:
 
 @contextlib.asynccontextmanager
 async def session_tab(
-    origin: str, session_id: str, folder: Path, *flags: str, size: tuple[int, int] = (1000, 700), scheme: str = "light"
+    origin: str, session_id: str, *flags: str, size: tuple[int, int] = (1000, 700), scheme: str = "light"
 ) -> AsyncIterator[SessionTab]:
-    """Open a session's page in a new Chromium."""
-    async with page_tab(origin, f"/sessions/{session_id}", folder, *flags, size=size, scheme=scheme) as page:
+    """Open a session's page in a Chromium."""
+    async with page_tab(origin, f"/sessions/{session_id}", None, *flags, size=size, scheme=scheme) as page:
         yield page
 
 
 @contextlib.asynccontextmanager
 async def page_tab(
-    origin: str, path: str, folder: Path, *flags: str, size: tuple[int, int] = (1000, 700), scheme: str = "light"
+    origin: str,
+    path: str,
+    folder: Path | None = None,
+    *flags: str,
+    size: tuple[int, int] = (1000, 700),
+    scheme: str = "light",
 ) -> AsyncIterator[SessionTab]:
-    """Open a page of a server in a new Chromium."""
-    find_browser()
-    async with chromium(folder / "profile", *SOFTWARE, *flags) as browser:
-        target = await browser.send("Target.createTarget", {"url": "about:blank"})
-        attached = await browser.send("Target.attachToTarget", {"targetId": target["targetId"], "flatten": True})
-        tab = Tab(browser, attached["sessionId"])
+    """Open a page of a server in a new Chromium with its profile in ``folder``, or in the shared one."""
+    flags = ("--lang=en-US", *SOFTWARE, *flags)
+    async with chromium(folder / "profile", *flags) if folder else shared_chromium(*flags) as browser:
+        tab = await browser.new_tab()
         for domain in ("Runtime", "Log", "Network", "Page", "Audits"):
             await tab.send(f"{domain}.enable")
         width, height = size

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.harness.clients.console_browser import PHONE, console_tab
@@ -29,8 +27,8 @@ PAGES = [
 
 @pytest.mark.share(every=2)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_axe_finds_nothing_serious_on_any_page(origin: str, tmp_path: Path, scheme: str) -> None:
-    async with console_tab(origin, "/console/keys", tmp_path, scheme=scheme) as tab:
+async def test_axe_finds_nothing_serious_on_any_page(origin: str, scheme: str) -> None:
+    async with console_tab(origin, "/console/keys", scheme=scheme) as tab:
         found = {}
         for name in PAGES:
             await tab.go("console" if name == "start" else f"console/{name}")
@@ -41,8 +39,8 @@ async def test_axe_finds_nothing_serious_on_any_page(origin: str, tmp_path: Path
         assert found == {}
 
 
-async def test_no_page_is_wider_than_a_phone(origin: str, tmp_path: Path) -> None:
-    async with console_tab(origin, "/console/keys", tmp_path, size=PHONE) as tab:
+async def test_no_page_is_wider_than_a_phone(origin: str) -> None:
+    async with console_tab(origin, "/console/keys", size=PHONE) as tab:
         for name in PAGES:
             await tab.go("console" if name == "start" else f"console/{name}")
             await tab.until("document.querySelector('main h1') !== null")

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -49,8 +48,8 @@ async def _events_of(origin: str, job_id: str) -> list[dict[str, Any]]:
     return [event for event in found if event["cursor"]]
 
 
-async def test_events_come_live_and_each_one_has_an_address(origin: str, tmp_path: Path) -> None:
-    async with console_tab(origin, "/console/events?type=job.*", tmp_path) as tab:
+async def test_events_come_live_and_each_one_has_an_address(origin: str) -> None:
+    async with console_tab(origin, "/console/events?type=job.*") as tab:
         await tab.until_heading("Events")
         await tab.until("document.querySelector('.menu .link').innerText", "Events arrive live")
         job_id = _submit(origin, metadata={"note": _HOSTILE})
@@ -94,8 +93,8 @@ async def test_events_come_live_and_each_one_has_an_address(origin: str, tmp_pat
         assert tab.page.complaints() == []
 
 
-async def test_a_pause_holds_back_what_comes(origin: str, tmp_path: Path) -> None:
-    async with console_tab(origin, "/console/events", tmp_path) as tab:
+async def test_a_pause_holds_back_what_comes(origin: str) -> None:
+    async with console_tab(origin, "/console/events") as tab:
         await tab.until("document.querySelector('.menu .link').innerText", "Events arrive live")
         await tab.press("p")
         await tab.until("document.querySelector('.page-head button').ariaPressed", "true")
@@ -155,8 +154,8 @@ async def _received(tab: ConsoleTab, job_id: str) -> list[str]:
     return found
 
 
-async def test_all_tabs_share_one_stream_which_outlives_its_tab_and_its_server(origin: str, tmp_path: Path) -> None:
-    async with console_tab(origin, "/console/keys", tmp_path) as reader:
+async def test_all_tabs_share_one_stream_which_outlives_its_tab_and_its_server(origin: str) -> None:
+    async with console_tab(origin, "/console/keys") as reader:
         tabs = [await reader.open_tab("/console/events") for _ in range(3)]
         for tab in tabs:
             await tab.until("document.querySelector('.menu .link').innerText", "Events arrive live")

@@ -77,8 +77,8 @@ def test_what_is_no_path_is_refused(given: str) -> None:
         ConsoleSettings(public_path=given)
 
 
-async def test_the_keyboard_reaches_every_page_and_the_search(origin: str, tmp_path: Path) -> None:
-    async with console_tab(origin, "/console/keys", tmp_path) as tab:
+async def test_the_keyboard_reaches_every_page_and_the_search(origin: str) -> None:
+    async with console_tab(origin, "/console/keys") as tab:
         await tab.until_heading("Keys")
         await tab.press("g", "j")
         await tab.until("location.pathname", "/console/jobs")
@@ -92,11 +92,9 @@ async def test_the_keyboard_reaches_every_page_and_the_search(origin: str, tmp_p
         tab.check_clean()
 
 
-async def test_each_text_is_there_in_every_language_and_goes_through_the_dictionary(
-    origin: str, tmp_path: Path
-) -> None:
+async def test_each_text_is_there_in_every_language_and_goes_through_the_dictionary(origin: str) -> None:
     modules = sorted(path.relative_to(_FOLDER).as_posix() for path in _FOLDER.glob("**/words.js"))
-    async with console_tab(origin, "/console/keys", tmp_path) as tab:
+    async with console_tab(origin, "/console/keys") as tab:
         await tab.until_heading("Keys")
         english = await tab.evaluate(f"({_NAMES_OF_TEXTS})('en', {modules})")
         assert await tab.evaluate(f"({_NAMES_OF_TEXTS})('de', {modules})") == english
@@ -108,8 +106,8 @@ async def test_each_text_is_there_in_every_language_and_goes_through_the_diction
         tab.check_clean()
 
 
-async def test_a_phone_shows_the_menu_at_the_bottom_and_nothing_protrudes(origin: str, tmp_path: Path) -> None:
-    async with console_tab(origin, "/console/keys", tmp_path, size=PHONE, scheme="dark") as tab:
+async def test_a_phone_shows_the_menu_at_the_bottom_and_nothing_protrudes(origin: str) -> None:
+    async with console_tab(origin, "/console/keys", size=PHONE, scheme="dark") as tab:
         await tab.until_heading("Keys")
         assert await tab.width_px() <= PHONE[0]
         assert await tab.evaluate("document.querySelector('.menu').getBoundingClientRect().bottom") == PHONE[1]

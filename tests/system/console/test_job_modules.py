@@ -14,8 +14,8 @@ pytestmark = pytest.mark.anyio
 _CHECKS = Path(__file__).with_name("job_modules.js")
 
 
-async def test_the_modules_decide_as_the_pages_say(origin: str, tmp_path: Path) -> None:
-    async with console_tab(origin, "/console/keys", tmp_path) as tab:
+async def test_the_modules_decide_as_the_pages_say(origin: str) -> None:
+    async with console_tab(origin, "/console/keys") as tab:
         folder = "document.querySelector('script[type=module]').src.replace('main.js', '')"
         checks = _CHECKS.read_text(encoding="utf-8")
         found: dict[str, Any] = await tab.evaluate(f"({checks[checks.index('async') :]})({folder})")

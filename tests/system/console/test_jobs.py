@@ -54,7 +54,7 @@ async def test_a_job_is_followed_from_the_list_to_its_result(origin: str, client
         'write list.json application/json [{"a":1},{"a":2,"b":"<u>x</u>"}]',
         *("stage second", f"until_file {end}"),
     ]  # fmt: skip
-    async with console_tab(origin, "/console/jobs", tmp_path) as tab:
+    async with console_tab(origin, "/console/jobs") as tab:
         await tab.until_heading("Jobs")
         await tab.until("document.querySelector('.menu [role=status]').innerText", "Events arrive live")
         upload = client.upload(clip)
@@ -102,7 +102,7 @@ async def test_what_failed_says_why_and_can_be_retried(
 ) -> None:
     mended = tmp_path / "mended"
     job_id = submit("stage first", "write a.txt text/plain kept", f"fail_without {mended}")
-    async with console_tab(origin, f"/console/jobs/{job_id}", tmp_path) as tab:
+    async with console_tab(origin, f"/console/jobs/{job_id}") as tab:
         await tab.until(_STATE, "failed")
         error = client.job(job_id).error
         assert error is not None
@@ -135,7 +135,7 @@ async def test_the_page_at_any_event_is_what_the_api_says_of_it(
         pass
     points = [event.cursor for event in client.events(job_id) if event.cursor]
     assert len(points) >= 20
-    async with console_tab(origin, f"/console/jobs/{job_id}?at={points[0]}", tmp_path) as tab:
+    async with console_tab(origin, f"/console/jobs/{job_id}?at={points[0]}") as tab:
         for index, point in enumerate(points):
             await tab.go(f"console/jobs/{job_id}?at={point}")
             await check_point(tab, httpx.get(f"{origin}/v1/jobs/{job_id}", params={"at": point}).json(), index, point)
@@ -228,9 +228,7 @@ async def test_several_jobs_are_cancelled_at_once_and_found_by_filters(
 ) -> None:
     never = tmp_path / "never"
     jobs = [submit("stage first", f"until_file {never}", metadata={"batch": "b7"}) for _ in range(2)]
-    async with console_tab(
-        origin, "/console/jobs?state=submitted&state=queued&state=starting&state=running", tmp_path
-    ) as tab:
+    async with console_tab(origin, "/console/jobs?state=submitted&state=queued&state=starting&state=running") as tab:
         for job_id in jobs:
             await tab.until(f"document.querySelector('tr[data-id=\"{job_id}\"]') !== null")
             # By script: rows move while others appear and the bar of marked jobs opens above them.
@@ -258,7 +256,7 @@ async def test_all_matching_jobs_are_cancelled_by_a_plan(
 ) -> None:
     never, batch = tmp_path / "never", new_id("req")
     jobs = [submit("stage first", f"until_file {never}", metadata={"batch": batch}) for _ in range(3)]
-    async with console_tab(origin, f"/console/jobs?q={batch}", tmp_path) as tab:
+    async with console_tab(origin, f"/console/jobs?q={batch}") as tab:
         await tab.until("document.querySelectorAll('tr[data-id]').length", 3)
         await tab.click(".all-matching button")
         await tab.until("document.querySelector('dialog[open] h2')?.innerText", "Cancel 3 jobs")
@@ -274,12 +272,10 @@ async def test_all_matching_jobs_are_cancelled_by_a_plan(
         tab.check_clean()
 
 
-async def test_a_job_fits_on_a_phone_and_is_accessible(
-    origin: str, client: Client, submit: Submit, tmp_path: Path
-) -> None:
+async def test_a_job_fits_on_a_phone_and_is_accessible(origin: str, client: Client, submit: Submit) -> None:
     job_id = submit("stage first", "write a.csv text/csv a,b\\n1,2", "stage second", "work 0.1")
     client.job(job_id, wait_s=60)
-    async with console_tab(origin, f"/console/jobs/{job_id}", tmp_path, size=PHONE, scheme="dark") as tab:
+    async with console_tab(origin, f"/console/jobs/{job_id}", size=PHONE, scheme="dark") as tab:
         await tab.until(_STATE, "succeeded")
         await tab.until("document.querySelector('.view td') !== null")
         # From top to bottom, with the waits between; a tap shows the job as of there.
@@ -299,7 +295,7 @@ async def test_a_pipeline_shows_its_stages_and_their_jobs(origin: str, client: C
         photo.write_bytes(picture(64 + number, 48))
         uploads.append(client.upload(photo))
     job = client.submit("nerf", {"photos": uploads}, {})
-    async with console_tab(origin, f"/console/jobs/{job.id}", tmp_path) as tab:
+    async with console_tab(origin, f"/console/jobs/{job.id}") as tab:
         # So few photos are refused by the first stage.
         await tab.until(_STATE, "failed")
         changes = httpx.get(f"{origin}/v1/jobs/{job.id}/changes", params={"since": job.created_at}).json()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import httpx
 import pytest
@@ -37,9 +36,9 @@ _TYPE_CHUNK_FRAMES = """((field) => {
     .find((one) => one.innerText.startsWith('Chunk frames')).querySelector('input'))"""
 
 
-async def test_a_session_is_opened_seen_and_ended(origin: str, tmp_path: Path) -> None:
+async def test_a_session_is_opened_seen_and_ended(origin: str) -> None:
     async with httpx.AsyncClient(base_url=origin, trust_env=False, timeout=60) as http:
-        async with console_tab(origin, "/console/live", tmp_path) as tab:
+        async with console_tab(origin, "/console/live") as tab:
             await tab.until("document.querySelector('main form select') !== null")
             assert "No session is under way" in await tab.text()
             await tab.fill("main form select", "watching")
@@ -55,7 +54,7 @@ async def test_a_session_is_opened_seen_and_ended(origin: str, tmp_path: Path) -
             await tab.until("location.pathname.startsWith('/sessions/ses_')")
             session_id = await tab.evaluate("location.pathname.split('/').at(-1)")
 
-        async with console_tab(origin, "/console/live", tmp_path / "second") as tab:
+        async with console_tab(origin, "/console/live") as tab:
             await tab.until("document.querySelector('main article') !== null")
             for colour, wanted in (("red", 0), ("blue", 2)):
                 path = f"/v1/sessions/{session_id}/frames"

@@ -35,10 +35,10 @@ async def confirm(tab: ConsoleTab, why: str) -> None:
     await tab.until("document.querySelector('main dialog') === null")
 
 
-async def test_a_dead_letter_is_seen_handled_again_and_audited(origin: str, tmp_path: Path) -> None:
+async def test_a_dead_letter_is_seen_handled_again_and_audited(origin: str) -> None:
     with httpx.Client(base_url=origin, trust_env=False, timeout=90) as http:
         jobs = [submit(http, f"fail {_MARKUP}") for _ in range(2)]
-    async with console_tab(origin, "/console/operate", tmp_path) as tab:
+    async with console_tab(origin, "/console/operate") as tab:
         await tab.until(f"{_ROWS} >= 2")
         text = await tab.text()
         assert _MARKUP in text, "markup of others is shown as text"
@@ -61,13 +61,11 @@ async def test_a_dead_letter_is_seen_handled_again_and_audited(origin: str, tmp_
         tab.check_clean()
 
 
-async def test_all_letters_that_match_are_set_aside_by_a_plan(origin: str, tmp_path: Path) -> None:
+async def test_all_letters_that_match_are_set_aside_by_a_plan(origin: str) -> None:
     with httpx.Client(base_url=origin, trust_env=False, timeout=90) as http:
         for _ in range(3):
             submit(http, "fail one_of_three")
-        async with console_tab(
-            origin, "/console/operate?error=one_of_three", tmp_path, size=PHONE, scheme="dark"
-        ) as tab:
+        async with console_tab(origin, "/console/operate?error=one_of_three", size=PHONE, scheme="dark") as tab:
             await tab.until(f"{_ROWS} >= 3")
             assert await tab.width_px() <= PHONE[0]
             await tab.click("main .danger")
@@ -79,10 +77,10 @@ async def test_all_letters_that_match_are_set_aside_by_a_plan(origin: str, tmp_p
         assert {letter["state"] for letter in found["data"]} == {"discarded"}
 
 
-async def test_a_replay_is_planned_and_ended(origin: str, tmp_path: Path) -> None:
+async def test_a_replay_is_planned_and_ended(origin: str) -> None:
     with httpx.Client(base_url=origin, trust_env=False, timeout=90) as http:
         job = submit(http, "sleep 0")
-        async with console_tab(origin, f"/console/operate/replays?into=sse&since=3600&subjects={job}", tmp_path) as tab:
+        async with console_tab(origin, f"/console/operate/replays?into=sse&since=3600&subjects={job}") as tab:
             await tab.until("document.querySelector('main form .primary') !== null")
             await tab.click("main form .primary")
             await tab.until("location.pathname.startsWith('/console/operate/replays/rpl_')")
@@ -103,7 +101,7 @@ async def test_a_replay_is_planned_and_ended(origin: str, tmp_path: Path) -> Non
 async def test_limits_are_set_and_removed_and_spending_is_summed_up(origin: str, tmp_path: Path) -> None:
     with httpx.Client(base_url=origin, trust_env=False, timeout=90) as http:
         submit(http, "sleep 0")
-        async with console_tab(origin, "/console/operate/spend", tmp_path) as tab:
+        async with console_tab(origin, "/console/operate/spend") as tab:
             await tab.until("document.querySelector('main form') !== null")
             await tab.fill("input[name=daily]", "2.5")
             await tab.click("main form .primary")

@@ -54,10 +54,8 @@ async def choose(tab: ConsoleTab, workload: str) -> None:
     await tab.click(f"input[value={workload}]")
 
 
-async def test_two_videos_become_a_comparison(
-    origin: str, http: httpx.Client, tmp_path: Path, laps: tuple[bytes, bytes]
-) -> None:
-    async with console_tab(origin, "/console", tmp_path) as tab:
+async def test_two_videos_become_a_comparison(origin: str, http: httpx.Client, laps: tuple[bytes, bytes]) -> None:
+    async with console_tab(origin, "/console") as tab:
         await tab.until("document.querySelector('main h3') !== null")
         assert "saccade demo --url" in await tab.text()
         await tab.go("console/keys")  # from any page files lead to the start
@@ -108,7 +106,7 @@ async def test_files_are_taken_when_the_page_has_just_changed_below_them(
 ) -> None:
     video = tmp_path / "lap_a.mp4"
     video.write_bytes(laps[0])
-    async with console_tab(origin, "/console", tmp_path) as tab:
+    async with console_tab(origin, "/console") as tab:
         await tab.until("document.querySelector('main h3') !== null")
         await drag_over(tab, "dragEnter", [video], 400, 200)
         await drag_over(tab, "dragOver", [video], 400, 200)
@@ -121,11 +119,11 @@ async def test_files_are_taken_when_the_page_has_just_changed_below_them(
 
 
 async def test_an_upload_goes_on_after_an_error_and_after_a_reload(
-    origin: str, http: httpx.Client, tmp_path: Path, laps: tuple[bytes, bytes]
+    origin: str, http: httpx.Client, laps: tuple[bytes, bytes]
 ) -> None:
     hostile = '"><img src=x onerror=document.title=1>.mp4'
     large = DroppedFile(hostile, laps[0], padding_bytes=33 * MIB)
-    async with console_tab(origin, "/console", tmp_path) as tab:
+    async with console_tab(origin, "/console") as tab:
         await tab.until("document.querySelector('main h3') !== null")
         await block(tab, ["*partNumber=3*"])
         await drop(tab, large)
@@ -167,9 +165,9 @@ async def test_an_upload_goes_on_after_an_error_and_after_a_reload(
 
 
 async def test_a_server_that_is_away_is_named_and_every_text_is_translated(
-    origin: str, tmp_path: Path, laps: tuple[bytes, bytes]
+    origin: str, laps: tuple[bytes, bytes]
 ) -> None:
-    async with console_tab(origin, "/console", tmp_path) as tab:
+    async with console_tab(origin, "/console") as tab:
         await tab.until("document.querySelector('main h3') !== null")
         await block(tab, ["*/v1/uploads*", "*/v1/jobs*"])
         await drop(tab, DroppedFile("lap_a.mp4", laps[0]), DroppedFile("lap_b.mp4", laps[1]))
@@ -203,10 +201,8 @@ _TEXTS = """[...document.querySelectorAll(
   .map((one) => one.innerText.trim()).filter(Boolean)"""
 
 
-async def test_one_video_is_asked_about_and_its_court_is_clicked(
-    origin: str, tmp_path: Path, laps: tuple[bytes, bytes]
-) -> None:
-    async with console_tab(origin, "/console", tmp_path) as tab:
+async def test_one_video_is_asked_about_and_its_court_is_clicked(origin: str, laps: tuple[bytes, bytes]) -> None:
+    async with console_tab(origin, "/console") as tab:
         await tab.until("document.querySelector('main h3') !== null")
         await drop(tab, DroppedFile("match.mp4", laps[0]))
         await tab.until(_QUESTION, "More than one workload takes these files. Which one is meant?")

@@ -79,7 +79,7 @@ def _check_snippets(snippets: dict[str, str], request: ReceivedRequest, secret: 
 
 
 async def test_an_endpoint_is_created_tested_and_deleted(origin: str, tmp_path: Path) -> None:
-    async with listening() as listener, console_tab(origin, "/console/webhooks", tmp_path) as tab:
+    async with listening() as listener, console_tab(origin, "/console/webhooks") as tab:
         secret = await _create(tab, listener.url)
         assert await tab.evaluate("document.querySelectorAll('main b').length") == 0
         await tab.click("section.note button:not(.plain)")
@@ -111,11 +111,11 @@ async def test_an_endpoint_is_created_tested_and_deleted(origin: str, tmp_path: 
         tab.check_clean()
 
 
-async def test_a_failing_receiver_is_shown_and_its_event_sent_again(origin: str, tmp_path: Path) -> None:
+async def test_a_failing_receiver_is_shown_and_its_event_sent_again(origin: str) -> None:
     async with listening(respond=_refuse) as listener:
         made = _call(origin, "POST", "/v1/webhooks", url=listener.url, types=["job.submitted"])
         _submit(origin)
-        async with console_tab(origin, f"/console/webhooks/{made['id']}?embed=1", tmp_path) as tab:
+        async with console_tab(origin, f"/console/webhooks/{made['id']}?embed=1") as tab:
             assert await tab.evaluate("document.querySelector('.menu')") is None
             await tab.until("document.querySelector('.deliveries td:nth-child(4)')?.innerText.trim()", "404")
             # What a receiver answers is text, whatever it looks like.
