@@ -220,9 +220,6 @@ def stored_rows(database: Path, photos: int) -> dict[str, list[tuple[object, ...
     }
 
 
-# stopping
-
-
 @pytest.mark.share(every=2)
 @pytest.mark.parametrize("step", ["features", "matched", "registered", "undistorting"])
 def test_a_stop_ends_every_step_at_once(
