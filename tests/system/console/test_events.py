@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
