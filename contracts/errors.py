@@ -93,6 +93,7 @@ class ErrorCode(StrEnum):
     JOB_ALREADY_ENDED = "job_already_ended"
     JOB_NOT_RETRYABLE = "job_not_retryable"
     JOB_IN_PIPELINE = "job_in_pipeline"
+    JOB_ARCHIVED = "job_archived"
     SEQUENCE_CONFLICT = "sequence_conflict"
     ARTIFACT_NOT_FOUND = "artifact_not_found"
     ARTIFACTS_NOT_READY = "artifacts_not_ready"
@@ -250,6 +251,7 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.JOB_ALREADY_ENDED: _kind(409, "The job has already ended", "Nothing needs to be done; retry a failed or cancelled job with POST /v1/jobs/{id}/retry."),
     _C.JOB_NOT_RETRYABLE: _kind(409, "Only a failed or cancelled job can be retried", "Wait until the job ends, or submit a new one."),
     _C.JOB_IN_PIPELINE: _kind(409, "The job belongs to a pipeline", "Cancel or retry the pipeline: it controls the jobs of its stages."),
+    _C.JOB_ARCHIVED: _kind(409, "The job is too old: its events are in the archive only", "Submit it again with POST /v1/jobs, and name this one in retry_of."),
     _C.SEQUENCE_CONFLICT: _kind(409, "The job has newer events", "Read the job again, then decide again."),
     _C.ARTIFACT_NOT_FOUND: _kind(404, "The job has no such artifact", "GET /v1/jobs/{id}/artifacts lists the artifacts of the job."),
     _C.ARTIFACTS_NOT_READY: _kind(409, "The artifacts of the job are not ready yet", "Wait for job.succeeded."),

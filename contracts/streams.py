@@ -126,6 +126,16 @@ WEBHOOKS: Final = Stream(
     republish="live",
     allow_message_ttl=True,
 )
+#: Positions in other streams up to which a service has done its work: one message each, apart from what fills up.
+POSITIONS: Final = Stream(
+    name="POSITIONS",
+    subjects=("saccade.pos.>",),
+    max_age_s=0,
+    max_bytes=16 * MIB,
+    max_message_bytes=4 * KIB,
+    max_per_subject=1,
+    discard="new",
+)
 #: One message per attempt to deliver a webhook.
 DELIVERIES: Final = Stream(
     name="DELIVERIES",
@@ -203,6 +213,7 @@ STREAMS: Final = (
     FETCHES,
     RULE_COUNTS,
     WEBHOOKS,
+    POSITIONS,
     DELIVERIES,
     CALLBACKS,
     CAPTIONS,
@@ -210,6 +221,9 @@ STREAMS: Final = (
     OPS,
     REPLAYS,
 )
+
+#: Position in EVENTS up to which every webhook is planned and recorded: ``{"epoch", "sequence"}``.
+WEBHOOKS_POSITION: Final = "saccade.pos.notifier.webhooks"
 
 #: Subject of the lease of the dispatcher that leads; its ``backends`` are what the workers have installed.
 DISPATCHER_LEASE: Final = "saccade.lease.dispatcher"

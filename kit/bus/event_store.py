@@ -24,7 +24,7 @@ from nats.js.errors import APIError
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import CONTENT_TYPE, Message
-from kit.bus.jetstream_api import sequence_in
+from kit.bus.jetstream_api import sequence_in, stream_info
 from kit.bus.leader_reads import is_clustered, is_one_subject, newest_at_leader, next_at_leader
 from kit.bus.message_size import check_size, refusal
 from kit.bus.publish_record import recorded
@@ -94,8 +94,12 @@ class EventStore:
         among: str | None = None,
         deadline_s: float = 10.0,
         headers: dict[str, str] | None = None,
+        known_until: int = 0,
     ) -> int:
         """Store an event, if ``after`` (when given) is the last sequence ``among`` subjects, and return its sequence.
+
+        ``known_until``: the caller knows every event up to this sequence. If the stream has none of these subjects any
+        more, and has deleted none that the caller does not know, the one with sequence ``after`` is the newest still.
 
         Raises:
             Conflict: the last sequence is another one; nothing was stored.
@@ -104,7 +108,7 @@ class EventStore:
         """
         try:
             with recorded(self.stream, message):
-                sequence = await self._publish(message, after, among, deadline_s, headers)
+                sequence = await self._publish(message, after, among, deadline_s, headers, known_until=known_until)
         except SaccadeError as error:
             if error.code is ErrorCode.BODY_TOO_LARGE:
                 raise
@@ -114,7 +118,14 @@ class EventStore:
         return sequence
 
     async def _publish(
-        self, message: Message, after: int | None, among: str | None, deadline_s: float, headers: dict[str, str] | None
+        self,
+        message: Message,
+        after: int | None,
+        among: str | None,
+        deadline_s: float,
+        headers: dict[str, str] | None,
+        *,
+        known_until: int,
     ) -> int:
         """Publish until the server acknowledges.
 
@@ -136,6 +147,10 @@ class EventStore:
             except APIError as error:
                 maybe_stored |= error.err_code in _PASSING and error.err_code != _CONFLICT_IN_FLIGHT
                 newest = sequence_in(error.description or "")
+                is_none = error.err_code == _WRONG_LAST_SEQUENCE and not newest
+                if after and is_none and await self._has_deleted(after, known_until):
+                    after, sent[_EXPECTED_SEQUENCE] = 0, "0"
+                    continue
                 # A leader that is cut off does not know what ``after`` was read of: the next one decides.
                 outdated = (
                     error.err_code == _WRONG_LAST_SEQUENCE and newest < (after or 0) and is_clustered(self.client)
@@ -162,6 +177,17 @@ class EventStore:
                 if sequence := await self._find_stored(message, among or message.subject, ack.seq, end):
                     return sequence
                 raise Conflict(message.subject, ack.seq)
+
+    async def _has_deleted(self, sequence: int, known_until: int) -> bool:
+        """Return whether an event is older than the stream, and the stream begins with what follows ``known_until``.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        if known_until < sequence:
+            return False
+        first = int((await stream_info(self.client, self.stream))["state"]["first_seq"])
+        return sequence < first <= known_until + 1
 
     async def _find_stored(self, message: Message, among: str, reach: int, end: float) -> int | None:
         """Return the sequence of this message if an earlier attempt, whose acknowledgement was lost, stored it.

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, Protocol, TypeVar
 
 from nats.aio.msg import Msg
 
-from contracts.errors import SaccadeError
+from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor
 from kit.bus.dead_letter_writer import DeadLetterWriter
 from kit.bus.event_store import EventStore, StoredEvent
@@ -33,6 +33,31 @@ _MAX_BUFFERED: Final = 10_000
 _MAX_LAG_S: Final = 5.0
 #: Attempts to open an epoch of a stream that was set back, before the tail ends without.
 _LEAVE_ATTEMPTS: Final = 100
+#: Events of the archive that are handled before other tasks run.
+_AT_ONCE: Final = 256
+#: Pause after an archive that did not answer.
+_ARCHIVE_RETRY_S: Final = 1.0
+#: What the archive does not have any more, or not as it was written: there is no point in asking again.
+_NOT_READABLE: Final = frozenset({ErrorCode.HISTORY_EXPIRED, ErrorCode.SEGMENT_DAMAGED})
+
+
+class OlderEvents(Protocol):
+    """Events that a stream had, and has no more."""
+
+    async def begin(self) -> int:
+        """Return the sequence after which they are worth reading.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+        """
+
+    def read(self, after: int, until: int) -> AsyncIterator[StoredEvent]:
+        """Yield those after a sequence and up to another, in order.
+
+        Raises:
+            SaccadeError: HISTORY_EXPIRED, SEGMENT_DAMAGED, with ``first`` where it goes on; BUS_UNAVAILABLE,
+                STORAGE_UNAVAILABLE.
+        """
 
 
 class EpochChanged(Exception):  # noqa: N818 - an expected event, not a fault
@@ -46,15 +71,29 @@ class EventTail:
     tail continues with the next one.
     """
 
-    def __init__(self, store: EventStore, handler: Callable[[StoredEvent], None], *, live: str, name: str) -> None:
-        """Follow ``store``; ``live`` is the subject of the republished copies, ``name`` that of its dead letters."""
+    def __init__(
+        self,
+        store: EventStore,
+        handler: Callable[[StoredEvent], None],
+        *,
+        live: str,
+        name: str,
+        older: OlderEvents | None = None,
+    ) -> None:
+        """Follow ``store``; ``live`` is the subject of the republished copies, ``name`` that of its dead letters.
+
+        What the stream has deleted is read from ``older``; without it, it is passed over.
+        """
         self.store = store
+        self._older = older
         #: Epochs of the stream as they were when the tail began; each change of them ends it.
         self.lineage = Lineage()
         self.last = 0
         self.caught_up = asyncio.Event()
         #: Sequence after which this tail began, and the last one of the stream then.
         self._history = (0, 0)
+        #: First sequence of the stream then.
+        self._first = 0
         self._handler = handler
         self._live = live
         #: What the handler refused; a position that is kept elsewhere is not stored while some wait.
@@ -80,7 +119,7 @@ class EventTail:
             StreamMissing: there is no such stream.
         """
         stream = await self._position()
-        self.lineage, self._incarnation = stream.lineage, stream.incarnation
+        self.lineage, self._incarnation, self._first = stream.lineage, stream.incarnation, stream.first
         position = after if not epoch else self.lineage.position_of(Cursor(epoch, after))
         if position is None or position > stream.last:
             await self._leave(Cursor(epoch, after))
@@ -159,6 +198,9 @@ class EventTail:
         self._arrived.set()
 
     async def _follow(self) -> None:
+        while self._older and self.last < self._first - 1:  # also of a stream that has nothing else any more
+            if not await self._read_older(self._older):
+                break
         await self._catch_up()
         self.caught_up.set()
         loop = asyncio.get_running_loop()
@@ -237,12 +279,39 @@ class EventTail:
                 await self._check_epoch()  # a deleted stream never replies
                 await asyncio.sleep(0.2)
                 continue
+            if self._older and found and found[0].sequence > self.last + 1 and await self._read_older(self._older):
+                remaining = 1
+                continue
             for stored in found:
                 self._handle(stored)
             if not remaining and self.last < until and loop.time() < end:
                 remaining = 1  # the reply came from a replica that lags
                 await asyncio.sleep(0.05)
             await asyncio.sleep(0)  # a long history must not delay health checks
+
+    async def _read_older(self, older: OlderEvents) -> bool:
+        """Handle what the stream has deleted since ``last``, and is in the archive; return whether it has."""
+        try:
+            until = (await position_of_stream(self.store.client, self.store.stream)).first - 1
+            if until <= self.last:
+                return False  # single events were erased
+            self._reach(max(self.last, min(await older.begin(), until)))
+            async for stored in older.read(self.last, until):
+                self._handle(stored)
+                if stored.sequence % _AT_ONCE == 0:
+                    await asyncio.sleep(0)  # as in ``_catch_up``
+            self._reach(until)
+        except StreamMissing:
+            await self._check_epoch()
+        except SaccadeError as error:
+            if error.code in _NOT_READABLE:
+                first = min(int(error.extra.get("first", until + 1)), until + 1)
+                log.error("events %d to %d cannot be read: %s", self.last + 1, first - 1, error.message)  # noqa: TRY400
+                self._reach(max(self.last, first - 1))
+            else:
+                log.warning("the archive of stream %s is not read yet: %s", self.store.stream, error.message)
+                await asyncio.sleep(_ARCHIVE_RETRY_S)
+        return True
 
     def _handle(self, stored: StoredEvent) -> None:
         if stored.sequence <= self.last:

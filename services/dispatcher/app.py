@@ -16,7 +16,7 @@ from saccade_events.metrics import ReactionMetrics
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Envelope
 from contracts.job import Job
-from contracts.streams import DISPATCHER_LEASE, LIVE_EVENTS, RULE_COUNTS
+from contracts.streams import DISPATCHER_LEASE, EVENTS, LIVE_EVENTS, RULE_COUNTS
 from contracts.workload import Workload
 from kit.bucket import Bucket
 from kit.bus.connection import epoch_of
@@ -25,15 +25,18 @@ from kit.bus.lease import Lease, is_held
 from kit.bus.tail import EventTail
 from kit.bus.tenant_erasures import TenantErasures
 from kit.history.archive_reader import ArchiveReader
+from kit.history.history import History
+from kit.history.older_events import ArchivedEvents
 from kit.history.stream_reader import StreamReader
 from kit.http.health import Health, nats_check
 from kit.http.readiness import Readiness
 from kit.tasks import first_of
 from modal_workers.backends import Backends
 from modal_workers.settings import DeploymentSettings
-from services.dispatcher.archive.archive_metrics import ArchiveMetrics
+from services.dispatcher.archive.archive_metrics import ArchiveMetrics, TrimMetrics
 from services.dispatcher.archive.archive_writer import ArchiveWriter
-from services.dispatcher.archive.stream_trimmer import StreamTrimmer
+from services.dispatcher.archive.stream_readers import read_by_all
+from services.dispatcher.archive.stream_trimmer import Needs, StreamTrimmer
 from services.dispatcher.attempts.run_spans import RunSpans
 from services.dispatcher.budgets.budget_notices import BudgetNotices
 from services.dispatcher.budgets.early_refusal import early_refusal
@@ -129,15 +132,17 @@ class Dispatcher:
         self._client, self._store, self._executor = client, store, executor
         budget = budget or BudgetSettings()
         self.lease = Lease(client, LEASE_NAME, settings.lease_s, _details(settings, budget, backends))
-        self.tail = EventTail(EventStore(client), self._on_stored, live=LIVE_EVENTS, name="dispatcher")
+        history = History(EventStore(client), archive)
+        older = ArchivedEvents(history, EVENTS.max_age_s) if archive else None
+        self.tail = EventTail(EventStore(client), self._on_stored, live=LIVE_EVENTS, name="dispatcher", older=older)
         self.readiness = Readiness("dispatcher", jobs=self.tail.reading)
         self._tenant_erasures = TenantErasures()
         self.jobs = UnfinishedJobs()
         self._callers = CallerExecutors(client, executor, opens_account)
         self.pipeline_progress = PipelineProgressPublisher(client, bucket, self.jobs, workloads)
-        repository = JobRepository(store, self.jobs, lambda: self.lease.held)
+        repository = JobRepository(store, self.jobs, lambda: self.lease.held, history=history)
         budgets = TenantBudgets(budget.limits, repository.clock, self.tail.wait_for)
-        self.notices = BudgetNotices(store, budgets, lambda: self.lease.held)
+        self.notices = BudgetNotices(store, budgets, lambda: self.lease.held, lambda: self.tail.last)
         retention = retention or RetentionSettings()
         self.janitor = Janitor(repository, bucket, executor, self.jobs, retention)
         self.upload_sweep = UploadSweep(StoredUploads(store), bucket, retention, repository)
@@ -155,7 +160,7 @@ class Dispatcher:
             is_held=self._is_held,
         )
         self.reconciler = self._open_reconciler(settings, executor, workloads)
-        self.upload_rules = self._open_rules(job_placement(settings, workloads, backends), budgets)
+        self.upload_rules = self._open_rules(job_placement(settings, workloads, backends), budgets, history)
         self.metrics = DispatcherMetrics(self.reconciler, lambda: self.tail.last)
         self.bus = Bus(client, *REACTIONS, observers=[ReactionMetrics(self.metrics.registry)], stop_s=_STOP_REACTIONS_S)
         self.bus.context.set_global("upload_rules", self.upload_rules)
@@ -166,8 +171,8 @@ class Dispatcher:
     def _open_upkeep(self, bucket: Bucket, archive: ArchiveReader | None, snapshots: SnapshotSettings) -> None:
         self.run_spans = RunSpans(lambda: self.lease.held, utc_now)
         self.archive_writer = self._open_archive_writer(archive)
-        self.trimmer = self._open_trimmer()
         self.snapshots = self._open_snapshots(archive, snapshots)
+        self.trimmer = self._open_trimmer()
         self.erasures = self._open_erasures(bucket, archive)
         self.health = self._open_health(bucket)
 
@@ -211,7 +216,24 @@ class Dispatcher:
 
     def _open_trimmer(self) -> StreamTrimmer:
         writer, reader = self.archive_writer, StreamReader(EventStore(self._client))
-        return StreamTrimmer(reader, lambda: writer.archived_until if writer else None)
+        trimmer = StreamTrimmer(
+            reader,
+            lambda: writer.archived_until if writer else None,
+            needs=self._needs,
+            read_by_all=partial(read_by_all, self._client),
+            is_leader=lambda: self.lease.held,
+        )
+        self.metrics.registry.register(TrimMetrics(trimmer))
+        return trimmer
+
+    def _needs(self) -> Needs:
+        """Return the first sequence that unfinished jobs, the next start and this fold need in the stream."""
+        jobs = [job.first_sequence for job in (*self.jobs, *self.jobs.ended_stage_jobs)]
+        return {
+            "unfinished jobs": 0 if self.jobs.unloaded else min(jobs, default=None),
+            "snapshots": self.snapshots.needed,
+            "fold": self.tail.last + 1,
+        }
 
     def _open_snapshots(self, archive: ArchiveReader | None, settings: SnapshotSettings) -> Snapshots:
         fold = DispatcherFold(self.jobs, self.upload_rules.fold, self.notices.budgets)
@@ -219,7 +241,7 @@ class Dispatcher:
         leads: Any = {"every_events": settings.events, "is_leader": lambda: self.lease.held}
         return Snapshots(fold, self.tail, store, **leads)
 
-    def _open_rules(self, placement: JobPlacement, budgets: TenantBudgets) -> UploadRules:
+    def _open_rules(self, placement: JobPlacement, budgets: TenantBudgets, history: History) -> UploadRules:
         return UploadRules(
             self._client,
             store=self._store,
@@ -228,6 +250,7 @@ class Dispatcher:
             jobs=self.jobs,
             placement=placement,
             refusal=partial(early_refusal, budgets, self._executor.name == LOCAL),
+            history=history,
         )
 
     async def run(self, stop: asyncio.Event) -> None:

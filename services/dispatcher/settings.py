@@ -123,6 +123,20 @@ class ArchiveWriterSettings(BaseSettings):
     poll_s: float = Field(default=30.0, gt=0)
 
 
+class StreamSettings(BaseSettings):
+    """How much of the archived history stays in the stream EVENTS too (docs/archive.md), read from ``EVENTS_*``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="EVENTS_KEEP_", frozen=True, populate_by_name=True, env_ignore_empty=True
+    )
+
+    #: Events beyond which the oldest archived ones are deleted: nats-server takes up to 550 bytes of memory for each.
+    #: 0: only age and size delete any.
+    keep_events: int = Field(default=1_500_000, ge=0, validation_alias="EVENTS_KEEP_MESSAGES")
+    #: Hours for which every event stays, however many there are: uploads are completed, and jobs retried, meanwhile.
+    keep_hours: float = Field(default=72.0, ge=0, validation_alias="EVENTS_KEEP_HOURS")
+
+
 class SnapshotSettings(BaseSettings):
     """Snapshots of what the dispatcher has folded (docs/scale.md), read from ``DISPATCHER_SNAPSHOT_*``."""
 

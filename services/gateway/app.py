@@ -180,7 +180,7 @@ def build_gateway(
     tickets = _tickets(session_settings := session_settings or SessionSettings())
     store, authenticator, disk = EventStore(client), _authenticator(auth, tickets), Disk(DiskSettings().disk)
     open_sockets, waiters, url_settings = OpenSockets(), CompletionWaiters(), url_settings or UrlInputSettings()
-    tail = (follower := ViewFollower(store, view, open_sockets.on_event)).tail
+    tail = (follower := ViewFollower(store, view, open_sockets.on_event, archive)).tail
     metrics, use = GatewayMetrics(quotas := authenticator.quotas), TenantUse(quotas, view.usage)
     idempotency = Idempotency(EventStore(client, "IDEMPOTENCY"), quotas)
     common: Any = {"store": store, "view": view, "tail": tail, "idempotency": idempotency, "use": use}

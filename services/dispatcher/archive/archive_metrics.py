@@ -8,6 +8,30 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from services.dispatcher.archive.archive_writer import ArchiveWriter
+from services.dispatcher.archive.stream_trimmer import StreamTrimmer
+
+
+class TrimMetrics(Collector):
+    """Gauges and counters of one trimmer; all 0 while its dispatcher does not lead."""
+
+    def __init__(self, trimmer: StreamTrimmer) -> None:
+        """Read from a trimmer."""
+        self._trimmer = trimmer
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics."""
+        surplus = GaugeMetricFamily(
+            "saccade_events_surplus",
+            "Events in the stream beyond EVENTS_KEEP_MESSAGES, by what keeps them",
+            labels=("held_by",),
+        )
+        surplus.add_metric([self._trimmer.held_by], self._trimmer.surplus)
+        yield surplus
+        yield CounterMetricFamily(
+            "saccade_events_trimmed_total",
+            "Archived events that were deleted from the stream because it had too many",
+            self._trimmer.trimmed,
+        )
 
 
 class ArchiveMetrics(Collector):

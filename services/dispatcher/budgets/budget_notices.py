@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import date
-from typing import Final
+from typing import Any, Final
 
 from contracts.budget import Budget, Notice, Period, Refusal, Usage, notices, periods_of, renewal
 from contracts.errors import SaccadeError
@@ -30,9 +30,15 @@ _RENEW_S: Final = 3600.0
 class BudgetNotices:
     """Notices of all tenants' budgets, while this dispatcher leads."""
 
-    def __init__(self, store: EventStore, budgets: TenantBudgets, may_act: Callable[[], bool]) -> None:
-        """Publish only while ``may_act()`` is true."""
-        self._store = store
+    def __init__(
+        self,
+        store: EventStore,
+        budgets: TenantBudgets,
+        may_act: Callable[[], bool],
+        known_until: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Publish only while ``may_act()`` is true; every event up to ``known_until()`` is folded into ``budgets``."""
+        self._store, self._known_until = store, known_until
         self.budgets = budgets
         self._may_act = may_act
         #: Notices that were published and may not be folded yet, by tenant.
@@ -120,7 +126,8 @@ class BudgetNotices:
         message = encode(
             data, tenant=tenant, subject_id=tenant, source=SOURCE, event_id=event_id, time=self.budgets.clock()
         )
-        await self._store.publish(message, after=after, among=aggregate(tenant, "budget", tenant))
+        condition: Any = {"after": after, "known_until": self._known_until()}
+        await self._store.publish(message, among=aggregate(tenant, "budget", tenant), **condition)
 
 
 def _event(

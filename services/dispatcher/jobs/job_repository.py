@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import EventData, decode, encode
@@ -13,6 +14,8 @@ from contracts.job_request import job_input
 from contracts.streams import aggregate
 from contracts.trace_context import context_within
 from kit.bus.event_store import EventStore, StoredEvent
+from kit.history.history import History
+from kit.history.older_events import as_stored
 from services.dispatcher.jobs.stored_uploads import StoredUploads
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs, fold_all
 
@@ -36,12 +39,18 @@ class JobRepository:
     """Jobs in the event stream; what it reads and writes also updates the jobs in memory."""
 
     def __init__(
-        self, store: EventStore, jobs: UnfinishedJobs, may_act: Callable[[], bool], *, clock: NowFunction = utc_now
+        self,
+        store: EventStore,
+        jobs: UnfinishedJobs,
+        may_act: Callable[[], bool],
+        *,
+        clock: NowFunction = utc_now,
+        history: History | None = None,
     ) -> None:
-        """Write to ``store`` only while ``may_act()`` is true."""
+        """Write to ``store`` only while ``may_act()`` is true; ``history`` has what the store has deleted."""
         self.clock = clock
-        self._store = store
-        self._uploads = StoredUploads(store)
+        self._store, self._history = store, history
+        self._uploads = StoredUploads(store, history)
         self._jobs = jobs
         self._may_act = may_act
 
@@ -54,8 +63,10 @@ class JobRepository:
         if not self._may_act():
             raise NotLeading
 
-    async def publish(self, job: Job, data: EventData, event_id: str | None = None) -> Job:
+    async def publish(self, job: Job, data: EventData, event_id: str | None = None, *, known_until: int = 0) -> Job:
         """Publish an event if the job has no newer event than ``job``; return the job after it.
+
+        ``known_until`` as in ``EventStore.publish``, for a job of ``load_archived``.
 
         Raises:
             Conflict: the job has newer events.
@@ -72,7 +83,10 @@ class JobRepository:
             time=self.clock(),
             traceparent=context_within(job.traceparent),
         )
-        sequence = await self._store.publish(message, after=job.sequence, among=aggregate(job.tenant, "job", job.id))
+        condition: dict[str, Any] = {"after": job.sequence, "among": aggregate(job.tenant, "job", job.id)}
+        if known_until:
+            condition["known_until"] = known_until
+        sequence = await self._store.publish(message, **condition)
         after = fold(job, decode(message.body), sequence)
         assert after is not None
         return self._jobs.put(after)
@@ -107,6 +121,25 @@ class JobRepository:
             SaccadeError: BUS_UNAVAILABLE.
         """
         return fold_all(await self._store.load(aggregate("*", "job", job_id)))
+
+    async def load_archived(self, job_id: str, tenant: str = "*") -> tuple[Job | None, int]:
+        """Return a job whose first events the stream has deleted, and the sequence up to which its events were read.
+
+        None when there is no such job, or the stream has it whole. The jobs in memory stay as they are.
+
+        Raises:
+            SegmentDamaged: a segment of the archive is missing, or was cut off or changed.
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+        """
+        if self._history is None:
+            return None, 0
+        bounds = await self._history.bounds()
+        if bounds.first >= bounds.first_in_stream:
+            return None, 0
+        events = await self._history.as_of(aggregate(tenant, "job", job_id), bounds.last)
+        if not events or events[0].sequence >= bounds.first_in_stream:
+            return None, 0
+        return fold_all([as_stored(event) for event in events]), bounds.last
 
     async def inputs_of(self, job: Job) -> dict[str, list[JobInput]]:
         """Return the files of a job, read from their uploads where it names them by their ids.

@@ -97,7 +97,9 @@ class Janitor:
         now = self._repository.clock()
         if self._jobs.get(job_id) or ((known := self._expires_at.get(job_id)) and now < known):
             return
-        job = await self._repository.load_of_any_tenant(job_id)
+        job, known_until = await self._repository.load_of_any_tenant(job_id), 0
+        if job is None:
+            job, known_until = await self._repository.load_archived(job_id)
         if job is None or not job.state.ended:
             return
         if job.scratch_removed_at is None:
@@ -108,7 +110,8 @@ class Janitor:
                 return
             try:
                 # Published before the files go: a retry is then refused, or it came first and this publish conflicts.
-                await self._repository.publish(job, JobScratchRemoved(files=len(keys)))
+                removed = JobScratchRemoved(files=len(keys))
+                await self._repository.publish(job, removed, known_until=known_until)
             except Conflict:
                 return
             log.info("removing %d scratch files of %s", len(keys), job_id, extra={"job_id": job_id})

@@ -7,16 +7,18 @@ lost conditional publish the job is read and decided again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from contracts.errors import ErrorBody, ErrorCode
+from contracts.errors import ErrorBody, ErrorCode, SaccadeError
 from contracts.events.job import (
     FailureClass,
     JobCancelled,
+    JobFailed,
     JobQueued,
     JobWaitingForGpu,
 )
@@ -124,6 +126,8 @@ class Lifecycle:
             SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
         job = self._jobs.get(job_id) or await self._repository.load_from_history(job_id, tenant)
+        if job is None:
+            await self._fail_archived(job_id, tenant)
         conflicts = 0
         while job is not None and not job.state.ended:
             try:
@@ -141,8 +145,22 @@ class Lifecycle:
             job = result
         return None
 
+    async def _fail_archived(self, job_id: str, tenant: str) -> None:
+        """End a job that was retried in the moment in which the stream deleted its first events: no worker can read it.
+
+        Raises:
+            NotLeading: the lease is lost.
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+        """
+        job, known_until = await self._repository.load_archived(job_id, tenant)
+        if job is None or job.state.ended:
+            return
+        failed = JobFailed(attempt=job.attempt, failure="user", error=SaccadeError(ErrorCode.JOB_ARCHIVED).body())
+        with contextlib.suppress(Conflict):
+            await self._repository.publish(job, failed, known_until=known_until)
+
     async def load(self, job_id: str, tenant: str) -> None:
-        """Load a job that is not in memory.
+        """Load a job that is not in memory, if the stream has it whole.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
@@ -60,8 +60,13 @@ class GroupClosing:
         *,
         progress: ReactionProgress,
         clock: NowFunction = utc_now,
+        known_until: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Write to ``store``; ``progress`` tells which completed uploads the dispatchers have looked at."""
+        """Write to ``store``; ``progress`` tells which completed uploads the dispatchers have looked at.
+
+        Every event up to ``known_until()`` is folded into ``rules`` and ``groups``.
+        """
+        self._known_until = known_until
         self._store, self._rules, self._groups = store, rules, groups
         self._submission, self._uploads = submission, uploads
         self._progress = progress
@@ -235,7 +240,10 @@ class GroupClosing:
         )
         try:
             sequence = await self._store.publish(
-                message, after=group.sequence, among=aggregate(group.tenant, "group", group.id)
+                message,
+                after=group.sequence,
+                among=aggregate(group.tenant, "group", group.id),
+                known_until=self._known_until(),
             )
         except Conflict:
             return None

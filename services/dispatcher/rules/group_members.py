@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from contracts.errors import ErrorCode, SaccadeError
@@ -107,7 +107,8 @@ class GroupMembers:
         )
         among = aggregate(upload.tenant, "group", subject_id)
         try:
-            sequence = await self._store.publish(message, after=after, among=among)
+            condition: Any = {"after": after, "known_until": self._tail.last}
+            sequence = await self._store.publish(message, among=among, **condition)
         except Conflict:
             newest = await self._store.load(among)
             await self._folded(newest[-1].sequence if newest else after)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from nats.aio.client import Client
 
@@ -19,6 +19,7 @@ from contracts.streams import aggregate
 from contracts.upload import Upload
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.tail import EventTail
+from kit.history.history import History
 from kit.tasks import first_of
 from services.dispatcher.jobs.job_repository import SOURCE, NowFunction, utc_now
 from services.dispatcher.jobs.stored_uploads import StoredUploads
@@ -58,20 +59,30 @@ class UploadRules:
         placement: JobPlacement,
         refusal: Refusal = allow_all,
         clock: NowFunction = utc_now,
+        history: History | None = None,
     ) -> None:
         """Write to the streams EVENTS and RULECOUNTS; ``tail`` folds the first, and ``jobs`` have not ended.
+
+        ``history`` has the uploads whose events the stream has deleted.
 
         ``refusal`` tells why a tenant may not start a job now.
         """
         self._store, self._tail, self._clock = store, tail, clock
         self.rules, self.groups = RuleBook(), GroupBook()
         artifacts, progress = ArtifactJobs(), ReactionProgress(client)
-        self._uploads = StoredUploads(store)
+        self._uploads = StoredUploads(store, history)
         self._origins = UploadOrigins(store, artifacts)
         self._submission = RuleSubmission(store, counts, placement, refusal=refusal, clock=clock)
         self._members = GroupMembers(store, tail, self.groups)
         self._closing = GroupClosing(
-            store, self.rules, self.groups, self._submission, self._uploads, progress=progress, clock=clock
+            store,
+            self.rules,
+            self.groups,
+            self._submission,
+            self._uploads,
+            progress=progress,
+            clock=clock,
+            known_until=lambda: tail.last,
         )
         self.fold = RuleFold(jobs, self.rules, self.groups, artifacts, progress, self._closing)
 
@@ -163,6 +174,7 @@ class UploadRules:
             time=self._clock(),
         )
         try:
-            await self._store.publish(message, after=rule.sequence, among=aggregate(rule.tenant, "rule", rule.id))
+            condition: Any = {"after": rule.sequence, "known_until": self._tail.last}
+            await self._store.publish(message, among=aggregate(rule.tenant, "rule", rule.id), **condition)
         except (Conflict, SaccadeError) as error:
             log.warning("the definition of %s is not repeated yet: %s", rule.id, error)

@@ -120,6 +120,13 @@ class Snapshots:
         if erased:
             raise SnapshotInvalid("something was erased since")
 
+    @property
+    def needed(self) -> int | None:
+        """First sequence that a start from the oldest kept snapshot reads; None without snapshots."""
+        if self._store is None:
+            return None
+        return min((stored.sequence for stored in self._kept), default=0) + 1
+
     # ---- while leading
 
     async def run(self) -> None:

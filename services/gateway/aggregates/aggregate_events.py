@@ -50,9 +50,13 @@ class AggregateEvents(Generic[A]):
         tail: EventTail,
         idempotency: Idempotency,
         use: TenantUse,
+        from_view: Callable[[str], A | None],
     ) -> None:
-        """``fold_stored`` applies an event, given its subject, body and sequence, to the aggregate so far."""
-        self._use = use
+        """``fold_stored`` applies an event, given its subject, body and sequence, to the aggregate so far.
+
+        ``from_view`` returns an aggregate as the view has it, for those whose first events the stream has deleted.
+        """
+        self._use, self._from_view = use, from_view
         self.noun, self.not_found, self.is_valid_id = noun, not_found, is_valid_id
         self.store, self.tail = store, tail
         self._fold_stored = fold_stored
@@ -65,13 +69,31 @@ class AggregateEvents(Generic[A]):
     async def load(self, tenant: str, subject_id: str) -> A | None:
         """Return the aggregate as the bus has it now; None if it has no events.
 
+        One whose first events the stream has deleted is returned as the view has it, which has folded them.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        found, newest = await self._load_stored(tenant, subject_id)
+        return found if found is not None else await self._viewed(tenant, subject_id, newest)
+
+    async def _load_stored(self, tenant: str, subject_id: str) -> tuple[A | None, int]:
+        """Return the aggregate if the stream has it whole, and the sequence of its newest event there, or 0.
+
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
         found: A | None = None
-        for stored in await self.store.load(self.subjects(tenant, subject_id)):
+        events = await self.store.load(self.subjects(tenant, subject_id))
+        for stored in events:
             found = self._fold_stored(found, stored.subject, stored.body, stored.sequence)
-        return found
+        return found, events[-1].sequence if events else 0
+
+    async def _viewed(self, tenant: str, subject_id: str, newest: int) -> A | None:
+        """Return the aggregate as the view has it, which has folded ``newest`` if that is possible in time."""
+        await self.tail.wait_for(newest, VIEW_TIMEOUT_S)
+        viewed = self._from_view(subject_id)
+        return viewed if viewed is not None and viewed.tenant == tenant else None
 
     async def load_existing(self, tenant: str, subject_id: str) -> A:
         """Return the aggregate as the bus has it now.
@@ -94,7 +116,9 @@ class AggregateEvents(Generic[A]):
             SaccadeError: BUS_UNAVAILABLE.
         """
         message = encode(data, tenant=tenant, subject_id=subject_id, source=SOURCE, event_id=event_id)
-        sequence = await self.store.publish(message, after=after, among=self.subjects(tenant, subject_id))
+        sequence = await self.store.publish(
+            message, after=after, among=self.subjects(tenant, subject_id), known_until=self.tail.last
+        )
         await self.tail.wait_for(sequence, VIEW_TIMEOUT_S)
         return sequence
 
@@ -135,30 +159,49 @@ class AggregateEvents(Generic[A]):
         return subject_id
 
     async def decide(
-        self, tenant: str, subject_id: str, decision: Callable[[A], EventData | None], event_id: str | None = None
+        self,
+        tenant: str,
+        subject_id: str,
+        decision: Callable[[A], EventData | None],
+        event_id: str | None = None,
+        *,
+        archived: SaccadeError | None = None,
     ) -> A:
         """Append the event that ``decision`` returns, and read and decide again whenever another writer was first.
 
-        With ``event_id``, the event has this id: who repeats the call can see whether it was stored.
+        With ``event_id``, the event has this id: who repeats the call can see whether it was stored. ``archived`` is
+        raised for an aggregate that the stream has not whole any more; without it, such a one is changed as any other.
 
         Returns the aggregate with the event applied; unchanged if the decision returned None.
 
         Raises:
-            SaccadeError: not found; from ``decision``; RATE_LIMITED; BUS_UNAVAILABLE, also after too many conflicts.
+            SaccadeError: not found; ``archived``; from ``decision``; RATE_LIMITED; BUS_UNAVAILABLE, also after too many
+                conflicts.
         """
         counted = False
         for _ in range(_CONFLICT_RETRIES):
-            current = await self.load_existing(tenant, subject_id)
+            current, newest = await self._load_stored(tenant, subject_id) if self.is_valid_id(subject_id) else (None, 0)
+            known_until = 0
+            if current is None:
+                known_until = self.tail.last  # before the view is read: the view has folded that much
+                current = await self._viewed(tenant, subject_id, newest) if self.is_valid_id(subject_id) else None
+            if current is None:
+                raise SaccadeError(self.not_found)
             data = decision(current)
             if data is None:
                 return current
+            if known_until and archived is not None:
+                raise archived
             if not counted:
                 self._use.count_event(tenant)
                 counted = True
             message = encode(data, tenant=tenant, subject_id=subject_id, source=SOURCE, event_id=event_id)
             try:
                 sequence = await self.store.publish(
-                    message, after=current.sequence, among=self.subjects(tenant, subject_id)
+                    message,
+                    after=current.sequence,
+                    among=self.subjects(tenant, subject_id),
+                    known_until=known_until,
                 )
             except Conflict:
                 continue

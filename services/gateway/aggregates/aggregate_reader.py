@@ -81,10 +81,17 @@ class AggregateReader(Generic[E]):
         return found if found is not None and found.tenant == tenant else None
 
     async def decide(
-        self, tenant: str, subject_id: str, decision: Callable[[E], EventData | None], event_id: str | None = None
+        self,
+        tenant: str,
+        subject_id: str,
+        decision: Callable[[E], EventData | None],
+        event_id: str | None = None,
+        *,
+        archived: SaccadeError | None = None,
     ) -> E:
         """Change an aggregate as ``AggregateEvents.decide`` does, and return it as the newest source has it."""
-        return self.newest(subject_id, await self._events.decide(tenant, subject_id, decision, event_id))
+        decided = await self._events.decide(tenant, subject_id, decision, event_id, archived=archived)
+        return self.newest(subject_id, decided)
 
     def newest(self, subject_id: str, known: E) -> E:
         """Return an aggregate as the view has it, unless ``known`` is newer than that."""

@@ -8,10 +8,13 @@ from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor, Envelope, decode_at
-from contracts.streams import LIVE_EVENTS
+from contracts.streams import EVENTS, LIVE_EVENTS
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.lineage import open_epoch_if_behind, position_of_stream
 from kit.bus.tail import EventTail
+from kit.history.archive_reader import ArchiveReader
+from kit.history.history import History
+from kit.history.older_events import ArchivedEvents
 from kit.tasks import first_of
 from services.gateway.aggregates.view import GatewayView
 
@@ -24,10 +27,20 @@ Projector = Callable[[Envelope, int], None]
 class ViewFollower:
     """Follows the stream of events from the view's position on."""
 
-    def __init__(self, store: EventStore, view: GatewayView, on_session_event: Callable[[StoredEvent], None]) -> None:
-        """``on_session_event`` is called with each session event after it was folded."""
+    def __init__(
+        self,
+        store: EventStore,
+        view: GatewayView,
+        on_session_event: Callable[[StoredEvent], None],
+        archive: ArchiveReader | None = None,
+    ) -> None:
+        """``on_session_event`` is called with each session event after it was folded.
+
+        What the stream has deleted since the view's position is read from ``archive``.
+        """
         self.view = view
-        self.tail = EventTail(store, self._on_event, live=LIVE_EVENTS, name="gateway")
+        older = ArchivedEvents(History(store, archive), EVENTS.max_age_s) if archive else None
+        self.tail = EventTail(store, self._on_event, live=LIVE_EVENTS, name="gateway", older=older)
         view.hold_while(lambda: self.tail.dead_letters.unsettled)
         self._on_session_event = on_session_event
         self._projectors: Mapping[str, Projector] = {}

@@ -134,7 +134,10 @@ class BudgetService:
         budget: Budget | None = None
         for stored in await self._store.load(aggregate(tenant, "budget", tenant)):
             budget = fold_stored(budget, stored.subject, stored.body, stored.sequence)
-        return budget or Budget(tenant)
+        known = budget or Budget(tenant)
+        await self._tail.wait_for(known.sequence, VIEW_TIMEOUT_S)
+        viewed = self._view.budgets.get(tenant)  # it has folded what the stream has deleted, too
+        return viewed if viewed.sequence >= known.sequence else known
 
     async def _append(self, budget: Budget, data: EventData) -> bool:
         """Store the next event of a budget; return False if another one came in between."""
@@ -142,7 +145,10 @@ class BudgetService:
         message = encode(data, tenant=tenant, subject_id=tenant, source=SOURCE)
         try:
             sequence = await self._store.publish(
-                message, after=budget.sequence, among=aggregate(tenant, "budget", tenant)
+                message,
+                after=budget.sequence,
+                among=aggregate(tenant, "budget", tenant),
+                known_until=self._tail.last,
             )
         except Conflict:
             return False

@@ -76,6 +76,7 @@ class JobService:
             tail=tail,
             idempotency=idempotency,
             use=use,
+            from_view=view.job,
         )
         self._reader = AggregateReader(self._events, view.job, waiters)
         self._settings = settings
@@ -262,8 +263,8 @@ class JobService:
         With ``failed_attempt``, only if that is still its newest attempt: a request that is repeated retries once.
 
         Raises:
-            SaccadeError: JOB_NOT_FOUND, JOB_NOT_RETRYABLE, SCRATCH_REMOVED, UNKNOWN_WORKLOAD, BACKEND_NOT_INSTALLED,
-                UPLOAD_NOT_FOUND, SEQUENCE_CONFLICT.
+            SaccadeError: JOB_NOT_FOUND, JOB_NOT_RETRYABLE, JOB_ARCHIVED, SCRATCH_REMOVED, UNKNOWN_WORKLOAD,
+                BACKEND_NOT_INSTALLED, UPLOAD_NOT_FOUND, SEQUENCE_CONFLICT.
         """
         job = await self.get(tenant, job_id)
         workload = catalog.workload(job.submitted.workload)
@@ -290,7 +291,9 @@ class JobService:
         cap_usd = job.submitted.max_cost_usd
         left_usd = None if cap_usd is None else max(0.0, cap_usd - job.actual_usd)
         await self._budgets.check(tenant, left_usd, job.submitted.estimated_usd)
-        return await self._reader.decide(tenant, job_id, decision, event_id)
+        return await self._reader.decide(
+            tenant, job_id, decision, event_id, archived=SaccadeError(ErrorCode.JOB_ARCHIVED)
+        )
 
     async def retry_once(self, tenant: str, job: Job) -> Job:
         """Start another attempt of a job that has failed or was cancelled, and return it; return any other as it is.

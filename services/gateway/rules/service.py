@@ -55,6 +55,7 @@ class RuleService:
             tail=tail,
             idempotency=idempotency,
             use=use,
+            from_view=view.rules.get,
         )
         #: By tenant: a new rule is counted before the next one is made.
         self._creating: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)

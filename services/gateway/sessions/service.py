@@ -104,6 +104,7 @@ class SessionService:
             tail=tail,
             idempotency=idempotency,
             use=use,
+            from_view=view.session,
         )
         self._reader = AggregateReader(self._events, view.session, waiters)
         self._progress = progress

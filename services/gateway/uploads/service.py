@@ -82,6 +82,7 @@ class UploadService:
             tail=tail,
             idempotency=idempotency,
             use=use,
+            from_view=view.upload,
         )
         self.check_origin = UploadOriginCheck(view, store)
         self._probe_media = probe_media

@@ -9,19 +9,21 @@ from nats.aio.client import Client
 
 from contracts.events.base import Cursor, Message
 from contracts.ids import new_id
-from contracts.streams import WEBHOOKS
+from contracts.streams import POSITIONS, WEBHOOKS, WEBHOOKS_POSITION
 from kit.bus.event_store import EventStore
 from kit.bus.lineage import Lineage
 
-_SUBJECT: Final = "saccade.whk.engine.position"
+#: Where earlier versions kept it: among the endpoints, whose number is limited by what the stream holds.
+_EARLIER: Final = "saccade.whk.engine.position"
 
 
 class PlannedPosition:
-    """One record in WEBHOOKS, written by the notifier that sends and read by each at its start."""
+    """One record in POSITIONS, written by the notifier that sends and read by each at its start."""
 
     def __init__(self, client: Client) -> None:
         """Use a connection to NATS."""
-        self._store = EventStore(client, WEBHOOKS.name)
+        self._store = EventStore(client, POSITIONS.name)
+        self._earlier = EventStore(client, WEBHOOKS.name)
 
     async def load(self, lineage: Lineage, last: int) -> int:
         """Return the position in EVENTS as it is today, at most ``last``; 0 when there is none.
@@ -29,7 +31,7 @@ class PlannedPosition:
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        stored = await self._store.load(_SUBJECT)
+        stored = await self._store.load(WEBHOOKS_POSITION) or await self._earlier.load(_EARLIER)
         fields: dict[str, Any] = json.loads(stored[0].body) if stored else {}
         saved = Cursor(str(fields.get("epoch", "")), int(fields.get("sequence", 0)))
         return min(lineage.shared_with(saved), last)
@@ -41,4 +43,4 @@ class PlannedPosition:
             SaccadeError: BUS_UNAVAILABLE.
         """
         body = json.dumps({"epoch": epoch, "sequence": sequence}).encode()
-        await self._store.publish(Message(subject=_SUBJECT, id=new_id("evt"), body=body))
+        await self._store.publish(Message(subject=WEBHOOKS_POSITION, id=new_id("evt"), body=body))
