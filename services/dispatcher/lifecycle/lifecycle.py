@@ -152,20 +152,27 @@ class Lifecycle:
             NotLeading: the lease is lost.
             SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
-        job, known_until = await self._repository.load_archived(job_id, tenant)
-        if job is None or job.state.ended:
-            return
-        failed = JobFailed(attempt=job.attempt, failure="user", error=SaccadeError(ErrorCode.JOB_ARCHIVED).body())
-        with contextlib.suppress(Conflict):
-            await self._repository.publish(job, failed, known_until=known_until)
+        try:
+            job, known_until = await self._repository.load_archived(job_id, tenant)
+            if job is None or job.state.ended:
+                return
+            error = SaccadeError(ErrorCode.JOB_ARCHIVED).body()
+            failed = JobFailed(attempt=job.attempt, failure="user", error=error)
+            with contextlib.suppress(Conflict):
+                await self._repository.publish(job, failed, known_until=known_until)
+        except SaccadeError:
+            self._jobs.unloaded[job_id] = tenant  # tried again: nothing else knows of it
+            raise
 
     async def load(self, job_id: str, tenant: str) -> None:
-        """Load a job that is not in memory, if the stream has it whole.
+        """Load a job that is not in memory.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE.
+            NotLeading: the lease is lost.
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
-        await self._repository.load_from_history(job_id, tenant)
+        if await self._repository.load_from_history(job_id, tenant) is None:
+            await self._fail_archived(job_id, tenant)
 
     def now(self) -> datetime:
         """Return the current time as the steps use it."""
