@@ -2,6 +2,7 @@
 
     python -m bench.history --jobs 20000
     python -m bench.history --jobs 100000 --only gateway
+    python -m bench.history --jobs 200000 --keep 150000 --only gateway    # archived, and trimmed to so many events
 
 A job is an upload and a job, 8 events, of one of 20 tenants; the last 200 jobs wait for their next attempt. The history
 is restored into a stream, which is faster than to publish it. Each service is its own process: "started" is the time
@@ -145,6 +146,28 @@ async def fill(nats: EmbeddedNats, jobs: int) -> int:
         await client.close()
 
 
+def trimmed(nats: EmbeddedNats, server: psutil.Process, folder: Path, inherited: dict[str, str], keep: int) -> None:
+    """Archive the history, delete all but ``keep`` events from the stream, and print what each took."""
+    environment = inherited | {"EVENTS_KEEP_MESSAGES": str(keep), "ARCHIVE_POLL_S": "0.1"}
+    del environment["ARCHIVE_SEGMENT_S"], environment["ARCHIVE_SEGMENT_BYTES"]
+    began, events = time.perf_counter(), asyncio.run(stored(nats))
+    with started("dispatcher", folder, environment, events) as url:
+        while (now := asyncio.run(stored(nats))) > keep:
+            assert time.perf_counter() - began < _TIMEOUT_S, httpx.get(f"{url}/metrics", trust_env=False).text
+            time.sleep(1.0)
+    print(f"\narchived and trimmed to {now} events in {time.perf_counter() - began:.0f} s")
+    print(f"nats-server: {resident_mib(server.pid):.0f} MiB after that")
+
+
+async def stored(nats: EmbeddedNats) -> int:
+    """Return how many events the stream has."""
+    client = await connect(nats.settings, "history")
+    try:
+        return int((await stream_info(client, "EVENTS"))["state"]["messages"])
+    finally:
+        await client.close()
+
+
 def resident_mib(pid: int) -> float:
     """Return the resident memory of a process."""
     return float(psutil.Process(pid).memory_info().rss) / _MIB
@@ -214,6 +237,7 @@ def measured(name: str, rounds: int, ask: Any) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--jobs", type=int, default=20_000)
+    parser.add_argument("--keep", type=int, default=0, help="archive all, and keep so many events in the stream")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--only", choices=SERVICES, nargs="*", default=SERVICES)
     asked = parser.parse_args()
@@ -236,6 +260,13 @@ def main() -> None:
             )
             inherited |= {"PYTHONPATH": str(ROOT), "ARCHIVE_SEGMENT_S": "1e9", "ARCHIVE_SEGMENT_BYTES": str(1 << 40)}
             print("| start | s | CPU s | events/CPU s | MiB |\n|---|---|---|---|---|")
+            if asked.keep:
+                trimmed(nats, server, folder, inherited, asked.keep)
+                nats.kill()
+                nats.start()
+                asyncio.run(answers(nats))
+                server = next(child for child in psutil.Process().children() if "nats-server" in child.name())
+                print(f"nats-server: {resident_mib(server.pid):.0f} MiB after a further start\n")
             for name in asked.only:
                 for _ in range(2):  # the second start has what the first one left
                     with started(name, folder, inherited, events):
