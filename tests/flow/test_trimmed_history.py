@@ -1,4 +1,4 @@
-"""Jobs whose events are in the archive only: everything that is known of them stays known, and what is refused says so."""
+"""Jobs whose events are in the archive only: what is known of them stays known, and what is refused says so."""
 
 from __future__ import annotations
 
