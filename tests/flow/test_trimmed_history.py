@@ -214,5 +214,3 @@ async def test_a_job_that_is_retried_while_its_events_go_ends_with_the_reason(
                 await anyio.sleep(0.05)
     assert events[-1][0] == "failed"
     assert events[-1][1]["error"]["code"] == "job_archived"
-
-
