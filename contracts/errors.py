@@ -98,6 +98,7 @@ class ErrorCode(StrEnum):
     ARTIFACT_NOT_FOUND = "artifact_not_found"
     ARTIFACTS_NOT_READY = "artifacts_not_ready"
     SCRATCH_REMOVED = "scratch_removed"
+    RESULTS_REMOVED = "results_removed"
     JOBS_CHANGED = "jobs_changed"
     JOB_PLAN_NOT_FOUND = "job_plan_not_found"
     # history
@@ -256,6 +257,7 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.ARTIFACT_NOT_FOUND: _kind(404, "The job has no such artifact", "GET /v1/jobs/{id}/artifacts lists the artifacts of the job."),
     _C.ARTIFACTS_NOT_READY: _kind(409, "The artifacts of the job are not ready yet", "Wait for job.succeeded."),
     _C.SCRATCH_REMOVED: _kind(410, "The scratch files of the job were removed", "Submit a new job; the results of this one are still available."),
+    _C.RESULTS_REMOVED: _kind(410, "The results of the job were deleted: their retention is over", "Submit the job again with POST /v1/jobs, and name this one in retry_of."),
     _C.JOBS_CHANGED: _kind(409, "The jobs are not as many as expected", "Look at them again, then send the number that is there now."),
     _C.JOB_PLAN_NOT_FOUND: _kind(404, "No such plan", "Check the id that POST /v1/job-plans gave."),
     _C.HISTORY_EXPIRED: _kind(410, "These events are not stored any more", "Begin later: the message names the first event that is stored."),

@@ -15,7 +15,7 @@ from typing import Any, Final
 from contracts.copies import copied
 from contracts.cost_settlement import record_settled
 from contracts.errors import ErrorBody, ErrorCode, SaccadeError
-from contracts.events.base import EVENT_CLASSES, Envelope, decode_at
+from contracts.events.base import EVENT_CLASSES, Envelope, EventData, decode_at
 from contracts.events.job import (
     Cost,
     FailureClass,
@@ -26,6 +26,9 @@ from contracts.events.job import (
     JobInterrupted,
     JobLaunched,
     JobQueued,
+    JobResultsExpired,
+    JobResultsRemoved,
+    JobResultsRetentionChanged,
     JobRetentionChanged,
     JobRetrying,
     JobScratchRemoved,
@@ -114,6 +117,10 @@ class Job:
     #: Time until which scratch files are kept, if a user has set it; and the time at which they were removed.
     keep_until: datetime | None = None
     scratch_removed_at: datetime | None = None
+    #: The same of results, if a user has set it; when they were not served any more, and when they were removed.
+    results_keep_until: datetime | None = None
+    results_expired_at: datetime | None = None
+    results_removed_at: datetime | None = None
     #: Settled cost of each attempt, by run (contracts/cost_settlement.py).
     costs: dict[str, Cost] = field(default_factory=dict)
     #: Trace context of ``job.submitted``; None if it has none that is valid.
@@ -155,10 +162,8 @@ def fold(job: Job | None, envelope: Envelope, sequence: int, stored_at: datetime
     if job is None or sequence <= job.sequence:
         return job
     job = copied(job, sequence=sequence, updated_at=at)
-    if isinstance(data, JobRetentionChanged):
-        return copied(job, keep_until=data.keep_until)
-    if isinstance(data, JobScratchRemoved):
-        return copied(job, scratch_removed_at=at)
+    if (kept := _fold_retention(job, data, at)) is not None:
+        return kept
     if job.state.ended and not isinstance(data, JobRetrying):
         return job
     match data:
@@ -193,6 +198,23 @@ def fold_stored(
         return fold(job, decode_at(subject, body), sequence, stored_at)
     except ValueError:
         return copied(job, sequence=sequence) if job is not None and sequence > job.sequence else job
+
+
+def _fold_retention(job: Job, data: EventData | None, at: datetime) -> Job | None:
+    """Apply an event about the files of an ended job; return None for any other."""
+    match data:
+        case JobRetentionChanged():
+            return copied(job, keep_until=data.keep_until)
+        case JobScratchRemoved():
+            return copied(job, scratch_removed_at=at)
+        case JobResultsRetentionChanged():
+            return copied(job, results_keep_until=data.keep_until)
+        case JobResultsExpired():
+            return copied(job, results_expired_at=at)
+        case JobResultsRemoved():
+            return copied(job, results_removed_at=at)
+        case _:
+            return None
 
 
 def _fold_attempt(job: Job, data: JobStarting | JobRetrying, at: datetime) -> Job:
@@ -331,6 +353,46 @@ def change_retention(job: Job, keep_until: datetime, by: str) -> JobRetentionCha
     return JobRetentionChanged(keep_until=keep_until, by=by)
 
 
+def change_results_retention(job: Job, keep_until: datetime, by: str) -> JobResultsRetentionChanged:
+    """Return the change of the time until which a job's results are kept.
+
+    Raises:
+        SaccadeError: ARTIFACTS_NOT_READY, before the job has ended; RESULTS_REMOVED.
+    """
+    _check_results(job)
+    return JobResultsRetentionChanged(keep_until=keep_until, by=by)
+
+
+def expire_results(job: Job, by: str) -> JobResultsExpired | None:
+    """Return the end of a job's results, which a user asks for; None if they have ended.
+
+    Raises:
+        SaccadeError: ARTIFACTS_NOT_READY, before the job has ended.
+    """
+    if job.results_expired_at is not None:
+        return None
+    _check_results(job)
+    return JobResultsExpired(reason="asked", by=by)
+
+
+def _check_results(job: Job) -> None:
+    if not job.state.ended:
+        message = f"The job is {job.state}: its results are kept from its end on."
+        raise SaccadeError(ErrorCode.ARTIFACTS_NOT_READY, message)
+    require_results(job)
+
+
+def require_results(job: Job) -> None:
+    """Check that a job's results are served.
+
+    Raises:
+        SaccadeError: RESULTS_REMOVED.
+    """
+    if job.results_expired_at is not None:
+        message = f"The results of {job.id} were deleted at {job.results_expired_at:%Y-%m-%dT%H:%M:%SZ}."
+        raise SaccadeError(ErrorCode.RESULTS_REMOVED, message)
+
+
 #: Failures that do not count towards the maximum number of attempts.
 UNCOUNTED_FAILURES: Final[frozenset[FailureClass]] = frozenset({"no_gpu", "throttled"})
 
@@ -341,7 +403,8 @@ def retry(
     """Return a retry: by the dispatcher after a failure, or by a user (``after`` is None).
 
     Raises:
-        SaccadeError: JOB_NOT_RETRYABLE, when a user retries a job that has not failed or been cancelled.
+        SaccadeError: JOB_NOT_RETRYABLE, when a user retries a job that has not failed or been cancelled;
+            RESULTS_REMOVED, when its files are being removed.
     """
     if after is None and job.state is State.SUCCEEDED:
         message = "The job has succeeded: there is nothing to retry."
@@ -349,6 +412,8 @@ def retry(
     if after is None and not job.state.ended:
         message = f"The job has not ended: it is {job.state}."
         raise SaccadeError(ErrorCode.JOB_NOT_RETRYABLE, message, hint="Wait until it ends, or cancel it first.")
+    if after is None:
+        require_results(job)
     deadline = now + timedelta(seconds=deadline_s) if after is None else (job.deadline or job.submitted.deadline)
     return JobRetrying(
         attempt=job.attempt + 1,

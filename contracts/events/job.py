@@ -296,6 +296,33 @@ class JobScratchRemoved(EventData):
     files: int = Field(ge=0)
 
 
+class JobResultsRetentionChanged(EventData):
+    """A user changed how long the results of an ended job are kept, whatever the limit of the tenant."""
+
+    type: ClassVar[str] = "job.results_retention_changed"
+
+    keep_until: AwareDatetime
+    by: str
+
+
+class JobResultsExpired(EventData):
+    """The results of an ended job are not served any more, and are being removed."""
+
+    type: ClassVar[str] = "job.results_expired"
+
+    reason: Literal["retention", "asked"]
+    #: Who asked for it.
+    by: str | None = None
+
+
+class JobResultsRemoved(EventData):
+    """The results of an ended job were removed from the bucket."""
+
+    type: ClassVar[str] = "job.results_removed"
+
+    files: int = Field(ge=0)
+
+
 #: Durable and advisory events that a worker publishes about its own job; the services publish the others.
 WORKER_VERBS: Final = ("started", "stage_completed", "artifact_ready", "interrupted", "succeeded")
 WORKER_PROGRESS_VERBS: Final = ("progressed",)

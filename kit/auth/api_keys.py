@@ -29,6 +29,7 @@ from contracts.audit import SYSTEM
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import TENANT_PATTERN
 from contracts.quotas import QuotaLimits, TenantQuotas
+from contracts.tenant_retention import RetentionLimits, TenantRetention
 from kit.auth.browser_session import BrowserSessions
 from kit.auth.portal_link import PortalLinks
 from kit.auth.quotas import Quotas
@@ -58,7 +59,7 @@ class ApiKey(BaseModel):
         return self
 
 
-_KEYS: Final = TypeAdapter(list[ApiKey | TenantQuotas])
+_KEYS: Final = TypeAdapter(list[ApiKey | TenantQuotas | TenantRetention])
 #: Hashes of the secrets in this repository's examples, which are public.
 _EXAMPLE_HASHES: Final = frozenset({"63a27210ee4a5cd1e16d2d15e77987af258c3650c485e9e425aad2a69c6f1eba"})
 
@@ -68,8 +69,8 @@ class AuthSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SACCADE_", frozen=True)
 
-    #: JSON list of ``{"id", "sha256", "tenant", "scopes"}``, and of ``{"tenant", "quotas"}`` (docs/quotas.md); without
-    #: it requests need no key.
+    #: JSON list of ``{"id", "sha256", "tenant", "scopes"}``, of ``{"tenant", "quotas"}`` (docs/quotas.md), and of
+    #: ``{"tenant", "retention_hours"}`` (docs/retention.md); without it requests need no key.
     api_keys_file: Path | None = None
     #: Host names that are allowed in addition to loopback; with API keys and an empty list all are.
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
@@ -135,8 +136,8 @@ def comma_separated(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _read_keys(file: Path) -> tuple[list[ApiKey], QuotaLimits]:
-    """Return the keys of a keys file, and the quotas that it sets.
+def _read_keys(file: Path) -> tuple[list[ApiKey], QuotaLimits, RetentionLimits]:
+    """Return the keys of a keys file, and the quotas and the retention that it sets.
 
     Raises:
         ValueError: it cannot be read; the message names the variable and what to do.
@@ -149,7 +150,9 @@ def _read_keys(file: Path) -> tuple[list[ApiKey], QuotaLimits]:
         try:
             entries = _KEYS.validate_json(file.read_bytes())
             keys = [entry for entry in entries if isinstance(entry, ApiKey)]
-            return keys, QuotaLimits.of([entry for entry in entries if isinstance(entry, TenantQuotas)])
+            quotas = QuotaLimits.of([entry for entry in entries if isinstance(entry, TenantQuotas)])
+            retention = RetentionLimits.of([entry for entry in entries if isinstance(entry, TenantRetention)])
+            return keys, quotas, retention
         except FileNotFoundError:
             why = f"does not exist; {create}"
         except PermissionError:
@@ -232,6 +235,8 @@ class Authenticator:
         #: Quotas of the tenants; the keys file has entries ``{"tenant", "quotas"}`` that change the defaults.
         #: Without keys there is one tenant, and nobody else to leave time for.
         self.quotas = Quotas(has_rates=self._file is not None)
+        #: How long results and uploads are kept; entries ``{"tenant", "retention_hours"}`` of the keys file.
+        self.retention = RetentionLimits()
         self._file_version: tuple[int, int] | None = None
         if self._file:
             self._read(self._file)
@@ -309,11 +314,11 @@ class Authenticator:
 
     def _read(self, file: Path) -> None:
         status = file.stat()
-        entries, limits = _read_keys(file)
+        entries, limits, retention = _read_keys(file)
         keys = {key.id: key for key in entries}
         if key_id := self._settings.find_example_key(keys.values()):
             log.warning("the API key %r comes from the public examples: use it on this machine only", key_id)
-        self._keys, self.quotas.limits = keys, limits
+        self._keys, self.quotas.limits, self.retention = keys, limits, retention
         self._file_version = (status.st_mtime_ns, status.st_size)
 
     def _reload_if_changed(self, file: Path) -> None:

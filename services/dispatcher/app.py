@@ -145,7 +145,7 @@ class Dispatcher:
         self.notices = BudgetNotices(store, budgets, lambda: self.lease.held, lambda: self.tail.last)
         retention = retention or RetentionSettings()
         self.janitor = Janitor(repository, bucket, executor, self.jobs, retention)
-        self.upload_sweep = UploadSweep(StoredUploads(store), bucket, retention, repository)
+        self.upload_sweep = UploadSweep(StoredUploads(store, history, partly=True), bucket, retention, repository)
         self.lifecycle = Lifecycle(
             repository=repository,
             bucket=bucket,

@@ -60,6 +60,7 @@ from services.gateway.jobs.reported_holds import ReportedHolds
 from services.gateway.jobs.service import JobService
 from services.gateway.jobs.url_jobs import UrlJobs
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.retention.retention_sweep import RetentionSweep
 from services.gateway.rules.on_rule import RuleProjector
 from services.gateway.rules.presenter import RulePresenter
 from services.gateway.rules.service import RuleService
@@ -80,6 +81,7 @@ from services.gateway.settings import (
     DiskSettings,
     GatewaySettings,
     LiveSplatSettings,
+    RetentionSettings,
     SessionSettings,
     UrlInputSettings,
 )
@@ -118,6 +120,7 @@ class GatewayLoop:
     #: Subscriptions that are made before events are folded.
     subscribe: Sequence[Callable[[], Awaitable[None]]]
     dead_letters: DeadLetterWork
+    retention: RetentionSweep
     housekeeping_s: float
     #: The events are an imported window: nothing follows from them.
     read_only: bool = False
@@ -155,6 +158,7 @@ class GatewayLoop:
                 self.reconciler.enqueue_unfinished()
                 await self.fetches.sweep()
                 await self.url_jobs.sweep()
+                await self.retention.run_once()
                 self.follower.view.prune_before(now - timedelta(seconds=EVENTS.max_age_s))
             except SaccadeError as error:
                 log.warning("housekeeping: %s", error)
@@ -218,8 +222,10 @@ def build_gateway(
     add_health_route(app, state.health, authenticator, state.default_sessions)
     add_metrics_route(app, metrics, view, open_sockets)
     subscribe = (job_progress.start, session_progress.start, acks.start, TelemetryConsumerRequests(client).start)
+    limits: Any = {"limits": lambda: authenticator.retention, "default": RetentionSettings().hours}
+    retention = RetentionSweep(store, bucket, view, jobs, uploads, **limits)
     operators = _add_operators(app, DeadLetterWork(client, jobs, idempotency, metrics, JobItems(jobs)), client)
-    background = (follower, reconciler, uploads, fetches, url_jobs, waiters, holds, subscribe, operators)
+    background = (follower, reconciler, uploads, fetches, url_jobs, waiters, holds, subscribe, operators, retention)
     return app, GatewayLoop(*background, settings.housekeeping_s, read_only=auth.read_only)
 
 

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from contracts.errors import SaccadeError
 from contracts.gpu_ladder import Environment, gpu_name
 from contracts.limits import MIB, SCRATCH_RETENTION_H, UPLOAD_BYTES, UPLOAD_EXPIRES_S, WAIT_S
+from contracts.tenant_retention import MAX_RETENTION_H, RetentionHours
 from kit.auth.api_keys import comma_separated
 from kit.auth.bus_token import checked_key
 from kit.network.address_guard import AddressGuard
@@ -78,6 +79,21 @@ class GatewaySettings(BaseSettings):
         if isinstance(value, str):
             return frozenset(part.strip() for part in value.split(",") if part.strip())
         return value
+
+
+class RetentionSettings(BaseSettings):
+    """How long results and uploads are kept of tenants for which the keys file says nothing (docs/retention.md)."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_RETENTION_", frozen=True, env_ignore_empty=True)
+
+    #: Hours from the end of the job, and from the creation of the upload; None: for ever.
+    results_h: float | None = Field(default=None, gt=0, le=MAX_RETENTION_H, allow_inf_nan=False)
+    uploads_h: float | None = Field(default=None, gt=0, le=MAX_RETENTION_H, allow_inf_nan=False)
+
+    @property
+    def hours(self) -> RetentionHours:
+        """Return the limits."""
+        return RetentionHours(results=self.results_h, uploads=self.uploads_h)
 
 
 class ConsoleSettings(BaseSettings):

@@ -38,7 +38,7 @@ from services.whatif.virtual_time import VirtualLoop
 from services.whatif.window import RecordedEvent, RecordedWindow
 
 #: Events of jobs that other parts of a dispatcher publish; they are not compared.
-NOT_COMPARED: Final = frozenset({"job.scratch_removed"})
+NOT_COMPARED: Final = frozenset({"job.scratch_removed", "job.results_expired", "job.results_removed"})
 #: Longest time that a dispatcher which is there may take, besides its polls and a change of leaders.
 _REACTION_S: Final = 2.0
 _LEAVES: Final = frozenset({"job.starting", "job.failed", "job.cancelled", "job.cancel_requested", "job.succeeded"})

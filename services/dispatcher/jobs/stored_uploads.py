@@ -25,10 +25,13 @@ _LIFETIME: Final = timedelta(seconds=UPLOAD_EXPIRES_S) + 6 * _CLOCK_SKEW
 class StoredUploads:
     """Uploads in the stream EVENTS."""
 
-    def __init__(self, store: EventStore, history: History | None = None) -> None:
-        """Read from ``store``, and what it has deleted from ``history``."""
+    def __init__(self, store: EventStore, history: History | None = None, *, partly: bool = False) -> None:
+        """Read from ``store``, and what it has deleted from ``history``.
+
+        ``partly``: the latter only of uploads of which the store still has an event, because the archive is slow.
+        """
         self._store = store
-        self._history = history
+        self._history, self._partly = history, partly
 
     async def load(self, tenant: str, upload_id: str) -> Upload | None:
         """Return an upload; None when its events are gone.
@@ -42,7 +45,7 @@ class StoredUploads:
         events = await self._store.load(subjects)
         for stored in events:
             upload = fold_stored(upload, stored.subject, stored.body, stored.sequence)
-        if upload is not None or self._history is None:
+        if upload is not None or self._history is None or (self._partly and not events):
             return upload
         for event in await self._archived(self._history, subjects, upload_id):
             upload = fold_stored(upload, event.subject, event.body, event.sequence)

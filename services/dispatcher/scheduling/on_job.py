@@ -87,6 +87,9 @@ ON_JOB: Final[Mapping[str, Handler]] = {
     events.JobCancelled.type: ended,
     events.JobRetentionChanged.type: retention_changed,
     events.JobScratchRemoved.type: ignored,
+    events.JobResultsRetentionChanged.type: ignored,
+    events.JobResultsExpired.type: ignored,
+    events.JobResultsRemoved.type: ignored,
 }
 
 

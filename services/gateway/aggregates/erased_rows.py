@@ -20,7 +20,7 @@ _OF_TENANT: Final = {
     "accounts": "0",
     "spending": "0",
 }
-_OF_JOB: Final = ("artifacts", "job_inputs")
+_OF_JOB: Final = ("artifacts", "job_inputs", "results")
 _TEXT_OF_JOB: Final = (
     "DELETE FROM job_texts WHERE (tenant, is_part, first_sequence) IN "
     "(SELECT tenant, pipeline != '', first_sequence FROM jobs WHERE id = ?)"

@@ -24,13 +24,14 @@ from services.gateway.aggregates.job_counts import JobCounter
 from services.gateway.aggregates.job_lists import INDEXES, JobFilter, JobLists, microseconds
 from services.gateway.aggregates.job_texts import SCHEMA as TEXTS
 from services.gateway.aggregates.kept_rows import KeptRows
+from services.gateway.aggregates.result_rows import RESULTS, ResultRows
 from services.gateway.aggregates.rule_rows import RuleRows
 from services.gateway.aggregates.run_rows import RunRows
 from services.gateway.aggregates.spending_rows import SPENDING
 from services.gateway.aggregates.usage_rows import USAGE_INDEXES, UsageRows
 
 #: Incremented when the tables or their contents change: a file of another version is deleted.
-_SCHEMA_VERSION: Final = 10
+_SCHEMA_VERSION: Final = 11
 _SCHEMA: Final = f"""
 CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL, sequence INTEGER NOT NULL);
 INSERT INTO position VALUES (1, '', 0);
@@ -70,10 +71,11 @@ CREATE INDEX rules_by_age ON rules (tenant, first_sequence);
 CREATE TABLE budgets (tenant TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE accounts (tenant TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 {SPENDING};
+{RESULTS}
 {USAGE_INDEXES}
 """  # noqa: S608 - no values in it
 _OLD_UPLOADS: Final = f"state IN ({', '.join('?' * len(UploadState))}) AND created_us < ?"
-_OF_JOBS: Final = ("jobs", "job_texts", "job_inputs", "artifacts", "runs")
+_OF_JOBS: Final = ("jobs", "job_texts", "job_inputs", "artifacts", "results", "runs")
 _TABLES: Final = (*_OF_JOBS, "uploads", "sessions", "rules", "budgets", "accounts", "spending")
 _JOB: Final = TypeAdapter(Job)
 _SESSION: Final = TypeAdapter(Session)
@@ -128,6 +130,9 @@ class GatewayView:
         self.budgets = BudgetRows(self._file)
         self.runs = RunRows(self._file)
         self.usage = UsageRows(self._file)
+        self.results = ResultRows(self._file)
+        #: When the server stored the event that is being folded, if that is known.
+        self.stored_at: datetime | None = None
         self.erasures = ErasedRows(self._file, self.on_erased)
         ((self.epoch, self.sequence),) = self._file.rows("SELECT epoch, sequence FROM position")
         self.dirty = False
@@ -153,9 +158,9 @@ class GatewayView:
         """What is wrong with the file, once it was found: the process must end, and the next one folds all events."""
         return self._file.damage
 
-    def set_position(self, sequence: int) -> None:
-        """Set the sequence of the last folded event; stored with the next commit."""
-        self.sequence, self.dirty = sequence, True
+    def set_position(self, sequence: int, stored_at: datetime | None = None) -> None:
+        """Set the sequence of the last folded event, and when it was stored; kept with the next commit."""
+        self.sequence, self.stored_at, self.dirty = sequence, stored_at, True
 
     def commit(self) -> None:
         """Commit what was folded since the last commit.
@@ -189,6 +194,11 @@ class GatewayView:
     def keep_job(self, job: Job) -> None:
         """Insert or replace a job."""
         self._jobs.keep(job.id, job)
+
+    def keep_results(self, job: Job) -> None:
+        """Store whether a job has results, and how long they are kept."""
+        has_files = job.manifest_key is not None or bool(self.artifacts(job.id))
+        self.results.keep(job, self.stored_at, has_files=has_files)
 
     def keep_text(self, job: Job) -> None:
         """Store by what texts a search finds a job."""
@@ -286,6 +296,26 @@ class GatewayView:
         rows = self._file.rows(query, (tenant, str(UploadState.COMPLETED), microseconds(since) if since else 0, limit))
         return [self._uploads.decode(row[0]) for row in rows]
 
+    def upload_tenants(self) -> list[str]:
+        """Return the tenants that have uploads."""
+        return [row[0] for row in self._file.rows("SELECT DISTINCT tenant FROM uploads")]
+
+    def uploads_completed_before(self, tenant: str, moment: datetime, used: datetime, limit: int) -> list[Upload]:
+        """Return completed uploads of a tenant that were created before a time, oldest first.
+
+        Without those that a job needs which has not ended, or had not at the time ``used``.
+        """
+        needed = (
+            "SELECT 1 FROM job_inputs JOIN jobs ON jobs.id = job_id "
+            "WHERE upload_id = uploads.id AND (NOT ended OR updated_us >= ?)"
+        )
+        query = (
+            "SELECT body FROM uploads WHERE tenant = ? AND state = ? AND created_us < ? "  # noqa: S608
+            f"AND NOT EXISTS ({needed}) ORDER BY created_us LIMIT ?"
+        )
+        values = (tenant, str(UploadState.COMPLETED), microseconds(moment), microseconds(used), limit)
+        return [self._uploads.decode(row[0]) for row in self._file.rows(query, values)]
+
     # -- sessions
 
     def session(self, session_id: str) -> Session | None:
@@ -330,7 +360,7 @@ class GatewayView:
             f"DELETE FROM job_texts WHERE (tenant, is_part, first_sequence) IN ({texts} AND updated_us < ?)",  # noqa: S608
             (before,),
         )
-        for table in ("artifacts", "job_inputs"):
+        for table in ("artifacts", "job_inputs", "results"):
             self._file.write(f"DELETE FROM {table} WHERE job_id IN ({old})", (before,))  # noqa: S608
         self._file.write("DELETE FROM jobs INDEXED BY jobs_by_end WHERE ended = 1 AND updated_us < ?", (before,))
         self._file.write(f"DELETE FROM uploads WHERE {_OLD_UPLOADS}", (*UploadState, before))  # noqa: S608

@@ -92,7 +92,7 @@ class ViewFollower:
                 raise
 
     def _project(self, stored: StoredEvent) -> None:
-        self.view.set_position(stored.sequence)
+        self.view.set_position(stored.sequence, stored.stored_at)
         noun = stored.subject.split(".")[3]
         if projector := self._projectors.get(noun):
             envelope = decode_at(stored.subject, stored.body)

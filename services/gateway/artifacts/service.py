@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.job import Job, State
+from contracts.job import Job, State, require_results
 from contracts.manifest import MANIFEST_NAME, Artifact, Manifest
 from kit.bucket import Bucket, ObjectMissing
 from services.gateway.aggregates.view import GatewayView
@@ -42,8 +42,9 @@ class ArtifactService:
         """Return the manifest of a job; None if the job has not succeeded.
 
         Raises:
-            SaccadeError: ARTIFACT_NOT_FOUND, if the manifest has expired; STORAGE_UNAVAILABLE.
+            SaccadeError: RESULTS_REMOVED; ARTIFACT_NOT_FOUND, if the manifest is gone; STORAGE_UNAVAILABLE.
         """
+        require_results(job)
         if job.state is not State.SUCCEEDED or not job.manifest_key:
             return None
         try:
@@ -56,8 +57,9 @@ class ArtifactService:
         """Return the artifacts that a job without a manifest has published so far.
 
         Raises:
-            SaccadeError: ARTIFACTS_NOT_READY, if there are none and the job has not ended.
+            SaccadeError: RESULTS_REMOVED; ARTIFACTS_NOT_READY, if there are none and the job has not ended.
         """
+        require_results(job)
         artifacts = self._view.artifacts(job.id)
         if not artifacts and not job.state.ended:
             raise SaccadeError(ErrorCode.ARTIFACTS_NOT_READY, f"The job is {job.state}.")
@@ -82,8 +84,9 @@ class ArtifactService:
         """Find one artifact, or the manifest.
 
         Raises:
-            SaccadeError: ARTIFACT_NOT_FOUND, ARTIFACTS_NOT_READY.
+            SaccadeError: RESULTS_REMOVED, ARTIFACT_NOT_FOUND, ARTIFACTS_NOT_READY.
         """
+        require_results(job)
         if name == MANIFEST_NAME and job.manifest_key:
             return self._checked(job, ArtifactLocation(job.manifest_key, "application/json"))
         artifact = self._view.artifact(job.id, name)

@@ -58,6 +58,12 @@ def changed(projector: JobProjector, envelope: Envelope, sequence: int) -> Job |
     return job
 
 
+def results_changed(projector: JobProjector, envelope: Envelope, sequence: int) -> None:
+    """Fold the event, and store whether the job's results are kept."""
+    if job := changed(projector, envelope, sequence):
+        projector.view.keep_results(job)
+
+
 def artifact_ready(projector: JobProjector, envelope: Envelope, sequence: int) -> None:
     """Store an artifact that can be downloaded before the job has ended."""
     data = envelope.parsed()
@@ -78,6 +84,7 @@ def ended(projector: JobProjector, envelope: Envelope, sequence: int) -> None:
             request.workload, request.workload_version, data.cost.device, sequence, data.cost.seconds
         )
     if job.state.ended:
+        projector.view.keep_results(job)
         projector.progress.forget(job.id)
         projector.waiters.notify(job.id)
         if projector.view.session(session_id := session_id_of_job(job.id)):
@@ -95,11 +102,14 @@ HANDLERS: Final[Mapping[str, Handler]] = {
     events.JobStageCompleted.type: changed,
     events.JobArtifactReady.type: artifact_ready,
     events.JobInterrupted.type: changed,
-    events.JobRetrying.type: changed,
+    events.JobRetrying.type: results_changed,
     events.JobCancelRequested.type: changed,
     events.JobSucceeded.type: ended,
     events.JobFailed.type: ended,
     events.JobCancelled.type: ended,
     events.JobRetentionChanged.type: changed,
     events.JobScratchRemoved.type: changed,
+    events.JobResultsRetentionChanged.type: results_changed,
+    events.JobResultsExpired.type: results_changed,
+    events.JobResultsRemoved.type: results_changed,
 }

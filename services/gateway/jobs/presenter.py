@@ -66,7 +66,10 @@ class JobPresenter:
     def retention(self, job: Job) -> RetentionObject:
         """Return how long a job's scratch files are kept."""
         return RetentionObject(
-            kept_until=scratch_expires_at(job, self._scratch_hours), removed_at=job.scratch_removed_at
+            kept_until=scratch_expires_at(job, self._scratch_hours),
+            removed_at=job.scratch_removed_at,
+            results_kept_until=job.results_keep_until,
+            results_removed_at=job.results_expired_at,
         )
 
     def _held(self, job: Job) -> str | None:

@@ -8,6 +8,7 @@ from typing import Final
 from fastapi import APIRouter
 
 from contracts.errors import ErrorCode
+from contracts.tenant_retention import MAX_RETENTION_H
 from kit.auth.principal import Writer
 from kit.http.path_ids import JobId
 from kit.http.problems import problem_responses
@@ -18,7 +19,12 @@ router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["artifacts"])
 
 _E = ErrorCode
 _ANSWERS: Final = problem_responses(
-    _E.JOB_NOT_FOUND, _E.JOB_IN_PIPELINE, _E.ARTIFACTS_NOT_READY, _E.SCRATCH_REMOVED, _E.BUS_UNAVAILABLE
+    _E.JOB_NOT_FOUND,
+    _E.JOB_IN_PIPELINE,
+    _E.ARTIFACTS_NOT_READY,
+    _E.SCRATCH_REMOVED,
+    _E.RESULTS_REMOVED,
+    _E.BUS_UNAVAILABLE,
 )
 
 
@@ -26,16 +32,24 @@ _ANSWERS: Final = problem_responses(
 async def confirm_download(
     caller: Writer, job_id: JobId, body: Confirmation, jobs: JobServiceDep, presenter: JobPresenterDep
 ) -> RetentionObject:
-    """Delete the job's scratch files now if `remove` is true; a retry then starts from the beginning."""
+    """Delete the job's scratch files now if `remove` is true, and its results too with `results`.
+
+    A retry then starts from the beginning, and is refused once the results are deleted.
+    """
+    if body.remove and body.results:
+        return presenter.retention(await jobs.expire_results(caller.tenant, job_id))
     if not body.remove:
         return presenter.retention(await jobs.get(caller.tenant, job_id))
     return presenter.retention(await jobs.set_scratch_expiry(caller.tenant, job_id, datetime.now(UTC)))
 
 
-@router.post("/extend", summary="Keep a job's scratch files longer", responses=_ANSWERS)
+@router.post("/extend", summary="Keep a job's scratch files, or its results, longer", responses=_ANSWERS)
 async def extend(
     caller: Writer, job_id: JobId, body: Extension, jobs: JobServiceDep, presenter: JobPresenterDep
 ) -> RetentionObject:
-    """Keep checkpoints and files between stages for this many hours from now on."""
+    """Keep checkpoints and files between stages, or with `results` the results, for this many hours from now on."""
+    if body.results:
+        until = datetime.now(UTC) + timedelta(hours=min(body.hours, MAX_RETENTION_H))
+        return presenter.retention(await jobs.set_results_expiry(caller.tenant, job_id, until))
     expires_at = datetime.now(UTC) + timedelta(hours=body.hours)
     return presenter.retention(await jobs.set_scratch_expiry(caller.tenant, job_id, expires_at))

@@ -42,22 +42,30 @@ class Confirmation(RequestBody):
         default=False,
         description="Delete checkpoints and files between stages now; results are kept.",
     )
+    results: bool = Field(default=False, description="With `remove`: delete the results too, for good.")
 
 
 class Extension(RequestBody):
-    """Extension of the retention of scratch files."""
+    """Extension of the retention of scratch files, or of results."""
 
     hours: int = Field(ge=1, le=_MAX_RETENTION_H, description="From now on.")
+    results: bool = Field(default=False, description="Of the results, whatever the limit; at most 2,040 hours.")
 
 
 class RetentionObject(BaseModel):
-    """Retention of scratch files: checkpoints and files passed between stages, which a retry needs. Not of results."""
+    """Retention of scratch files (checkpoints and files passed between stages, which a retry needs), and of results."""
 
     kept_until: datetime | None = Field(
         description="Time until which scratch files are kept; results are kept longer. None before the job's end, and "
         "after the scratch files were removed."
     )
     removed_at: datetime | None
+    results_kept_until: datetime | None = Field(
+        default=None, description="Time until which the results are kept, if it was set for this job."
+    )
+    results_removed_at: datetime | None = Field(
+        default=None, description="Time from which on the results were not served any more."
+    )
 
 
 class NewJob(RequestBody):

@@ -13,9 +13,19 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events import EventData, decode
 from contracts.events.job import JobInput, JobSubmitted
 from contracts.ids import is_job_id, new_id, pipeline_id_of
-from contracts.job import Job, State, change_retention, fold_stored, request_cancel, retry
+from contracts.job import (
+    Job,
+    State,
+    change_results_retention,
+    change_retention,
+    expire_results,
+    fold_stored,
+    request_cancel,
+    retry,
+)
 from contracts.job_request import check_durations, check_input, stored_inputs, upload_ids
 from contracts.limits import PAGE_DEFAULT
+from contracts.upload import UploadState
 from contracts.workload import Params, Workload
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
@@ -255,6 +265,35 @@ class JobService:
             tenant, job_id, lambda job: change_retention(job, expires_at, by=f"tenant:{tenant}")
         )
 
+    async def append_once(self, job: Job, data: EventData) -> None:
+        """Append an event that a job has at most once, unless the job has changed.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        with suppress(Conflict):
+            await self._events.append_once(job.tenant, job.id, data, after=job.sequence)
+
+    async def set_results_expiry(self, tenant: str, job_id: str, expires_at: datetime) -> Job:
+        """Set when the results of an ended job are deleted, whatever the limit of the tenant.
+
+        Raises:
+            SaccadeError: JOB_NOT_FOUND, JOB_IN_PIPELINE, ARTIFACTS_NOT_READY, RESULTS_REMOVED.
+        """
+        await self._check_standalone(tenant, job_id)
+        return await self._reader.decide(
+            tenant, job_id, lambda job: change_results_retention(job, expires_at, by=f"tenant:{tenant}")
+        )
+
+    async def expire_results(self, tenant: str, job_id: str) -> Job:
+        """End the results of an ended job: they are not served any more, and their files go soon.
+
+        Raises:
+            SaccadeError: JOB_NOT_FOUND, JOB_IN_PIPELINE, ARTIFACTS_NOT_READY.
+        """
+        await self._check_standalone(tenant, job_id)
+        return await self._reader.decide(tenant, job_id, lambda job: expire_results(job, by=f"tenant:{tenant}"))
+
     async def retry(
         self, tenant: str, job_id: str, *, failed_attempt: int | None = None, event_id: str | None = None
     ) -> Job:
@@ -285,7 +324,9 @@ class JobService:
 
         (await self._backends.known()).check(workload, _params_of(workload, job))
         for upload_id in job.submitted.used_uploads:
-            await self._uploads.get(tenant, upload_id)
+            if (await self._uploads.get(tenant, upload_id)).state is UploadState.FAILED:
+                message = f"The upload {upload_id} of this job was deleted: its retention is over."
+                raise SaccadeError(ErrorCode.UPLOAD_NOT_FOUND, message)
         await self._check_standalone(tenant, job_id)
         self._use.require_job(tenant)
         cap_usd = job.submitted.max_cost_usd

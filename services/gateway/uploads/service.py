@@ -241,6 +241,21 @@ class UploadService:
             count += 1
         return count
 
+    async def expire_completed(self, upload: Upload) -> bool:
+        """End a completed upload whose retention is over, and delete its bytes; return False if it has changed.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        if self._view.unfinished_jobs_of(upload.id):
+            return False
+        try:
+            await self._events.append(upload.tenant, upload.id, UploadFailed(reason="expired"), after=upload.sequence)
+        except Conflict:
+            return False
+        await self._delete_bytes(upload)
+        return True
+
     async def _check_and_store(self, upload: Upload, parts: list[tuple[int, str]] | None) -> Upload:
         try:
             await self._join_parts(upload, parts)
