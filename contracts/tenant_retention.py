@@ -1,4 +1,4 @@
-"""How long a tenant's results and uploads are kept: entries of the keys file, and the defaults of a server. Pure."""
+"""Retention of a tenant's results and uploads: entries of the keys file, and the defaults of a server. Pure."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ import json
 import logging
 import random
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import nats.errors
@@ -24,8 +23,16 @@ from nats.js.errors import APIError
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import CONTENT_TYPE, Message
-from kit.bus.jetstream_api import sequence_in, stream_info
-from kit.bus.leader_reads import is_clustered, is_one_subject, newest_at_leader, next_at_leader
+from kit.bus.jetstream_api import sequence_in
+from kit.bus.leader_reads import (
+    completed,
+    has_deleted,
+    is_clustered,
+    is_one_subject,
+    newest_at_leader,
+    next_at_leader,
+    shown,
+)
 from kit.bus.message_size import check_size, refusal
 from kit.bus.publish_record import recorded
 from kit.bus.stored_event import Conflict, StoredEvent, TooManyResults
@@ -148,7 +155,7 @@ class EventStore:
                 maybe_stored |= error.err_code in _PASSING and error.err_code != _CONFLICT_IN_FLIGHT
                 newest = sequence_in(error.description or "")
                 is_none = error.err_code == _WRONG_LAST_SEQUENCE and not newest
-                if after and is_none and await self._has_deleted(after, known_until):
+                if after and is_none and await has_deleted(self.client, self.stream, after, known_until):
                     after, sent[_EXPECTED_SEQUENCE] = 0, "0"
                     continue
                 # A leader that is cut off does not know what ``after`` was read of: the next one decides.
@@ -177,17 +184,6 @@ class EventStore:
                 if sequence := await self._find_stored(message, among or message.subject, ack.seq, end):
                     return sequence
                 raise Conflict(message.subject, ack.seq)
-
-    async def _has_deleted(self, sequence: int, known_until: int) -> bool:
-        """Return whether an event is older than the stream, and the stream begins with what follows ``known_until``.
-
-        Raises:
-            SaccadeError: BUS_UNAVAILABLE.
-        """
-        if known_until < sequence:
-            return False
-        first = int((await stream_info(self.client, self.stream))["state"]["first_seq"])
-        return sequence < first <= known_until + 1
 
     async def _find_stored(self, message: Message, among: str, reach: int, end: float) -> int | None:
         """Return the sequence of this message if an earlier attempt, whose acknowledgement was lost, stored it.
@@ -226,9 +222,10 @@ class EventStore:
         try:
             if up_to is None and is_one_subject(subjects):
                 stored = await newest
-                return [_shown(stored, with_headers=with_headers)] if stored else []
+                return [shown(stored, with_headers=with_headers)] if stored else []
             found = await self._load_direct(subjects, deadline_s, up_to, with_headers=with_headers)
-            return await self._completed(found, await newest, subjects, deadline_s, up_to, with_headers=with_headers)
+            wanted: Any = {"subjects": subjects, "deadline_s": deadline_s, "up_to": up_to, "with_headers": with_headers}
+            return await completed(self.client, self.stream, found, await newest, **wanted)
         finally:
             await end_task(newest)
 
@@ -267,34 +264,6 @@ class EventStore:
         body = {"multi_last": list(subjects), "up_to_seq": up_to}
         found, _ = await self._get(body, 5.0, with_headers=True)
         return sorted(found, key=lambda stored: stored.sequence)
-
-    async def _completed(
-        self,
-        found: list[StoredEvent],
-        newest: StoredEvent | None,
-        subjects: str,
-        deadline_s: float,
-        up_to: int | None,
-        *,
-        with_headers: bool,
-    ) -> list[StoredEvent]:
-        """Return what a replica has found with what it lacks, up to the ``newest`` that the leader has.
-
-        Raises:
-            SaccadeError: BUS_UNAVAILABLE.
-        """
-        if newest is None:
-            return []  # the replica has not deleted yet what the leader has
-        until = newest.sequence if up_to is None else min(up_to, newest.sequence)
-        by_subject = {stored.subject: stored for stored in found}
-        last = found[-1].sequence if found else 0
-        while last < until:  # a replica applies events in order: it lacks those after its last one
-            following = await next_at_leader(self.client, self.stream, last, subjects, deadline_s)
-            if following is None or following.sequence > until:
-                break
-            last = following.sequence
-            by_subject[following.subject] = _shown(following, with_headers=with_headers)
-        return sorted(by_subject.values(), key=lambda stored: stored.sequence)
 
     async def _newest_in_history(self, subjects: str, up_to: int | None, *, with_headers: bool) -> list[StoredEvent]:
         """Return the newest event of each subject by reading all of them.
@@ -342,7 +311,7 @@ class EventStore:
         following = await next_at_leader(self.client, self.stream, last, subjects, deadline_s)
         if following is None:
             return found, 0
-        return (found or [_shown(following, with_headers=with_headers)]), 1
+        return (found or [shown(following, with_headers=with_headers)]), 1
 
     async def history(self, after: int, subjects: str = ">") -> AsyncIterator[StoredEvent]:
         """Yield all events after a sequence, in the order of the stream.
@@ -419,8 +388,3 @@ class EventStore:
             if not self.client.is_closed:
                 await subscription.unsubscribe()
         return found, remaining
-
-
-def _shown(stored: StoredEvent, *, with_headers: bool) -> StoredEvent:
-    """Return an event of the leader's as a direct get returns it."""
-    return stored if with_headers else replace(stored, headers={})

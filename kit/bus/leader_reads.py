@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from nats.aio.client import Client
 
 from contracts.errors import ErrorCode, SaccadeError
-from kit.bus.jetstream_api import error_code, request
+from kit.bus.jetstream_api import error_code, request, stream_info
 from kit.bus.stored_event import StoredEvent
 
 _NO_MESSAGE_FOUND: Final = 10037
@@ -56,6 +57,53 @@ async def next_at_leader(
         SaccadeError: BUS_UNAVAILABLE, also while the stream has no leader.
     """
     return await _ask(client, stream, {"seq": after + 1, "next_by_subj": subjects}, deadline_s)
+
+
+async def completed(
+    client: Client,
+    stream: str,
+    found: list[StoredEvent],
+    newest: StoredEvent | None,
+    *,
+    subjects: str,
+    deadline_s: float,
+    up_to: int | None,
+    with_headers: bool,
+) -> list[StoredEvent]:
+    """Return what a replica has found with what it lacks, up to the ``newest`` that the leader has.
+
+    Raises:
+        SaccadeError: BUS_UNAVAILABLE.
+    """
+    if newest is None:
+        return []  # the replica has not deleted yet what the leader has
+    until = newest.sequence if up_to is None else min(up_to, newest.sequence)
+    by_subject = {stored.subject: stored for stored in found}
+    last = found[-1].sequence if found else 0
+    while last < until:  # a replica applies events in order: it lacks those after its last one
+        following = await next_at_leader(client, stream, last, subjects, deadline_s)
+        if following is None or following.sequence > until:
+            break
+        last = following.sequence
+        by_subject[following.subject] = shown(following, with_headers=with_headers)
+    return sorted(by_subject.values(), key=lambda stored: stored.sequence)
+
+
+async def has_deleted(client: Client, stream: str, sequence: int, known_until: int) -> bool:
+    """Return whether an event is older than the stream, and the stream begins with what follows ``known_until``.
+
+    Raises:
+        SaccadeError: BUS_UNAVAILABLE.
+    """
+    if known_until < sequence:
+        return False
+    first = int((await stream_info(client, stream))["state"]["first_seq"])
+    return sequence < first <= known_until + 1
+
+
+def shown(stored: StoredEvent, *, with_headers: bool) -> StoredEvent:
+    """Return an event of the leader's as a direct get returns it."""
+    return stored if with_headers else replace(stored, headers={})
 
 
 async def _ask(client: Client, stream: str, body: dict[str, Any], deadline_s: float) -> StoredEvent | None:

@@ -15,7 +15,7 @@ def as_stored(event: HistoryEvent) -> StoredEvent:
     return StoredEvent(event.sequence, event.subject, event.body, timestamp=event.timestamp)
 
 
-class ArchivedEvents:
+class HistoryBeforeStream:
     """Older events of a stream, up to an age: that of the oldest that the stream would have without a limit of size."""
 
     def __init__(self, history: History, max_age_s: float) -> None:

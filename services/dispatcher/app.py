@@ -26,7 +26,7 @@ from kit.bus.tail import EventTail
 from kit.bus.tenant_erasures import TenantErasures
 from kit.history.archive_reader import ArchiveReader
 from kit.history.history import History
-from kit.history.older_events import ArchivedEvents
+from kit.history.older_events import HistoryBeforeStream
 from kit.history.stream_reader import StreamReader
 from kit.http.health import Health, nats_check
 from kit.http.readiness import Readiness
@@ -133,8 +133,7 @@ class Dispatcher:
         budget = budget or BudgetSettings()
         self.lease = Lease(client, LEASE_NAME, settings.lease_s, _details(settings, budget, backends))
         history = History(EventStore(client), archive)
-        older = ArchivedEvents(history, EVENTS.max_age_s) if archive else None
-        self.tail = EventTail(EventStore(client), self._on_stored, live=LIVE_EVENTS, name="dispatcher", older=older)
+        self.tail = self._open_tail(history if archive else None)
         self.readiness = Readiness("dispatcher", jobs=self.tail.reading)
         self._tenant_erasures = TenantErasures()
         self.jobs = UnfinishedJobs()
@@ -167,6 +166,11 @@ class Dispatcher:
         self.operations = self._open_operations(repository, workloads)
         self.bus.include_router(self.operations.router(verified_senders=verified_senders))
         self._open_upkeep(bucket, archive, snapshots or SnapshotSettings())
+
+    def _open_tail(self, history: History | None) -> EventTail:
+        older = HistoryBeforeStream(history, EVENTS.max_age_s) if history else None
+        store = EventStore(self._client)
+        return EventTail(store, self._on_stored, live=LIVE_EVENTS, name="dispatcher", older=older)
 
     def _open_upkeep(self, bucket: Bucket, archive: ArchiveReader | None, snapshots: SnapshotSettings) -> None:
         self.run_spans = RunSpans(lambda: self.lease.held, utc_now)

@@ -124,7 +124,7 @@ class ArchiveWriterSettings(BaseSettings):
 
 
 class StreamSettings(BaseSettings):
-    """How much of the archived history stays in the stream EVENTS too (docs/archive.md), read from ``EVENTS_*``."""
+    """Size of the archived history that stays in the stream EVENTS too (docs/archive.md), read from ``EVENTS_*``."""
 
     model_config = SettingsConfigDict(
         env_prefix="EVENTS_KEEP_", frozen=True, populate_by_name=True, env_ignore_empty=True

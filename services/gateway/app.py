@@ -79,9 +79,9 @@ from services.gateway.sessions.words.service import SessionWords
 from services.gateway.settings import (
     ConsoleSettings,
     DiskSettings,
+    FileRetentionSettings,
     GatewaySettings,
     LiveSplatSettings,
-    RetentionSettings,
     SessionSettings,
     UrlInputSettings,
 )
@@ -222,7 +222,7 @@ def build_gateway(
     add_health_route(app, state.health, authenticator, state.default_sessions)
     add_metrics_route(app, metrics, view, open_sockets)
     subscribe = (job_progress.start, session_progress.start, acks.start, TelemetryConsumerRequests(client).start)
-    limits: Any = {"limits": lambda: authenticator.retention, "default": RetentionSettings().hours}
+    limits: Any = {"limits": lambda: authenticator.retention, "default": FileRetentionSettings().hours}
     retention = RetentionSweep(store, bucket, view, jobs, uploads, **limits)
     operators = _add_operators(app, DeadLetterWork(client, jobs, idempotency, metrics, JobItems(jobs)), client)
     background = (follower, reconciler, uploads, fetches, url_jobs, waiters, holds, subscribe, operators, retention)

@@ -81,8 +81,8 @@ class GatewaySettings(BaseSettings):
         return value
 
 
-class RetentionSettings(BaseSettings):
-    """How long results and uploads are kept of tenants for which the keys file says nothing (docs/retention.md)."""
+class FileRetentionSettings(BaseSettings):
+    """Retention of results and uploads of tenants of which the keys file says nothing (docs/retention.md)."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_RETENTION_", frozen=True, env_ignore_empty=True)
 

@@ -15,7 +15,6 @@ import pytest
 from contracts.errors import ErrorBody, ErrorCode, SaccadeError
 from contracts.events.base import decode
 from contracts.events.job import JobFailed
-from contracts.job import Job
 from contracts.streams import aggregate
 from contracts.tenant_retention import RetentionHours, RetentionLimits
 from kit.auth.api_keys import AuthSettings
@@ -185,12 +184,13 @@ class KilledBeforeLast:
     """Jobs of a gateway that is killed after the files are gone and before that is said."""
 
     def __init__(self, jobs: Any) -> None:
+        self.events = self
         self._jobs = jobs
 
-    async def append_once(self, job: Job, data: Any) -> None:
+    async def append_once(self, tenant: str, job_id: str, data: Any, *, after: int) -> None:
         if data.type == "job.results_removed":
             raise asyncio.CancelledError
-        await self._jobs.append_once(job, data)
+        await self._jobs.events.append_once(tenant, job_id, data, after=after)
 
 
 async def test_another_gateway_goes_on_where_one_was_stopped(servers: Servers, tmp_path: Path) -> None:

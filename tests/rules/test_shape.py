@@ -100,7 +100,7 @@ def test_the_kit_is_a_closed_list() -> None:
         "bus/telemetry_consumer bus/tenant_erasures "
         "history/archive_access history/archive_reader history/crc32c history/event_lines history/history "
         "history/manifest history/nats_archive history/nats_archive_reader history/segment_store history/segments "
-        "history/stream_reader "
+        "history/older_events history/stream_reader "
         "history/subjects "
         "http/app_state http/attribution http/body_limit http/connection_channel http/head_requests http/health "
         "http/message_limit "

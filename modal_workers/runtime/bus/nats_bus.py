@@ -137,6 +137,7 @@ class RestrictedEventStore(EventStore):
         among: str | None = None,
         deadline_s: float = 10.0,
         headers: dict[str, str] | None = None,
+        known_until: int = 0,
     ) -> int:
         """Store an event as ``EventStore`` does; the next read reaches it, or what it is in conflict with.
 
@@ -144,9 +145,8 @@ class RestrictedEventStore(EventStore):
             Conflict, SaccadeError: as ``EventStore.publish``.
         """
         try:
-            sequence = await super().publish(
-                message, after=after, among=among, deadline_s=deadline_s, headers=headers
-            )  # fmt: skip
+            given: Any = {"deadline_s": deadline_s, "headers": headers, "known_until": known_until}
+            sequence = await super().publish(message, after=after, among=among, **given)
         except Conflict as conflict:
             self._known = max(self._known, conflict.newest)
             raise

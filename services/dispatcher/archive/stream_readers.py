@@ -1,4 +1,4 @@
-"""What is still read from the stream EVENTS: by consumers of reactions, and by the sender of webhooks."""
+"""Readers of the stream EVENTS that need its older events: consumers of reactions, and the sender of webhooks."""
 
 from __future__ import annotations
 

@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 _EVENT_INTERVAL_S: Final = 0.5
 _FILE_INTERVAL_S: Final = 2.0
+#: Interval of the event of a pipeline none of whose stages has a worker; its file is not written again meanwhile.
+_WAITING_INTERVAL_S: Final = 30.0
 #: Concurrent uploads; a pipeline whose upload has to wait keeps only its newest file.
 _CONCURRENT_UPLOADS: Final = 8
 
@@ -52,9 +54,15 @@ class _Publication:
     published_s: float = float("-inf")
     file_s: float = float("-inf")
     file_stage: str = ""
+    #: What the file says, but for times.
+    in_file: tuple[object, ...] = ()
     #: Newest file that is not uploaded yet, and the task that uploads.
     pending_file: bytes | None = None
     upload: asyncio.Task[None] | None = None
+
+
+def _has_worker(stage_job: Job) -> bool:
+    return stage_job.state in (State.STARTING, State.RUNNING)
 
 
 class PipelineProgressPublisher:
@@ -100,11 +108,19 @@ class PipelineProgressPublisher:
         current = roll_up(publication.stages, self._jobs.last_heartbeat)
         fraction = publication.history.add(current.fraction, now_s)
         progress = PipelineProgress(current.stage, fraction, current.stage_fraction, current.message)
-        if progress != publication.progress or now_s - publication.published_s >= WORKER_HEARTBEAT_S:
+        waits = not any(_has_worker(stage_job) for stage in publication.stages for stage_job in stage.submitted)
+        interval_s = _WAITING_INTERVAL_S if waits else WORKER_HEARTBEAT_S
+        if progress != publication.progress or now_s - publication.published_s >= interval_s:
             publication.progress, publication.published_s = progress, now_s
             await self._publish_event(job, progress, publication.history.eta_s())
-        if progress.stage != publication.file_stage or now_s - publication.file_s >= _FILE_INTERVAL_S:
-            publication.file_s, publication.file_stage = now_s, progress.stage
+        is_due = progress.stage != publication.file_stage or now_s - publication.file_s >= _FILE_INTERVAL_S
+        said = (
+            job.run_id,
+            progress,
+            *(stage_job.sequence for stage in publication.stages for stage_job in stage.submitted),
+        )
+        if is_due and not (waits and said == publication.in_file):
+            publication.file_s, publication.file_stage, publication.in_file = now_s, progress.stage, said
             self._write_file(job, publication)
 
     def _add(self, job: Job) -> _Publication | None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Generic, Protocol, TypeVar
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events import EventData, encode
+from contracts.events import EventData, decode, encode
 from contracts.streams import aggregate
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
@@ -105,6 +105,15 @@ class AggregateEvents(Generic[A]):
         if found is None:
             raise SaccadeError(self.not_found)
         return found
+
+    async def has_event(self, tenant: str, subject_id: str, event_id: str) -> bool:
+        """Return whether an aggregate has an event with this id.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        stored = await self.store.load(self.subjects(tenant, subject_id))
+        return any(decode(event.body).id == event_id for event in stored)
 
     async def append(
         self, tenant: str, subject_id: str, data: EventData, *, after: int, event_id: str | None = None

@@ -14,7 +14,7 @@ from kit.bus.lineage import open_epoch_if_behind, position_of_stream
 from kit.bus.tail import EventTail
 from kit.history.archive_reader import ArchiveReader
 from kit.history.history import History
-from kit.history.older_events import ArchivedEvents
+from kit.history.older_events import HistoryBeforeStream
 from kit.tasks import first_of
 from services.gateway.aggregates.view import GatewayView
 
@@ -39,7 +39,7 @@ class ViewFollower:
         What the stream has deleted since the view's position is read from ``archive``.
         """
         self.view = view
-        older = ArchivedEvents(History(store, archive), EVENTS.max_age_s) if archive else None
+        older = HistoryBeforeStream(History(store, archive), EVENTS.max_age_s) if archive else None
         self.tail = EventTail(store, self._on_event, live=LIVE_EVENTS, name="gateway", older=older)
         view.hold_while(lambda: self.tail.dead_letters.unsettled)
         self._on_session_event = on_session_event

@@ -75,7 +75,7 @@ class JobItems:
             SaccadeError: it is refused; RATE_LIMITED, BUS_UNAVAILABLE: later.
         """
         event_id = f"{item.id}.{plan.id}"
-        if await self._jobs.has_event(plan.tenant, item.id, event_id):
+        if await self._jobs.events.has_event(plan.tenant, item.id, event_id):
             return "done"
         try:
             found = await self._jobs.read(plan.tenant, item.id)

@@ -8,6 +8,9 @@ from typing import Final
 from fastapi import APIRouter
 
 from contracts.errors import ErrorCode
+from contracts.events import EventData
+from contracts.job import Job
+from contracts.job_files import change_results_retention, change_retention, expire_results
 from contracts.tenant_retention import MAX_RETENTION_H
 from kit.auth.principal import Writer
 from kit.http.path_ids import JobId
@@ -36,11 +39,15 @@ async def confirm_download(
 
     A retry then starts from the beginning, and is refused once the results are deleted.
     """
-    if body.remove and body.results:
-        return presenter.retention(await jobs.expire_results(caller.tenant, job_id))
+    now = datetime.now(UTC)
+
+    def decision(job: Job) -> EventData | None:
+        by = f"tenant:{caller.tenant}"
+        return expire_results(job, by) if body.results else change_retention(job, now, by)
+
     if not body.remove:
         return presenter.retention(await jobs.get(caller.tenant, job_id))
-    return presenter.retention(await jobs.set_scratch_expiry(caller.tenant, job_id, datetime.now(UTC)))
+    return presenter.retention(await jobs.change_ended(caller.tenant, job_id, decision))
 
 
 @router.post("/extend", summary="Keep a job's scratch files, or its results, longer", responses=_ANSWERS)
@@ -48,8 +55,11 @@ async def extend(
     caller: Writer, job_id: JobId, body: Extension, jobs: JobServiceDep, presenter: JobPresenterDep
 ) -> RetentionObject:
     """Keep checkpoints and files between stages, or with `results` the results, for this many hours from now on."""
-    if body.results:
-        until = datetime.now(UTC) + timedelta(hours=min(body.hours, MAX_RETENTION_H))
-        return presenter.retention(await jobs.set_results_expiry(caller.tenant, job_id, until))
-    expires_at = datetime.now(UTC) + timedelta(hours=body.hours)
-    return presenter.retention(await jobs.set_scratch_expiry(caller.tenant, job_id, expires_at))
+    hours = min(body.hours, MAX_RETENTION_H) if body.results else body.hours
+    until = datetime.now(UTC) + timedelta(hours=hours)
+
+    def decision(job: Job) -> EventData:
+        by = f"tenant:{caller.tenant}"
+        return change_results_retention(job, until, by) if body.results else change_retention(job, until, by)
+
+    return presenter.retention(await jobs.change_ended(caller.tenant, job_id, decision))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -10,15 +11,12 @@ from pydantic import ValidationError
 
 from contracts.cost_estimate import CostEstimate
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events import EventData, decode
+from contracts.events import EventData
 from contracts.events.job import JobInput, JobSubmitted
 from contracts.ids import is_job_id, new_id, pipeline_id_of
 from contracts.job import (
     Job,
     State,
-    change_results_retention,
-    change_retention,
-    expire_results,
     fold_stored,
     request_cancel,
     retry,
@@ -77,7 +75,7 @@ class JobService:
         """Read from ``view`` and, where it is behind, from the bus; write to the bus only."""
         self._view, self._use = view, use
         self._uploads = uploads
-        self._events = AggregateEvents[Job](
+        self.events = AggregateEvents[Job](
             "job",
             ErrorCode.JOB_NOT_FOUND,
             is_valid_id=is_job_id,
@@ -88,7 +86,7 @@ class JobService:
             use=use,
             from_view=view.job,
         )
-        self._reader = AggregateReader(self._events, view.job, waiters)
+        self._reader = AggregateReader(self.events, view.job, waiters)
         self._settings = settings
         self.estimates = JobEstimates(view.runs, settings)
         self._backends = backends
@@ -128,7 +126,7 @@ class JobService:
             await self._budgets.check(tenant, request.max_cost_usd, checked[-1].usd)
             return submitted_event(request, *checked)
 
-        return await self.get(tenant, await self._events.create(tenant, new_id("job"), key, submitted))
+        return await self.get(tenant, await self.events.create(tenant, new_id("job"), key, submitted))
 
     async def prepare(
         self, tenant: str, request: JobRequest, reserved: frozenset[str]
@@ -160,7 +158,7 @@ class JobService:
         deadline = datetime.now(UTC) + timedelta(seconds=workload.deadline_s)
         data = submitted.model_copy(update={**stored_inputs(inputs), "deadline": deadline})
         with suppress(Conflict):
-            await self._events.append_once(tenant, job_id, data, after=0)
+            await self.events.append_once(tenant, job_id, data, after=0)
 
     async def submit_session_worker(self, tenant: str, job_id: str, submitted: JobSubmitted) -> None:
         """Store the job that is the worker of a session, unless it is stored already.
@@ -169,7 +167,7 @@ class JobService:
             SaccadeError: BUS_UNAVAILABLE.
         """
         try:
-            await self._events.append_once(tenant, job_id, submitted, after=0)
+            await self.events.append_once(tenant, job_id, submitted, after=0)
         except Conflict:
             return
 
@@ -222,15 +220,6 @@ class JobService:
         """Return the numbers of a tenant's jobs in a list, by workload and state."""
         return self._view.job_counter.count(tenant, job_filter)
 
-    async def has_event(self, tenant: str, job_id: str, event_id: str) -> bool:
-        """Return whether a job has an event with this id.
-
-        Raises:
-            SaccadeError: BUS_UNAVAILABLE.
-        """
-        stored = await self._events.store.load(self._events.subjects(tenant, job_id))
-        return any(decode(event.body).id == event_id for event in stored)
-
     async def cancel(self, tenant: str, job_id: str, *, event_id: str | None = None) -> Job:
         """Request the end of a job durably: it takes effect even if dispatcher and worker are down. Idempotent.
 
@@ -254,45 +243,14 @@ class JobService:
 
         return await self._reader.decide(tenant, job_id, decision)
 
-    async def set_scratch_expiry(self, tenant: str, job_id: str, expires_at: datetime) -> Job:
-        """Set when the scratch files of an ended job are deleted; a time in the past deletes them at once.
+    async def change_ended(self, tenant: str, job_id: str, decision: Callable[[Job], EventData | None]) -> Job:
+        """Append what ``decision`` returns, to a job that is no stage's of a pipeline.
 
         Raises:
-            SaccadeError: JOB_NOT_FOUND, JOB_IN_PIPELINE, ARTIFACTS_NOT_READY, SCRATCH_REMOVED.
+            SaccadeError: JOB_NOT_FOUND, JOB_IN_PIPELINE; from ``decision``; BUS_UNAVAILABLE.
         """
         await self._check_standalone(tenant, job_id)
-        return await self._reader.decide(
-            tenant, job_id, lambda job: change_retention(job, expires_at, by=f"tenant:{tenant}")
-        )
-
-    async def append_once(self, job: Job, data: EventData) -> None:
-        """Append an event that a job has at most once, unless the job has changed.
-
-        Raises:
-            SaccadeError: BUS_UNAVAILABLE.
-        """
-        with suppress(Conflict):
-            await self._events.append_once(job.tenant, job.id, data, after=job.sequence)
-
-    async def set_results_expiry(self, tenant: str, job_id: str, expires_at: datetime) -> Job:
-        """Set when the results of an ended job are deleted, whatever the limit of the tenant.
-
-        Raises:
-            SaccadeError: JOB_NOT_FOUND, JOB_IN_PIPELINE, ARTIFACTS_NOT_READY, RESULTS_REMOVED.
-        """
-        await self._check_standalone(tenant, job_id)
-        return await self._reader.decide(
-            tenant, job_id, lambda job: change_results_retention(job, expires_at, by=f"tenant:{tenant}")
-        )
-
-    async def expire_results(self, tenant: str, job_id: str) -> Job:
-        """End the results of an ended job: they are not served any more, and their files go soon.
-
-        Raises:
-            SaccadeError: JOB_NOT_FOUND, JOB_IN_PIPELINE, ARTIFACTS_NOT_READY.
-        """
-        await self._check_standalone(tenant, job_id)
-        return await self._reader.decide(tenant, job_id, lambda job: expire_results(job, by=f"tenant:{tenant}"))
+        return await self._reader.decide(tenant, job_id, decision)
 
     async def retry(
         self, tenant: str, job_id: str, *, failed_attempt: int | None = None, event_id: str | None = None

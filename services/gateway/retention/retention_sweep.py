@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from contracts.events.base import EventData
 from contracts.events.job import JobResultsExpired, JobResultsRemoved
+from contracts.job import Job
 from contracts.tenant_retention import RetentionHours, RetentionLimits
 from kit.bucket import Bucket
-from kit.bus.event_store import EventStore
+from kit.bus.event_store import Conflict, EventStore
 from kit.bus.jetstream_api import stream_info
 from kit.history.event_lines import parse_timestamp
 from services.gateway.aggregates.view import GatewayView
@@ -91,7 +94,7 @@ class RetentionSweep:
     async def _expire(self, job_id: str) -> None:
         job = self._view.job(job_id)
         if job is not None and job.state.ended and job.results_expired_at is None:
-            await self._jobs.append_once(job, JobResultsExpired(reason="retention"))
+            await self._append(job, JobResultsExpired(reason="retention"))
 
     async def _remove(self, job_id: str) -> None:
         """Delete the results of a job, and of the jobs of its stages, and say so.
@@ -106,12 +109,21 @@ class RetentionSweep:
         keys += await self._bucket.list_keys(self._bucket.key("results", f"stg_{job_id.removeprefix('job_')}-"))
         for key in keys:
             await self._bucket.delete(key)
-        await self._jobs.append_once(job, JobResultsRemoved(files=len(keys)))
+        await self._append(job, JobResultsRemoved(files=len(keys)))
         self.results += 1
         log.info("removed %d files of results of %s", len(keys), job_id, extra={"job_id": job_id})
 
+    async def _append(self, job: Job, data: EventData) -> None:
+        """Store an event that a job has at most once, unless another gateway was first.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        with suppress(Conflict):
+            await self._jobs.events.append_once(job.tenant, job.id, data, after=job.sequence)
+
     async def _expire_uploads(self, tenant: str, before: datetime, now: datetime) -> None:
         for upload in self._view.uploads_completed_before(tenant, before, now - _RETRIED_WITHIN, _AT_ONCE):
-            if await self._uploads.expire_completed(upload):
+            if not self._view.unfinished_jobs_of(upload.id) and await self._uploads.expire_one(upload):
                 self.uploads += 1
                 log.info("removed upload %s: its retention is over", upload.id)

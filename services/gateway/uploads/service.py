@@ -231,30 +231,16 @@ class UploadService:
         for upload in self._view.open_uploads_created_before(now - timedelta(seconds=UPLOAD_EXPIRES_S)):
             if upload.id in self._completing:
                 continue
-            try:
-                await self._events.append_once(
-                    upload.tenant, upload.id, UploadFailed(reason="expired"), after=upload.sequence
-                )
-            except Conflict:
-                continue
-            await self._delete_bytes(upload)
-            count += 1
+            count += await self.expire_one(upload)
         return count
 
-    async def expire_completed(self, upload: Upload) -> bool:
-        """End a completed upload whose retention is over, and delete its bytes; return False if it has changed.
-
-        Raises:
-            SaccadeError: BUS_UNAVAILABLE.
-        """
-        if self._view.unfinished_jobs_of(upload.id):
-            return False
-        try:
+    async def expire_one(self, upload: Upload) -> bool:
+        """Fail an upload and delete its bytes; return False if it has changed."""
+        with suppress(Conflict):
             await self._events.append(upload.tenant, upload.id, UploadFailed(reason="expired"), after=upload.sequence)
-        except Conflict:
-            return False
-        await self._delete_bytes(upload)
-        return True
+            await self._delete_bytes(upload)
+            return True
+        return False
 
     async def _check_and_store(self, upload: Upload, parts: list[tuple[int, str]] | None) -> Upload:
         try:

@@ -29,7 +29,8 @@ from contracts.events.job import (
     JobWaitingForGpu,
 )
 from contracts.ids import new_id
-from contracts.job import Job, State, change_retention, fold, fold_stored, request_cancel, retry
+from contracts.job import Job, State, fold, fold_stored, request_cancel, retry
+from contracts.job_files import change_retention
 from contracts.manifest import Artifact
 
 BEGIN = datetime(2026, 7, 1, tzinfo=UTC)
