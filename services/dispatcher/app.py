@@ -129,8 +129,7 @@ class Dispatcher:
         ``archive``: where to archive the stream, and to keep snapshots; None: nowhere.
         ``verified_senders``: nats-server names the senders of commands (`saccade_events.commands.Commands`).
         """
-        self._client, self._store, self._executor = client, store, executor
-        budget = budget or BudgetSettings()
+        self._client, self._store, self._executor, budget = client, store, executor, budget or BudgetSettings()
         self.lease = Lease(client, LEASE_NAME, settings.lease_s, _details(settings, budget, backends))
         history = History(EventStore(client), archive)
         self.tail = self._open_tail(history if archive else None)

@@ -222,11 +222,15 @@ def build_gateway(
     add_health_route(app, state.health, authenticator, state.default_sessions)
     add_metrics_route(app, metrics, view, open_sockets)
     subscribe = (job_progress.start, session_progress.start, acks.start, TelemetryConsumerRequests(client).start)
-    limits: Any = {"limits": lambda: authenticator.retention, "default": FileRetentionSettings().hours}
-    retention = RetentionSweep(store, bucket, view, jobs, uploads, **limits)
+    retention = _retention(app, store, bucket, authenticator)
     operators = _add_operators(app, DeadLetterWork(client, jobs, idempotency, metrics, JobItems(jobs)), client)
     background = (follower, reconciler, uploads, fetches, url_jobs, waiters, holds, subscribe, operators, retention)
     return app, GatewayLoop(*background, settings.housekeeping_s, read_only=auth.read_only)
+
+
+def _retention(app: FastAPI, store: EventStore, bucket: Bucket, authenticator: Authenticator) -> RetentionSweep:
+    limits: Any = {"limits": lambda: authenticator.retention, "default": FileRetentionSettings().hours}
+    return RetentionSweep(store, bucket, app.state.view, app.state.jobs, app.state.uploads, **limits)
 
 
 def _add_estimates(app: FastAPI, jobs: JobService, holds: ReportedHolds) -> None:

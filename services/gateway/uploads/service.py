@@ -229,9 +229,7 @@ class UploadService:
         """Fail the uploads that were not completed in time, delete their bytes, and return their number."""
         count = 0
         for upload in self._view.open_uploads_created_before(now - timedelta(seconds=UPLOAD_EXPIRES_S)):
-            if upload.id in self._completing:
-                continue
-            count += await self.expire_one(upload)
+            count += upload.id not in self._completing and await self.expire_one(upload)
         return count
 
     async def expire_one(self, upload: Upload) -> bool:
