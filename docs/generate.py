@@ -40,7 +40,7 @@ RESULT_FILES = {"badminton": MatchResults}
 _TEXT = {"description", "title", "default", "examples"}
 _NARROWING = {"type", "const", "enum", "pattern", "format", "$ref", "anyOf", "additionalProperties"}
 #: Modules that decide state changes.
-_DECIDING = ("contracts.budget", "contracts.job", "contracts.session")
+_DECIDING = ("contracts.budget", "contracts.job", "contracts.job_files", "contracts.session")
 #: Subjects of the live copies of all events of a kind, by the name of the constant; and literal subjects.
 _LIVE = {"LIVE_EVENTS": LIVE_EVENTS, "LIVE_PROGRESS": LIVE_PROGRESS, "LIVE_DELIVERIES": LIVE_DELIVERIES}
 _PATTERN = re.compile(r"(?:live\.)?saccade\.(?:evt|prog|dlv)\.(?:>|(?:[\w*]+\.){3}[\w*]+)")

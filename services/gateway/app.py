@@ -198,8 +198,8 @@ def build_gateway(
     reconciler, url_jobs = SessionReconciler(sessions, view), UrlJobs(jobs, uploads, fetches, idempotency, waiters)
     _set_projectors(follower, job_progress, waiters, reconciler, fetches.on_upload, url_jobs.on_upload)
     ingest = SessionIngest(TelemetryPublisher(client, metrics), acks := FrameAcks(client, metrics))
-    app = http_application(auth, metrics, disk, Readiness("gateway", view=tail.reading))
-    state = app.state  # dependencies of the routes: <noun>/dependencies.py, or the noun's routes
+    # The state has the dependencies of the routes: <noun>/dependencies.py, or the noun's routes.
+    state = (app := http_application(auth, metrics, disk, Readiness("gateway", view=tail.reading))).state
     state.authenticator, state.view, state.uploads, state.backends = authenticator, view, uploads, backends
     state.upload_presenter, state.ply_download = UploadPresenter(bucket, fetches.progress), PlyDownload(bucket)
     state.url_uploads, state.url_jobs, state.budgets = UrlUploads(fetches, uploads, idempotency), url_jobs, budgets
@@ -222,10 +222,10 @@ def build_gateway(
     add_health_route(app, state.health, authenticator, state.default_sessions)
     add_metrics_route(app, metrics, view, open_sockets)
     subscribe = (job_progress.start, session_progress.start, acks.start, TelemetryConsumerRequests(client).start)
-    retention = _retention(app, store, bucket, authenticator)
     operators = _add_operators(app, DeadLetterWork(client, jobs, idempotency, metrics, JobItems(jobs)), client)
-    background = (follower, reconciler, uploads, fetches, url_jobs, waiters, holds, subscribe, operators, retention)
-    return app, GatewayLoop(*background, settings.housekeeping_s, read_only=auth.read_only)
+    background = (follower, reconciler, uploads, fetches, url_jobs, waiters, holds, subscribe, operators)
+    retention, read_only = _retention(app, store, bucket, authenticator), auth.read_only
+    return app, GatewayLoop(*background, retention, settings.housekeeping_s, read_only=read_only)
 
 
 def _retention(app: FastAPI, store: EventStore, bucket: Bucket, authenticator: Authenticator) -> RetentionSweep:
