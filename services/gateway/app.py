@@ -176,7 +176,7 @@ def build_gateway(
     url_settings: UrlInputSettings | None = None,
     archive: ArchiveReader | None = None,
 ) -> tuple[FastAPI, GatewayLoop]:
-    """Build the HTTP application and the background work that it depends on.
+    """Build the HTTP application, whose state has what the routes need, and the background work that it depends on.
 
     Raises:
         OSError, ValueError: a file that the settings name cannot be read.
@@ -198,7 +198,6 @@ def build_gateway(
     reconciler, url_jobs = SessionReconciler(sessions, view), UrlJobs(jobs, uploads, fetches, idempotency, waiters)
     _set_projectors(follower, job_progress, waiters, reconciler, fetches.on_upload, url_jobs.on_upload)
     ingest = SessionIngest(TelemetryPublisher(client, metrics), acks := FrameAcks(client, metrics))
-    # The state has the dependencies of the routes: <noun>/dependencies.py, or the noun's routes.
     state = (app := http_application(auth, metrics, disk, Readiness("gateway", view=tail.reading))).state
     state.authenticator, state.view, state.uploads, state.backends = authenticator, view, uploads, backends
     state.upload_presenter, state.ply_download = UploadPresenter(bucket, fetches.progress), PlyDownload(bucket)
