@@ -187,7 +187,11 @@ _MIDDLE = """(() => {
 async def _process(*command: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
     env = {"PATH": "/usr/bin:/bin", "MOZ_DISABLE_CONTENT_SANDBOX": "1", "LANG": "C.UTF-8", **environment}
     process = await asyncio.create_subprocess_exec(
-        *command, env=env, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        *command,
+        env=env,
+        stdout=asyncio.subprocess.DEVNULL,
+        # The others' children would keep the pipe open, and with it the wait for their end.
+        stderr=asyncio.subprocess.PIPE if command[0].startswith("firefox") else asyncio.subprocess.DEVNULL,
     )
     try:
         yield process
