@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from modal_workers.vision_stream.models.gemma.hugging_face import AutoTokenizer
 from modal_workers.vision_stream.models.loading import load_model
@@ -79,3 +80,18 @@ def test_the_script_makes_a_model_that_the_worker_loads(tmp_path: Path) -> None:
     request = ChunkRequest(shown.frames, 0.0, 1.0, INSTRUCTION, max_new_tokens=3)
     assert session.watch(request, said_to_nobody, never).tokens >= 1
     assert 0 <= session.check(["the gripper drops the object"])[0] <= 1
+
+
+def test_a_run_begins_with_weights_and_one_that_was_interrupted_goes_on(tmp_path: Path) -> None:
+    begun, fitted = tmp_path / "begun", tmp_path / "fitted"
+    step = ["--vision-minutes", "0", "--steps", "1", "--batch", "2", "--parts", "1", "--processes", "1"]
+    train.main([str(begun), *step])
+    train.main([str(fitted), *step, "--weights", str(begun), "--head-steps", "1", "--frozen-vision"])
+    before, after = load_file(begun / "model.safetensors"), load_file(fitted / "model.safetensors")
+    changed = {name.partition(".")[0] for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed == {"language_model"}
+    checkpoint = torch.load(fitted.with_suffix(".checkpoint"), weights_only=True)
+    train.main([str(fitted), *step, "--resume", str(fitted.with_suffix(".checkpoint")), "--frozen-vision"])
+    again = torch.load(fitted.with_suffix(".checkpoint"), weights_only=True)
+    steps = [int(states["optimisers"][-1]["state"][0]["step"]) for states in (checkpoint, again)]
+    assert steps == [1, 2], "the optimisers' state is that of the interrupted run"
