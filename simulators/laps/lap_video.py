@@ -56,6 +56,22 @@ def render_lap(
     offset = np.interp(place, driven.place_m, driven.offset_m)
     acceleration = np.interp(place, driven.place_m, driven.acceleration_mps2)
     renderer = FrameRenderer(world or CircuitWorld(circuit), camera)
+
+    def draw(index: int) -> NDArray[np.uint8]:
+        return renderer.draw(float(place[index]), float(offset[index]), float(acceleration[index]), index)
+
+    write_video(path, camera, times, draw, progress)
+    return truth
+
+
+def write_video(
+    path: Path,
+    camera: CarCamera,
+    times_s: Floats,
+    draw: Callable[[int], NDArray[np.uint8]],
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """Encode the frames [H, W, 3] BGR that ``draw`` returns, shown at times [F], as the camera records: H.264."""
     turned = camera.rotation_deg // 90
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=Fraction(camera.rate_hz).limit_denominator(1001))
@@ -65,28 +81,26 @@ def render_lap(
         stream.codec_context.time_base = TIME_BASE
         stream.codec_context.thread_count = 1
         stream.options = {"preset": "superfast", "crf": str(camera.quality_crf), "g": "60"}
-        for index, time_s in enumerate(times):
-            picture = renderer.draw(float(place[index]), float(offset[index]), float(acceleration[index]), index)
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(picture, turned)), format="bgr24")
+        for index, time_s in enumerate(times_s):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(draw(index), turned)), format="bgr24")
             frame.pts = round((time_s + camera.first_timestamp_s) / TIME_BASE)
             frame.time_base = TIME_BASE
             container.mux(stream.encode(frame))
             if progress is not None:
-                progress((index + 1) / len(times))
+                progress((index + 1) / len(times_s))
         container.mux(stream.encode(None))
     if turned:
         write_rotation(path, camera.rotation_deg)
-    return truth
 
 
 def lap_truth(circuit: Circuit, driver: Driver, camera: CarCamera, *, duration_s: float | None = None) -> LapTruth:
     """Return the ground truth of a lap without rendering it; the same as ``render_lap`` returns."""
     driven = simulate_lap(circuit, driver)
-    times = _frame_times(camera, min(float(driven.time_s[-1]), duration_s or np.inf))
+    times = frame_times(camera, min(float(driven.time_s[-1]), duration_s or np.inf))
     return LapTruth(circuit.length_m, times, driven.place_at(times), driven)
 
 
-def _frame_times(camera: CarCamera, end_s: float) -> Floats:
+def frame_times(camera: CarCamera, end_s: float) -> Floats:
     """Return the times of frames: regular, or jittered and with missing frames, as phones record."""
     times = np.arange(0.0, end_s, 1 / camera.rate_hz)
     if camera.rate_jitter or camera.dropped:

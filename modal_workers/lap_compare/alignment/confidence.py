@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.lap_compare.alignment.align import TimeMap
-from modal_workers.lap_compare.alignment.time_warping import SKIP_COST, WarpingPath, find_warping_path
+from modal_workers.road_video.align import TimeMap
 from modal_workers.road_video.descriptors import IMAGE_HALVES, crop_vectors
 from modal_workers.road_video.moving_samples import MovingSamples
+from modal_workers.road_video.time_warping import SKIP_COST, WarpingPath, find_warping_path
 
 Floats = NDArray[np.float64]
 Values = NDArray[np.float32]

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.lap_compare.alignment import camera_mount, joint_mount
-from modal_workers.lap_compare.alignment.align import TimeMap, align_samples
 from modal_workers.lap_compare.alignment.confidence import (
     AlignmentEvidence,
     alignment_confidence,
@@ -21,6 +20,7 @@ from modal_workers.lap_compare.alignment.confidence import (
 )
 from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures, recompute_descriptors, run_in_parallel
 from modal_workers.lap_compare.comparison import Alignment
+from modal_workers.road_video.align import TimeMap, align_samples
 from modal_workers.road_video.descriptors import ClipDescriptors
 from modal_workers.road_video.moving_samples import MovingSamples, drop_rests
 

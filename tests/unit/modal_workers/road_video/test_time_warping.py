@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from modal_workers.lap_compare.alignment import time_warping as warping
-from modal_workers.lap_compare.alignment.smoothing import local_regression
-from modal_workers.lap_compare.alignment.time_warping import find_warping_path
+from modal_workers.road_video import time_warping as warping
+from modal_workers.road_video.smoothing import local_regression
+from modal_workers.road_video.time_warping import find_warping_path
 
 
 def places(place: NDArray[np.float64], length: int = 48, seed: int = 1) -> NDArray[np.float32]:

@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modal_workers.lap_compare.alignment.smoothing import local_regression, running_mean
-from modal_workers.lap_compare.alignment.time_warping import WarpingPath, find_warping_path
 from modal_workers.road_video.descriptors import CELLS, DIRECTIONS
 from modal_workers.road_video.moving_samples import MovingSamples
+from modal_workers.road_video.smoothing import local_regression, running_mean
+from modal_workers.road_video.time_warping import WarpingPath, find_warping_path
 
 Floats = NDArray[np.float64]
 Values = NDArray[np.float32]
