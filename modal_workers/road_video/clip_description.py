@@ -85,11 +85,13 @@ def extract_clip(
     flow_estimator: FlowEstimator | None = None,
     warp: NDArray[np.float64] | None = None,
     thumbnails: ThumbnailCache | None = None,
+    accept_static: bool = False,
 ) -> tuple[VideoFacts, ClipDescriptors, tuple[str, ...]]:
     """Decode a clip once; return its facts, its descriptors and warnings.
 
     ``progress`` is called for every sample with the share done and may raise to stop. ``flow_estimator`` measures flow
-    about ten times a second; ``warp`` [3, 3] corrects the mount; ``thumbnails`` stores the thumbnails of the samples.
+    about ten times a second; ``warp`` [3, 3] corrects the mount; ``thumbnails`` stores the thumbnails of the samples;
+    with ``accept_static`` a clip in which nothing moves is described as well.
 
     Raises:
         SaccadeError: INPUT_UNREADABLE, MEDIA_NO_VIDEO, MEDIA_TOO_LARGE, CLIP_TOO_SHORT, CLIP_STATIC.
@@ -115,7 +117,8 @@ def extract_clip(
         progress(min(1.0, frame.time_s / reader.duration_s) if reader.duration_s > 0 else 0.0)
     reader.reject_short()
     descriptors = samples.to_descriptors()
-    reject_static(descriptors, name)
+    if not accept_static:
+        reject_static(descriptors, name)
     return reader.facts, descriptors, tuple(reader.warnings)
 
 
@@ -133,7 +136,17 @@ def reject_static(descriptors: ClipDescriptors, name: str) -> None:
     Raises:
         SaccadeError: CLIP_STATIC.
     """
-    moving_share = float(np.mean(descriptors.activity > MIN_CHANGE_LEVELS))
-    if moving_share * descriptors.time_s[-1] < 1.0 or moving_share < 0.05:
-        still = f"{100 * (1 - moving_share):.0f} % of {name} is a still picture."
+    if is_static(descriptors):
+        still = f"{100 * (1 - moving_share(descriptors)):.0f} % of {name} is a still picture."
         raise SaccadeError(ErrorCode.CLIP_STATIC, still)
+
+
+def is_static(descriptors: ClipDescriptors) -> bool:
+    """Return whether almost nothing in a clip moves."""
+    share = moving_share(descriptors)
+    return bool(share * descriptors.time_s[-1] < 1.0 or share < 0.05)
+
+
+def moving_share(descriptors: ClipDescriptors) -> float:
+    """Return the share of a clip's samples at which the picture changes."""
+    return float(np.mean(descriptors.activity > MIN_CHANGE_LEVELS))

@@ -55,6 +55,16 @@ def find_warping_path(a: Values, b: Values) -> WarpingPath:
     return _best_path(a, b, np.maximum.accumulate(low), 2 * half + 1)
 
 
+def find_later_path(vectors: Values, lags: tuple[int, int], others: Values | None = None) -> WarpingPath:
+    """Align unit vectors [N, L] with themselves: row i with samples ``lags[0]`` to ``lags[1]`` after it.
+
+    ``others`` [N, L] replace the later samples. Memory grows with N times the width of the band of lags.
+    """
+    rows = np.arange(max(1, len(vectors) - lags[0]))
+    later = vectors if others is None else others
+    return _best_path(vectors[: len(rows)], later, rows + lags[0], lags[1] - lags[0] + 1)
+
+
 def _best_path(a: Values, b: Values, low: Indices, width: int) -> WarpingPath:
     """Find the path of greatest gain within columns ``low[i] .. low[i] + width - 1`` of every row i.
 

@@ -42,17 +42,17 @@ def session_plan(
     kind: RepeatKind | SingleKind,
     seed: int,
     *,
-    size: tuple[int, int] = (320, 180),
+    size: tuple[int, int] = (256, 144),
     length_m: float | None = None,
     laps: float | None = None,
 ) -> SessionPlan:
-    """Plan a session: by default 2.2 to 3.9 laps of 600 to 900 m, each driven differently, from a place of its own."""
+    """Plan a session: by default 2.1 to 3.2 laps of 480 to 620 m, each driven differently, from a place of its own."""
     random = np.random.default_rng([seed, 97])
-    length_m = float(random.uniform(600, 900)) if length_m is None else length_m
+    length_m = float(random.uniform(480, 620)) if length_m is None else length_m
     length_m = length_m * 4 if kind == "long_road" else length_m
     circuit = make_circuit(seed, length_m)
     start_m = -float(random.uniform(0.05, 0.95)) * length_m
-    rounds = float(random.uniform(2.2, 3.9)) if laps is None else laps
+    rounds = float(random.uniform(2.1, 3.2)) if laps is None else laps
     if kind in ("part_of_lap", "there_and_back", "dark"):
         rounds = float(random.uniform(0.7, 0.9))
     elif kind == "long_road":
@@ -60,7 +60,13 @@ def session_plan(
     mistakes = tuple((float(random.uniform(0, 1)) * length_m, 50.0, float(random.uniform(0.75, 0.9))) for _ in range(2))
     driver = Driver(seed=seed, start_m=start_m, distance_m=rounds * length_m, slow_places=mistakes, unevenness=0.08)
     ends_m = start_m + rounds * length_m
-    camera = CarCamera(width_px=size[0], height_px=size[1], seed=seed, occluder=random.choice(["bonnet", "dashboard"]))
+    camera = CarCamera(
+        width_px=size[0],
+        height_px=size[1],
+        rate_hz=float(random.choice([15, 15, 20, 30])),
+        seed=seed,
+        occluder=random.choice(["bonnet", "dashboard"]),
+    )
     session = Session(driver, kind=kind if kind in ("standing", "there_and_back") else "driving")
     middle_m = start_m + float(random.uniform(0.4, 0.6)) * rounds * length_m
     match kind:

@@ -130,12 +130,12 @@ class _SessionPictures:
         self._ahead = FrameRenderer(world, camera)
         self._back = FrameRenderer(world, replace(camera, yaw_rad=camera.yaw_rad + np.pi))
         drive, times = truth.drive, truth.frame_time_s
-        self._offset = np.interp(times, drive.time_s, drive.offset_m)
-        self._acceleration = np.interp(times, drive.time_s, drive.acceleration_mps2)
         standing = session.kind == "standing"
+        driven_s = np.zeros(len(times)) if standing else times
+        self._offset = np.interp(driven_s, drive.time_s, drive.offset_m)
+        self._acceleration = np.interp(driven_s, drive.time_s, drive.acceleration_mps2) * (not standing)
         turns_at_s = drive.time_s[int(drive.place_m.argmax())] if session.kind == "there_and_back" else np.inf
         self._returns = (times > turns_at_s) & (not standing)
-        self._acceleration *= not standing
 
     def draw(self, index: int) -> Picture:
         """Return the frame [H, W, 3] BGR."""

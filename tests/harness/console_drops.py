@@ -82,12 +82,16 @@ _KINDS: Final[dict[str, tuple[_Make, str | None, frozenset[str]]]] = {
     "photos": (_photos, "nerf", _NERF),
     "photos and masks": (_photos_with_masks, "nerf", _NERF),
     "archive": (lambda chance: _files(chance, _ZIPS, 1), "nerf", _NERF),
-    "one video": (lambda chance: _files(chance, _VIDEOS, 1), None, frozenset({"badminton", "nerf", "lap_compare"})),
+    "one video": (
+        lambda chance: _files(chance, _VIDEOS, 1),
+        None,
+        frozenset({"badminton", "nerf", "lap_compare", "lap_detection"}),
+    ),
     "one or two photos": (lambda chance: _files(chance, _PHOTOS, chance.randint(1, 2)), None, _NERF),
     "more videos": (
         lambda chance: _files(chance, _VIDEOS, chance.randint(3, 6)),
         None,
-        frozenset({"badminton", "nerf", "lap_compare"}),
+        frozenset({"badminton", "nerf", "lap_compare", "lap_detection"}),
     ),
     "videos and photos": (
         lambda chance: [*_files(chance, _VIDEOS, 2), *_files(chance, _PHOTOS, chance.randint(1, 9))],

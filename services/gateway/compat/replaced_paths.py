@@ -44,7 +44,9 @@ SYSTEMS: Final = {
     "nerf": ReplacedSystem("", frozenset({"/health"}), prefix=("/api/nerf/", "/api/upload/")),
     "badminton": ReplacedSystem("/badminton", prefix="/badminton/"),
     "badminton-endpoint": ReplacedSystem("/badminton-endpoint", prefix="/badminton-endpoint/"),
-    "laps": ReplacedSystem("/compat/laps", bare=frozenset({"/sign-upload", "/start-job"}), prefix="/jobs/"),
+    "laps": ReplacedSystem(
+        "/compat/laps", bare=frozenset({"/sign-upload", "/start-job", "/detect-laps"}), prefix="/jobs/"
+    ),
     "vision": ReplacedSystem("/compat/vision", bare=frozenset({"/vision/stream", "/poke/send", "/captions/upload"})),
 }
 _KEY: Final = r"(?:/k/(?P<key>[^/]+))?(?P<rest>/.*)?"

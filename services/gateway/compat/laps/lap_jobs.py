@@ -1,4 +1,4 @@
-"""Jobs of the workload ``lap_compare`` for clients of the replaced lap comparison."""
+"""Jobs of the workloads ``lap_compare`` and ``lap_detection`` for clients of the replaced lap comparison."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from contracts.job import Job, State
 from kit.bucket import Bucket
 from kit.bus.idempotency import idempotency_key
 from services.gateway.artifacts.service import ArtifactService
-from services.gateway.compat.laps.requests import LapPair, LapSegments, LapUpload, SentFile
+from services.gateway.compat.laps.found_laps import found_laps
+from services.gateway.compat.laps.requests import LapPair, LapSearch, LapSegments, LapUpload, SentFile
 from services.gateway.jobs.presenter import JobPresenter
 from services.gateway.jobs.service import JobService
 from services.gateway.jobs.submission import JobRequest
 from services.gateway.uploads.service import UploadService
 
 WORKLOAD: Final = "lap_compare"
+DETECTION: Final = "lap_detection"
 _ROUTE: Final = "POST /start-job"
+_DETECT_ROUTE: Final = "POST /detect-laps"
 #: Files of a job by the names under which its clients look for them.
 _FILES: Final = {
     "overlay.mp4": "overlay.mp4",
@@ -78,12 +81,45 @@ class LapJobs:
         """
         ids = await self._completed(tenant, *request.files)
         inputs = dict(zip(("reference", "other"), ids, strict=True))
-        job = await self._submit(tenant, JobRequest(WORKLOAD, inputs, request.params))
+        job = await self._submit(tenant, JobRequest(WORKLOAD, inputs, request.params), _ROUTE)
         return {
             "job_id": job.id,
             "call_id": job.id,
             "results_prefix": self._bucket.key("results", job.id) + "/",
         }
+
+    async def detect(self, tenant: str, request: LapSearch) -> str:
+        """Complete the upload, submit the job that looks for its laps, and return its id.
+
+        The same request gives the same job, as ``start`` does.
+
+        Raises:
+            SaccadeError: the upload cannot be used; as ``JobService.submit``.
+        """
+        [upload_id] = await self._completed(tenant, request.video)
+        return (
+            await self._submit(tenant, JobRequest(DETECTION, {"video": upload_id}, request.params), _DETECT_ROUTE)
+        ).id
+
+    async def detected(self, tenant: str, job_id: str, most: int, wait_s: float) -> dict[str, Any] | None:
+        """Wait for a job of ``detect`` and return at most ``most`` laps, the best first; None if it still runs.
+
+        Raises:
+            SaccadeError: the job has failed, with its error, or was cancelled; JOB_NOT_FOUND.
+        """
+        job = await self._jobs.get(tenant, job_id, wait_s)
+        match job.state:
+            case State.SUCCEEDED:
+                return found_laps(job.result or {}, most)
+            case State.FAILED:
+                error = job.error
+                if error is None:
+                    raise SaccadeError(ErrorCode.WORKER_BROKEN)
+                raise SaccadeError(error.code, error.message, hint=error.hint)
+            case State.CANCELLED:
+                message = "The lap detection was cancelled."
+                raise SaccadeError(ErrorCode.JOB_ALREADY_ENDED, message, hint="Send the request again.")
+        return None
 
     async def status(self, tenant: str, call_id: str) -> dict[str, Any]:
         """Return the state of a job in the client's words, with its files when it has succeeded.
@@ -112,9 +148,9 @@ class LapJobs:
         await asyncio.gather(*(self._uploads.complete(tenant, upload_id) for upload_id in dict.fromkeys(ids)))
         return ids
 
-    async def _submit(self, tenant: str, request: JobRequest) -> Job:
+    async def _submit(self, tenant: str, request: JobRequest, route: str) -> Job:
         body = {"inputs": request.inputs, "params": request.params}
-        key = idempotency_key(tenant, _ROUTE, _digest(body), body)
+        key = idempotency_key(tenant, route, _digest(body), body)
         return await self._jobs.retry_once(tenant, await self._jobs.submit(tenant, request, key))
 
     async def _result(self, job: Job) -> dict[str, Any]:

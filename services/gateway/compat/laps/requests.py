@@ -87,3 +87,22 @@ class LapSegments(_Body):
     def params(self) -> dict[str, Any]:
         """The job's parameters."""
         return {"segments": {"reference": self.segA.params, "other": self.segB.params}}
+
+
+class LapSearch(_Body):
+    """A file in which laps are looked for; an empty number box of the page is sent as null and means the default."""
+
+    video: SentFile
+    min_lap_s: float | None = Field(default=None, gt=0, le=86_400)
+    max_lap_s: float | None = Field(default=None, gt=0, le=86_400)
+    top_k: int | None = Field(default=None, ge=1, le=100)
+
+    @property
+    def params(self) -> dict[str, float]:
+        """The job's parameters."""
+        return {"min_lap_s": self.min_lap_s or 20.0, "max_lap_s": self.max_lap_s or 300.0}
+
+    @property
+    def most(self) -> int:
+        """How many laps are wanted."""
+        return self.top_k or 6
