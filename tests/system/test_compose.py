@@ -61,7 +61,11 @@ def test_the_logs_name_the_address(system: ComposedSystem) -> None:
 def test_what_the_image_of_the_workers_lacks_is_refused_with_the_line_that_builds_it(system: ComposedSystem) -> None:
     with system.client(system.api_key) as client:
         listed = {one["name"]: one for one in client.get("/v1/workloads").json()["data"]}
-        assert {name for name, one in listed.items() if one["available"]} == {"lap_compare", "lap_detection", "badminton"}
+        assert {name for name, one in listed.items() if one["available"]} == {
+            "lap_compare",
+            "lap_detection",
+            "badminton",
+        }
         assert listed["nerf"]["missing"] == ["pi_heif", "pycolmap", "torch"]
         photo = {"filename": "a.jpg", "content_type": "image/jpeg", "size_bytes": 10, "workload": "nerf"}
         sessions = [("/v1/sessions", {"workload": name}) for name in ("live_splat", "vision_stream")]
