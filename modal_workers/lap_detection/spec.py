@@ -124,7 +124,7 @@ WORKLOAD: Final = Workload(
         Stage("report", "Write tables, pictures and report", 0.08),
     ),
     job="modal_workers.lap_detection.job:run",
-    requires=("PIL", "av", "cv2", "numpy"),
+    requires=("PIL", "av", "cv2", "matplotlib", "numpy"),
     extra="lap-compare",
     headline=_headline,
     check_durations=_check_durations,
