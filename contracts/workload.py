@@ -97,6 +97,34 @@ class Backend:
 
 
 @dataclass(frozen=True)
+class Pick:
+    """One row that a person chooses for a follow-up: ``into`` is the path of an object inside of its parameters."""
+
+    title: str
+    into: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FollowUp:
+    """A job of another workload that a result leads to: with the same uploads, and rows of the result as parameters.
+
+    ``rows`` names a list of objects in the result. ``fields`` maps members of each pick's object to members of a row,
+    ``inputs`` the other workload's inputs to those of this one.
+    """
+
+    workload: str
+    title: str
+    rows: str
+    picks: Sequence[Pick]
+    fields: Mapping[str, str]
+    inputs: Mapping[str, str]
+    #: Members of a row that are shown, with their titles.
+    columns: Mapping[str, str]
+    #: Member that is true for rows that few want: others are proposed first. Empty: none.
+    unlikely: str = ""
+
+
+@dataclass(frozen=True)
 class Workload:
     """One workload. ``job`` names its function ``run(params, context) -> Result`` as ``module:function``.
 
@@ -141,5 +169,7 @@ class Workload:
     backends: Sequence[Backend] = ()
     #: Joints that a session's parameters name, with lower and upper limit in radians.
     joint_limits_rad: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    #: Jobs that a result leads to, which pages offer beside it.
+    follow_ups: Sequence[FollowUp] = ()
     #: Whether a session's worker describes the video in text: it answers questions about it and can be cancelled.
     takes_prompts: bool = False

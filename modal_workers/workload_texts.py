@@ -27,6 +27,16 @@ class ParameterText(BaseModel):
     description: str
 
 
+class FollowUpTexts(BaseModel):
+    """Texts of a job that a result leads to: titles of the picks in order, of the columns by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    picks: tuple[str, ...]
+    columns: dict[str, str]
+
+
 class WorkloadTexts(BaseModel):
     """Texts of a workload's declaration. ``params`` are by path, as ``parameter_paths`` returns them."""
 
@@ -37,6 +47,7 @@ class WorkloadTexts(BaseModel):
     inputs: dict[str, str]
     stages: dict[str, str]
     params: dict[str, ParameterText]
+    follow_ups: tuple[FollowUpTexts, ...] = ()
 
 
 @cache

@@ -18,9 +18,10 @@ from modal_workers.road_video.moving_samples import drop_rests
 
 #: Fewer moving samples than this are no drive.
 MIN_SAMPLES: Final = 30
-#: A camera on a car that stands sees noise, vibration and what passes. Generated drives vary by 0.2 and more from
-#: second to second, a standing car with a vibrating camera by 0.03, noise in the dark by 0.05.
-MIN_VARIATION: Final = 0.1
+#: A camera on a car that stands sees noise, vibration and what passes. Generated drives vary by 0.25 and more from
+#: half second to half second, a standing car with a vibrating camera by 0.04, noise in the dark by 0.07.
+MIN_VARIATION: Final = 0.09
+_VARIATION_INTERVAL_S: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,15 @@ def detect_laps(
 
 
 def variation(descriptors: ClipDescriptors) -> float:
-    """Return how much the view varies: the median distance of the mean of each second from that of all, as a share.
+    """Return how much the view varies: the median distance of the mean of each half second from that of all, a share.
 
-    Means of a second leave out noise and vibration.
+    Means of half a second leave out noise and vibration.
     """
     cells = descriptors.cells.astype(np.float32)
-    second = np.unique(descriptors.time_s.astype(np.int64), return_inverse=True)[1]
-    count = np.bincount(second)
+    part = np.unique((descriptors.time_s / _VARIATION_INTERVAL_S).astype(np.int64), return_inverse=True)[1]
+    count = np.bincount(part)
     means = np.zeros((len(count), cells.shape[1]), np.float32)
-    np.add.at(means, second, cells)
+    np.add.at(means, part, cells)
     means /= count[:, None].astype(np.float32)
     away = np.linalg.norm(means - means.mean(axis=0), axis=1) / (np.linalg.norm(means, axis=1) + 1e-6)
     return float(np.median(away))

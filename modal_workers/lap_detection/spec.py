@@ -7,7 +7,7 @@ from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from contracts.workload import Compute, Input, Params, Result, Stage, Workload
+from contracts.workload import Compute, FollowUp, Input, Params, Pick, Result, Stage, Workload
 
 #: Most laps in the result; ``laps.json`` and ``laps.csv`` have all.
 RESULT_LAPS: Final = 100
@@ -129,5 +129,24 @@ WORKLOAD: Final = Workload(
     headline=_headline,
     check_durations=_check_durations,
     report="report.html",
+    follow_ups=(
+        FollowUp(
+            workload="lap_compare",
+            title="Compare two of these laps",
+            rows="laps",
+            picks=(Pick("Lap A", ("segments", "reference")), Pick("Lap B", ("segments", "other"))),
+            fields={"start_s": "start_s", "end_s": "end_s"},
+            inputs={"reference": "video", "other": "video"},
+            columns={
+                "number": "Lap",
+                "start_s": "Start, s",
+                "end_s": "End, s",
+                "lap_s": "Lap time, s",
+                "error_s": "±",
+                "confidence": "Confidence",
+            },
+            unlikely="slow",
+        ),
+    ),
     compute=Compute(cpu_cores=2.0, memory_bytes=2 * 1024**3, timeout_s=3600.0, typical_s=60.0),
 )

@@ -32,6 +32,8 @@ def test_every_workload_has_its_texts(name: str, language: str) -> None:
     assert texts.description
     assert set(texts.inputs) == {given.name for given in workload.inputs}, f"inputs of {path}"
     assert set(texts.stages) == {stage.name for stage in workload.stages}, f"stages of {path}"
+    told = [(len(found.picks), set(found.columns)) for found in texts.follow_ups]
+    assert told == [(len(given.picks), set(given.columns)) for given in workload.follow_ups], f"follow_ups of {path}"
     schema = workload.params.model_json_schema()
     parameters = dict(parameter_paths(schema))
     assert set(texts.params) == set(parameters), f"params of {path} must name each parameter of the schema"

@@ -7,6 +7,7 @@ import tomllib
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import get_args
 
 import grimp
 from packaging.requirements import Requirement
@@ -49,6 +50,27 @@ def work_of(folder: Path) -> Path:
 
 def test_every_folder_with_a_declaration_is_in_the_catalog() -> None:
     assert sorted(name_of(folder) for folder in DECLARED) == sorted(workloads())
+
+
+def test_a_result_leads_to_jobs_that_can_be_submitted() -> None:
+    """Inputs, rows and parameters of every follow-up exist in both declarations."""
+    follow_ups = [(declared, each) for declared in workloads().values() for each in declared.follow_ups]
+    assert follow_ups
+    for declared, each in follow_ups:
+        media = {given.name: given.media for given in declared.inputs}
+        then = workloads()[each.workload]
+        assert {given.name: given.media for given in then.inputs} == {
+            name: media[of] for name, of in each.inputs.items()
+        }
+        [row] = get_args(declared.result.model_fields[each.rows].annotation)[:1]
+        assert {*each.fields.values(), *each.columns} <= set(row.model_fields)
+        assert not each.unlikely or row.model_fields[each.unlikely].annotation is bool
+        for pick in each.picks:
+            params = then.params
+            for name in pick.into:
+                annotation = params.model_fields[name].annotation
+                params = next((one for one in get_args(annotation) if one is not type(None)), annotation)
+            assert set(each.fields) <= set(params.model_fields), pick
 
 
 def test_a_folder_is_named_as_its_workload_or_as_that_declares() -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 
 from contracts.prices import ALIASES, PRICES, price_usd_per_s
 from contracts.workload import Workload
 from modal_workers import catalog
 from modal_workers.backends import Backends
-from modal_workers.workload_texts import translated_schema, workload_texts
+from modal_workers.workload_texts import WorkloadTexts, translated_schema, workload_texts
 from services.gateway.jobs.service import JobService
 from services.gateway.workloads.schemas import (
     BackendDeclaration,
     ComputeDeclaration,
     DevicePrice,
     EstimateObject,
+    FollowUpDeclaration,
     InputDeclaration,
     StageDeclaration,
     WorkloadList,
@@ -70,6 +72,7 @@ class WorkloadPresenter:
                 )
                 for option in workload.backends
             ],
+            follow_ups=list(_follow_ups(workload, texts)),
         )
 
     def _stages(self, workload: Workload, titles: Mapping[str, str]) -> Iterator[StageDeclaration]:
@@ -89,6 +92,16 @@ class WorkloadPresenter:
 
     def _estimate(self, workload: Workload) -> EstimateObject:
         return EstimateObject.model_validate(vars(self._jobs.estimate(workload)))
+
+
+def _follow_ups(workload: Workload, texts: WorkloadTexts | None) -> Iterator[FollowUpDeclaration]:
+    for number, declared in enumerate(workload.follow_ups):
+        shown = asdict(declared)
+        if texts:
+            told = texts.follow_ups[number]
+            picks = [pick | {"title": title} for pick, title in zip(shown["picks"], told.picks, strict=True)]
+            shown |= {"title": told.title, "picks": picks, "columns": told.columns}
+        yield FollowUpDeclaration.model_validate(shown)
 
 
 def _price(device: str) -> DevicePrice:

@@ -71,6 +71,26 @@ class BackendDeclaration(BaseModel):
     installed: bool
 
 
+class PickDeclaration(BaseModel):
+    """One row that a person chooses; `into` is the path of an object inside of the other workload's parameters."""
+
+    title: str
+    into: list[str]
+
+
+class FollowUpDeclaration(BaseModel):
+    """A job of another workload that a result leads to: the same uploads, and rows of the result as parameters."""
+
+    workload: str
+    title: str
+    rows: str = Field(description="Name of a list of objects in the result.")
+    picks: list[PickDeclaration]
+    fields: dict[str, str] = Field(description="Members of each pick's object, and the members of a row they get.")
+    inputs: dict[str, str] = Field(description="Inputs of the other workload, and the inputs of this one they get.")
+    columns: dict[str, str] = Field(description="Members of a row that are shown, with their titles.")
+    unlikely: str = Field(description="Member that is true for rows that few want; empty: none.")
+
+
 class WorkloadObject(BaseModel):
     """One workload."""
 
@@ -92,6 +112,7 @@ class WorkloadObject(BaseModel):
     compute: ComputeDeclaration
     estimate: EstimateObject = Field(description="For the device of the first attempt.")
     backends: list[BackendDeclaration]
+    follow_ups: list[FollowUpDeclaration] = Field(description="Jobs that a result leads to.")
 
 
 class WorkloadList(BaseModel):

@@ -11,6 +11,7 @@ import { Actions } from "./actions.js";
 import { Timeline } from "./chart.js";
 import { Changes } from "./changes.js";
 import { Compare } from "./compare.js";
+import { FollowUps } from "./follow_ups.js";
 import { Facts, firstName, Head, Stages } from "./head.js";
 import { followJob } from "./history.js";
 import { EventDetails, Log } from "./log.js";
@@ -44,7 +45,8 @@ function Shown({ followed, now, query }) {
   const history = followed.history.value;
   const at = query.get("at");
   const past = usePast(now.id, at);
-  const titles = useTitles(now);
+  const declared = useDeclaration(now);
+  const titles = titlesOf(now, declared);
   const ended = ENDED.has(now.state);
   const clock = useClock(!ended, history.events.length > MANY_EVENTS ? SLOW_TICK_MS : TICK_MS);
   const changed = history.changed.value;
@@ -70,7 +72,8 @@ function Shown({ followed, now, query }) {
     ${job?.error && html`<div class="note bad" role="group"><p><b>${job.error.message}</b></p>${job.error.hint && html`<p class="hint">${job.error.hint}</p>`}<p class="hint"><code>${job.error.code}</code></p></div>`}
     ${job && (query.get("with")
       ? html`<${Compare} job=${job} other=${query.get("with")} files=${files} />`
-      : html`<${Result} job=${job} files=${files} chosen=${query.get("file")} start_s=${secondsOf(query.get("t"))} />`)}
+      : html`<${Result} job=${job} files=${files} chosen=${query.get("file")} start_s=${secondsOf(query.get("t"))} />
+        <${FollowUps} job=${job} declared=${declared?.follow_ups ?? []} />`)}
     <section class="card" aria-labelledby="timeline-title">
       <h2 id="timeline-title">${text.timeline}</h2>
       ${history.events.length > 0
@@ -143,11 +146,15 @@ function useClock(running, tick_ms) {
 
 const workloads = new Map();
 
-/** Titles of stages are the server's, in the reader's language; without them a stage has its name. */
-function useTitles(job) {
+/** What the server declares of the job's workload, in the reader's language; undefined until it is known. */
+function useDeclaration(job) {
   const lang = spoken.value;
   useLoaded(async () => workloads.has(lang) || workloads.set(lang, (await get("/v1/workloads", { lang })).data), [lang]);
-  const known = workloads.get(lang)?.find(({ name }) => name === job.workload);
+  return workloads.get(lang)?.find(({ name }) => name === job.workload);
+}
+
+/** Titles of stages are the server's; without them a stage has its name. */
+function titlesOf(job, known) {
   return Object.fromEntries([...job.stages, ...(known?.stages ?? [])].map(({ name, title }) => [name, title ?? name]));
 }
 

@@ -17,7 +17,7 @@ loadCss(import.meta.url, "desk.css");
 
 export function Desk({ workloads, query }) {
   const text = words();
-  const source = useEarlierJob(query.get("like"));
+  const source = useEarlierJob(query.get("like"), query.get("inputs"));
   const all = files.value;
   const choice = useMemo(() => choose(workloads, all), [workloads, all]);
   const open = ["waiting", "sending", "failed"].includes(wanted.value?.state) ? wanted.value.name : null;
@@ -43,20 +43,24 @@ export function Desk({ workloads, query }) {
   `;
 }
 
-/** Read a job whose inputs and parameters are taken over: the address names it. */
-function useEarlierJob(jobId) {
+/**
+ * Read a job whose inputs and parameters are taken over: the address names it. `renamed` says which input gets which of
+ * its inputs, "reference:video,other:video"; without it each gets its own.
+ */
+function useEarlierJob(jobId, renamed) {
   const found = useSignal({ value: null, error: null });
   useEffect(() => {
     if (!jobId) return;
     get(`/v1/jobs/${encodeURIComponent(jobId)}`).then(
       (job) => {
         removeAll();
-        addUploads(Object.entries(job.inputs).flatMap(([use, given]) => [].concat(given).map((input) => ({ ...input, use }))));
+        const uses = renamed ? renamed.split(",").map((pair) => pair.split(":")) : Object.keys(job.inputs).map((name) => [name, name]);
+        addUploads(uses.flatMap(([use, from]) => [].concat(job.inputs[from] ?? []).map((input) => ({ ...input, use }))));
         found.value = { value: job, error: null };
       },
       (error) => (found.value = { value: null, error }),
     );
-  }, [jobId]);
+  }, [jobId, renamed]);
   return found.value;
 }
 
