@@ -119,10 +119,14 @@ def _with_shortest_lag(vectors: Values, path: WarpingPath, min_lag: int) -> Warp
         if (most := int(0.75 * lag)) - min_lag < 2:
             return path
         shorter = find_later_path(vectors, (min_lag, most))
-        covered = np.ptp(shorter.index_a) / max(1, np.ptp(path.index_a))
+        covered = _rows(shorter) / _rows(path)
         if covered < SHORTER_COVERAGE or _density(shorter) < SHORTER_DENSITY * _density(path):
             return path
         path = shorter
+
+
+def _rows(path: WarpingPath) -> int:
+    return int(path.index_a[-1] - path.index_a[0]) + 1
 
 
 def _judged(part: Moments, path: WarpingPath, lags: tuple[int, int]) -> ReturnPath:

@@ -31,7 +31,7 @@ SINGLES: Final[tuple[SingleKind, ...]] = ("part_of_lap", "long_road", "there_and
 
 @dataclass(frozen=True)
 class SessionPlan:
-    """What is driven and filmed."""
+    """Circuit, drive and camera of one video."""
 
     circuit: Circuit
     session: Session

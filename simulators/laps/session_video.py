@@ -107,10 +107,10 @@ def _driven(circuit: Circuit, session: Session) -> DrivenLap:
         step_s = step_s / (1 - (1 - pace) * inside)
     offset = drive.offset_m
     if pit := session.pit:
-        inside = (middle > pit.from_m) & (middle < pit.to_m)
-        step_s[inside] = np.maximum(step_s[inside], np.diff(drive.place_m)[inside] / pit.speed_mps)
-        if inside.any():
-            step_s[int(np.mean(np.flatnonzero(inside)))] += pit.rest_s
+        lane = np.flatnonzero((middle > pit.from_m) & (middle < pit.to_m))
+        step_s[lane] = np.maximum(step_s[lane], np.diff(drive.place_m)[lane] / pit.speed_mps)
+        if len(lane):
+            step_s[int(np.mean(lane))] += pit.rest_s
         away = np.clip((drive.place_m - pit.from_m) / 30, 0, 1) * np.clip((pit.to_m - drive.place_m) / 30, 0, 1)
         offset = offset + (pit.offset_m - offset) * away
     time_s = np.concatenate([[0.0], np.cumsum(step_s)])
