@@ -111,7 +111,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         scored = [row[name] for row in rows if row["kind"] in REPEATS and name in row]
         hits, true, said = (sum(found[key] for found in scored) for key in ("hits", "true", "laps"))
         errors = [error for found in scored for error in found["errors_s"]] or [np.nan]
-        inside = [one for found in scored for one in found["inside"]] or [np.nan]
+        inside = [is_inside for found in scored for is_inside in found["inside"]] or [np.nan]
         f1 = 2 * hits / max(1, true + said)
         lines.append(
             f"| {title}, {len(scored)} videos | {hits} of {true} | {said - hits} | {f1:.3f} | "

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from modal_workers.lap_detection.crossings import choose_start_line, find_crossings
-from modal_workers.lap_detection.laps import Timeline, build_laps, why_nothing
+from modal_workers.lap_detection.laps import MovingClock, build_laps, why_nothing
 from modal_workers.lap_detection.return_map import Moments, ReturnPath, find_return_map, moments_of
 from modal_workers.lap_detection.spec import CrossingResult, LapDetectionParams, LapResult, Reason
 from modal_workers.road_video.clip_description import is_static
@@ -58,7 +58,7 @@ def detect_laps(
         paths, rejected = find_return_map(moments, (params.min_lap_s, params.max_lap_s))
         progress(0.4)
         if paths:
-            timeline = Timeline(moving.clock_s, descriptors.time_s[moving.index])
+            timeline = MovingClock(moving.clock_s, descriptors.time_s[moving.index])
             if params.start_line_s is None:
                 line = choose_start_line(
                     moving, moments, paths, params.min_lap_s, lambda share: progress(0.4 + 0.6 * share)

@@ -49,7 +49,7 @@ EXPLANATIONS: Final[dict[Reason, str]] = {
 
 
 @dataclass(frozen=True)
-class Timeline:
+class MovingClock:
     """The moving clock of a video. Shapes: clock_s, time_s [N], both rising."""
 
     clock_s: Floats
@@ -61,7 +61,7 @@ class Timeline:
 
 
 def build_laps(
-    line: StartLine, timeline: Timeline, moments: Moments, paths: Sequence[ReturnPath]
+    line: StartLine, timeline: MovingClock, moments: Moments, paths: Sequence[ReturnPath]
 ) -> tuple[tuple[LapResult, ...], tuple[CrossingResult, ...]]:
     """Return the laps between crossings that follow each other, and all crossings."""
     matched_s, costs = _matched(moments, paths)

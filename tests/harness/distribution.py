@@ -33,6 +33,7 @@ COMPUTING = {
         "tests/unit/modal_workers/badminton",
         "tests/unit/modal_workers/footage",
         "tests/unit/modal_workers/lap_compare",
+        "tests/unit/modal_workers/lap_detection",
         "tests/unit/modal_workers/runtime",
         "tests/unit/modal_workers/test_deployment.py",
         "tests/unit/modal_workers/test_workers_deployed.py",

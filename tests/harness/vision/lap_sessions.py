@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,3 +73,8 @@ def slide(
         pictures.append(np.clip(view * gain + grain, 0, 255).astype(np.uint8))
     times = np.arange(len(places)) * step_s
     return SlidingSession(write_clip(path, pictures, times.tolist()), times, np.asarray(places))
+
+
+if __name__ == "__main__":
+    # FILE LAPS SEED: for tests whose process has no OpenCV.
+    slide(Path(sys.argv[1]), float(sys.argv[2]), seed=int(sys.argv[3]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +14,7 @@ import pytest
 
 from tests.harness.clients.console_browser import console_tab
 from tests.harness.clients.console_start import DroppedFile, drop
-from tests.harness.vision.lap_sessions import slide
+from tests.harness.servers.embedded import ROOT
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +31,10 @@ def job_of(origin: str, job_id: str) -> dict[str, Any]:
 
 
 async def test_two_laps_of_one_video_are_found_chosen_and_compared(origin: str, tmp_path: Path) -> None:
-    video = slide(tmp_path / "session.mp4", 3.3, seed=4).path.read_bytes()
+    path = tmp_path / "session.mp4"
+    generator = [sys.executable, "-m", "tests.harness.vision.lap_sessions", str(path), "3.3", "4"]
+    subprocess.run(generator, check=True, timeout=120, cwd=ROOT)
+    video = path.read_bytes()
     params = quote(json.dumps({"min_lap_s": 5}))
     async with console_tab(origin, f"/console?workload=lap_detection&params={params}", tmp_path) as tab:
         await tab.until(_CHOSEN, "Lap detection")
