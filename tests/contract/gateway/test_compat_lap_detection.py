@@ -137,7 +137,7 @@ async def test_a_long_detection_keeps_the_connection_with_blanks(
     body = {"video": sent}
     async with (
         asyncio.timeout(40),
-        httpx.AsyncLapsClient(headers=PAGE, timeout=None) as http,
+        httpx.AsyncClient(headers=PAGE, timeout=None) as http,
         http.stream("POST", f"{base}/compat/laps/detect-laps", json=body) as answer,
     ):
         assert answer.status_code == 200
