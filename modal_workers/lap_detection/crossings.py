@@ -28,6 +28,8 @@ MAX_ERROR_S: Final = 0.5
 HALF_CONFIDENCE_S: Final = 0.1
 #: Places that are tried as the reference, at least this far apart.
 CANDIDATES: Final = 6
+#: A long session has many crossings of each, and aligning one takes a tenth of a second.
+CROSSINGS_TRIED: Final = 60
 CANDIDATE_DISTANCE_S: Final = 1.0
 #: Gain per moment of a place found again where the map has a gap: the best of all moments of a video.
 MIN_FOUND_DENSITY: Final = 0.4
@@ -90,7 +92,8 @@ def choose_start_line(
 def candidate_places(moments: Moments, paths: Sequence[ReturnPath]) -> list[float]:
     """Return moments from which the map leads through most laps, the most distinct first."""
     clock_s = moments.clock_s
-    visits = np.array([len(_chain(paths, float(at))) for at in clock_s])
+    visits = _visits(paths, clock_s)
+    most = int(np.clip(CROSSINGS_TRIED // visits.max(), 2, CANDIDATES))
     contrast = _smoothed(_contrast(moments, paths), round(1.0 / moments.interval_s))
     chosen: list[float] = []
     # the ends of a stretch are uncertain; a place with a visit less is better than a crossing that is not seen
@@ -101,11 +104,11 @@ def candidate_places(moments: Moments, paths: Sequence[ReturnPath]) -> list[floa
     for wanted in (visits.max(), visits.max() - 1):
         order = np.flatnonzero((visits == wanted) & (visits > 1) & inside)
         for at in order[np.argsort(-contrast[order], kind="stable")]:
-            if len(chosen) == CANDIDATES:
+            if len(chosen) == most:
                 return chosen
             if all(abs(clock_s[at] - other) >= CANDIDATE_DISTANCE_S for other in chosen):
                 chosen.append(float(clock_s[at]))
-        if len(chosen) >= CANDIDATES // 2:
+        if len(chosen) >= most / 2:
             return chosen
     return chosen or [float(paths[0].from_s[len(paths[0].from_s) // 2])]
 
@@ -148,6 +151,23 @@ def _chain(paths: Sequence[ReturnPath], clock_s: float) -> list[float]:
     while (after := next((t for path in paths if (t := path.later(chain[-1])) is not None), None)) is not None:
         chain.append(after)
     return chain
+
+
+def _visits(paths: Sequence[ReturnPath], clock_s: Floats) -> NDArray[np.int64]:
+    """Return for each moment [N] how many moments the map connects with it, itself included."""
+    visits = np.ones(len(clock_s), np.int64)
+    for is_later in (True, False):
+        at, alive = clock_s.copy(), np.ones(len(clock_s), bool)
+        while alive.any():
+            following = np.full(len(clock_s), np.nan)
+            for path in paths:
+                near, far = (path.from_s, path.to_s) if is_later else (path.to_s, path.from_s)
+                inside = alive & np.isnan(following) & (at >= near[0]) & (at <= near[-1])
+                following[inside] = np.interp(at[inside], near, far)
+            alive = ~np.isnan(following)
+            visits += alive
+            at = following
+    return visits
 
 
 def _contrast(moments: Moments, paths: Sequence[ReturnPath]) -> Floats:

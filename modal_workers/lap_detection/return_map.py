@@ -21,7 +21,7 @@ Values = NDArray[np.float32]
 
 #: Moments a second that are compared with each other, and at most how many in all.
 MAP_RATE_HZ: Final = 8.0
-MAX_MOMENTS: Final = 6000
+MAX_MOMENTS: Final = 4000
 #: Gain per matched sample below which a stretch is not the same road: see ``MIN_GAIN_DENSITY`` of lap_compare, which
 #: has the figures. A path of a session is the best of far more candidates, so more is asked for.
 MIN_DENSITY: Final = 0.28
