@@ -1,4 +1,4 @@
-"""Share of an enumeration that a run tries: every k-th case, from an offset that each run draws and prints.
+"""Share of an enumeration that a run tries: one of every k cases, by an offset that each run draws and prints.
 
 ``make soak`` tries all cases. ``make test`` tries a share of those enumerations that take long: which one, the offset
 says, so that runs one after the other try all of them. ``--share-offset`` repeats the choice of a run.
@@ -12,6 +12,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from zlib import crc32
 
 import pytest
 
@@ -24,14 +25,16 @@ _LARGEST_OFFSET = 10_000
 
 @dataclass(frozen=True)
 class Share:
-    """What a run tries: everything, or every k-th case from an offset on."""
+    """What a run tries: everything, or one case of each block of so many, which the offset chooses."""
 
     offset: int
     is_whole: bool = False
 
     def takes(self, number: int, every: int) -> bool:
         """Return whether one case of an enumeration is tried where one of ``every`` is."""
-        return self.is_whole or number % every == self.offset % every
+        block, place = divmod(number, every)
+        # Cases often repeat with a period that has a common factor: each block begins elsewhere.
+        return self.is_whole or place == (self.offset + crc32(b"%d" % block)) % every
 
     def of(self, cases: Sequence[Case], every: int) -> list[Case]:
         """Return the cases that are tried."""
