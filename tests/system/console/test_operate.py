@@ -119,5 +119,5 @@ async def test_limits_are_set_and_removed_and_spending_is_summed_up(origin: str,
     assert told.returncode == 0, told.stderr
     assert "cpu" in told.stdout
     rows = json.loads(run("budget", "spent", "--url", origin, "--json", cwd=tmp_path).stdout)["data"]
-    assert {row["workload"] for row in rows} == {"scripted"}
+    assert "scripted" in {row["workload"] for row in rows}  # and those of other tests
     assert all(row["attempts"] > 0 and row["usd"] == 0 for row in rows)
