@@ -19,7 +19,7 @@ SERVICES = ("gateway", "dispatcher", "notifier")
 #: Labels by which a metric may be split: their values are few, and none is an id or comes from a client.
 BOUNDED = {
     "kind", "service", "state", "method", "route", "status", "quota", "tenant", "verdict", "stream", "lease", "change",
-    "operation", "error", "outcome", "reason", "type", "workload", "failure", "le", "consumer", "result",
+    "operation", "error", "outcome", "reason", "type", "workload", "failure", "le", "consumer", "result", "held_by",
     "implementation", "major", "minor", "patchlevel", "version",
 }  # fmt: skip
 #: A tenant is a label of what the operator limits by tenant, and of nothing else.
