@@ -28,8 +28,8 @@ _TRIM_AT: Final = 0.8
 _TRIM_TO: Final = 0.7
 #: Share of the most events that is left once there are more: one deletion for many events.
 _KEEP_OF_MOST: Final = 0.95
-#: Most events that are deleted with one request: the server does nothing else for the stream meanwhile.
-_MOST_AT_ONCE: Final = 250_000
+#: Most events that are deleted with one request: the server stores nothing in the stream meanwhile, for 0.1 s.
+_MOST_AT_ONCE: Final = 50_000
 _EVERY_S: Final = 10.0
 #: Age up to which a reader that has stopped keeps what it has not read.
 _READER_WAITS: Final = timedelta(days=14)
