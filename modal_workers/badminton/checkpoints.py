@@ -137,7 +137,8 @@ def save_tracks(path: Path, stage: TrackStage) -> None:
     arrays: dict[str, Any] = {}
     for prefix, value in (("players", stage.players), ("shuttle", stage.shuttle)):
         if value is not None:
-            arrays |= {f"{prefix}_{field.name}": getattr(value, field.name) for field in dataclasses.fields(value)}
+            named = {f"{prefix}_{field.name}": getattr(value, field.name) for field in dataclasses.fields(value)}
+            arrays |= {name: array for name, array in named.items() if array is not None}
     # Of an array that repeats one value (skeletons where there are none) only that is stored.
     shapes = {name: array.shape for name, array in arrays.items() if array.size and not any(array.strides)}
     arrays |= {name: arrays[name][(0,) * len(shape)] for name, shape in shapes.items()}
@@ -157,6 +158,6 @@ def load_tracks(path: Path) -> TrackStage:
             names = [field.name for field in dataclasses.fields(kind)]
             if f"{prefix}_{names[0]}" not in stored.files:
                 return None
-            return kind(**{name: array(f"{prefix}_{name}") for name in names})
+            return kind(**{name: array(f"{prefix}_{name}") for name in names if f"{prefix}_{name}" in stored.files})
 
         return TrackStage(read("players", PlayerTracks), read("shuttle", ShuttleTrack), tuple(said["warnings"]))

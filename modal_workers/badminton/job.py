@@ -68,7 +68,8 @@ def _track(
     params: BadmintonParams, context: Context, court: CourtStage, detections: Detections, backends: DetectionBackends
 ) -> TrackStage:
     with context.stage("track"):
-        kept = context.checkpoint("tracks.npz")
+        name = f"tracks-{backends.key}.npz"
+        kept = context.checkpoint(name)
         if kept is not None:
             return load_tracks(kept)
         size, courts = court.picture_size_px, court.courts
@@ -79,14 +80,22 @@ def _track(
             picture_size_px=size,
             players=params.players,
             has_skeletons=backends.has_skeletons,
+            progress=lambda share: context.progress(0.5 * share, "following the players"),
         )
         context.progress(0.5, "following the shuttle")
         shuttle = None
         if backends.finds_shuttle:
-            shuttle = link_shuttle(detections.candidates, court.times.time_s, size, courts, detections.persons)
+            shuttle = link_shuttle(
+                detections.candidates,
+                court.times.time_s,
+                size,
+                courts,
+                detections.persons,
+                progress=lambda share: context.progress(0.5 + 0.5 * share, "following the shuttle"),
+            )
         stage = TrackStage(players, shuttle, warnings)
-        save_tracks(context.scratch / "tracks.npz", stage)
-        context.keep(context.scratch / "tracks.npz", "tracks.npz")
+        save_tracks(context.scratch / name, stage)
+        context.keep(context.scratch / name, name)
         return stage
 
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.badminton.analytics.footwork import Footwork, measure_footwork
 from modal_workers.badminton.analytics.heat_map import heat_map
-from modal_workers.badminton.analytics.motion import MAX_STEP_S, CourtTrack, Motion, measure_motion
+from modal_workers.badminton.analytics.motion import (
+    BODY_RAISED_PER_ERROR_M,
+    MAX_STEP_S,
+    RAISED_PER_ERROR_M,
+    CourtTrack,
+    Motion,
+    measure_motion,
+)
 from modal_workers.badminton.analytics.own_half import own_half
 from modal_workers.badminton.analytics.shots import GroundShot, measure_shots
 from modal_workers.badminton.analytics.zones import ZoneTimes, measure_zones
@@ -27,6 +35,8 @@ class PlayerFigures:
 
     player: int
     motion: Motion
+    #: What moved: the body's centre over the floor, or the middle between the feet where no skeletons were found.
+    motion_point: Literal["body_centre", "feet"]
     #: The same, in rallies only; None where there are no rallies.
     in_rallies: Motion | None
     zones: ZoneTimes
@@ -96,22 +106,24 @@ def analyse(match: Match) -> Analysis:
         return Analysis(
             (), tuple(_without_players(rally) for rally in match.rallies), _play_time(match), speed_m_s, frame_s
         )
-    by_player = [
-        CourtTrack.of(
-            match.times_s,
-            (tracks.position_m[player], tracks.position_error_m[player], tracks.velocity_m_s[player]),
-            tracks.observed[player],
-            used,
-            segment,
-        )
-        for player in range(tracks.player_count)
-    ]
+    by_player = [_moving(match, tracks, player, used) for player in range(tracks.player_count)]
     return Analysis(
         players=tuple(_player(match, tracks, number, track, frame_s) for number, track in enumerate(by_player)),
         rallies=tuple(_rally(rally, tracks, by_player) for rally in match.rallies),
         play_time=_play_time(match),
         speed_m_s=np.array([track.speed_m_s for track in by_player], np.float32).reshape(-1, match.frame_count),
         frame_s=frame_s,
+    )
+
+
+def _moving(match: Match, tracks: PlayerTracks, player: int, used: NDArray[np.bool_]) -> CourtTrack:
+    """Return the track that distance and speed are measured on: the body's centre where it is known, else the feet."""
+    place, error, raised = tracks.position_m, tracks.position_error_m, RAISED_PER_ERROR_M
+    if tracks.body_m is not None and tracks.body_error_m is not None:
+        place, error, raised = tracks.body_m, tracks.body_error_m, BODY_RAISED_PER_ERROR_M
+    motion = place[player], error[player], tracks.velocity_m_s[player]
+    return CourtTrack.of(
+        match.times_s, motion, tracks.observed[player], used, match.segment_of_frame(), raised_per_error_m=raised
     )
 
 
@@ -124,9 +136,10 @@ def _frame_durations_s(times_s: Floats) -> Floats:
 
 
 def _player(match: Match, tracks: PlayerTracks, number: int, track: CourtTrack, frame_s: Floats) -> PlayerFigures:
-    known = track.used & np.isfinite(track.position_m).all(axis=-1)
+    feet_m, error_m = (np.asarray(each[number], float) for each in (tracks.position_m, tracks.position_error_m))
+    known = track.used & np.isfinite(feet_m).all(axis=-1)
     counted_s = np.where(known, frame_s, 0.0)
-    half = own_half(track.position_m, tracks.side[number])
+    half = own_half(feet_m, tracks.side[number])
     identity = tracks.identity_confidence[number][known]
     in_play = np.zeros(len(known), np.bool_)
     for rally in match.rallies:
@@ -135,16 +148,17 @@ def _player(match: Match, tracks: PlayerTracks, number: int, track: CourtTrack, 
     return PlayerFigures(
         player=number,
         motion=measure_motion(track),
+        motion_point="feet" if tracks.body_m is None else "body_centre",
         in_rallies=measure_motion(track, in_play) if match.rallies else None,
-        zones=measure_zones(half, counted_s, track.error_m),
+        zones=measure_zones(half, counted_s, error_m),
         footwork=measure_footwork(half, counted_s),
-        heat_map_s=heat_map(track.position_m, counted_s),
+        heat_map_s=heat_map(feet_m, counted_s),
         hit_count=sum(hit.player == number for hit in match.hits) if counted else None,
         won_count=sum(_won(rally, number, tracks.player_count) for rally in match.rallies) if counted else None,
         outlier_count=int(tracks.outlier_count[number]),
         identity_confidence=_mean(identity),
         identity_confidence_min=float(np.nanmin(identity)) if np.isfinite(identity).any() else float("nan"),
-        position_error_m=_median(track.error_m[known]),
+        position_error_m=_median(error_m[known]),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from contracts.errors import ErrorCode, SaccadeError
@@ -79,6 +80,14 @@ class DetectionBackends:
         if not self.finds_shuttle:
             return ""
         return self._shuttle_network.name if self._shuttle_network else "classical"
+
+    @property
+    def key(self) -> str:
+        """Part of the names of the checkpoints of what they find.
+
+        A job that is resumed on a worker with other backends finds none of these, and detects again instead of mixing.
+        """
+        return re.sub(r"[^a-z0-9]+", "-", f"{self.pose_name} {self.shuttle_name}".lower()).strip("-")[:80]
 
     def of_segment(self, segment: CameraSegmentResult, court: CourtStage, size: AnalysisSize) -> Detectors:
         """Return backends that have seen nothing yet, for a camera segment with a court."""

@@ -23,7 +23,7 @@ def detect(video: Path, name: str, court: CourtStage, backends: DetectionBackend
         SaccadeError: the video no longer decodes, or a backend cannot be loaded.
     """
     count = len(court.times)
-    stretches = _kept(context, -(-count // STRETCH_FRAMES))
+    stretches = _kept(context, backends.key, -(-count // STRETCH_FRAMES))
     done = min(count, len(stretches) * STRETCH_FRAMES)
     if done < count:
         facts = court.facts
@@ -53,27 +53,29 @@ def detect(video: Path, name: str, court: CourtStage, backends: DetectionBackend
                 detection.feed(frame, analysed)
                 frame, due = frame + 1, next(wanted, None)
                 context.progress(frame / count, "looking for players and shuttle", frame=frame, frame_count=count)
-                _store(detection, stretches, context)
+                _store(detection, stretches, backends.key, context)
         detection.finish()
-        while _store(detection, stretches, context, last=True):
+        while _store(detection, stretches, backends.key, context, last=True):
             pass
     return load_detections(stretches)
 
 
-def _stretch_name(number: int) -> str:
-    return f"detections-{number:04d}.npz"
+def _stretch_name(key: str, number: int) -> str:
+    return f"detections-{key}-{number:04d}.npz"
 
 
-def _kept(context: StageContext, most: int) -> list[Path]:
-    """Return the stretches that an earlier run stored, from the first on."""
+def _kept(context: StageContext, key: str, most: int) -> list[Path]:
+    """Return the stretches that an earlier run with the same backends stored, from the first on."""
     paths: list[Path] = []
-    while len(paths) < most and (path := context.checkpoint(_stretch_name(len(paths)))) is not None:
+    while len(paths) < most and (path := context.checkpoint(_stretch_name(key, len(paths)))) is not None:
         paths.append(path)
     return paths
 
 
-def _store(detection: DetectionPass, stretches: list[Path], context: StageContext, *, last: bool = False) -> bool:
-    name = _stretch_name(len(stretches))
+def _store(
+    detection: DetectionPass, stretches: list[Path], key: str, context: StageContext, *, last: bool = False
+) -> bool:
+    name = _stretch_name(key, len(stretches))
     path = context.scratch / name
     if not detection.stored(path, last=last):
         return False

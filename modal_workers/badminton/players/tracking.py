@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.badminton.court.dimensions import NET_Y_M
+from modal_workers.badminton.players.body_centre import HipRays, MeasuredFeet, body_tracks, hip_rays
 from modal_workers.badminton.players.floor_points import CourtSegment, FloorPoints, floor_points, half_of
 from modal_workers.badminton.players.foot_lift import standing_places
 from modal_workers.badminton.players.identity import NOBODY, Identities, identify
@@ -18,7 +20,7 @@ from modal_workers.badminton.players.player_tracks import PlayerTracks
 from modal_workers.badminton.players.skeleton_smoothing import smooth_skeleton
 from modal_workers.badminton.players.tracklet_facts import TrackletFacts, facts_of
 from modal_workers.badminton.players.tracklets import Tracklet, TrackletBuilder
-from modal_workers.badminton.players.trajectory_smoothing import smooth_trajectory
+from modal_workers.badminton.players.trajectory_smoothing import Trajectory, smooth_trajectory
 
 Floats = NDArray[np.float64]
 Players = Literal["auto", "singles", "doubles"]
@@ -40,16 +42,20 @@ def track_players(
     picture_size_px: tuple[int, int],
     players: Players,
     has_skeletons: bool,
+    progress: Callable[[float], None] = lambda _share: None,
 ) -> tuple[PlayerTracks, tuple[str, ...]]:
     """Return the tracks of two or four players, and warnings for the user.
 
     ``courts``: the stretches with a court, in the order of time: first frame, last frame (included) and the court's
     view. Between them nothing is tracked; identities are found again after each. ``picture_size_px`` (width, height) of
     the upright full-size picture: with the court it gives the camera, and so how far above the floor an ankle is.
+    ``progress`` is called with the share done (0 to 1) on the way; what it raises stops the work.
     """
     points = floor_points(log, courts, picture_size_px)
     shirts = _square_roots(log.appearance, points.row)
-    tracklets = TrackletBuilder(points, times_s, log.boxes_px[points.row], shirts).build()
+    tracklets = TrackletBuilder(points, times_s, log.boxes_px[points.row], shirts).build(
+        lambda share: progress(0.4 * share)
+    )
     facts = facts_of(tracklets, points, times_s, shirts)
     del shirts  # as large as the log's histograms
     doubles, warnings = _is_doubles(players, facts, tracklets, points)
@@ -62,6 +68,7 @@ def track_players(
     segment = np.full(len(times_s), -1, np.int64)
     for number, (first, last, _) in enumerate(courts):
         segment[first : last + 1] = number
+    measured: list[tuple[HipRays, MeasuredFeet]] = []
     for place, player in enumerate(order):
         mine = [
             (tracklet, float(identities.confidence[index]))
@@ -69,9 +76,18 @@ def track_players(
             if identities.player[index] == player
         ]
         _fill(tracks, place, mine, points, log)
-        own = [tracklet for tracklet, _ in mine]
-        _smooth(tracks, place, mine=own, points=points, times_s=times_s, segment=segment)
-    return tracks, tuple(warnings)
+        progress(0.5 + 0.3 * place / count)
+        index = _in_time([tracklet for tracklet, _ in mine], points)
+        feet = _measured_feet(points, index, times_s)
+        _smooth(
+            tracks, place, rejected=sum(each.rejected for each, _ in mine), feet=feet, times_s=times_s, segment=segment
+        )
+        if has_skeletons:
+            rays = hip_rays(log, points.row[index], points.frame[index], courts, picture_size_px)
+            measured.append((rays, feet))
+    progress(0.8)
+    bodies = body_tracks(measured, times_s, segment)
+    return (tracks if bodies is None else _with_bodies(tracks, bodies)), tuple(warnings)
 
 
 def _square_roots(appearance: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -216,32 +232,52 @@ def _fill(
             tracks.keypoints_px[player, frames] = log.keypoints_px[rows]
 
 
+def _in_time(mine: Sequence[Tracklet], points: FloorPoints) -> NDArray[np.int64]:
+    """Return the points of a player in the order of time."""
+    if not mine:
+        return np.zeros(0, np.int64)
+    index = np.concatenate([tracklet.points for tracklet in mine])
+    return np.asarray(index[np.argsort(points.frame[index], kind="stable")])
+
+
+def _measured_feet(points: FloorPoints, index: NDArray[np.int64], times_s: Floats) -> MeasuredFeet:
+    position, variance = np.full((len(times_s), 2), np.nan), np.full((len(times_s), 2), np.nan)
+    if len(index):
+        frames = points.frame[index]
+        position[frames], variance[frames] = standing_places(points, index, times_s)
+    return MeasuredFeet(position, variance)
+
+
 def _smooth(
     tracks: PlayerTracks,
     player: int,
     *,
-    mine: Sequence[Tracklet],
-    points: FloorPoints,
+    rejected: int,
+    feet: MeasuredFeet,
     times_s: Floats,
     segment: NDArray[np.int64],
 ) -> None:
-    """Set a player's motion, and smooth the skeleton."""
-    position, variance = np.full((len(times_s), 2), np.nan), np.full((len(times_s), 2), np.nan)
-    if mine:
-        index = np.concatenate([tracklet.points for tracklet in mine])
-        index = index[np.argsort(points.frame[index], kind="stable")]
-        frames = points.frame[index]
-        position[frames], variance[frames] = standing_places(points, index, times_s)
-    motion = smooth_trajectory(position, variance, times_s, segment)
+    """Set a player's motion, and smooth the skeleton; ``rejected`` detections were left out of the tracklets."""
+    motion = smooth_trajectory(feet.position_m, feet.variance_m2, times_s, segment)
     tracks.position_m[player] = motion.position_m
     tracks.velocity_m_s[player] = motion.velocity_m_s
     tracks.position_error_m[player] = motion.error_m
     tracks.side[player] = half_of(motion.position_m)
-    tracks.outlier_count[player] = int(motion.rejected.sum()) + sum(tracklet.rejected for tracklet in mine)
+    tracks.outlier_count[player] = int(motion.rejected.sum()) + rejected
     tracks.observed[player] &= ~motion.rejected
     _bridge_identity(tracks.identity_confidence[player], np.isfinite(motion.error_m))
     if tracks.keypoints_px.flags.writeable:
         smooth_skeleton(tracks.keypoints_px[player], times_s, segment)
+
+
+def _with_bodies(tracks: PlayerTracks, bodies: Sequence[Trajectory]) -> PlayerTracks:
+    """Return tracks whose velocities are those of the bodies."""
+    return replace(
+        tracks,
+        velocity_m_s=np.array([body.velocity_m_s for body in bodies], np.float32),
+        body_m=np.array([body.position_m for body in bodies], np.float32),
+        body_error_m=np.array([body.error_m for body in bodies], np.float32),
+    )
 
 
 def _bridge_identity(confidence: NDArray[np.float32], known: NDArray[np.bool_]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -85,12 +86,17 @@ class TrackletBuilder:
         self._doubts: list[_Doubt] = []
         self._count = 0
 
-    def build(self) -> list[Tracklet]:
-        """Return all tracklets in the order in which they begin."""
+    def build(self, progress: Callable[[float], None] | None = None) -> list[Tracklet]:
+        """Return all tracklets in the order in which they begin.
+
+        ``progress`` is called with the share done (0 to 1) between stretches; what it raises stops the work.
+        """
         points = self._points
         starts = np.searchsorted(points.frame, np.arange(len(self._times_s) + 1))
         segment = -1
         for first in range(0, len(self._times_s), _FRAMES_AT_ONCE):
+            if progress is not None:
+                progress(first / len(self._times_s))
             last = min(first + _FRAMES_AT_ONCE, len(self._times_s))
             low, high = int(starts[first]), int(starts[last])
             # Lists of plain numbers are faster than arrays of a few; a stretch at a time bounds the memory.

@@ -87,7 +87,7 @@ def judge_contacts(
     pixels = _PIXELS_PER_METRE * picture_size[1] / REFERENCE_HEIGHT_PX
     evidence = [_evidence(contact, reach, pixels) for contact in contacts]
     if reach is not None:
-        contacts, evidence = _in_space(contacts, evidence, reach, times_s)
+        contacts, evidence = _in_space(contacts, evidence, reach, times_s, progress)
     sides = [reach.sides(contact.frame) if reach else [] for contact in contacts]
     probability = _probabilities([contact.time_s for contact in contacts], evidence, sides)
     judged = [JudgedContact(each, _hit(each, shares)) for each, shares in zip(contacts, probability, strict=True)]
@@ -109,11 +109,20 @@ def _hit(contact: Contact, shares: Floats) -> Hit | None:
 
 
 def _in_space(
-    contacts: list[Contact], evidence: list[Floats], reach: RacketReach, times_s: Floats
+    contacts: list[Contact],
+    evidence: list[Floats],
+    reach: RacketReach,
+    times_s: Floats,
+    progress: Callable[[float], None] | None,
 ) -> tuple[list[Contact], list[Floats]]:
     """Return contacts and evidence with those replaced whose flights are known in space."""
     known = [index for index, contact in enumerate(contacts) if contact.after.space is not None]
-    explained = explain_contacts([contacts[index] for index in known], reach, times_s) if known else []
+
+    def check() -> None:
+        if progress is not None:
+            progress(1.0)
+
+    explained = explain_contacts([contacts[index] for index in known], reach, times_s, check) if known else []
     contacts, evidence = list(contacts), list(evidence)
     for index, better in zip(known, explained, strict=True):
         contacts[index] = better.contact

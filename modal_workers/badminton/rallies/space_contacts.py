@@ -7,7 +7,7 @@ Laplace's approximation: the fit, and how much of what was possible before fits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -58,6 +58,8 @@ _SHORT_M: Final = 0.4
 #: Log probabilities before: of a bounce, of a flight from anywhere.
 _BOUNCE: Final = -1.0
 _ANYWHERE: Final = -3.0
+#: Explanations fitted between two checks whether the job is to stop: some batches of space_flights.py.
+_FITTED_AT_ONCE: Final = 1024
 #: Log odds of a hit by a player whose place is not known.
 _NO_HIT: Final = -20.0
 
@@ -81,17 +83,23 @@ class _Explanation:
     log_prior: float
 
 
-def explain_contacts(contacts: Sequence[Contact], reach: RacketReach, times_s: Floats) -> list[SpaceContact]:
+def explain_contacts(
+    contacts: Sequence[Contact],
+    reach: RacketReach,
+    times_s: Floats,
+    check: Callable[[], None] = lambda: None,
+) -> list[SpaceContact]:
     """Return the contacts whose flights are known in space with the players who may have made them.
 
-    A contact whose time the flights do not say gets the time of its best explanation.
+    A contact whose time the flights do not say gets the time of its best explanation. ``check`` is called every second
+    or so; what it raises stops the work.
     """
     hits = [
         explanation
         for number, contact in enumerate(contacts)
         for explanation in (*_hits(number, contact, reach, times_s), _anywhere(number, contact))
     ]
-    fitted = _fit(hits, contacts, times_s)
+    fitted = _fit(hits, contacts, times_s, check)
     best = _best(fitted)
     # Where a flight ended is known best once it is known who hit it.
     others = [
@@ -99,12 +107,16 @@ def explain_contacts(contacts: Sequence[Contact], reach: RacketReach, times_s: F
         for number, contact in enumerate(contacts)
         for explanation in _no_hits(number, contact, best.get(number - 1))
     ]
-    fitted += _fit(others, contacts, times_s)
+    fitted += _fit(others, contacts, times_s, check)
     best = _best(fitted)
     judged = _Judged.of(fitted, best, contacts, reach.player_count, times_s)
     # From the last on: whether a flight ended at the net depends on what can be said of the next piece without that.
+    of_contact: dict[int, list[_Fitted]] = {number: [] for number in range(len(contacts))}
+    for each in fitted:
+        of_contact[each.explanation.contact].append(each)
     for number in reversed(range(len(contacts))):
-        judged.end_at_net(number, contacts, [each for each in fitted if each.explanation.contact == number])
+        check()
+        judged.end_at_net(number, contacts, of_contact[number])
     return judged.contacts()
 
 
@@ -216,16 +228,19 @@ class _Fitted:
     evidence: float
 
 
-def _fit(explanations: Sequence[_Explanation], contacts: Sequence[Contact], times_s: Floats) -> list[_Fitted]:
-    if not explanations:
-        return []
-    prior = Prior(np.array([each.mean for each in explanations]), np.array([each.spread for each in explanations]))
-    paths, costs = refit([each.path for each in explanations], [each.time_s for each in explanations], prior)
+def _fit(
+    explanations: Sequence[_Explanation], contacts: Sequence[Contact], times_s: Floats, check: Callable[[], None]
+) -> list[_Fitted]:
     found: list[_Fitted] = []
-    for each, path, cost in zip(explanations, paths, costs, strict=True):
-        possible = -float(np.log(each.spread).sum()) + 0.5 * float(np.linalg.slogdet(path.covariance)[1])
-        unseen = _unseen_cost(path, contacts[each.contact].after.start_s, times_s)
-        found.append(_Fitted(each, path, each.log_prior - float(cost) / 2 + possible - unseen))
+    for low in range(0, len(explanations), _FITTED_AT_ONCE):
+        check()
+        some = explanations[low : low + _FITTED_AT_ONCE]
+        prior = Prior(np.array([each.mean for each in some]), np.array([each.spread for each in some]))
+        paths, costs = refit([each.path for each in some], [each.time_s for each in some], prior)
+        for each, path, cost in zip(some, paths, costs, strict=True):
+            possible = -float(np.log(each.spread).sum()) + 0.5 * float(np.linalg.slogdet(path.covariance)[1])
+            unseen = _unseen_cost(path, contacts[each.contact].after.start_s, times_s)
+            found.append(_Fitted(each, path, each.log_prior - float(cost) / 2 + possible - unseen))
     return found
 
 

@@ -94,6 +94,7 @@ def _player(figures: PlayerFigures) -> dict[str, Any]:
     return {
         "player_id": figures.player,
         "motion": motion_figures(figures.motion),
+        "motion_point": figures.motion_point,
         "in_rallies": motion_figures(figures.in_rallies) if figures.in_rallies is not None else None,
         "zones": {
             "time_s": Column(zone_times.time_s),

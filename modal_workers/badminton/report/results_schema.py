@@ -112,6 +112,10 @@ class ResultsPlayer(_Model):
 
     player_id: int
     motion: ResultsMotion
+    motion_point: Literal["body_centre", "feet"] = Field(
+        description="What distances and speeds are of: the body's centre over the floor, by hips and feet; the middle "
+        "between the feet where no skeletons were found."
+    )
     in_rallies: ResultsMotion | None
     zones: ResultsZones
     heat_map: ResultsHeatMap

@@ -10,7 +10,7 @@ Positions are those of candidates; frames between them stay empty.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,13 +84,20 @@ def link_shuttle(
     picture_size: tuple[int, int],
     segments: SegmentFrames,
     person_log: PersonLog | None = None,
+    *,
+    progress: Callable[[float], None] | None = None,
 ) -> ShuttleTrack:
-    """Return the shuttle's track; ``picture_size`` is (width, height), ``segments`` the frames of one camera each."""
+    """Return the shuttle's track; ``picture_size`` is (width, height), ``segments`` the frames of one camera each.
+
+    ``progress`` is called with the share done (0 to 1) between windows; what it raises stops the work.
+    """
     count = len(times_s)
     position = np.full((count, 2), np.nan, np.float32)
     confidence = np.zeros(count, np.float32)
     for first, last, _court in segments:
         for window_first, kept_first, kept_last, window_last in _windows(first, last):
+            if progress is not None:
+                progress(kept_first / count)
             linker = _Linker(log, times_s, picture_size, person_log, (window_first, window_last))
             for point, sure in linker.shuttle():
                 if kept_first <= point.frame <= kept_last:

@@ -22,7 +22,7 @@ FRAMES = 125
 STRETCH_FRAMES = 48
 #: A job is killed or stopped at one of so many points, and at all of them in a soak.
 SHARE = 2
-STRETCHES = ("detections-0000", "detections-0001", "detections-0002")
+STRETCHES = tuple(f"detections-motion-classical-{number:04d}" for number in range(3))
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +72,9 @@ def test_a_killed_job_goes_on_where_it_was_and_finds_the_same(
         ("kept court.npz", court),
         ("detect 0.20", court),
         ("track 0.50", all_stretches),
-        ("kept tracks.npz", {*all_stretches, "tracks"}),
-        ("render 0.50", {*all_stretches, "tracks"}),
-        ("report check", {*all_stretches, "tracks"}),
+        ("kept tracks-motion-classical.npz", {*all_stretches, "tracks-motion-classical"}),
+        ("render 0.50", {*all_stretches, "tracks-motion-classical"}),
+        ("report check", {*all_stretches, "tracks-motion-classical"}),
     ]
     for point, kept in share.of(points, SHARE):
         with pytest.raises(Killed):
@@ -90,11 +90,11 @@ def test_a_job_that_is_killed_between_two_stretches_repeats_few_frames_and_finds
     video: Path, unstopped: bytes, tmp_path: Path
 ) -> None:
     """The backends' memory of the scene is made anew from the frames before: what it decides may differ a little."""
-    for point in ("detect 0.60", "kept detections-0001.npz"):
+    for point in ("detect 0.60", "kept detections-motion-classical-0001.npz"):
         with pytest.raises(Killed):
             run_job(video, tmp_path, ending(point, Killed), video_height_px=180)
     before = {path.name: path.read_bytes() for path in (tmp_path / "kept").iterdir()}
-    assert before.keys() == {"court.npz", "detections-0000.npz", "detections-0001.npz"}
+    assert before.keys() == {"court.npz", *(f"{name}.npz" for name in STRETCHES[:2])}
     done = run_job(video, tmp_path, video_height_px=180)
     assert {name: (tmp_path / "kept" / name).read_bytes() for name in before} == before
     detected = [each.frame for each in done.context.progress_told if each.stage == "detect"]
