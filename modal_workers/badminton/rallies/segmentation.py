@@ -40,7 +40,7 @@ _WHOLE_SHARE: Final = 0.85
 
 
 @dataclass(frozen=True)
-class Span:
+class RallySpan:
     """The hits of a rally and its end; ``cut``: the camera's frames end there."""
 
     hits: tuple[Hit, ...]
@@ -104,9 +104,9 @@ def find_spans(
     track: ShuttleTrack,
     times_s: Floats,
     segments: SegmentFrames,
-) -> list[Span]:
+) -> list[RallySpan]:
     """Return the hits and the end of each rally, in order of time."""
-    spans: list[Span] = []
+    spans: list[RallySpan] = []
     for first, last, _court in segments:
         own = [hit for hit in hits if first <= hit.frame <= last]
         near = [each for each in contacts if first <= each.contact.after.first_frame <= last]
@@ -114,7 +114,7 @@ def find_spans(
     return spans
 
 
-def _confidence(span: Span, track: ShuttleTrack, times_s: Floats) -> float:
+def _confidence(span: RallySpan, track: ShuttleTrack, times_s: Floats) -> float:
     """Return how probably a rally begins and ends where it says: the less of it was seen, the less."""
     inside = (times_s >= span.hits[0].time_s) & (times_s <= span.ending.time_s)
     seen = float(np.isfinite(track.position_px[inside, 0]).mean()) if inside.any() else 0.0
@@ -128,7 +128,7 @@ def _spans(
     track: ShuttleTrack,
     times_s: Floats,
     last_frame: int,
-) -> list[Span]:
+) -> list[RallySpan]:
     """Return the hits of each rally within one camera's frames, with its end."""
     tracked_s = times_s[np.isfinite(track.position_px[:, 0])]
     groups: list[list[Hit]] = []
@@ -137,12 +137,12 @@ def _spans(
             groups[-1].append(hit)
         else:
             groups.append([hit])
-    spans: list[Span] = []
+    spans: list[RallySpan] = []
     for group in groups:
         ending = ending_of(group[-1], contacts)
         if ending is None or (len(group) == 1 and not _is_service(group[0], ending)):
             continue
-        spans.append(Span(tuple(group), ending, bool(times_s[last_frame] - ending.time_s < _CUT_S)))
+        spans.append(RallySpan(tuple(group), ending, bool(times_s[last_frame] - ending.time_s < _CUT_S)))
     return spans
 
 
