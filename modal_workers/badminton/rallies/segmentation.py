@@ -14,7 +14,6 @@ from modal_workers.badminton.rallies.ending import Ending, ending_of
 from modal_workers.badminton.rallies.hits import JudgedContact, judge_contacts
 from modal_workers.badminton.rallies.movement import find_active_periods
 from modal_workers.badminton.rallies.rally import Hit, Rally
-from modal_workers.badminton.rallies.rally_confidence import rally_facts
 from modal_workers.badminton.rallies.winner import decide_winner
 from modal_workers.badminton.shuttle.linking import SegmentFrames
 from modal_workers.badminton.shuttle.shuttle_track import ShuttleTrack
@@ -40,18 +39,10 @@ _WHOLE_SHARE: Final = 0.85
 
 
 @dataclass(frozen=True)
-class RallySpan:
-    """The hits of a rally and its end; ``cut``: the camera's frames end there."""
-
+class _Span:
     hits: tuple[Hit, ...]
     ending: Ending
     cut: bool
-
-    def facts(self, track: ShuttleTrack, times_s: Floats) -> Floats:
-        """Return what says how sure its limits are (rally_confidence.py)."""
-        low, high = np.searchsorted(times_s, [self.hits[0].time_s - 1e-6, self.ending.time_s + 1e-6])
-        seen = np.isfinite(track.position_px[low:high, 0])
-        return rally_facts(self.hits, self.ending, times_s[low:high][seen], int(high - low))
 
 
 def find_rallies(
@@ -74,7 +65,11 @@ def find_rallies(
         return _by_movement(players, times_s, segments)
     if contacts is None:
         contacts = judge_contacts(track, players, times_s, segments, picture_size=picture_size)
-    spans = find_spans(hits, contacts, track, times_s, segments)
+    spans: list[_Span] = []
+    for first, last, _court in segments:
+        own = [hit for hit in hits if first <= hit.frame <= last]
+        near = [each for each in contacts if first <= each.contact.after.first_frame <= last]
+        spans += _spans(own, near, track, times_s, last)
     rallies: list[Rally] = []
     for index, span in enumerate(spans):
         following = spans[index + 1].hits[0] if index + 1 < len(spans) else None
@@ -98,23 +93,7 @@ def find_rallies(
     return rallies
 
 
-def find_spans(
-    hits: Sequence[Hit],
-    contacts: Sequence[JudgedContact],
-    track: ShuttleTrack,
-    times_s: Floats,
-    segments: SegmentFrames,
-) -> list[RallySpan]:
-    """Return the hits and the end of each rally, in order of time."""
-    spans: list[RallySpan] = []
-    for first, last, _court in segments:
-        own = [hit for hit in hits if first <= hit.frame <= last]
-        near = [each for each in contacts if first <= each.contact.after.first_frame <= last]
-        spans += _spans(own, near, track, times_s, last)
-    return spans
-
-
-def _confidence(span: RallySpan, track: ShuttleTrack, times_s: Floats) -> float:
+def _confidence(span: _Span, track: ShuttleTrack, times_s: Floats) -> float:
     """Return how probably a rally begins and ends where it says: the less of it was seen, the less."""
     inside = (times_s >= span.hits[0].time_s) & (times_s <= span.ending.time_s)
     seen = float(np.isfinite(track.position_px[inside, 0]).mean()) if inside.any() else 0.0
@@ -128,7 +107,7 @@ def _spans(
     track: ShuttleTrack,
     times_s: Floats,
     last_frame: int,
-) -> list[RallySpan]:
+) -> list[_Span]:
     """Return the hits of each rally within one camera's frames, with its end."""
     tracked_s = times_s[np.isfinite(track.position_px[:, 0])]
     groups: list[list[Hit]] = []
@@ -137,12 +116,12 @@ def _spans(
             groups[-1].append(hit)
         else:
             groups.append([hit])
-    spans: list[RallySpan] = []
+    spans: list[_Span] = []
     for group in groups:
         ending = ending_of(group[-1], contacts)
         if ending is None or (len(group) == 1 and not _is_service(group[0], ending)):
             continue
-        spans.append(RallySpan(tuple(group), ending, bool(times_s[last_frame] - ending.time_s < _CUT_S)))
+        spans.append(_Span(tuple(group), ending, bool(times_s[last_frame] - ending.time_s < _CUT_S)))
     return spans
 
 
