@@ -2,6 +2,7 @@
 
     python bench/badminton_goals.py [--seeds 970-972] [--seconds 60] [--kept FOLDER] [--errors]
     python bench/badminton_goals.py --pose motion --shuttle classical --seconds 30 --kept FOLDER
+    python bench/badminton_goals.py --court truth --shuttle none --bystanders    (players only; nothing is rendered)
 
 ``learned`` detections have the quality of a trained network and are made from the truth (tests/harness/vision): of the
 video only a few seconds are rendered, for the court. The other ones are made by the worker from the whole video.
@@ -34,6 +35,7 @@ import numpy as np
 from contracts.errors import SaccadeError
 from modal_workers.badminton.analytics.analysis import analyse
 from modal_workers.badminton.checkpoints import CourtStage, TrackStage
+from modal_workers.badminton.court.homography import CourtView
 from modal_workers.badminton.court_stage import find_courts
 from modal_workers.badminton.detection.backends import DetectionBackends
 from modal_workers.badminton.detection.detection_stage import detect
@@ -52,7 +54,7 @@ from simulators.badminton.match_truth import MatchTruth
 from simulators.badminton.match_video import match_truth, render_match
 from tests.harness.vision.badminton_persons import shirts
 from tests.harness.vision.shuttle_logs import candidate_log
-from tests.harness.vision.simulated_detections import detections
+from tests.harness.vision.simulated_detections import court_segments, detections
 from tests.harness.vision.stage_context import FolderContext
 
 #: The play's camera stands still: this much of a video shows the court as well as all of it.
@@ -85,14 +87,16 @@ class TruthBackends(DetectionBackends):
 
 def analysed(options: MatchOptions, wanted: argparse.Namespace, home: Path) -> tuple[dict[str, Any], MatchTruth]:
     """Return what the worker's stages report of a match, as ``results.json`` has it, and the truth."""
-    learned = wanted.pose == wanted.shuttle == "learned"
-    video = home / f"{options.seed}-{options.camera}-{COURT_S if learned else options.duration_s:.0f}s.mp4"
-    if not video.with_suffix(".json").exists():  # the truth is written when the video is complete
-        render_match(video, replace(options, duration_s=COURT_S) if learned else options)
+    learned = wanted.pose == "learned" and wanted.shuttle != "classical"
     truth = match_truth(options)
-    court = find_courts(video, video.name, None, progress=lambda *_: None)
-    if learned:
-        court = _lasting(court, truth)
+    court = _true_court(truth) if wanted.court == "truth" else None
+    video = home / f"{options.seed}-{options.camera}-{COURT_S if learned else options.duration_s:.0f}s.mp4"
+    if court is None and not video.with_suffix(".json").exists():  # the truth is written when the video is complete
+        render_match(video, replace(options, duration_s=COURT_S) if learned else options)
+    if court is None:
+        court = find_courts(video, video.name, None, progress=lambda *_: None)
+        if learned:
+            court = _lasting(next(each.court for each in court.segments if each.court is not None), truth)
     params, settings = BadmintonParams(pose="motion"), BadmintonSettings()
     kind = TruthBackends if wanted.pose == "learned" else DetectionBackends
     backends = kind(params, settings)
@@ -108,7 +112,6 @@ def analysed(options: MatchOptions, wanted: argparse.Namespace, home: Path) -> t
         if wanted.shuttle == "learned":
             candidates = candidate_log(truth)
         assert persons is not None
-        assert candidates is not None
         size, times_s = court.picture_size_px, court.times.time_s
         players, warnings = track_players(
             persons,
@@ -118,19 +121,25 @@ def analysed(options: MatchOptions, wanted: argparse.Namespace, home: Path) -> t
             players="auto",
             has_skeletons=backends.has_skeletons,
         )
-        shuttle = link_shuttle(candidates, times_s, size, court.courts, persons)
+        shuttle = None
+        if wanted.shuttle != "none":
+            assert candidates is not None
+            shuttle = link_shuttle(candidates, times_s, size, court.courts, persons)
         match = build_match("full", court, TrackStage(players, shuttle, warnings), backends)
         path = Path(scratch) / "results.json"
         write_results(match, analyse(match), path)
         return json.loads(path.read_text()), truth
 
 
-def _lasting(court: CourtStage, truth: MatchTruth) -> CourtStage:
+def _true_court(truth: MatchTruth) -> CourtStage:
+    return _lasting(court_segments(truth)[0][2], truth)
+
+
+def _lasting(view: CourtView, truth: MatchTruth) -> CourtStage:
     """Return the court that was found in the first seconds as that of the whole match."""
-    view = next(segment.court for segment in court.segments if segment.court is not None)
     count, end_s = len(truth.time_s), float(truth.time_s[-1])
-    size, rate_hz = court.picture_size_px, truth.options.rate_hz
-    facts = VideoFacts(court.facts.filename, *size, 0, count, end_s, rate_hz, variable_rate=False)
+    size, rate_hz = (truth.options.width_px, truth.options.height_px), truth.options.rate_hz
+    facts = VideoFacts("match.mp4", *size, 0, count, end_s, rate_hz, variable_rate=False)
     segment = CameraSegmentResult(0, count - 1, 0.0, end_s, "play", view, "")
     return CourtStage(facts, FrameTimes(truth.time_s, np.arange(count)), (segment,), {}, ())
 
@@ -234,7 +243,8 @@ def main() -> None:
     parser.add_argument("--cameras", nargs="+", choices=CAMERA_NAMES, default=CAMERA_NAMES)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--pose", choices=("learned", "motion"), default="learned")
-    parser.add_argument("--shuttle", choices=("learned", "classical"), default="learned")
+    parser.add_argument("--shuttle", choices=("learned", "classical", "none"), default="learned")
+    parser.add_argument("--court", choices=("found", "truth"), default="found")
     parser.add_argument("--bystanders", action="store_true")
     parser.add_argument("--kept", type=Path, help="folder in which rendered videos are looked for and stored")
     parser.add_argument("--errors", action="store_true", help="print each rally with a wrong limit")
