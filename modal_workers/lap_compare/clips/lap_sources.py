@@ -15,8 +15,10 @@ def lap_sources(params: LapCompareParams, context: Context) -> tuple[tuple[Video
         path, filename = context.input(name), context.input_name(name)
         if (segment := segments.get(name)) is None:
             return path, filename
-        end = "the end" if segment.stop_s is None else f"{segment.stop_s:g} s"
-        return VideoSpan(path, segment.start_s, segment.stop_s), f"{filename} ({segment.start_s:g} s to {end})"
+        end = "the end" if segment.stop_s is None else f"{round(segment.stop_s, 2):g} s"
+        return VideoSpan(
+            path, segment.start_s, segment.stop_s
+        ), f"{filename} ({round(segment.start_s, 2):g} s to {end})"
 
     first, second = source("reference"), source("other")
     return (first[0], second[0]), (first[1], second[1])

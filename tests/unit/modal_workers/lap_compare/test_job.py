@@ -190,7 +190,7 @@ def test_two_laps_of_one_video_are_compared_like_two_videos(films: LapPairVideos
     params = LapCompareParams.model_validate({"overlay_height_px": 180, "flow": "off", "segments": segments})
     cut = job.run(params, desk)
     assert cut.delta_s == pytest.approx(whole.delta_s, abs=0.1)
-    assert cut.other.filename == f"my other.mp4 ({splits_s[1]:g} s to the end)"
+    assert cut.other.filename == f"my other.mp4 ({round(splits_s[1], 2):g} s to the end)"
     assert abs(cut.other.frame_count - whole.other.frame_count) <= 1
 
 
