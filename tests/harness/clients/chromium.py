@@ -11,7 +11,9 @@ import asyncio
 import atexit
 import contextlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -163,9 +165,9 @@ class _SharedChromium:
         self.users = 0
 
     def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(timeout=30)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # its children would write into the folder again
+        self.process.wait(timeout=30)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
