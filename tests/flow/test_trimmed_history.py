@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from contracts.errors import ErrorBody, ErrorCode
-from contracts.events.job import JobFailed, JobQueued, JobRetrying
+from contracts.events.job import Cost, JobFailed, JobQueued, JobRetrying
 from contracts.ids import new_id
 from contracts.job import State
 from contracts.streams import aggregate
@@ -20,7 +20,7 @@ from kit.history.stream_reader import StreamReader
 from services.dispatcher.archive.stream_trimmer import StreamTrimmer
 from services.dispatcher.settings import BudgetSettings, StreamSettings
 from tests.harness.dispatch.dispatcher import DispatcherHarness, Servers, open_dispatcher_harness, shared_servers
-from tests.harness.dispatch.scripted_executor import ScriptedExecutor
+from tests.harness.dispatch.scripted_executor import ScriptedExecutor, Worker
 from tests.harness.history.archive_stage import ArchiveStage, archive_stage
 from tests.harness.servers.gateway import RunningGateway, code_of, running_gateway
 
@@ -145,11 +145,24 @@ async def test_two_writers_of_an_archived_aggregate_exclude_each_other(
     assert sorted(await asyncio.gather(*(write(last) for _ in range(5)))) == [False] * 4 + [True]
 
 
+class PaidWorker(Worker):
+    """A worker whose attempts cost something, however short they are."""
+
+    def cost(self) -> Cost:
+        return Cost(device="cpu", seconds=1.0, usd=0.25)
+
+
+async def succeeds_at_a_cost(worker: Worker) -> None:
+    paid = PaidWorker(worker.assignment, worker.store, worker.bucket)
+    if await paid.claim():
+        await paid.succeed()
+
+
 @asynccontextmanager
 async def leading(harness: DispatcherHarness) -> AsyncIterator[object]:
     """Run a dispatcher that has an archive and no snapshot, until it leads."""
     dispatcher = harness.dispatcher(
-        ScriptedExecutor(harness.store, harness.bucket),
+        ScriptedExecutor(harness.store, harness.bucket, succeeds_at_a_cost),
         snapshot_events=10**9,
         budget=BudgetSettings(daily_usd=1000),
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from contracts.streams import POSITIONS, WEBHOOKS_POSITION
 from kit.bus.connection import declare, request
 from kit.bus.event_store import EventStore
 from kit.settings import NatsSettings
@@ -76,11 +77,9 @@ async def test_a_lost_view_reads_on_from_the_engine_s_position_and_knows_jobs_fr
             for _ in range(50):
                 await bus.submit()
             await here.settled(job_id, 1)
-            positions = EventStore(bus.client, "WEBHOOKS")
+            positions = EventStore(bus.client, POSITIONS.name)
             async with asyncio.timeout(10):
-                while not (told := await positions.load("saccade.whk.engine.position")) or (
-                    b'"sequence": 51' not in told[0].body
-                ):
+                while not (told := await positions.load(WEBHOOKS_POSITION)) or (b'"sequence": 51' not in told[0].body):
                     await asyncio.sleep(0.1)
         await bus.start(job_id)
         await bus.say(job_id, succeeded())
