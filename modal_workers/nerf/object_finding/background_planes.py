@@ -1,0 +1,146 @@
+"""The planes behind and under the object: tables, floors and walls. Pure.
+
+Everything is in the frame of the poses: the crossing of the optical axes is the origin, z is up, and the median distance
+of the cameras is 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+_SAMPLES: Final = 400
+_MOST: Final = 4
+#: Points this far from the origin or nearer are looked at.
+_REACH: Final = 1.6
+_TOLERANCE: Final = 0.008
+_MOST_TOLERANCE: Final = 0.02
+#: On a plane are more points than in a layer of twice its thickness before it; across an object they are as dense.
+_CONTRAST: Final = 1.5
+#: A plane has this share of the points, at least this many, and behind it hardly any.
+_SHARE: Final = 0.03
+_FEWEST: Final = 15
+_BEHIND_SHARE: Final = 0.15
+_BEHIND: Final = 3
+#: A background is wider than this around the origin's place on it, and the origin is in front of it.
+_WIDE: Final = 0.25
+_IN_FRONT: Final = 0.01
+#: A plane that leans by less than this from the horizontal carries the object.
+_LEVEL: Final = float(np.cos(np.radians(35.0)))
+
+
+@dataclass(frozen=True)
+class BackgroundPlane:
+    """The points with ``normal @ point > height + gap`` are in front of it; all cameras are there."""
+
+    normal: Floats
+    height: float
+    #: How far its own points are from it.
+    gap: float
+    points: int
+
+    @property
+    def level(self) -> bool:
+        """Whether it is a table or a floor."""
+        return bool(self.normal[2] > _LEVEL)
+
+    def heights(self, points: Floats) -> Floats:
+        """Return how far points [N, 3] are in front of it."""
+        return np.asarray(points @ self.normal - self.height)
+
+
+def find_background_planes(points: Floats, cameras: Floats, *, seed: int = 0) -> list[BackgroundPlane]:
+    """Return the planes with the most of the points [N, 3] that all cameras [V, 3] and the origin are in front of."""
+    random = np.random.default_rng(seed)
+    points = points[np.linalg.norm(points, axis=1) < _REACH]
+    whole, planes = points, list[BackgroundPlane]()
+    for _ in range(_MOST):
+        plane = _best(points, whole, cameras, random)
+        if plane is None:
+            break
+        planes.append(plane)
+        points = points[np.abs(plane.heights(points)) > plane.gap]
+    return planes
+
+
+def _best(points: Floats, whole: Floats, cameras: Floats, random: np.random.Generator) -> BackgroundPlane | None:
+    if len(points) < 2 * _FEWEST:
+        return None
+    normals, heights = _sampled(points, random)
+    # The origin is in front.
+    signs = np.where(heights > 0, -1.0, 1.0)
+    normals, heights = normals * signs[:, None], heights * signs
+    in_front = (cameras @ normals.T > heights).mean(0) > 0.95
+    usable = in_front & (heights < -_IN_FRONT)
+    normals, heights = normals[usable], heights[usable]
+    if not len(normals):
+        return None
+    counts = (np.abs(points @ normals.T - heights) < _TOLERANCE).sum(0)
+    for choice in np.argsort(-counts)[:30]:
+        if counts[choice] < max(_FEWEST, _SHARE * len(whole)):
+            return None
+        plane = _refined(normals[choice], float(heights[choice]), points)
+        if plane is not None and _is_background(plane, points, whole):
+            return plane
+    return None
+
+
+def _sampled(points: Floats, random: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return normals [S, 3] and heights [S] of planes through points: any, upright and level ones.
+
+    A wall with a twentieth of the points is hardly ever hit by three of them, but by two.
+    """
+    first, second, third = points[random.integers(0, len(points), (_SAMPLES, 3))].transpose(1, 0, 2)
+    up = np.broadcast_to(np.array([0.0, 0.0, 1.0]), first.shape)
+    pairs = (
+        (first, np.cross(second - first, third - first)),
+        (first, np.cross(second - first, up)),
+        (third, up),
+    )
+    origins, normals = (np.concatenate([pair[place] for pair in pairs]) for place in (0, 1))
+    lengths = np.linalg.norm(normals, axis=1)
+    kept = lengths > 1e-6
+    normals = normals[kept] / lengths[kept, None]
+    return normals, (normals * origins[kept]).sum(1)
+
+
+def _refined(normal: Floats, height: float, points: Floats) -> BackgroundPlane | None:
+    gap = _TOLERANCE
+    for _ in range(4):
+        on_plane = points[np.abs(points @ normal - height) < gap]
+        if len(on_plane) < _FEWEST:
+            return None
+        middle = on_plane.mean(0)
+        found = np.linalg.svd(on_plane - middle, full_matrices=False)[2][2]
+        normal = found if found @ normal > 0 else -found
+        height = float(normal @ middle)
+        distances = np.abs(points @ normal - height)
+        near = distances[distances < _MOST_TOLERANCE]
+        gap = max(_TOLERANCE, float(4.5 * np.median(near)))
+        if gap > _MOST_TOLERANCE:
+            return None
+    on_plane = points[np.abs(points @ normal - height) < gap]
+    return BackgroundPlane(normal, height, gap, len(on_plane))
+
+
+def _is_background(plane: BackgroundPlane, points: Floats, whole: Floats) -> bool:
+    """Return whether a plane is wide, and hides what would be behind it."""
+    if plane.height > -_IN_FRONT:
+        return False
+    on_plane = points[np.abs(plane.heights(points)) < plane.gap]
+    foot = plane.height * plane.normal
+    spread = np.linalg.norm(on_plane - foot, axis=1)
+    if np.percentile(spread, 85) < _WIDE:
+        return False
+    before = plane.heights(points)
+    if len(on_plane) < _CONTRAST * int(((before > plane.gap) & (before < 3 * plane.gap)).sum()):
+        return False
+    behind = whole[plane.heights(whole) < -2 * plane.gap]
+    flat = np.linalg.norm(behind - foot - np.outer(plane.heights(behind), plane.normal), axis=1)
+    return int((flat < np.percentile(spread, 70)).sum()) < _BEHIND_SHARE * len(on_plane) + _BEHIND

@@ -1,0 +1,90 @@
+"""Groups of points that stand apart from all others, at any scale: single linkage of mutual reachability. Pure.
+
+Source: Campello, Moulavi, Sander, Density-Based Clustering Based on Hierarchical Density Estimates, PAKDD 2013.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+_NEIGHBOURS: Final = 4
+#: A group is dense at the distance that joins this share of it; the rest are stray points.
+_DENSE_SHARE: Final = 0.95
+
+
+@dataclass(frozen=True)
+class PointGroup:
+    """Points that are joined at a distance of ``inner`` and join others at ``outer`` (infinite for all points)."""
+
+    members: Integers
+    inner: float
+    outer: float
+    #: The two groups of which it was made, as places in the list; empty where it grew point by point.
+    parts: tuple[int, ...] = ()
+
+
+def group_points(points: Floats, *, smallest: int) -> list[PointGroup]:
+    """Return all groups of at least ``smallest`` of the points [N, 3], parts before wholes."""
+    if len(points) < max(2, smallest):
+        return []
+    edges = _spanning_tree(points)
+    parent, size = np.arange(len(points)), np.ones(len(points), np.int64)
+    members: dict[int, list[int]] = {index: [index] for index in range(len(points))}
+    joined: dict[int, list[float]] = {index: [] for index in range(len(points))}
+    parts: dict[int, tuple[int, ...]] = {}
+    groups: list[PointGroup] = []
+
+    def root(node: int) -> int:
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = int(parent[node])
+        return node
+
+    def close(node: int, outer: float) -> int:
+        levels = joined[node]
+        needed = max(1, int(np.ceil(_DENSE_SHARE * size[node])) - 1)
+        inner = float(np.sort(levels)[min(needed, len(levels)) - 1]) if levels else 0.0
+        groups.append(PointGroup(np.array(members[node]), max(inner, 1e-6), outer, parts.get(node, ())))
+        return len(groups) - 1
+
+    for first, second, length in edges:
+        one, other = root(int(first)), root(int(second))
+        large = size[one] >= smallest and size[other] >= smallest
+        made = (close(one, length), close(other, length)) if large else ()
+        if size[one] < size[other]:
+            one, other = other, one
+        parent[other] = one
+        size[one] += size[other]
+        members[one] += members.pop(other)
+        joined[one] += [*joined.pop(other), length]
+        if large:
+            parts[one] = made
+    close(root(0), np.inf)
+    return groups
+
+
+def _spanning_tree(points: Floats) -> list[tuple[int, int, float]]:
+    """Return the edges of the minimum spanning tree (Prim), shortest first."""
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
+    nearest = min(_NEIGHBOURS, len(points) - 1)
+    core = np.partition(distances, nearest, axis=1)[:, nearest]
+    reach = np.maximum(distances, np.maximum(core[:, None], core[None]))
+    best, origin = reach[0].copy(), np.zeros(len(points), np.int64)
+    best[0] = np.inf
+    outside = np.ones(len(points), bool)
+    outside[0] = False
+    edges = []
+    for _ in range(len(points) - 1):
+        place = int(np.argmin(np.where(outside, best, np.inf)))
+        edges.append((int(origin[place]), place, float(best[place])))
+        outside[place] = False
+        nearer = reach[place] < best
+        best[nearer], origin[nearer] = reach[place][nearer], place
+    return sorted(edges, key=lambda edge: edge[2])
