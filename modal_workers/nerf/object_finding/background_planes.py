@@ -31,6 +31,9 @@ _BEHIND: Final = 3
 #: A background is wider than this around the origin's place on it, and the origin is in front of it.
 _WIDE: Final = 0.25
 _IN_FRONT: Final = 0.01
+#: A table before the floor has this share of the floor's points; what has fewer is the top of the object.
+_PARALLEL: Final = 0.9
+_FRONT_SHARE: Final = 0.12
 #: A plane that leans by less than this from the horizontal carries the object.
 _LEVEL: Final = float(np.cos(np.radians(35.0)))
 
@@ -62,11 +65,17 @@ def find_background_planes(points: Floats, cameras: Floats, *, seed: int = 0) ->
     whole, planes = points, list[BackgroundPlane]()
     for _ in range(_MOST):
         plane = _best(points, whole, cameras, random)
-        if plane is None:
+        if plane is None or any(_slice_of(plane, other) for other in planes):
             break
         planes.append(plane)
         points = points[np.abs(plane.heights(points)) > plane.gap]
     return planes
+
+
+def _slice_of(plane: BackgroundPlane, other: BackgroundPlane) -> bool:
+    """Return whether a plane is only the flat top or front of a thing before another plane."""
+    parallel = float(plane.normal @ other.normal) > _PARALLEL
+    return parallel and plane.height > other.height and plane.points < _FRONT_SHARE * other.points
 
 
 def _best(points: Floats, whole: Floats, cameras: Floats, random: np.random.Generator) -> BackgroundPlane | None:

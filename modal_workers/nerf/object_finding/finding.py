@@ -34,16 +34,30 @@ DOUBTFUL_BELOW: Final = 0.5
 _REACH: Final = 1.0
 #: Points beyond this number are left out: distances between all pairs are computed.
 _MOST_POINTS: Final = 1500
-_SMALLEST_GROUP: Final = 8
+_SMALLEST_GROUP: Final = 7
 #: Half the width of the middle of a photo, as a share of its long side.
 _MIDDLE: Final = 0.12
 #: Without an object: the radius of the sphere around the crossing.
 _SPHERE: Final = 0.45
 #: A part that fits nearly as well as the whole is the object.
 _AS_GOOD: Final = 0.85
-#: A part of an object stands beside the rest if hardly any of the rest is over it; a thing has this share of the points.
+#: A part of an object stands beside the rest if hardly any of the rest is over it; two things are of similar size.
 _OVER_SHARE: Final = 0.2
-_PART_SHARE: Final = 0.15
+_PART_SIZE: Final = 0.45
+#: Margins around the box, as factors of its size; the largest with hardly any other point in it is used.
+_MARGINS: Final = (1.9, 1.7, 1.5, 1.35, 1.25, 1.15)
+_OTHERS_SHARE: Final = 0.04
+#: A box this many times as long as deep may hold two things; its points are counted in this many slices.
+_LONG: Final = 1.5
+_HEAPS: Final = 14
+_FEWEST_IN_HEAPS: Final = 60
+#: Without any background, the confidence in a thing that stands apart is this share.
+_NO_BACKGROUND: Final = 0.3
+#: What floats above the table is less likely a whole object.
+_FLOATING: Final = 0.5
+_BESIDE: Final = 0.05
+#: Just outside of an object that stands apart are fewer points than this share of its own.
+_SHELL_SHARE: Final = 0.3
 _ENOUGH_POINTS: Final = 40.0
 #: Of the points in the middle of the photos, as many are as far away as the object, the others behind it.
 _NEAR_SHARE: Final = 0.3
@@ -74,13 +88,18 @@ class Candidate:
     box: ObjectChoice
     aim: float
     foreground: float
+    #: How far it is from the next group, relative to the distances inside of it; and how empty it is around it.
+    apart: float
     separation: float
     framed: float
+    #: Whether it begins well above the table.
+    floats: bool
 
     @property
     def standing(self) -> float:
         """How well it fits what the photos look at, 0..1."""
-        return self.aim * self.foreground * self.framed**2 * (0.4 + 0.6 * self.separation)
+        floating = _FLOATING if self.floats else 1.0
+        return self.aim * self.foreground * self.framed**2 * (0.4 + 0.6 * self.separation) * floating
 
 
 def find_object(model: SparseModel, *, seed: int = 0) -> FoundObject:
@@ -139,7 +158,7 @@ def project(world_from_camera: Floats, matrix: Floats, points: Floats) -> tuple[
 
 def find_candidates(front: Foreground, planes: Sequence[BackgroundPlane]) -> list[Candidate]:
     """Return the groups of points that may be the object, those that fit best first."""
-    smallest = max(_SMALLEST_GROUP, round(0.02 * len(front.xyz)))
+    smallest = max(_SMALLEST_GROUP, round(0.01 * len(front.xyz)))
     groups = group_points(front.xyz, smallest=smallest)
     total = max(1, int(front.in_middle.sum()))
     candidates = []
@@ -150,9 +169,11 @@ def find_candidates(front: Foreground, planes: Sequence[BackgroundPlane]) -> lis
         off = float(np.linalg.norm(centre)) / (0.4 * min(box.radius, 0.4) + 0.06)
         aim = float(np.exp(-0.5 * off**2))
         share = float(front.in_middle[:, group.members].sum()) / total
-        separation = 1.0 - group.inner / min(group.outer, 1.0) if group.inner < group.outer else 0.0
+        apart = max(0.0, 1.0 - group.inner / min(group.outer, 1.0))
+        separation = max(apart, _emptiness_around(front, group, box))
         framed = float(front.framed[group.members].mean())
-        candidates.append(Candidate(group, box, aim, share, max(0.0, separation), framed))
+        floats = _floats(box, planes)
+        candidates.append(Candidate(group, box, aim, share, apart, separation, framed, floats))
     return sorted(candidates, key=lambda candidate: -candidate.standing)
 
 
@@ -190,6 +211,16 @@ def box_around(points: Floats, planes: Sequence[BackgroundPlane] = ()) -> Object
     )
 
 
+def grown(choice: ObjectChoice, front: Foreground) -> ObjectChoice:
+    """Return a choice with the margin that holds nothing else: plain parts of an object have no points."""
+    own = _inside(choice, front.xyz, _MARGINS[-1], 0.01)
+    for margin in _MARGINS:
+        others = int((_inside(choice, front.xyz, margin, 0.02) & ~own).sum())
+        if others <= _OTHERS_SHARE * max(1, int(own.sum())):
+            break
+    return choice.model_copy(update={"margin": margin})
+
+
 def all_around(points: Floats) -> ObjectChoice:
     """Return what is used where no object was found: the middle of what all photos look at."""
     side = 2 * _SPHERE / 3**0.5
@@ -199,6 +230,7 @@ def all_around(points: Floats) -> ObjectChoice:
         size=(side, side, side),
         points=int((np.linalg.norm(points, axis=1) < _SPHERE).sum()),
         standing=0.0,
+        margin=1.0,
     )
 
 
@@ -223,10 +255,12 @@ def _judged(
     rivals = [other for other in candidates[1:] if not members & set(other.group.members.tolist())]
     rival = rivals[0] if rivals else None
     inside = _parts_of(best, candidates, front)
-    evidence = _evidence(best, rival, inside, front, model)
+    evidence = _evidence(best, rival, inside, front, model, planes)
     confidence, weakest = _confidence(evidence)
     doubt = None if confidence >= DOUBTFUL_BELOW else weakest
-    choices = _choices(best, rival, inside, doubt, front, model, planes)
+    choices = tuple(
+        grown(choice, front) for choice in _choices(best, rival, inside, doubt, front, model, planes)
+    )
     return FoundObject(
         source="cameras",
         confidence=round(confidence, 4),
@@ -234,6 +268,34 @@ def _judged(
         evidence=evidence,
         choices=choices,
         background=figures(planes),
+    )
+
+
+def _floats(box: ObjectChoice, planes: Sequence[BackgroundPlane]) -> bool:
+    """Return whether a box begins above every table by more than it is high by itself."""
+    foot = np.array([box.centre[0], box.centre[1], box.centre[2] - box.size[2] / 2])
+    heights = [float(plane.heights(foot[None])[0]) for plane in planes if plane.level]
+    return bool(heights) and min(heights) > 0.3 * box.size[2] + 0.02
+
+
+def _emptiness_around(front: Foreground, group: PointGroup, box: ObjectChoice) -> float:
+    """Return how few other points are just outside of the box of a group, 0..1."""
+    near = _inside(box, front.xyz, 1.4, 0.03)
+    near[group.members] = False
+    return max(0.0, 1.0 - float(near.sum()) / (_SHELL_SHARE * len(group.members)))
+
+
+def _inside(box: ObjectChoice, points: Floats, factor: float, more: float) -> Bools:
+    """Return which points [N, 3] are inside of a box that is grown by a factor and a length."""
+    return np.asarray((np.abs(_turned(box, points)) < factor * 0.5 * np.array(box.size) + more).all(1))
+
+
+def _turned(box: ObjectChoice, points: Floats) -> Floats:
+    """Return points [N, 3] from the centre of a box along its sides."""
+    offset = points - np.array(box.centre)
+    cosine, sine = np.cos(box.yaw_rad), np.sin(box.yaw_rad)
+    return np.stack(
+        [cosine * offset[:, 0] + sine * offset[:, 1], cosine * offset[:, 1] - sine * offset[:, 0], offset[:, 2]], 1
     )
 
 
@@ -261,10 +323,9 @@ def _within(part: Candidate, whole: Candidate) -> bool:
 
 def _apart(front: Foreground, candidate: Candidate, others: Integers) -> bool:
     """Return whether other points stand beside a candidate, and not above, below or in it."""
-    offset = front.xyz[others, :2] - candidate.box.centre[:2]
-    cosine, sine = np.cos(candidate.box.yaw_rad), np.sin(candidate.box.yaw_rad)
-    turned = np.stack([cosine * offset[:, 0] + sine * offset[:, 1], cosine * offset[:, 1] - sine * offset[:, 0]], 1)
-    over = (np.abs(turned) < 0.5 * np.array(candidate.box.size[:2])).all(1)
+    x, y, _ = candidate.box.size
+    column = candidate.box.model_copy(update={"size": (x, y, 4.0)})
+    over = _inside(column, front.xyz[others], 1.0, 0.0)
     return float(over.mean()) < _OVER_SHARE if len(over) else False
 
 
@@ -273,30 +334,36 @@ def _parts_of(best: Candidate, candidates: list[Candidate], front: Foreground) -
     inner = [
         other
         for other in candidates
-        if _within(other, best) and len(other.group.members) >= _PART_SHARE * len(best.group.members)
+        if _within(other, best)
     ]
     pairs = [
         (one, other)
         for index, one in enumerate(inner)
         for other in inner[index + 1 :]
         if not np.isin(one.group.members, other.group.members).any()
+        and min(one.box.radius, other.box.radius) > _PART_SIZE * max(one.box.radius, other.box.radius)
         and _apart(front, one, other.group.members)
         and _apart(front, other, one.group.members)
     ]
-    return max(pairs, key=lambda pair: min(pair[0].separation, pair[1].separation), default=None)
+    return max(pairs, key=lambda pair: min(pair[0].apart, pair[1].apart), default=None)
 
 
-def _evidence(
+def _evidence(  # noqa: PLR0917 - all that is known
     best: Candidate,
     rival: Candidate | None,
     inside: tuple[Candidate, Candidate] | None,
     front: Foreground,
     model: SparseModel,
+    planes: Sequence[BackgroundPlane],
 ) -> ObjectEvidence:
+    # The crossing is in the object, or a little beside a thin one.
+    outside = np.maximum(0.0, np.abs(_turned(best.box, np.zeros((1, 3)))[0]) - 0.5 * np.array(best.box.size))
+    aim = best.aim * float(np.exp(-0.5 * (np.linalg.norm(outside) / _BESIDE) ** 2))
     alone = 1.0 if rival is None else 1.0 - rival.standing / best.standing
     if inside is not None:
         # Two parts of one thing touch; two things stand apart by more than either is dense.
-        alone = min(alone, (1.0 - min(part.separation for part in inside)) ** 2)
+        alone = min(alone, 1.0 - 2.0 * min(part.apart for part in inside))
+    alone = min(alone, 1.0 - _valley(_turned(best.box, front.xyz[best.group.members]), best.box))
     depth = 1.0
     if len(front.middle_depths):
         near = np.abs(front.middle_depths - 1.0) < best.box.radius + 0.1
@@ -305,13 +372,32 @@ def _evidence(
     photos = int((front.observed[:, members].sum(1) >= 2).sum())
     enough = min(1.0, len(members) / _ENOUGH_POINTS) * min(1.0, photos / min(_ENOUGH_PHOTOS, 0.5 * len(model.images)))
     return ObjectEvidence(
-        aim=best.aim,
+        aim=aim,
         depth=depth,
         foreground=min(1.0, best.foreground),
-        separation=best.separation,
+        separation=best.separation * (1.0 if planes else _NO_BACKGROUND),
         alone=max(0.0, alone),
         points=enough,
     )
+
+
+def _valley(points: Floats, box: ObjectChoice) -> float:
+    """Return how deep the valley is between two heaps of points along the longer side of a long box, 0..1.
+
+    Two things that nearly touch are one group at every distance.
+    """
+    x, y, _ = box.size
+    long = max(x, y) / max(min(x, y), 1e-6)
+    if long < _LONG or len(points) < _FEWEST_IN_HEAPS:
+        return 0.0
+    heaps, _ = np.histogram(points[:, 0 if x > y else 1], _HEAPS, (-0.5 * max(x, y), 0.5 * max(x, y)))
+    valley = 0.0
+    for place in range(2, _HEAPS - 2):
+        lower = float(min(heaps[:place].max(), heaps[place + 1 :].max()))
+        # What chance does to so few points is no valley.
+        depth = (lower - 2 * lower**0.5 - heaps[place]) / max(lower, 1.0)
+        valley = max(valley, depth * min(1.0, (long - _LONG) / 0.5))
+    return float(min(1.0, 2 * valley))
 
 
 def _confidence(evidence: ObjectEvidence) -> tuple[float, Doubt]:

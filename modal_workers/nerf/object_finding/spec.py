@@ -82,6 +82,9 @@ class ObjectChoice(BaseModel):
     yaw_rad: float = 0.0
     points: int = Field(description="Points of the sparse model in it.")
     standing: float = Field(ge=0, le=1, description="How well it fits what the photos look at.")
+    margin: float = Field(
+        default=1.15, description="The box is grown by this factor, which adds nothing else: plain parts have no points."
+    )
 
     @property
     def radius(self) -> float:
