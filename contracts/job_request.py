@@ -6,7 +6,7 @@ The gateway validates clients' requests by it, and the dispatcher what a rule su
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -46,7 +46,21 @@ def check_durations(workload: Workload, params: Params, durations_s: Mapping[str
     Raises:
         SaccadeError: INVALID_PARAMETER.
     """
-    if fault := workload.check_durations(params, durations_s):
+    _refuse(workload.check_durations(params, durations_s))
+
+
+def check_names(workload: Workload, params: Params, inputs: Mapping[str, Sequence[JobInput]]) -> None:
+    """Check parameters against the names of the files of a job's inputs.
+
+    Raises:
+        SaccadeError: INVALID_PARAMETER.
+    """
+    names = {name: [file.filename for file in files] for name, files in inputs.items()}
+    _refuse(workload.check_names(params, names))
+
+
+def _refuse(fault: tuple[tuple[str, ...], str] | None) -> None:
+    if fault:
         path, text = fault
         error = SaccadeError(ErrorCode.INVALID_PARAMETER, f"{'.'.join(path)}: {text}.")
         error.extra["errors"] = [{"detail": text, "pointer": pointer(("params", *path))}]

@@ -58,7 +58,7 @@ def _single(_: Any) -> int:
     return 1
 
 
-def _no_fault(params: Any, durations_s: Mapping[str, float]) -> tuple[tuple[str, ...], str] | None:  # noqa: ARG001
+def _no_fault(params: Any, inputs: Mapping[str, Any]) -> tuple[tuple[str, ...], str] | None:  # noqa: ARG001
     return None
 
 
@@ -152,6 +152,8 @@ class Workload:
     #: Returns what is wrong with the parameters for inputs of these durations, as a path inside of the parameters and a
     #: text. Pure: the gateway refuses such a job before it is stored, as far as the durations are known by then.
     check_durations: Callable[[Any, Mapping[str, float]], tuple[tuple[str, ...], str] | None] = _no_fault
+    #: The same for the names of the files of each input.
+    check_names: Callable[[Any, Mapping[str, Sequence[str]]], tuple[tuple[str, ...], str] | None] = _no_fault
     #: Name of the artifact that shows the result to people; empty where there is none.
     report: str = ""
     compute: Compute = field(default_factory=Compute)

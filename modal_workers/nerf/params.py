@@ -7,6 +7,7 @@ from typing import Final, Literal, Self
 from pydantic import Field, model_validator
 
 from contracts.workload import Params
+from modal_workers.nerf.object_finding.spec import ObjectHint
 
 Preset = Literal["draft", "standard", "best"]
 TrainingBackend = Literal["gsplat", "nerfstudio"]
@@ -15,6 +16,8 @@ TrainingBackend = Literal["gsplat", "nerfstudio"]
 NERFSTUDIO_HOME: Final = "/opt/nerfstudio"
 NERFSTUDIO_PROGRAM: Final = f"{NERFSTUDIO_HOME}/bin/ns-train"
 
+#: Radius of the sphere around the object where it was not found, as a share of the cameras' median distance.
+CROP_RADIUS: Final = 0.45
 #: Maximum number of frames in one ZIP of the result.
 BATCH_FRAMES = 144
 
@@ -46,8 +49,15 @@ class NerfParams(Params):
         default="auto",
         description="How the object is separated: by a sphere around it or by masks; auto uses masks if there are any.",
     )
-    crop_radius: float = Field(
-        default=0.45, gt=0, lt=1, description="Radius of the sphere, as a share of the cameras' median distance."
+    crop_radius: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Radius of the sphere, as a share of the cameras' median distance; by default as large as the "
+        "object that was found, or 0.45.",
+    )
+    object_hint: ObjectHint | None = Field(
+        default=None, description="Where the object is in one photo, where the photos alone do not tell."
     )
     frames: int = Field(default=1440, ge=1, le=14_400, description="Frames of the orbit: elevations times azimuths.")
     elevations: int = Field(default=4, ge=1, le=90, description="Rings of the orbit; it must divide frames.")
@@ -82,6 +92,11 @@ class NerfParams(Params):
         if low is not None and high is not None and low > high:
             raise ValueError("elevation_min_deg is above elevation_max_deg")
         return self
+
+    @property
+    def sphere_radius(self) -> float:
+        """Radius of the sphere around the object where nothing better is known of it."""
+        return CROP_RADIUS if self.crop_radius is None else self.crop_radius
 
     @property
     def azimuths(self) -> int:

@@ -25,6 +25,15 @@ class StageFigures(_Figures):
     actual_usd: float | None
 
 
+class ObjectFigures(_Figures):
+    """What was taken for the object, where no masks tell."""
+
+    source: str = Field(description="cameras: what the photos look at; hint: what object_hint tells.")
+    confidence: float = Field(ge=0, le=1)
+    doubt: str | None = Field(description="Why something else may be meant; the report shows the choices.")
+    choices: tuple[str, ...] = Field(description="Names of what may be meant; the first one was used.")
+
+
 class PosesFigures(_Figures):
     """Figures of the camera poses."""
 
@@ -87,6 +96,7 @@ class NerfResult(Result):
     photos_used: int
     spared_usd: float = Field(description="Cost saved because the later stages did not run.")
     poses: PosesFigures | None = None
+    object: ObjectFigures | None = None
     model: ModelFigures | None = None
     frames: FramesFigures | None = None
     stages: tuple[StageFigures, ...] = ()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contracts.workload import Backend, Input, Stage, Workload
+from modal_workers.nerf.object_finding.spec import find_named, unknown_photo
 from modal_workers.nerf.params import NERFSTUDIO_PROGRAM, NerfParams
 from modal_workers.nerf.result import NerfResult, headline
 
@@ -23,6 +25,14 @@ def _trains_nerfstudio(params: Any) -> bool:
 
 def _shards(params: Any) -> int:
     return int(params.batches)
+
+
+def _check_names(params: Any, names: Mapping[str, Sequence[str]]) -> tuple[tuple[str, ...], str] | None:
+    """Return that the photo of the hint is not among those sent; the names in a ZIP or a video are not known yet."""
+    photos = names.get("photos", ())
+    if params.object_hint is None or not photos or find_named(params.object_hint.photo, photos) is not None:
+        return None
+    return ("object_hint", "photo"), unknown_photo(params.object_hint.photo, photos)
 
 
 WORKLOAD = Workload(
@@ -62,6 +72,7 @@ WORKLOAD = Workload(
     ),
     kind="pipeline",
     headline=headline,
+    check_names=_check_names,
     report="report.html",
     deadline_s=24 * 3600.0,
     extra="nerf",

@@ -1,8 +1,8 @@
 """Simulated captures after structure from motion: cameras and sparse points with known labels, without any picture.
 
-Points lie on the surfaces of solids, where a camera sees them. As in COLMAP's models, a surface has many points or hardly
-any, a track covers neighbouring photos only and misses some of them, depths are less exact than directions, and a few
-points are wrong altogether. Lengths are in metres.
+Points lie on the surfaces of solids, where a camera sees them. As in COLMAP's models, a surface has many points or
+hardly any, a track covers neighbouring photos only and misses some of them, depths are less exact than directions, and
+a few points are wrong altogether. Lengths are in metres.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _simulated(random: Random, seed: int, kind: SceneKind, density: float) -> Sp
     if kind.neighbour != "none":
         size = radius * float(random.uniform(0.85, 1.18) if kind.neighbour == "equal" else random.uniform(0.5, 1.2))
         # Beside the object as the photos of an open arc see it, or anywhere around it.
-        angle = random.uniform(-0.6, 0.6) + np.pi * random.integers(2) + np.pi / 2
+        angle = float(random.uniform(-0.6, 0.6) + np.pi * random.integers(2) + np.pi / 2)
         angle = angle if kind.arc_deg < 360 else random.uniform(0, 2 * np.pi)
         gap = float(random.uniform(0.15, 0.8) if kind.neighbour == "equal" else random.uniform(0.2, 1.5))
         other = (radius + size + gap * radius) * np.array([np.cos(angle), np.sin(angle)])
@@ -151,7 +151,7 @@ def _simulated(random: Random, seed: int, kind: SceneKind, density: float) -> Sp
         _wall(random, surfaces, min(float(extent[0, 0]) for extent in extents) - kind.wall * radius, density)
     for _ in range(kind.clutter):
         _clutter(random, surfaces, radius, other, kind)
-    _room(random, surfaces, kind, density)
+    _room(random, surfaces, kind)
     meant = np.concatenate(extents if kind.neighbour == "equal" else extents[:1])
     low, high = meant.min(0), meant.max(0)
     cameras = _cameras(random, kind, (low + high) / 2, radius, distance=max(0.85, 1.5 * float((high - low).max())))
@@ -177,7 +177,9 @@ def _floor(random: Random, surfaces: _Surfaces, density: float) -> None:
         surfaces.add(random, Box((0.0, 0.0, -0.75), (6.0, 6.0, 0.02)), 20 * density, BACKGROUND)
 
 
-def _add_object(random: Random, surfaces: _Surfaces, at: Floats, radius: float, density: float, label: int) -> None:
+def _add_object(  # noqa: PLR0917 - one line per object
+    random: Random, surfaces: _Surfaces, at: Floats, radius: float, density: float, label: int
+) -> None:
     """Add one to five touching parts within about ``radius`` of the axis; one of them may have hardly any texture."""
     parts = int(random.integers(1, 6))
     base = float(random.lognormal(np.log(1800), 0.6)) * density * (0.22 / radius) ** 2
@@ -196,7 +198,9 @@ def _add_object(random: Random, surfaces: _Surfaces, at: Floats, radius: float, 
             sides = (1.3 * width, float(random.uniform(0.5, 1.3)) * width, size)
             surfaces.add(random, Box(centre, sides, axes), per_m2, label)
         elif form == 1:
-            surfaces.add(random, Frustum(centre, (0.8 * width, 0.8 * width * random.uniform(0.4, 1.0)), size), per_m2, label)
+            surfaces.add(
+                random, Frustum(centre, (0.8 * width, 0.8 * width * random.uniform(0.4, 1.0)), size), per_m2, label
+            )
         else:
             ball = min(0.5 * size + 0.2 * width, 0.9 * width)
             surfaces.add(random, Sphere((centre[0], centre[1], height + 0.95 * ball), ball), per_m2, label)
@@ -228,7 +232,7 @@ def _clutter(random: Random, surfaces: _Surfaces, radius: float, other: Floats, 
         return
 
 
-def _room(random: Random, surfaces: _Surfaces, kind: SceneKind, density: float) -> None:
+def _room(random: Random, surfaces: _Surfaces, kind: SceneKind) -> None:
     """Add a room far away: shelves and pictures on walls."""
     per_m2 = float(random.lognormal(np.log(12), 0.6))
     far = float(random.uniform(2.2, 5.0))
@@ -289,7 +293,12 @@ def _observed(
     labels = np.where(wrong, OUTLIER, labels)
     observations = np.stack(np.nonzero(seen.T)[::-1]).astype(np.int32)
     model = SparseModel(
-        tuple(images), noisy, np.full((len(noisy), 3), 128, np.uint8), error_px, seen.sum(0).astype(np.int32), observations
+        tuple(images),
+        noisy,
+        np.full((len(noisy), 3), 128, np.uint8),
+        error_px,
+        seen.sum(0).astype(np.int32),
+        observations,
     )
     even, even_normals, even_labels = (np.concatenate(parts) for parts in zip(*surfaces.even, strict=True))
     shown = np.stack([_visible(even, even_normals, surfaces.solids, image) for image in images[::2]]).sum(0) >= 1
@@ -315,7 +324,9 @@ def _visible(points: Floats, normals: Floats, solids: Sequence[Shape], image: Re
     return visible
 
 
-def _tracks(random: Random, points: Floats, visible: Bools, images: Sequence[RegisteredImage]) -> tuple[Bools, Integers]:
+def _tracks(
+    random: Random, points: Floats, visible: Bools, images: Sequence[RegisteredImage]
+) -> tuple[Bools, Integers]:
     """Return which photos observe which points [V, N], and the photo in the middle of each track."""
     anchors = np.argmax(visible * random.uniform(0.01, 1, visible.shape), axis=0)
     eyes = np.array([image.centre for image in images])

@@ -11,6 +11,7 @@ import cv2
 from modal_workers.nerf.capture.capture_index import ARCHIVE, INDEX, read_index
 from modal_workers.nerf.capture.checks.findings import find_problems
 from modal_workers.nerf.capture.checks.matching import match_all
+from modal_workers.nerf.capture.hint_place import place_hint
 from modal_workers.nerf.capture.inputs.sources import open_input
 from modal_workers.nerf.capture.preflight_report import build_report, capture_index, refusal_error
 from modal_workers.nerf.capture.spec import CaptureReport
@@ -27,7 +28,8 @@ def run(params: NerfParams, context: Context) -> CaptureReport:
 
     Raises:
         SaccadeError: CAPTURE_REFUSED, after ``preflight.json`` was saved, unless the verdict is ignored or is all that
-            was asked for; or why nothing could be read at all (``sources.open_input``).
+            was asked for; or why nothing could be read at all (``sources.open_input``); INVALID_PARAMETER, see
+            ``place_hint``.
     """
     cv2.setNumThreads(1)
     with context.stage("capture"):
@@ -42,12 +44,16 @@ def _capture(params: NerfParams, context: Context) -> CaptureReport:
     folder = context.scratch / "capture"
     with open_input(context) as intake:
         copies = make_working_copies(intake, context, folder, share=_COPYING)
+        hint = None if params.object_hint is None else place_hint(params.object_hint, copies.photos)
         qualities = [photo.quality for photo in copies.measured]
         pairs = match_all(qualities, ordered=intake.ordered, tick=lambda share: _matching(context, share))
         findings = find_problems(copies.measured, pairs)
         report = build_report(params, intake, copies, findings, checking_s=time.monotonic() - began_s)
     index = folder / INDEX
-    index.write_text(json.dumps(capture_index(report, copies, findings), indent=1))
+    content = capture_index(report, copies, findings)
+    if hint is not None:
+        content["object_hint"] = hint
+    index.write_text(json.dumps(content, indent=1))
     _save_verdict(context, report, folder)
     if report.verdict.accept == "refused" and not (params.ignore_verdict or params.preflight_only):
         raise refusal_error(report.verdict)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import torch
 
 from modal_workers.nerf.nerfstudio.commands import (
     SAVE_EVERY,
@@ -29,6 +30,7 @@ from modal_workers.nerf.scene import TrainedScene
 from modal_workers.nerf.stored_zip import write_zip
 from modal_workers.nerf.training.dataset import Dataset, read_dataset
 from modal_workers.nerf.training.placement import Placement, find_placement
+from modal_workers.nerf.training.segmentation.object_segmentation import bounds_of
 from modal_workers.nerf.training.spec import TrainingReport
 from modal_workers.nerf.training.trainer import TrainingOutcome
 from modal_workers.runtime.context import StageContext
@@ -77,7 +79,10 @@ class NerfstudioTrainer:
         dataset_photos = read_dataset(dataset, _THUMBNAIL_PX)
         training_photos = dataset_photos.photos
         placed = find_placement(
-            np.stack([photo.world_from_camera for photo in training_photos]), dataset_photos.points, seed=params.seed
+            np.stack([photo.world_from_camera for photo in training_photos]),
+            dataset_photos.points,
+            centre=None if dataset_photos.found is None else np.array(dataset_photos.found.chosen.centre),
+            seed=params.seed,
         )
         scene = _scene(placed, params, dataset_photos)
         report = TrainingReport(
@@ -181,8 +186,10 @@ def _scene(placed: Placement, params: NerfParams, dataset_photos: Dataset) -> Tr
     """Return the scene by the points of the object: nerfacto has no splats. With few points, the whole sphere."""
     points = placed.points(dataset_photos.points)
     gap = -np.inf if placed.table_z is None else placed.table_z + _TABLE_GAP
-    points = points[(np.linalg.norm(points, axis=1) < params.crop_radius) & (points[:, 2] > gap)]
-    centre, radius = np.zeros(3), params.crop_radius
+    bounds = bounds_of(dataset_photos.found, params.crop_radius, placed.table_z, placed.sfm_from_scene)
+    within = bounds.contains(torch.from_numpy(points)).numpy()
+    points = points[within & (points[:, 2] > gap)]
+    centre, radius = np.zeros(3), bounds.radius
     if len(points) >= _MIN_POINTS:
         low, high = np.percentile(points, [2, 98], axis=0)
         centre = (low + high) / 2

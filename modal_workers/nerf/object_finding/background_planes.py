@@ -1,7 +1,7 @@
 """The planes behind and under the object: tables, floors and walls. Pure.
 
-Everything is in the frame of the poses: the crossing of the optical axes is the origin, z is up, and the median distance
-of the cameras is 1.
+Everything is in the frame of the poses: the crossing of the optical axes is the origin, z is up, and the median
+distance of the cameras is 1.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CONTRAST: Final = 1.5
 #: A plane has this share of the points, at least this many, and behind it hardly any.
 _SHARE: Final = 0.03
 _FEWEST: Final = 15
-_BEHIND_SHARE: Final = 0.15
+_BEHIND_SHARE: Final = 0.07
 _BEHIND: Final = 3
 #: A background is wider than this around the origin's place on it, and the origin is in front of it.
 _WIDE: Final = 0.25

@@ -1,7 +1,7 @@
 """Finds the object where the cameras look, with a confidence and what it rests on. Pure.
 
-Everything is in the frame of the poses: the crossing of the optical axes is the origin, z is up, and the median distance
-of the cameras is 1.
+Everything is in the frame of the poses: the crossing of the optical axes is the origin, z is up, and the median
+distance of the cameras is 1.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ _AS_GOOD: Final = 0.85
 #: A part of an object stands beside the rest if hardly any of the rest is over it; two things are of similar size.
 _OVER_SHARE: Final = 0.2
 _PART_SIZE: Final = 0.45
+#: Radius from which on a thing is too large for photos from a distance of 1.
+_LARGE: Final = 0.5
+_LARGE_SPREAD: Final = 0.2
 #: Margins around the box, as factors of its size; the largest with hardly any other point in it is used.
 _MARGINS: Final = (1.9, 1.7, 1.5, 1.35, 1.25, 1.15)
 _OTHERS_SHARE: Final = 0.04
@@ -99,7 +102,9 @@ class Candidate:
     def standing(self) -> float:
         """How well it fits what the photos look at, 0..1."""
         floating = _FLOATING if self.floats else 1.0
-        return self.aim * self.foreground * self.framed**2 * (0.4 + 0.6 * self.separation) * floating
+        # What reaches to the cameras is no object, but all that stands around it.
+        fits = float(np.exp(-0.5 * (max(0.0, self.box.radius - _LARGE) / _LARGE_SPREAD) ** 2))
+        return self.aim * self.foreground * self.framed**2 * (0.4 + 0.6 * self.separation) * floating * fits
 
 
 def find_object(model: SparseModel, *, seed: int = 0) -> FoundObject:
@@ -109,7 +114,11 @@ def find_object(model: SparseModel, *, seed: int = 0) -> FoundObject:
     candidates = find_candidates(front, planes)
     if not candidates:
         return FoundObject(
-            source="cameras", confidence=0.0, doubt="no_object", choices=(all_around(model.xyz),), background=figures(planes)
+            source="cameras",
+            confidence=0.0,
+            doubt="no_object",
+            choices=(all_around(model.xyz),),
+            background=figures(planes),
         )
     return _judged(candidates, front, planes, model)
 
@@ -213,9 +222,9 @@ def box_around(points: Floats, planes: Sequence[BackgroundPlane] = ()) -> Object
 
 def grown(choice: ObjectChoice, front: Foreground) -> ObjectChoice:
     """Return a choice with the margin that holds nothing else: plain parts of an object have no points."""
-    own = _inside(choice, front.xyz, _MARGINS[-1], 0.01)
+    own = inside_box(choice, front.xyz, _MARGINS[-1], 0.01)
     for margin in _MARGINS:
-        others = int((_inside(choice, front.xyz, margin, 0.02) & ~own).sum())
+        others = int((inside_box(choice, front.xyz, margin, 0.02) & ~own).sum())
         if others <= _OTHERS_SHARE * max(1, int(own.sum())):
             break
     return choice.model_copy(update={"margin": margin})
@@ -258,9 +267,7 @@ def _judged(
     evidence = _evidence(best, rival, inside, front, model, planes)
     confidence, weakest = _confidence(evidence)
     doubt = None if confidence >= DOUBTFUL_BELOW else weakest
-    choices = tuple(
-        grown(choice, front) for choice in _choices(best, rival, inside, doubt, front, model, planes)
-    )
+    choices = tuple(grown(choice, front) for choice in _choices(best, rival, inside, doubt, front, model, planes))
     return FoundObject(
         source="cameras",
         confidence=round(confidence, 4),
@@ -280,17 +287,17 @@ def _floats(box: ObjectChoice, planes: Sequence[BackgroundPlane]) -> bool:
 
 def _emptiness_around(front: Foreground, group: PointGroup, box: ObjectChoice) -> float:
     """Return how few other points are just outside of the box of a group, 0..1."""
-    near = _inside(box, front.xyz, 1.4, 0.03)
+    near = inside_box(box, front.xyz, 1.4, 0.03)
     near[group.members] = False
     return max(0.0, 1.0 - float(near.sum()) / (_SHELL_SHARE * len(group.members)))
 
 
-def _inside(box: ObjectChoice, points: Floats, factor: float, more: float) -> Bools:
+def inside_box(box: ObjectChoice, points: Floats, factor: float, more: float) -> Bools:
     """Return which points [N, 3] are inside of a box that is grown by a factor and a length."""
-    return np.asarray((np.abs(_turned(box, points)) < factor * 0.5 * np.array(box.size) + more).all(1))
+    return np.asarray((np.abs(from_box(box, points)) < factor * 0.5 * np.array(box.size) + more).all(1))
 
 
-def _turned(box: ObjectChoice, points: Floats) -> Floats:
+def from_box(box: ObjectChoice, points: Floats) -> Floats:
     """Return points [N, 3] from the centre of a box along its sides."""
     offset = points - np.array(box.centre)
     cosine, sine = np.cos(box.yaw_rad), np.sin(box.yaw_rad)
@@ -306,44 +313,41 @@ def _tightest(candidates: list[Candidate], front: Foreground) -> Candidate:
         inner = [
             other
             for other in candidates
-            if _within(other, best)
+            if within(other, best)
             and other.standing > _AS_GOOD * best.standing
-            and _apart(front, other, np.setdiff1d(best.group.members, other.group.members))
+            and stands_beside(front, other, np.setdiff1d(best.group.members, other.group.members))
         ]
         if not inner:
             return best
         best = max(inner, key=lambda candidate: candidate.standing)
 
 
-def _within(part: Candidate, whole: Candidate) -> bool:
+def within(part: Candidate, whole: Candidate) -> bool:
+    """Return whether a group is a part of another."""
     return len(part.group.members) < len(whole.group.members) and bool(
         np.isin(part.group.members, whole.group.members).all()
     )
 
 
-def _apart(front: Foreground, candidate: Candidate, others: Integers) -> bool:
+def stands_beside(front: Foreground, candidate: Candidate, others: Integers) -> bool:
     """Return whether other points stand beside a candidate, and not above, below or in it."""
     x, y, _ = candidate.box.size
     column = candidate.box.model_copy(update={"size": (x, y, 4.0)})
-    over = _inside(column, front.xyz[others], 1.0, 0.0)
+    over = inside_box(column, front.xyz[others], 1.0, 0.0)
     return float(over.mean()) < _OVER_SHARE if len(over) else False
 
 
 def _parts_of(best: Candidate, candidates: list[Candidate], front: Foreground) -> tuple[Candidate, Candidate] | None:
     """Return two parts of a candidate that stand beside each other, the most separate ones."""
-    inner = [
-        other
-        for other in candidates
-        if _within(other, best)
-    ]
+    inner = [other for other in candidates if within(other, best)]
     pairs = [
         (one, other)
         for index, one in enumerate(inner)
         for other in inner[index + 1 :]
         if not np.isin(one.group.members, other.group.members).any()
         and min(one.box.radius, other.box.radius) > _PART_SIZE * max(one.box.radius, other.box.radius)
-        and _apart(front, one, other.group.members)
-        and _apart(front, other, one.group.members)
+        and stands_beside(front, one, other.group.members)
+        and stands_beside(front, other, one.group.members)
     ]
     return max(pairs, key=lambda pair: min(pair[0].apart, pair[1].apart), default=None)
 
@@ -357,13 +361,13 @@ def _evidence(  # noqa: PLR0917 - all that is known
     planes: Sequence[BackgroundPlane],
 ) -> ObjectEvidence:
     # The crossing is in the object, or a little beside a thin one.
-    outside = np.maximum(0.0, np.abs(_turned(best.box, np.zeros((1, 3)))[0]) - 0.5 * np.array(best.box.size))
+    outside = np.maximum(0.0, np.abs(from_box(best.box, np.zeros((1, 3)))[0]) - 0.5 * np.array(best.box.size))
     aim = best.aim * float(np.exp(-0.5 * (np.linalg.norm(outside) / _BESIDE) ** 2))
     alone = 1.0 if rival is None else 1.0 - rival.standing / best.standing
     if inside is not None:
         # Two parts of one thing touch; two things stand apart by more than either is dense.
         alone = min(alone, 1.0 - 2.0 * min(part.apart for part in inside))
-    alone = min(alone, 1.0 - _valley(_turned(best.box, front.xyz[best.group.members]), best.box))
+    alone = min(alone, 1.0 - _valley(from_box(best.box, front.xyz[best.group.members]), best.box))
     depth = 1.0
     if len(front.middle_depths):
         near = np.abs(front.middle_depths - 1.0) < best.box.radius + 0.1
@@ -414,7 +418,7 @@ def _confidence(evidence: ObjectEvidence) -> tuple[float, Doubt]:
     return product, min(parts)[1]
 
 
-def _choices(
+def _choices(  # noqa: PLR0917 - all that is known
     best: Candidate,
     rival: Candidate | None,
     inside: tuple[Candidate, Candidate] | None,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -17,6 +19,9 @@ Doubt = Literal[
     "hint_photo_left_out",
 ]
 
+_NAMED: Final = 5
+#: Name in ``dataset.zip``.
+OBJECT: Final = "object.json"
 #: What each doubt means to a person.
 DOUBTS: Final[dict[Doubt, str]] = {
     "no_object": "Nothing stands out from its background where the photos look.",
@@ -27,6 +32,26 @@ DOUBTS: Final[dict[Doubt, str]] = {
     "hint_without_points": "Nothing that several photos show is where object_hint points.",
     "hint_photo_left_out": "The photo of object_hint has no camera pose, so that the hint could not be used.",
 }
+
+
+def find_named(photo: str, names: Sequence[str]) -> int | None:
+    """Return the index of the photo that is called so: exactly, without its folder, or without its extension."""
+    wanted = photo.lower()
+    for key in (
+        str.lower,
+        lambda name: PurePosixPath(name.lower()).name,
+        lambda name: PurePosixPath(name.lower()).stem,
+    ):
+        for index, name in enumerate(names):
+            if key(name) == wanted or key(name) == key(photo):
+                return index
+    return None
+
+
+def unknown_photo(photo: str, names: Sequence[str]) -> str:
+    """Return the words for a photo that was not sent."""
+    known = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return f"no photo is called {photo!r}; the photos are {known or 'none'}"
 
 
 class ObjectHint(BaseModel):
@@ -57,7 +82,7 @@ class ObjectHint(BaseModel):
 
     @property
     def values(self) -> tuple[float, ...]:
-        """x and y, or the sides of the box."""
+        """X and y, or the sides of the box."""
         if self.box is not None:
             return self.box
         assert self.x is not None
@@ -83,7 +108,8 @@ class ObjectChoice(BaseModel):
     points: int = Field(description="Points of the sparse model in it.")
     standing: float = Field(ge=0, le=1, description="How well it fits what the photos look at.")
     margin: float = Field(
-        default=1.15, description="The box is grown by this factor, which adds nothing else: plain parts have no points."
+        default=1.15,
+        description="The box is grown by this factor, which adds nothing else: plain parts have no points.",
     )
 
     @property
@@ -98,7 +124,7 @@ class ObjectEvidence(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     aim: float = Field(ge=0, le=1, description="How near it is to the crossing of the optical axes.")
-    depth: float = Field(ge=0, le=1, description="Whether the points in the middle of the photos are as far away as it.")
+    depth: float = Field(ge=0, le=1, description="Whether points in the middle of the photos are as far away as it.")
     foreground: float = Field(ge=0, le=1, description="Its share of the points in the middle of the photos.")
     separation: float = Field(ge=0, le=1, description="How far it stands apart from everything else.")
     alone: float = Field(ge=0, le=1, description="How much better it fits than the next thing.")

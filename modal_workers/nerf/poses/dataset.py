@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from modal_workers.footage.picture_decoder import decode_picture
 from modal_workers.nerf.axis_conventions import OPENGL_FROM_OPENCV
+from modal_workers.nerf.object_finding.spec import OBJECT, FoundObject
 from modal_workers.nerf.poses.colmap.model_files import ColmapCamera, RegisteredImage, SparseModel
 from modal_workers.nerf.stored_zip import write_zip
 
@@ -117,12 +118,15 @@ def write_dataset(
     images: Path,
     masks: Path,
     points: Path,
+    found: FoundObject | None,
     check: Callable[[], None],
 ) -> None:
-    """Write ``dataset.zip``."""
+    """Write ``dataset.zip``; without ``found``, masks tell what the object is."""
 
     def entries() -> Iterator[tuple[str, bytes | Path]]:
         yield "transforms.json", (json.dumps(layout, indent=1) + "\n").encode()
+        if found is not None:
+            yield OBJECT, found.model_dump_json(indent=1).encode()
         for name in ("points.npz", _POINTS):
             yield name, points / name
         for file, name in sorted(names.items(), key=lambda item: item[1]):

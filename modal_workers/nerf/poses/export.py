@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import numpy as np
 
 from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.nerf.object_finding.finding import find_object
+from modal_workers.nerf.object_finding.hinted import PlacedHint, find_hinted_object
+from modal_workers.nerf.object_finding.spec import FoundObject
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.photo_arcs import OPEN_GAP_DEG, REFUSED_GAP_DEG, widest_gap_deg
 from modal_workers.nerf.poses.colmap.model_files import SparseModel, read_model
@@ -79,14 +82,25 @@ def check_coverage(model: SparseModel, params: NerfParams) -> None:
         )
 
 
-def build_report(
+def find_object_of(model: SparseModel, images: ImageSet, *, seed: int) -> FoundObject:
+    """Return the object of the accepted model: what the hint tells, or what the cameras look at."""
+    if images.hint is None:
+        return find_object(model, seed=seed)
+    name, values = images.hint
+    # A repeated photo was left out, and has no file.
+    file = next((photo.file for photo in images.photos if PurePosixPath(photo.name).stem == name), "")
+    return find_hinted_object(model, PlacedHint(file, values), seed=seed)
+
+
+def build_report(  # noqa: PLR0917 - one argument per step
     images: ImageSet,
     selected: SelectedModel,
     distorted: SparseModel,
     undistorted: SparseModel,
     durations_s: dict[str, float],
+    found: FoundObject | None,
 ) -> PosesReport:
-    """Return the report: registered photos and quality."""
+    """Return the report: registered photos, quality and the object, unless masks tell what it is."""
     kept = set(selected.checked.names)
     unregistered = original_names(images.photos, [photo.file for photo in images.photos if photo.file not in kept])
     photos = len(images.photos)
@@ -101,6 +115,8 @@ def build_report(
     gap_deg = widest_gap_deg(distorted.centres)
     if gap_deg > OPEN_GAP_DEG:
         warnings.append(f"{gap_deg:.0f}° of the circle around the object are in no photo.")
+    if found is None and images.hint is not None:
+        warnings.append("object_hint was not used: the masks tell what the object is.")
     heights = elevations_deg(distorted.centres)
     distances = np.linalg.norm(distorted.centres, axis=1)
     return PosesReport(
@@ -122,4 +138,5 @@ def build_report(
         elevation_max_deg=round(float(heights.max()), 2),
         widest_gap_deg=round(gap_deg, 1),
         durations_s=durations_s,
+        object=found,
     )

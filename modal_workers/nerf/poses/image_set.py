@@ -43,6 +43,8 @@ class ImageSet:
     masks: dict[str, Path]
     #: Original names of the photos that show nothing new and are not used.
     repeated: tuple[str, ...] = ()
+    #: Where the user says that the object is: name of the photo in the archive, and fractions of it.
+    hint: tuple[str, tuple[float, ...]] | None = None
 
     @property
     def all_masked(self) -> bool:
@@ -113,7 +115,9 @@ def unpack(archive: Path, folder: Path) -> ImageSet:
                 # pycolmap expects this name.
                 masks[file] = masks_folder / f"{file}.png"
                 masks[file].write_bytes(zip_file.read(mask))
-    return ImageSet(tuple(photos), bool(index.get("ordered")), images, masks, repeated)
+    given = index.get("object_hint")
+    hint = None if given is None else (str(given["photo"]), tuple(float(value) for value in given["values"]))
+    return ImageSet(tuple(photos), bool(index.get("ordered")), images, masks, repeated, hint)
 
 
 def _without_repetitions(entries: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:

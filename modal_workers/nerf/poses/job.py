@@ -11,7 +11,7 @@ from typing import Final
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.poses.dataset import transforms, write_dataset, write_masks, write_points
-from modal_workers.nerf.poses.export import build_report, check_coverage, export_model
+from modal_workers.nerf.poses.export import build_report, check_coverage, export_model, find_object_of
 from modal_workers.nerf.poses.image_set import unpack
 from modal_workers.nerf.poses.search import PoseSearch
 from modal_workers.nerf.poses.spec import PosesReport
@@ -66,18 +66,20 @@ def _find(params: NerfParams, context: Context) -> None:
     masked = all((masks / f"{photo.name}.png").exists() for photo in undistorted.images)
     layout = transforms(undistorted.images, names, masked)
     check_coverage(distorted, params)
+    found = None if masked and params.background != "sphere" else find_object_of(distorted, images, seed=params.seed)
     (folder / "transforms.json").write_text(json.dumps(layout, indent=1) + "\n")
     write_points(undistorted, folder)
     undistorted_images = folder / "undistorted" / "images"
     write_dataset(
-        folder / DATASET, layout, names, images=undistorted_images, masks=masks, points=folder, check=context.check
-    )
+        folder / DATASET, layout, names, images=undistorted_images, masks=masks, points=folder, found=found,
+        check=context.check,
+    )  # fmt: skip
     files = {name: folder / "named" / name for name in COLMAP} | {"transforms.json": folder / "transforms.json"}
     write_zip(folder / MODEL, files.items())
     now_s = time.monotonic()
     durations_s = {**selected.durations_s, "finish": round(now_s - finishing_s, 3), "all": round(now_s - began_s, 3)}
     (folder / REPORT).write_text(
-        build_report(images, selected, distorted, undistorted, durations_s).model_dump_json(indent=1)
+        build_report(images, selected, distorted, undistorted, durations_s, found).model_dump_json(indent=1)
     )
     context.progress(0.97, "saving the dataset")
     for name in (DATASET, MODEL, REPORT):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from contracts.workload import Compute, Result, Stage, Workload
+from modal_workers.nerf.object_finding.spec import FoundObject
 from modal_workers.nerf.params import NerfParams
 
 
@@ -57,6 +58,8 @@ class PosesReport(Result):
     #: Widest gap between the azimuths of neighbouring photos.
     widest_gap_deg: float | None = None
     durations_s: dict[str, float]
+    #: The object, where no masks tell what it is; None in files of an earlier version.
+    object: FoundObject | None = None
 
 
 WORKLOAD = Workload(

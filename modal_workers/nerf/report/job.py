@@ -15,6 +15,7 @@ from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.report.frame_archive import FrameArchive
 from modal_workers.nerf.report.frame_views import UNITS, FrameRow, read_shown_frames, write_frames_csv
 from modal_workers.nerf.report.held_out_comparison import HeldOutComparison, compare_held_out
+from modal_workers.nerf.report.object_section import ShownChoice, show_choices
 from modal_workers.nerf.report.pipeline_result import result_of
 from modal_workers.nerf.report.report_page import ReportImages, write_report
 from modal_workers.nerf.report.spin_page import write_spin
@@ -72,7 +73,8 @@ def _make_pages(reports: StageReports, context: Context, images: ReportImages) -
     _splat(reports, context)
     context.progress(0.9, "held-out photos")
     hero, comparisons = hero_frame(frames), _comparisons(context)
-    return replace(images, hero=hero, contact_sheet=sheet, comparisons=comparisons, shown_frames=shown)
+    choices = _choices(reports, context)
+    return replace(images, hero=hero, contact_sheet=sheet, comparisons=comparisons, shown_frames=shown, choices=choices)
 
 
 def _spin(reports: StageReports, context: Context, frames: FrameArchive, shown: Sequence[FrameRow]) -> None:
@@ -108,6 +110,11 @@ def _splat(reports: StageReports, context: Context) -> None:
         elevation_deg=middle_deg,
     )
     context.save(path, path.name, _HTML, title="The model in a viewer")
+
+
+def _choices(reports: StageReports, context: Context) -> list[ShownChoice]:
+    dataset, found = context.checkpoint("dataset.zip"), None if reports.poses is None else reports.poses.object
+    return show_choices(dataset, found) if dataset is not None and found is not None else []
 
 
 def _comparisons(context: Context) -> tuple[HeldOutComparison, ...]:

@@ -7,7 +7,7 @@ from typing import Final
 from modal_workers.nerf.photo_arcs import open_deg
 from modal_workers.nerf.report.stage_costs import totals
 from modal_workers.nerf.report.stage_reports import StageReports
-from modal_workers.nerf.result import FramesFigures, ModelFigures, NerfResult, PosesFigures, StageFigures
+from modal_workers.nerf.result import FramesFigures, ModelFigures, NerfResult, ObjectFigures, PosesFigures, StageFigures
 
 #: With a smaller share of seen frames the result is no longer good.
 SEEN_FRAMES_SHARE: Final = 0.95
@@ -16,7 +16,7 @@ SEEN_FRAMES_SHARE: Final = 0.95
 def result_of(reports: StageReports, stages: tuple[StageFigures, ...]) -> NerfResult:
     """Return the figures of ``job.succeeded``."""
     capture, summed, frames = reports.capture, totals(stages), _frames(reports)
-    doubts = _doubts(frames)
+    doubts = [*_object_doubts(reports), *_doubts(frames)]
     return NerfResult(
         verdict="usable" if doubts and capture.verdict.accept == "good" else capture.verdict.accept,
         score=capture.verdict.score,
@@ -25,6 +25,7 @@ def result_of(reports: StageReports, stages: tuple[StageFigures, ...]) -> NerfRe
         photos_used=capture.photos,
         spared_usd=capture.spared_usd,
         poses=_poses(reports),
+        object=_object(reports),
         model=_model(reports),
         frames=frames,
         stages=stages,
@@ -48,6 +49,24 @@ def _poses(reports: StageReports) -> PosesFigures | None:
         elevation_min_deg=poses.elevation_min_deg,
         elevation_max_deg=poses.elevation_max_deg,
     )
+
+
+def _object(reports: StageReports) -> ObjectFigures | None:
+    found = None if reports.poses is None else reports.poses.object
+    if found is None:
+        return None
+    return ObjectFigures(
+        source=found.source,
+        confidence=found.confidence,
+        doubt=found.doubt,
+        choices=tuple(choice.name for choice in found.choices),
+    )
+
+
+def _object_doubts(reports: StageReports) -> list[str]:
+    """Return that it is not sure what the object is, which only the points show."""
+    found = _object(reports)
+    return ["object_doubtful"] if found is not None and found.doubt is not None else []
 
 
 def _model(reports: StageReports) -> ModelFigures | None:

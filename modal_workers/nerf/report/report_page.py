@@ -24,6 +24,7 @@ from modal_workers.nerf.report.coverage_charts import ring_coverage
 from modal_workers.nerf.report.frame_views import FrameRow
 from modal_workers.nerf.report.held_out_comparison import HeldOutComparison
 from modal_workers.nerf.report.html_page import data_url, write_page
+from modal_workers.nerf.report.object_section import ShownChoice, object_section
 from modal_workers.nerf.report.pipeline_result import SEEN_FRAMES_SHARE
 from modal_workers.nerf.report.stage_reports import StageReports
 from modal_workers.nerf.result import FramesFigures, NerfResult, StageFigures, headline
@@ -48,13 +49,16 @@ class ReportImages:
     contact_sheet: Path | None = None
     shown_frames: Sequence[FrameRow] = field(default_factory=tuple)
     comparisons: Sequence[HeldOutComparison] = field(default_factory=tuple)
+    choices: Sequence[ShownChoice] = field(default_factory=tuple)
 
 
 def write_report(path: Path, reports: StageReports, result: NerfResult, images: ReportImages) -> None:
     """Write the page; for a capture that went no further, only its verdict."""
     sections = [_hero(images), _photos(reports, result)]
     if reports.poses is not None:
-        sections += [_cameras(reports), _model(reports, images)]
+        encoded = [[_image_url(image) for _, image in choice.pictures] for choice in images.choices]
+        sections += [_cameras(reports), object_section(reports.poses.object, images.choices, encoded)]
+        sections += [_model(reports, images)]
     if result.frames is not None:
         sections += [_frames(reports, result, images)]
     sections += [_costs(result), _retention(result, images)]

@@ -17,6 +17,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.footage.picture_decoder import decode_picture
 from modal_workers.gaussians.camera import Camera
 from modal_workers.nerf.axis_conventions import OPENGL_FROM_OPENCV
+from modal_workers.nerf.object_finding.spec import OBJECT, FoundObject
 
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]
@@ -40,6 +41,7 @@ class Dataset:
     photos: list[TrainingPhoto]
     points: Floats  # [N, 3]
     colours: Bytes  # [N, 3]
+    found: FoundObject | None = None  # None where masks tell what the object is
 
 
 def read_dataset(path: Path, size_px: int) -> Dataset:
@@ -54,9 +56,10 @@ def read_dataset(path: Path, size_px: int) -> Dataset:
             photos = [_read_photo(archive, transforms | frame, size_px) for frame in transforms["frames"]]
             with np.load(io.BytesIO(archive.read("points.npz")), allow_pickle=False) as points:
                 xyz, rgb = points["xyz"].astype(np.float64), points["rgb"]
+            found = FoundObject.model_validate_json(archive.read(OBJECT)) if OBJECT in archive.namelist() else None
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise SaccadeError(ErrorCode.INTERNAL, f"The dataset of the poses stage cannot be read: {error}") from error
-    return Dataset(photos, xyz, rgb)
+    return Dataset(photos, xyz, rgb, found)
 
 
 def _read_photo(archive: zipfile.ZipFile, frame: dict[str, Any], size_px: int) -> TrainingPhoto:

@@ -63,15 +63,17 @@ def focus_point(poses: Floats) -> Floats:
     return np.asarray(np.linalg.solve(summed, (across @ centres[:, :, None]).sum(0)[:, 0]))
 
 
-def find_placement(poses: Floats, points: Floats, *, seed: int = 0) -> Placement:
+def find_placement(poses: Floats, points: Floats, *, centre: Floats | None = None, seed: int = 0) -> Placement:
     """Find the frame of the scene from poses [V, 4, 4] (OpenCV axes) and points [N, 3] of structure from motion.
+
+    ``centre`` [3] is that of the object; by default the point that the cameras look at.
 
     Up is the normal of the table where there is one: cameras are tilted, and their mean is only roughly upright.
 
     Raises:
         SaccadeError: INPUT_UNREADABLE, all cameras look the same way.
     """
-    focus = focus_point(poses)
+    focus = focus_point(poses) if centre is None else centre
     offsets = poses[:, :3, 3] - focus
     distance = float(np.median(np.linalg.norm(offsets, axis=1)))
     up = -poses[:, :3, 1].mean(0)

@@ -32,7 +32,7 @@ from modal_workers.nerf.training.segmentation.background_removal import (
     centred_scene,
     remove_background,
 )
-from modal_workers.nerf.training.segmentation.object_segmentation import ObjectBounds, object_masks
+from modal_workers.nerf.training.segmentation.object_segmentation import bounds_of, object_masks
 from modal_workers.nerf.training.segmentation.outline_agreement import outline_agreement
 from modal_workers.nerf.training.segmentation.table_model import TableModel, build_table_model, mark_ambiguous_pixels
 from modal_workers.nerf.training.spec import TrainingReport
@@ -88,10 +88,12 @@ class _Training:
         self._checkpoint_every_s = keep_every_s
         self._params, self._schedule, self._context, self._device = params, schedule, context, device
         poses = np.stack([photo.world_from_camera for photo in dataset.photos])
-        self._placement: Placement = find_placement(poses, dataset.points, seed=params.seed)
-        self._bounds = ObjectBounds(params.crop_radius, self._placement.table_z)
+        centre = None if dataset.found is None else np.array(dataset.found.chosen.centre)
+        self._placement: Placement = find_placement(poses, dataset.points, centre=centre, seed=params.seed)
         self._targets = [self._target(dataset, index) for index in range(len(dataset.photos))]
         self._masks_given = self._masks_are_given()
+        found = None if self._masks_given else dataset.found
+        self._bounds = bounds_of(found, params.crop_radius, self._placement.table_z, self._placement.sfm_from_scene)
         self._points = torch.from_numpy(self._placement.points(dataset.points)).to(device, torch.float32)
         self._colours = torch.from_numpy(dataset.colours).to(device, torch.float32) / 255
         self._began_s = time.monotonic()

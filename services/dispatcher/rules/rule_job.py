@@ -12,7 +12,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.job import JobInput, JobSubmitted
 from contracts.events.rule import JobRule
 from contracts.gpu_ladder import Environment, gpu_name
-from contracts.job_request import check_durations, check_input, checked_params, stored_inputs, upload_ids
+from contracts.job_request import check_durations, check_input, check_names, checked_params, stored_inputs, upload_ids
 from contracts.rule import Rule
 from contracts.rule_matching import assign, filled_inputs
 from contracts.upload import Upload
@@ -72,6 +72,7 @@ def rule_job(
     placement.backends.check(workload, params)
     inputs = _inputs(definition.inputs, workload, uploads)
     check_durations(workload, params, _durations_s(inputs, uploads))
+    check_names(workload, params, inputs)
     cost = placement.estimate(workload, definition.gpu, params)
     basis: Literal["history", "spec"] = cost.basis
     return JobSubmitted(

@@ -21,7 +21,7 @@ from contracts.job import (
     request_cancel,
     retry,
 )
-from contracts.job_request import check_durations, check_input, stored_inputs, upload_ids
+from contracts.job_request import check_durations, check_input, check_names, stored_inputs, upload_ids
 from contracts.limits import PAGE_DEFAULT
 from contracts.upload import UploadState
 from contracts.workload import Params, Workload
@@ -340,7 +340,10 @@ class JobService:
         cost = self.estimate(workload, request.gpu, workload.params.model_validate(params))
         ids = upload_ids(workload, request.inputs, complete=complete)
         inputs = await self._inputs(tenant, workload, ids, reserved)
-        check_durations(workload, workload.params.model_validate(params), await self._durations_s(tenant, inputs))
+        valid = workload.params.model_validate(params)
+        check_durations(workload, valid, await self._durations_s(tenant, inputs))
+        if complete:
+            check_names(workload, valid, inputs)
         return workload, params, inputs, cost
 
     async def _durations_s(self, tenant: str, inputs: dict[str, list[JobInput]]) -> dict[str, float]:

@@ -7,6 +7,7 @@ colours decide (GrabCut).
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,12 +21,20 @@ from torch import Tensor
 
 from modal_workers.gaussians.rasterize import rasterize
 from modal_workers.gaussians.splats import SH_0, Splats
+from modal_workers.nerf.object_finding.spec import BackgroundFigures, FoundObject, ObjectChoice
+from modal_workers.nerf.params import CROP_RADIUS
 from modal_workers.nerf.training.fitting import TargetImage
 
 Bytes = NDArray[np.uint8]
 
 #: Height above the table at which the object starts, in scene units.
 _TABLE_GAP: Final = 0.004
+#: The same beyond the box that was found, and before a wall.
+_BOX_GAP: Final = 0.02
+_WALL_GAP: Final = 0.012
+_LEAST_MARGIN: Final = 1.15
+#: The cameras are 1 away.
+_MOST_RADIUS: Final = 0.9
 #: Width of the band around the splats' outline in which colours decide, as a share of the long side.
 _BAND: Final = 0.014
 _GRABCUT_SIZE_PX: Final = 640
@@ -38,16 +47,56 @@ _THREADS: Final = 4
 
 
 @dataclass(frozen=True)
+class ObjectBox:
+    """The box of the found object with its margin, and the walls behind it, for points in the frame of the scene."""
+
+    chosen: ObjectChoice
+    walls: tuple[BackgroundFigures, ...]
+    poses_from_scene: NDArray[np.float64]  # [4, 4] a similarity
+
+    def contains(self, points: Tensor) -> Tensor:
+        """Return which points [N, 3] are inside, and in front of all walls."""
+        moved = torch.from_numpy(self.poses_from_scene).to(points)
+        placed = points @ moved[:3, :3].T + moved[:3, 3]
+        offset = placed - placed.new_tensor(self.chosen.centre)
+        cosine, sine = math.cos(self.chosen.yaw_rad), math.sin(self.chosen.yaw_rad)
+        x, y, z = offset.unbind(1)
+        turned = torch.stack([cosine * x + sine * y, cosine * y - sine * x, z], 1).abs()
+        inside = (turned < self.chosen.margin * 0.5 * placed.new_tensor(self.chosen.size) + _BOX_GAP).all(1)
+        for wall in self.walls:
+            inside = inside & (placed @ placed.new_tensor(wall.normal) > wall.height + min(wall.gap, _WALL_GAP))
+        return inside
+
+
+@dataclass(frozen=True)
 class ObjectBounds:
     """Volume of the object, in the frame of the scene."""
 
     radius: float
     table_z: float | None
+    #: The box that was found, and what is behind it; without one, the sphere alone.
+    box: ObjectBox | None = None
 
     def contains(self, points: Tensor) -> Tensor:
         """Return which points [N, 3] are inside."""
         inside: Tensor = points.norm(dim=1) < self.radius
+        if self.box is not None:
+            inside = inside & self.box.contains(points)
         return inside if self.table_z is None else inside & (points[:, 2] > self.table_z + _TABLE_GAP)
+
+
+def bounds_of(
+    found: FoundObject | None, crop_radius: float | None, table_z: float | None, poses_from_scene: NDArray[np.float64]
+) -> ObjectBounds:
+    """Return the volume of the object that was found; a given radius of the sphere is kept."""
+    if found is None or crop_radius is not None or found.chosen.name == "all_around":
+        return ObjectBounds(CROP_RADIUS if crop_radius is None else crop_radius, table_z)
+    unit = float(np.cbrt(np.linalg.det(poses_from_scene[:3, :3])))
+    walls = tuple(plane for plane in found.background if not plane.level)
+    # A box may grow into empty space, but no further than a sphere would without it.
+    radius = found.chosen.radius / unit
+    radius = max(_LEAST_MARGIN * radius, min(CROP_RADIUS, found.chosen.margin * radius))
+    return ObjectBounds(min(radius, _MOST_RADIUS), table_z, ObjectBox(found.chosen, walls, poses_from_scene))
 
 
 @torch.no_grad()
