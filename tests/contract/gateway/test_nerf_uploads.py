@@ -66,3 +66,19 @@ async def test_what_is_no_zip_of_photos_is_refused_at_upload(running: RunningGat
         assert code_of(await running.http.post(f"/v1/uploads/{upload_id}/complete")) == code, name
         upload = (await running.http.get(f"/v1/uploads/{upload_id}")).json()
         assert (upload["state"], upload["error"]["code"]) == ("failed", code), name
+
+
+async def test_a_hint_in_a_photo_that_was_not_sent_is_refused_at_the_submission(running: RunningGateway):
+    upload_id = await running.uploaded(picture(), "image/png", filename="IMG_0001.png")
+    body = {"workload": "nerf", "inputs": {"photos": [upload_id]}}
+    for hint, pointer in (
+        ({"photo": "IMG_0002.png", "x": 0.5, "y": 0.5}, "#/params/object_hint/photo"),
+        ({"photo": "IMG_0001.png", "x": 0.5}, "#/params/object_hint"),
+    ):
+        answer = await running.http.post("/v1/jobs", json=body | {"params": {"object_hint": hint}})
+        assert code_of(answer) == "invalid_parameter", hint
+        assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+    answer = await running.http.post(
+        "/v1/jobs", json=body | {"params": {"object_hint": {"photo": "img_0001", "box": [0.1, 0.2, 0.8, 0.9]}}}
+    )
+    assert answer.status_code < 300, answer.text

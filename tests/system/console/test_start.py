@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import cv2
 import httpx
+import numpy as np
 import pytest
 
 from tests.harness.clients.console_browser import ConsoleTab, console_tab
@@ -230,6 +232,35 @@ async def test_one_video_is_asked_about_and_its_court_is_clicked(origin: str, la
         await tab.until("document.querySelector('.price .note.bad') !== null")
         assert await tab.evaluate("document.querySelector('.price .note.bad').innerText.length") > 0
         assert [text for text in tab.page.complaints() if "status of 422" not in text] == []
+
+
+async def test_the_object_is_clicked_on_one_of_the_photos(origin: str, tmp_path: Path) -> None:
+    pictures = [cv2.imencode(".jpg", np.full((120, 160, 3), shade, np.uint8))[1].tobytes() for shade in (90, 160)]
+    async with console_tab(origin, "/console", tmp_path) as tab:
+        await tab.until("document.querySelector('main h3') !== null")
+        await drop(tab, DroppedFile("one.jpg", pictures[0]), DroppedFile("two.jpg", pictures[1]))
+        await tab.until("document.querySelectorAll('.option, form.card').length > 0")
+        if not await tab.evaluate("document.querySelector('details.folded') !== null"):
+            await choose(tab, "nerf")
+        await tab.until("document.querySelector('details.folded') !== null")
+        await tab.evaluate("document.querySelector('details.folded').setAttribute('open', '')")
+        await tab.evaluate(
+            "[...document.querySelectorAll('.param button')].find(one => one.innerText.startsWith('Click')).click()"
+        )
+        await tab.until("document.querySelector('.points svg') !== null")
+        await tab.evaluate(_PRESS % (0.5, 0.25))
+        wanted = '{"object_hint":{"photo":"one.jpg","x":80,"y":30}}'
+        await tab.until("new URLSearchParams(location.search).get('params')", wanted)
+        await tab.evaluate(
+            "[...document.querySelectorAll('.param button')].find(one => one.innerText === 'A box around it').click()"
+        )
+        await tab.until("document.querySelector('.points svg') !== null")
+        for x, y in ((0.75, 0.75), (0.25, 0.5)):
+            await tab.evaluate(_PRESS % (x, y))
+        wanted = '{"object_hint":{"photo":"one.jpg","box":[40,60,120,90]}}'
+        await tab.until("new URLSearchParams(location.search).get('params')", wanted)
+        assert await tab.violations() == []
+        assert tab.page.complaints() == []
 
 
 #: Press and release the pointer at shares of the picture's width and height.

@@ -12,9 +12,9 @@ const LONG_TEXT_CHARS = 200;
  * The fields of a form. `entries` are what is entered, by name (form.js); `onEntries` gets the new ones.
  *
  * `problems` are [code, limit] by name, `refusals` texts of the server by name; `unavailable` are values by name that
- * the workers cannot do; `picture` is a file to click points on, or null.
+ * the workers cannot do; `picture` is a file to click points on, or null; `pictures` are all photos, as [{name, file}].
  */
-export function ParamsForm({ fields, entries, onEntries, problems = {}, refusals = {}, unavailable = {}, picture = null }) {
+export function ParamsForm({ fields, entries, onEntries, problems = {}, refusals = {}, unavailable = {}, picture = null, pictures = [] }) {
   const text = words();
   const opened = useSignal(false);
   // Decided once: a field that moved when it is first changed would lose the focus.
@@ -27,7 +27,7 @@ export function ParamsForm({ fields, entries, onEntries, problems = {}, refusals
   };
   const row = (field) => html`
     <${Field} key=${field.name} field=${field} entry=${entries[field.name]} onEntry=${change(field.name)} problem=${problems[field.name]}
-      refusal=${refusals[field.name]} missing=${unavailable[field.name] ?? []} picture=${picture} />
+      refusal=${refusals[field.name]} missing=${unavailable[field.name] ?? []} picture=${picture} pictures=${pictures} />
   `;
   const folded = fields.filter(({ name }) => !shown.value.has(name));
   const changed = folded.filter(({ name }) => name in entries).length;
@@ -45,11 +45,11 @@ export function ParamsForm({ fields, entries, onEntries, problems = {}, refusals
 }
 
 /** One field with its label, what it means, its default and what is wrong with it. */
-function Field({ field, entry, onEntry, problem, refusal, missing, picture }) {
+function Field({ field, entry, onEntry, problem, refusal, missing, picture, pictures = [] }) {
   const text = words();
   const id = useId();
   const wrong = refusal ?? (problem && text.problems[problem[0]](problem[1]));
-  const given = { field, entry, onEntry, id, missing, picture, described: `${id}-hint`, invalid: Boolean(wrong) };
+  const given = { field, entry, onEntry, id, missing, picture, pictures, described: `${id}-hint`, invalid: Boolean(wrong) };
   return html`
     <div class=${wrong ? "param wrong" : "param"}>
       <div class="row between">
@@ -72,7 +72,7 @@ function Control(given) {
   const { field, entry, onEntry, id, described, invalid } = given;
   const text = words();
   const aria = { id, "aria-describedby": described, "aria-invalid": invalid ? "true" : undefined };
-  if (entry && "json" in entry && field.kind !== "points") return html`<${Json} ...${given} />`;
+  if (entry && "json" in entry && !["points", "hint"].includes(field.kind)) return html`<${Json} ...${given} />`;
   switch (field.kind) {
     case "integer":
     case "number":
@@ -98,6 +98,8 @@ function Control(given) {
       return html`<${List} ...${given} />`;
     case "points":
       return html`<${Points} ...${given} />`;
+    case "hint":
+      return html`<${Hint} ...${given} />`;
     default:
       return html`<${Json} ...${given} />`;
   }
@@ -182,6 +184,7 @@ function blank(field) {
     case "null":
       return {};
     case "json":
+    case "hint":
     case "points":
       return { json: "{}" };
     default:
@@ -245,6 +248,21 @@ function Points({ field, entry, onEntry, id, picture, ...given }) {
       ? html`<${Picker} names=${field.names} needed=${field.needed} points=${points} file=${picture} onPoints=${(value) => onEntry(Object.keys(value).length ? { json: JSON.stringify(value) } : undefined)} />`
       : html`<button type="button" id=${id} onClick=${open}>${text.clickPoints}</button>`}
     ${count > 0 && html`<span class="chip">${text.pointsSet(count, field.needed.length)}</span>`}
+  `;
+}
+
+/** A point or a box in one of the photos: clicked on it, or written as JSON without photos. */
+function Hint({ entry, onEntry, id, pictures, ...given }) {
+  const text = words();
+  const opened = useSignal(null);
+  if (!pictures.length) return html`<${Json} ...${given} entry=${entry} onEntry=${onEntry} id=${id} />`;
+  const open = async () => (opened.value = (await import("./hint.js")).HintPicker);
+  const Picker = opened.value;
+  const value = pointsOf(entry);
+  const set = (changed) => onEntry(changed ? { json: JSON.stringify(changed) } : undefined);
+  return html`
+    ${Picker ? html`<${Picker} value=${value} pictures=${pictures} onValue=${set} />` : html`<button type="button" id=${id} onClick=${open}>${text.hint.click}</button>`}
+    ${value.photo && html`<span class="chip">${text.hint.set(value.photo)}</span>`}
   `;
 }
 

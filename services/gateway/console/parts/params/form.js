@@ -55,6 +55,7 @@ function kindOf(schema, root, depth) {
   if (schema.type !== "object") return json;
   const names = pointNames(schema);
   if (names) return { kind: "points", names, needed: schema.required ?? [] };
+  if (isHint(schema)) return { kind: "hint" };
   if (schema.additionalProperties === false && schema.properties && only(schema, ["type", "properties", "required", "additionalProperties"]))
     return { kind: "group", fields: propertiesOf(schema, root, depth + 1) };
   return json;
@@ -79,6 +80,11 @@ function listOf(schema, root, depth) {
 function pointNames({ propertyNames, additionalProperties: point }) {
   const isPair = point?.type === "array" && point.prefixItems?.length === 2 && point.prefixItems.every(({ type }) => type === "number");
   return isPair && Array.isArray(propertyNames?.enum) ? propertyNames.enum : null;
+}
+
+/** Return whether a schema describes a point or a box in one of the photos. */
+function isHint({ properties = {} }) {
+  return ["photo", "x", "y", "box"].every((name) => name in properties) && Object.keys(properties).length === 4;
 }
 
 /** Return what is entered for a value: an object that only `valueOf` reads; {json} where the field cannot show it. */

@@ -12,7 +12,7 @@ export const words = dictionary({
     empty: "(empty)",
     notInstalled: (name) => `${name} (not installed)`,
     kindOf: "Kind of value",
-    kinds: { integer: "A whole number", number: "A number", text: "A text", truth: "Yes or no", choice: "One of a list", lines: "A list", list: "A list", group: "Fields", json: "JSON", points: "Points", null: "None", either: "Other" },
+    kinds: { integer: "A whole number", number: "A number", text: "A text", truth: "Yes or no", choice: "One of a list", lines: "A list", list: "A list", group: "Fields", json: "JSON", hint: "A place in a photo", points: "Points", null: "None", either: "Other" },
     add: "Add",
     addOne: "Add one",
     remove: "Remove",
@@ -34,6 +34,7 @@ export const words = dictionary({
       more: (limit) => `At most ${limit} entries.`,
       points: (needed) => `The first ${needed} points are needed.`,
     },
+    hint: { click: "Click the object on a photo", set: (photo) => `Set on ${photo}`, photo: "Photo", point: "A point on it", box: "A box around it" },
     points: {
       next: (name) => `Click: ${name}`,
       done: "All points are set. Drag one, or move it with the arrow keys.",
@@ -58,7 +59,7 @@ export const words = dictionary({
     empty: "(leer)",
     notInstalled: (name) => `${name} (nicht installiert)`,
     kindOf: "Art des Werts",
-    kinds: { integer: "Eine ganze Zahl", number: "Eine Zahl", text: "Ein Text", truth: "Ja oder nein", choice: "Eins aus einer Liste", lines: "Eine Liste", list: "Eine Liste", group: "Felder", json: "JSON", points: "Punkte", null: "Keiner", either: "Anderes" },
+    kinds: { integer: "Eine ganze Zahl", number: "Eine Zahl", text: "Ein Text", truth: "Ja oder nein", choice: "Eins aus einer Liste", lines: "Eine Liste", list: "Eine Liste", group: "Felder", json: "JSON", hint: "Eine Stelle in einem Foto", points: "Punkte", null: "Keiner", either: "Anderes" },
     add: "Hinzufügen",
     addOne: "Eintrag hinzufügen",
     remove: "Entfernen",
@@ -80,6 +81,7 @@ export const words = dictionary({
       more: (limit) => `Höchstens ${limit} Einträge.`,
       points: (needed) => `Die ersten ${needed} Punkte sind nötig.`,
     },
+    hint: { click: "Objekt auf einem Foto anklicken", set: (photo) => `Gesetzt auf ${photo}`, photo: "Foto", point: "Ein Punkt darauf", box: "Ein Rahmen darum" },
     points: {
       next: (name) => `Klicken Sie: ${name}`,
       done: "Alle Punkte sind gesetzt. Ziehen Sie einen, oder bewegen Sie ihn mit den Pfeiltasten.",

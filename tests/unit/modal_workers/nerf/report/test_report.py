@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import re
+from html import unescape
 from pathlib import Path
 
 import av
@@ -17,6 +18,7 @@ from PIL import Image
 
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.gaussians.ply import decode_ply, encode_ply
+from modal_workers.nerf.object_finding.spec import ObjectHint
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.report import splat_page
 from modal_workers.nerf.report.frame_archive import FrameArchive, downscale
@@ -134,6 +136,29 @@ def test_it_is_said_how_far_an_outline_that_was_found_is_backed(
     assert words in report
     assert ("is doubtful" in report) is doubtful
     assert ("checked" in report) is (masks == "found")
+
+
+def test_where_it_is_not_sure_what_the_object_is_the_report_shows_the_choices(tmp_path: Path) -> None:
+    write_everything(tmp_path, PARAMS)
+    choices = [
+        {"name": name, "centre": (1.0, -1.0, 0.5), "size": (0.8, side, 0.8), "points": 90, "standing": 0.5}
+        for name, side in (("both", 0.8), ("first", 0.3), ("second", 0.3))
+    ]
+    evidence = dict.fromkeys(("aim", "depth", "foreground", "separation", "alone", "points"), 0.5)
+    found = {"source": "cameras", "confidence": 0.2, "doubt": "several_objects", "evidence": evidence}
+    poses = tmp_path / "kept" / "poses.json"
+    poses.write_text(json.dumps(json.loads(poses.read_text()) | {"object": found | {"choices": choices}}))
+    result = run(PARAMS, FolderContext(tmp_path, name="exhibit"))
+    assert result.object is not None
+    assert (result.object.doubt, result.object.choices) == ("several_objects", ("both", "first", "second"))
+    assert "object_doubtful" in result.reasons
+    html = (tmp_path / "saved" / "report.html").read_text()
+    assert "It is not sure what the object is." in html
+    assert html.count(": a box on ") == 9, "each choice on three photos"
+    hints = re.findall(r"object_hint='(.*?)'", html)
+    assert len(hints) == 3
+    for hint in hints:
+        ObjectHint.model_validate_json(unescape(hint))
 
 
 def test_the_spin_page_holds_every_frame_in_order(made: tuple[Path, NerfResult]) -> None:

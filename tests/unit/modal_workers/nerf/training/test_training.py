@@ -18,6 +18,7 @@ import torch
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.gaussians.densification import splats_from_points
 from modal_workers.gaussians.ply import decode_ply
+from modal_workers.nerf.object_finding.spec import BackgroundFigures, FoundObject, ObjectChoice
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.scene import TrainedScene
 from modal_workers.nerf.training import job
@@ -27,7 +28,7 @@ from modal_workers.nerf.training.exposure import ExposureGains, exposure_varies
 from modal_workers.nerf.training.history import TrainingHistory
 from modal_workers.nerf.training.placement import find_placement
 from modal_workers.nerf.training.presets import schedule_for
-from modal_workers.nerf.training.segmentation.object_segmentation import segment_photo
+from modal_workers.nerf.training.segmentation.object_segmentation import bounds_of, segment_photo
 from modal_workers.nerf.training.spec import TrainingReport
 from modal_workers.nerf.training.splat_trainer import STATE, SplatTrainer
 from modal_workers.runtime.jobs.failure import classify
@@ -232,6 +233,27 @@ def test_the_table_and_the_middle_are_found_whatever_the_coordinates_are(plain: 
         poses, np.random.default_rng(3).normal(size=(400, 3)) * 1.5 + placed.sfm_from_scene[:3, 3]
     )
     assert no_table.table_z is None
+
+
+def test_the_bounds_are_the_box_that_was_found_in_front_of_the_walls_behind_it() -> None:
+    box = ObjectChoice(name="object", centre=(1.0, 0.0, 0.0), size=(0.4, 0.2, 0.2), points=50, standing=1.0, margin=1.0)
+    wall = BackgroundFigures(normal=(0.0, 1.0, 0.0), height=-0.05, gap=0.01, level=False)
+    floor = BackgroundFigures(normal=(0.0, 0.0, 1.0), height=-0.05, gap=0.01, level=True)
+    found = FoundObject(source="cameras", confidence=0.9, choices=(box,), background=(wall, floor))
+    poses_from_scene = np.diag([2.0, 2.0, 2.0, 1.0])
+    poses_from_scene[:3, 3] = box.centre
+    bounds = bounds_of(found, None, None, poses_from_scene)
+    assert bounds.radius == pytest.approx(1.15 * box.radius / 2)
+    inside = bounds.contains(
+        torch.tensor([[0.0, 0, 0], [0.09, 0, 0.04], [0.2, 0, 0], [0.0, 0, -0.04], [0.0, -0.04, 0]], dtype=torch.float32)
+    )
+    assert inside.tolist() == [True, True, False, True, False], "the wall cuts, the floor is the table of the scene"
+    # A radius that is asked for is a sphere around the object; without an object there is the sphere as before.
+    assert bounds_of(found, 0.3, -0.1, poses_from_scene).box is None
+    assert bounds_of(found, 0.3, -0.1, poses_from_scene).radius == 0.3
+    nothing = found.model_copy(update={"choices": (box.model_copy(update={"name": "all_around"}),)})
+    for unknown in (None, nothing):
+        assert (bounds_of(unknown, None, None, poses_from_scene).radius, NerfParams().sphere_radius) == (0.45, 0.45)
 
 
 def test_cameras_that_all_look_the_same_way_are_told() -> None:

@@ -71,6 +71,7 @@ export function NewJob({ candidate, given, like }) {
   };
   const label = state === "sending" ? text.submitting : halted.length ? text.resume : complete ? text.submit : text.submitLater;
   const picture = used.find(({ item }) => item.file && item.media !== "archive")?.item.file ?? null;
+  const pictures = used.filter(({ name, item }) => name !== "masks" && item.file && item.media === "image").map(({ item }) => ({ name: item.name, file: item.file }));
   return html`
     <form class="card" onSubmit=${press} aria-label=${text.job(workload.title)}>
       <${Price} workload=${workload} price=${price}>
@@ -83,7 +84,7 @@ export function NewJob({ candidate, given, like }) {
       <${PriceDetails} workload=${workload} price=${price} />
       <h2>${text.parameters}</h2>
       <${ParamsForm} fields=${fields} entries=${entries.value} onEntries=${(changed) => (entries.value = changed)} problems=${problems} refusals=${refusals}
-        unavailable=${unavailableOf(workload)} picture=${picture} />
+        unavailable=${unavailableOf(workload)} picture=${picture} pictures=${pictures} />
       <${MoreOptions} options=${options.value} onOptions=${(changed) => (options.value = changed)} problems=${more.problems} gpus=${workload.compute.gpus} />
     </form>
     <${Commands} cli=${cliOf(workload, used, params, more.body)} method="POST" path="/v1/jobs" body=${body} />
