@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.nerf.object_finding.background_planes import BackgroundPlane, find_background_planes
-from modal_workers.nerf.object_finding.point_groups import PointGroup, group_points
-from modal_workers.nerf.object_finding.spec import (
+from modal_workers.nerf.object_finding.found_object import (
     BackgroundFigures,
     Doubt,
     FoundObject,
     ObjectChoice,
     ObjectEvidence,
 )
+from modal_workers.nerf.object_finding.point_groups import PointGroup, group_points
 from modal_workers.nerf.poses.colmap.model_files import SparseModel
 
 Floats = NDArray[np.float64]

@@ -25,7 +25,7 @@ from modal_workers.nerf.object_finding.finding import (
     stands_beside,
     within,
 )
-from modal_workers.nerf.object_finding.spec import Doubt, FoundObject, ObjectChoice, ObjectEvidence
+from modal_workers.nerf.object_finding.found_object import Doubt, FoundObject, ObjectChoice, ObjectEvidence
 from modal_workers.nerf.poses.colmap.model_files import RegisteredImage, SparseModel
 
 Floats = NDArray[np.float64]

@@ -11,8 +11,8 @@ import numpy as np
 
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.nerf.object_finding.finding import find_object
+from modal_workers.nerf.object_finding.found_object import FoundObject
 from modal_workers.nerf.object_finding.hinted import PlacedHint, find_hinted_object
-from modal_workers.nerf.object_finding.spec import FoundObject
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.photo_arcs import OPEN_GAP_DEG, REFUSED_GAP_DEG, widest_gap_deg
 from modal_workers.nerf.poses.colmap.model_files import SparseModel, read_model
