@@ -47,9 +47,8 @@ def main() -> None:
     for outcome in outcomes:
         for name in names(outcome.kind):
             groups[name].append(outcome)
-    print(
-        "| scenes | number | found | doubted | of these found | both shown | wrong without doubt |\n|---|---|---|---|---|---|---|"
-    )
+    print("| scenes | number | found | doubted | of these found | both shown | wrong without doubt |")
+    print("|---|---|---|---|---|---|---|")
     for name, members in sorted(groups.items()):
         print(row(name, members))
     if wanted.list:

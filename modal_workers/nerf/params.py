@@ -94,11 +94,6 @@ class NerfParams(Params):
         return self
 
     @property
-    def sphere_radius(self) -> float:
-        """Radius of the sphere around the object where nothing better is known of it."""
-        return CROP_RADIUS if self.crop_radius is None else self.crop_radius
-
-    @property
     def azimuths(self) -> int:
         """Frames per ring."""
         return self.frames // self.elevations

@@ -253,7 +253,7 @@ def test_the_bounds_are_the_box_that_was_found_in_front_of_the_walls_behind_it()
     assert bounds_of(found, 0.3, -0.1, poses_from_scene).radius == 0.3
     nothing = found.model_copy(update={"choices": (box.model_copy(update={"name": "all_around"}),)})
     for unknown in (None, nothing):
-        assert (bounds_of(unknown, None, None, poses_from_scene).radius, NerfParams().sphere_radius) == (0.45, 0.45)
+        assert bounds_of(unknown, None, None, poses_from_scene).radius == 0.45
 
 
 def test_cameras_that_all_look_the_same_way_are_told() -> None:
