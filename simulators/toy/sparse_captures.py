@@ -33,6 +33,8 @@ _SIZE_PX: Final = (1600, 1200)
 _SURFACE_POINTS: Final = 9000
 #: Points of the even sample, per m².
 _EVEN_PER_M2: Final = 1200.0
+#: Background further from the object than this is in no box around it.
+_NEAR_M: Final = 0.9
 #: Fewer would be refused by the checks of the poses stage.
 _MEDIAN_SEEN: Final = 50
 _ATTEMPTS: Final = 4
@@ -96,9 +98,11 @@ class _Surfaces:
         self.solids.append(shape)
         for face in range(shape.face_count):
             area = _area_m2(shape, face)
-            even = int(np.ceil(area * (_EVEN_PER_M2 if label != BACKGROUND or area < 0.1 else 0.2 * _EVEN_PER_M2)))
+            even = int(np.ceil(area * _EVEN_PER_M2))
             points, normals = shape.face_points(face, random.uniform(size=even), random.uniform(size=even))
-            self.even.append((points, np.array(normals), np.full(even, label)))
+            near = np.linalg.norm(points, axis=-1) < (_NEAR_M if label == BACKGROUND else np.inf)
+            points, normals, even = points[near], np.array(normals)[near], int(near.sum())
+            self.even.append((points, normals, np.full(even, label)))
             count = random.poisson(per_m2 * area * random.lognormal(0, 0.7))
             if not count:
                 continue
@@ -246,7 +250,7 @@ def _room(random: Random, surfaces: _Surfaces, kind: SceneKind) -> None:
 
 def _extent(surfaces: _Surfaces, label: int) -> Floats:
     """Return the corners [2, 3] of an object's points."""
-    points = np.concatenate([points for points, _, labels in surfaces.even if labels[0] == label])
+    points = np.concatenate([points for points, _, labels in surfaces.even if len(labels) and labels[0] == label])
     return np.stack([points.min(0), points.max(0)])
 
 

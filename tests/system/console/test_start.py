@@ -234,26 +234,24 @@ async def test_one_video_is_asked_about_and_its_court_is_clicked(origin: str, la
         assert [text for text in tab.page.complaints() if "status of 422" not in text] == []
 
 
+_HINT = "[...document.querySelectorAll('.param button')].find((one) => one.textContent.startsWith('%s'))"
+
+
 async def test_the_object_is_clicked_on_one_of_the_photos(origin: str, tmp_path: Path) -> None:
     pictures = [cv2.imencode(".jpg", np.full((120, 160, 3), shade, np.uint8))[1].tobytes() for shade in (90, 160)]
     async with console_tab(origin, "/console", tmp_path) as tab:
         await tab.until("document.querySelector('main h3') !== null")
         await drop(tab, DroppedFile("one.jpg", pictures[0]), DroppedFile("two.jpg", pictures[1]))
         await tab.until("document.querySelectorAll('.option, form.card').length > 0")
-        if not await tab.evaluate("document.querySelector('details.folded') !== null"):
-            await choose(tab, "nerf")
-        await tab.until("document.querySelector('details.folded') !== null")
-        await tab.evaluate("document.querySelector('details.folded').setAttribute('open', '')")
-        await tab.evaluate(
-            "[...document.querySelectorAll('.param button')].find(one => one.innerText.startsWith('Click')).click()"
-        )
+        await tab.until("document.querySelector('form.card') !== null")
+        await tab.until(f"({_HINT % 'Click the object'}) !== undefined")
+        await tab.evaluate("document.querySelectorAll('details.folded').forEach((one) => one.setAttribute('open', ''))")
+        await tab.evaluate(f"({_HINT % 'Click the object'}).click()")
         await tab.until("document.querySelector('.points svg') !== null")
         await tab.evaluate(_PRESS % (0.5, 0.25))
         wanted = '{"object_hint":{"photo":"one.jpg","x":80,"y":30}}'
         await tab.until("new URLSearchParams(location.search).get('params')", wanted)
-        await tab.evaluate(
-            "[...document.querySelectorAll('.param button')].find(one => one.innerText === 'A box around it').click()"
-        )
+        await tab.evaluate(f"({_HINT % 'A box around it'}).click()")
         await tab.until("document.querySelector('.points svg') !== null")
         for x, y in ((0.75, 0.75), (0.25, 0.5)):
             await tab.evaluate(_PRESS % (x, y))
