@@ -53,7 +53,7 @@ def main() -> None:
         print(row(name, members))
     if wanted.list:
         for outcome in outcomes:
-            if outcome.doubt is not None or not outcome.right:
+            if outcome.doubt is not None or not outcome.right or outcome.confidence < 0.7:
                 print(outcome)
 
 

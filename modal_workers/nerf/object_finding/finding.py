@@ -22,6 +22,7 @@ from modal_workers.nerf.object_finding.found_object import (
     ObjectEvidence,
 )
 from modal_workers.nerf.object_finding.point_groups import PointGroup, group_points
+from modal_workers.nerf.photo_arcs import widest_gap_deg
 from modal_workers.nerf.poses.colmap.model_files import SparseModel
 
 Floats = NDArray[np.float64]
@@ -29,7 +30,7 @@ Integers = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 #: Below this confidence the result is doubtful; calibrated by bench/nerf_object.py on seeds that it does not report.
-DOUBTFUL_BELOW: Final = 0.5
+DOUBTFUL_BELOW: Final = 0.7
 #: Points further from the crossing belong to no object.
 _REACH: Final = 1.0
 #: Points beyond this number are left out: distances between all pairs are computed.
@@ -47,8 +48,12 @@ _PART_SIZE: Final = 0.45
 #: Radius from which on a thing is too large for photos from a distance of 1.
 _LARGE: Final = 0.5
 _LARGE_SPREAD: Final = 0.2
+#: With a wider gap the object has a back that no photo shows; it ends this far behind its points.
+_OPEN_BACK_DEG: Final = 150.0
+_BACK_GAP: Final = 0.015
 #: Margins around the box, as factors of its size; the largest with hardly any other point in it is used.
 _MARGINS: Final = (1.9, 1.7, 1.5, 1.35, 1.25, 1.15)
+_SMALL_MARGINS: Final = 3
 _OTHERS_SHARE: Final = 0.04
 #: A box this many times as long as deep may hold two things; its points are counted in this many slices.
 _LONG: Final = 1.5
@@ -56,6 +61,8 @@ _HEAPS: Final = 14
 _FEWEST_IN_HEAPS: Final = 60
 #: Without any background, the confidence in a thing that stands apart is this share.
 _NO_BACKGROUND: Final = 0.3
+#: A box whose points begin above the table by less than this share of its height reaches down to it.
+_FOOT_SHARE: Final = 0.3
 #: What floats above the table is less likely a whole object.
 _FLOATING: Final = 0.5
 _BESIDE: Final = 0.05
@@ -207,7 +214,7 @@ def box_around(points: Floats, planes: Sequence[BackgroundPlane] = ()) -> Object
     for plane in planes:
         if plane.level:
             floor = (plane.height - plane.normal[0] * x - plane.normal[1] * y) / plane.normal[2]
-            if floor < bottom < floor + 0.6 * (top - floor):
+            if floor < bottom < floor + _FOOT_SHARE * (top - floor):
                 bottom = float(floor)
                 break
     return ObjectChoice(
@@ -220,10 +227,13 @@ def box_around(points: Floats, planes: Sequence[BackgroundPlane] = ()) -> Object
     )
 
 
-def grown(choice: ObjectChoice, front: Foreground) -> ObjectChoice:
-    """Return a choice with the margin that holds nothing else: plain parts of an object have no points."""
+def grown(choice: ObjectChoice, front: Foreground, *, open_back: bool = False) -> ObjectChoice:
+    """Return a choice with the margin that holds nothing else: plain parts of an object have no points.
+
+    With an ``open_back`` it stays small: neither has a plain wall.
+    """
     own = inside_box(choice, front.xyz, _MARGINS[-1], 0.01)
-    for margin in _MARGINS:
+    for margin in _MARGINS[_SMALL_MARGINS * open_back :]:
         others = int((inside_box(choice, front.xyz, margin, 0.02) & ~own).sum())
         if others <= _OTHERS_SHARE * max(1, int(own.sum())):
             break
@@ -241,6 +251,33 @@ def all_around(points: Floats) -> ObjectChoice:
         standing=0.0,
         margin=1.0,
     )
+
+
+def has_open_back(cameras: Floats) -> bool:
+    """Return whether the photos from these places [V, 3] leave so much open that the object has an unseen back."""
+    return widest_gap_deg(cameras) > _OPEN_BACK_DEG
+
+
+def unseen_back(boxes: Sequence[ObjectChoice], points: Floats, cameras: Floats) -> list[BackgroundPlane]:
+    """Return where the back of an open arc begins: no photo shows what is behind the points there.
+
+    Args:
+        boxes: What may be meant.
+        points: [N, 3] the foreground.
+        cameras: [V, 3]
+    """
+    if not has_open_back(cameras):
+        return []
+    towards = cameras.mean(axis=0) * (1.0, 1.0, 0.0)
+    length = float(np.linalg.norm(towards))
+    held = np.zeros(len(points), bool)
+    for box in boxes:
+        held |= inside_box(box, points, 1.0, 0.005)
+    if length < 1e-6 or not held.any():
+        return []
+    normal = towards / length
+    height = float(np.percentile(points[held] @ normal, 1.0)) - _BACK_GAP
+    return [BackgroundPlane(np.asarray(normal), height, 0.0, 0)]
 
 
 def figures(planes: Sequence[BackgroundPlane]) -> tuple[BackgroundFigures, ...]:
@@ -267,7 +304,8 @@ def _judged(
     evidence = _evidence(best, rival, inside, front, model, planes)
     confidence, weakest = _confidence(evidence)
     doubt = None if confidence >= DOUBTFUL_BELOW else weakest
-    choices = tuple(grown(choice, front) for choice in _choices(best, rival, inside, doubt, front, model, planes))
+    shown = _choices(best, rival, inside, doubt, front, model, planes)
+    choices = tuple(grown(choice, front, open_back=has_open_back(model.centres)) for choice in shown)
     return FoundObject(
         source="cameras",
         confidence=round(confidence, 4),
@@ -293,8 +331,13 @@ def _emptiness_around(front: Foreground, group: PointGroup, box: ObjectChoice) -
 
 
 def inside_box(box: ObjectChoice, points: Floats, factor: float, more: float) -> Bools:
-    """Return which points [N, 3] are inside of a box that is grown by a factor and a length."""
-    return np.asarray((np.abs(from_box(box, points)) < factor * 0.5 * np.array(box.size) + more).all(1))
+    """Return which points [N, 3] are inside of a box that is grown by a factor and a length, but not downwards.
+
+    What an object stands on may have no points.
+    """
+    local, half = from_box(box, points), 0.5 * np.array(box.size)
+    inside = (np.abs(local[:, :2]) < factor * half[:2] + more).all(1) & (local[:, 2] < factor * half[2] + more)
+    return np.asarray(inside & (local[:, 2] > -half[2]))
 
 
 def from_box(box: ObjectChoice, points: Floats) -> Floats:

@@ -132,7 +132,10 @@ class ObjectEvidence(BaseModel):
 
 
 class BackgroundFigures(BaseModel):
-    """A plane behind the object: ``normal @ point > height`` is in front of it."""
+    """A plane behind the object: ``normal @ point > height`` is in front of it.
+
+    Without a gap it is no surface: it is where the back of an open arc begins, which no photo shows.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

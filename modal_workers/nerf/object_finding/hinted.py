@@ -21,8 +21,10 @@ from modal_workers.nerf.object_finding.finding import (
     find_object,
     foreground,
     grown,
+    has_open_back,
     named,
     stands_beside,
+    unseen_back,
     within,
 )
 from modal_workers.nerf.object_finding.found_object import Doubt, FoundObject, ObjectChoice, ObjectEvidence
@@ -70,12 +72,13 @@ def find_hinted_object(model: SparseModel, hint: PlacedHint, *, seed: int = 0) -
         aim=1.0, depth=1.0, foreground=1.0, separation=separation, alone=1.0, points=min(1.0, choice.points / 40.0)
     )
     confidence = max(DOUBTFUL_BELOW, (separation * evidence.points) ** 0.5)
+    choice = grown(choice, front, open_back=has_open_back(model.centres))
     return FoundObject(
         source="hint",
         confidence=round(confidence, 4),
         evidence=evidence,
-        choices=(grown(choice, front),),
-        background=figures(planes),
+        choices=(choice,),
+        background=figures([*planes, *unseen_back([choice], front.xyz, model.centres)]),
     )
 
 

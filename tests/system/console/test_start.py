@@ -241,8 +241,14 @@ async def test_the_object_is_clicked_on_one_of_the_photos(origin: str, tmp_path:
     pictures = [cv2.imencode(".jpg", np.full((120, 160, 3), shade, np.uint8))[1].tobytes() for shade in (90, 160)]
     async with console_tab(origin, "/console", tmp_path) as tab:
         await tab.until("document.querySelector('main h3') !== null")
-        await drop(tab, DroppedFile("one.jpg", pictures[0]), DroppedFile("two.jpg", pictures[1]))
-        await tab.until("document.querySelectorAll('.option, form.card').length > 0")
+        await drop(
+            tab,
+            *(
+                DroppedFile(f"{name}.jpg", one, "image/jpeg")
+                for name, one in zip(("one", "two"), pictures, strict=True)
+            ),
+        )
+        await choose(tab, "nerf")
         await tab.until("document.querySelector('form.card') !== null")
         await tab.until(f"({_HINT % 'Click the object'}) !== undefined")
         await tab.evaluate("document.querySelectorAll('details.folded').forEach((one) => one.setAttribute('open', ''))")

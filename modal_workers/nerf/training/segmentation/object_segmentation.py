@@ -61,8 +61,10 @@ class ObjectBox:
         offset = placed - placed.new_tensor(self.chosen.centre)
         cosine, sine = math.cos(self.chosen.yaw_rad), math.sin(self.chosen.yaw_rad)
         x, y, z = offset.unbind(1)
-        turned = torch.stack([cosine * x + sine * y, cosine * y - sine * x, z], 1).abs()
+        turned = torch.stack([(cosine * x + sine * y).abs(), (cosine * y - sine * x).abs(), z], 1)
         inside = (turned < self.chosen.margin * 0.5 * placed.new_tensor(self.chosen.size) + _BOX_GAP).all(1)
+        # Not downwards: what the object stands on may have no points.
+        inside = inside & (z > -0.5 * self.chosen.size[2] - _TABLE_GAP)
         for wall in self.walls:
             inside = inside & (placed @ placed.new_tensor(wall.normal) > wall.height + min(wall.gap, _WALL_GAP))
         return inside
