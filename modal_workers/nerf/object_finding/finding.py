@@ -51,6 +51,13 @@ _LARGE_SPREAD: Final = 0.2
 #: With a wider gap the object has a back that no photo shows; it ends this far behind its points.
 _OPEN_BACK_DEG: Final = 150.0
 _BACK_GAP: Final = 0.015
+#: So many points above the floor and behind the object tell that no wall touches it.
+_BEHIND_POINTS: Final = 8
+_BEHIND_GAP: Final = 0.05
+#: Where as much as this share of them is this close, it may be a wall that was not recognised.
+_CLOSE_BEHIND: Final = 0.4
+_CLOSE_SHARE: Final = 0.3
+_ABOVE_FLOOR: Final = 0.06
 #: Margins around the box, as factors of its size; the largest with hardly any other point in it is used.
 _MARGINS: Final = (1.9, 1.7, 1.5, 1.35, 1.25, 1.15)
 _SMALL_MARGINS: Final = 3
@@ -232,6 +239,8 @@ def grown(choice: ObjectChoice, front: Foreground, *, open_back: bool = False) -
 
     With an ``open_back`` it stays small: neither has a plain wall.
     """
+    if choice.name == "all_around":
+        return choice
     own = inside_box(choice, front.xyz, _MARGINS[-1], 0.01)
     for margin in _MARGINS[_SMALL_MARGINS * open_back :]:
         others = int((inside_box(choice, front.xyz, margin, 0.02) & ~own).sum())
@@ -256,6 +265,22 @@ def all_around(points: Floats) -> ObjectChoice:
 def has_open_back(cameras: Floats) -> bool:
     """Return whether the photos from these places [V, 3] leave so much open that the object has an unseen back."""
     return widest_gap_deg(cameras) > _OPEN_BACK_DEG
+
+
+def _background_is_known(
+    box: ObjectChoice, front: Foreground, model: SparseModel, planes: Sequence[BackgroundPlane]
+) -> bool:
+    """Return whether points show what is behind the object: a plain wall may touch it and has none."""
+    if not planes or not has_open_back(model.centres) or any(not plane.level for plane in planes):
+        return bool(planes)
+    back = unseen_back([box], front.xyz, model.centres)
+    if not back:
+        return False
+    behind = back[0].heights(model.xyz) < -_BEHIND_GAP
+    for plane in planes:
+        behind &= plane.heights(model.xyz) > _ABOVE_FLOOR
+    close = behind & (back[0].heights(model.xyz) > -_CLOSE_BEHIND)
+    return int(behind.sum()) >= _BEHIND_POINTS and int(close.sum()) < _CLOSE_SHARE * int(behind.sum())
 
 
 def unseen_back(boxes: Sequence[ObjectChoice], points: Floats, cameras: Floats) -> list[BackgroundPlane]:
@@ -422,7 +447,7 @@ def _evidence(  # noqa: PLR0917 - all that is known
         aim=aim,
         depth=depth,
         foreground=min(1.0, best.foreground),
-        separation=best.separation * (1.0 if planes else _NO_BACKGROUND),
+        separation=best.separation * (1.0 if _background_is_known(best.box, front, model, planes) else _NO_BACKGROUND),
         alone=max(0.0, alone),
         points=enough,
     )

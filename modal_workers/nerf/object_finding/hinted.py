@@ -112,9 +112,9 @@ def _clicked(
     away = np.linalg.norm((fractions - at) * size, axis=1)
     away[depth <= 0] = np.inf
     is_front = np.isin(np.arange(len(model.xyz)), front.places)
-    for reach in (_CLICKED, 2 * _CLICKED):
+    for reach in (0.4 * _CLICKED, _CLICKED, 2 * _CLICKED):
         near = np.flatnonzero((away < reach) & is_front)
-        if len(near):
+        if len(near) >= _CLICKED_POINTS:
             break
     # A background point that this photo shows right there says that the click is beside everything.
     background = seen[~is_front[seen]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from modal_workers.nerf.object_finding.finding import DOUBTFUL_BELOW, find_object
 from modal_workers.nerf.object_finding.found_object import ObjectHint, find_named
 from modal_workers.nerf.object_finding.hinted import PlacedHint, find_hinted_object
+from modal_workers.nerf.poses.colmap.model_files import RegisteredImage
 from simulators.toy.sparse_captures import SceneKind, SparseCapture, sparse_capture
 from tests.harness.vision.object_truth import agreement, is_right, posed, shows_the_truth
 
@@ -51,8 +53,7 @@ def test_of_two_things_of_equal_standing_both_are_shown_and_neither_is_passed_of
 @pytest.mark.parametrize("form", ["point", "box"])
 def test_a_hint_in_one_photo_settles_which_of_two_is_meant(label: int, form: str) -> None:
     capture = capture_of(3, PAIR)
-    place = len(capture.model.images) // 2
-    found = find_hinted_object(capture.model, _hint_on(capture, place, label, form))
+    found = find_hinted_object(capture.model, _hint_on(capture, _beside_each_other(capture), label, form))
     assert (found.source, found.doubt) == ("hint", None)
     assert found.confidence >= DOUBTFUL_BELOW
     assert agreement(capture, found, found.chosen, [label]).right
@@ -75,8 +76,6 @@ def test_without_anything_in_front_of_the_background_there_is_no_object() -> Non
     capture = capture_of(7, SceneKind(360.0))
     flat = capture.model.xyz.copy()
     flat[:, 2] = -0.2
-    from dataclasses import replace
-
     found = find_object(replace(capture.model, xyz=flat))
     assert (found.doubt, found.confidence) == ("no_object", 0.0)
     assert found.chosen.name == "all_around"
@@ -105,12 +104,23 @@ def test_a_photo_is_named_as_it_was_sent_with_or_without_its_folder_and_extensio
     assert found == [0, 1, 1, 2, None, None]
 
 
+def _beside_each_other(capture: SparseCapture) -> int:
+    """Return the photo in which the two objects are furthest apart, so that none hides the other."""
+    middles = [capture.surface[capture.surface_labels == label].mean(0) for label in (0, 1)]
+    apart = [np.ptp([_fractions(image, middle[None])[0, 0] for middle in middles]) for image in capture.model.images]
+    return int(np.argmax(apart))
+
+
+def _fractions(image: RegisteredImage, points: np.ndarray) -> np.ndarray:
+    local = (points - image.centre) @ image.world_from_camera[:3, :3]
+    pixels = local[:, :2] / local[:, 2:] * image.camera.focal_px[0] + np.array(image.camera.centre_px)
+    return pixels / (image.camera.width_px, image.camera.height_px)
+
+
 def _hint_on(capture: SparseCapture, place: int, label: int, form: str) -> PlacedHint:
     """Return a hint as a person would give it: on the middle of what is visible of the object."""
     image, points = capture.model.images[place], capture.surface[capture.surface_labels == label]
-    local = (points - image.centre) @ image.world_from_camera[:3, :3]
-    pixels = local[:, :2] / local[:, 2:] * image.camera.focal_px[0] + np.array(image.camera.centre_px)
-    fractions = pixels / (image.camera.width_px, image.camera.height_px)
+    fractions = _fractions(image, points)
     if form == "box":
         low, high = fractions.min(0).clip(0, 1), fractions.max(0).clip(0, 1)
         return PlacedHint(image.name, (*low.tolist(), *high.tolist()))
