@@ -24,8 +24,8 @@ _MOST_TOLERANCE: Final = 0.02
 #: On a plane are more points than in a layer of twice its thickness before it; across an object they are as dense.
 _CONTRAST: Final = 1.5
 #: A plane has this share of the points, at least this many, and behind it hardly any.
-_SHARE: Final = 0.03
-_FEWEST: Final = 15
+_SHARE: Final = 0.015
+_FEWEST: Final = 12
 _BEHIND_SHARE: Final = 0.07
 _BEHIND: Final = 3
 #: A background is wider than this around the origin's place on it, and the origin is in front of it.

@@ -70,6 +70,7 @@ _FEWEST_IN_HEAPS: Final = 60
 _NO_BACKGROUND: Final = 0.3
 #: A box whose points begin above the table by less than this share of its height reaches down to it.
 _FOOT_SHARE: Final = 0.3
+_UNKNOWN_FLOOR: Final = 0.02
 #: What floats above the table is less likely a whole object.
 _FLOATING: Final = 0.5
 _BESIDE: Final = 0.05
@@ -116,9 +117,12 @@ class Candidate:
     def standing(self) -> float:
         """How well it fits what the photos look at, 0..1."""
         floating = _FLOATING if self.floats else 1.0
-        # What reaches to the cameras is no object, but all that stands around it.
-        fits = float(np.exp(-0.5 * (max(0.0, self.box.radius - _LARGE) / _LARGE_SPREAD) ** 2))
-        return self.aim * self.foreground * self.framed**2 * (0.4 + 0.6 * self.separation) * floating * fits
+        return self.aim * self.foreground * self.framed**2 * (0.4 + 0.6 * self.separation) * floating * self.fits
+
+    @property
+    def fits(self) -> float:
+        """How likely its size is: what reaches to the cameras is no object, but all that stands around it."""
+        return float(np.exp(-0.5 * (max(0.0, self.box.radius - _LARGE) / _LARGE_SPREAD) ** 2))
 
 
 def find_object(model: SparseModel, *, seed: int = 0) -> FoundObject:
@@ -224,6 +228,8 @@ def box_around(points: Floats, planes: Sequence[BackgroundPlane] = ()) -> Object
             if floor < bottom < floor + _FOOT_SHARE * (top - floor):
                 bottom = float(floor)
                 break
+    if not any(plane.level for plane in planes):  # the lowest points may be on a floor that was not recognised
+        bottom += min(_UNKNOWN_FLOOR, 0.1 * (top - bottom))
     return ObjectChoice(
         name="object",
         centre=(float(x), float(y), (bottom + top) / 2),
@@ -447,7 +453,9 @@ def _evidence(  # noqa: PLR0917 - all that is known
         aim=aim,
         depth=depth,
         foreground=min(1.0, best.foreground),
-        separation=best.separation * (1.0 if _background_is_known(best.box, front, model, planes) else _NO_BACKGROUND),
+        separation=best.separation
+        * best.fits
+        * (1.0 if _background_is_known(best.box, front, model, planes) else _NO_BACKGROUND),
         alone=max(0.0, alone),
         points=enough,
     )

@@ -17,6 +17,8 @@ Integers = NDArray[np.int64]
 _NEIGHBOURS: Final = 4
 #: A group is dense at the distance that joins this share of it; the rest are stray points.
 _DENSE_SHARE: Final = 0.95
+#: Points that are this many times as far away as those inside are from each other are no part of a group.
+_FURTHER: Final = 1.6
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,6 @@ class PointGroup:
     members: Integers
     inner: float
     outer: float
-    #: The two groups of which it was made, as places in the list; empty where it grew point by point.
-    parts: tuple[int, ...] = ()
 
 
 def group_points(points: Floats, *, smallest: int) -> list[PointGroup]:
@@ -38,7 +38,6 @@ def group_points(points: Floats, *, smallest: int) -> list[PointGroup]:
     parent, size = np.arange(len(points)), np.ones(len(points), np.int64)
     members: dict[int, list[int]] = {index: [index] for index in range(len(points))}
     joined: dict[int, list[float]] = {index: [] for index in range(len(points))}
-    parts: dict[int, tuple[int, ...]] = {}
     groups: list[PointGroup] = []
 
     def root(node: int) -> int:
@@ -47,27 +46,36 @@ def group_points(points: Floats, *, smallest: int) -> list[PointGroup]:
             node = int(parent[node])
         return node
 
-    def close(node: int, outer: float) -> int:
-        levels = joined[node]
-        needed = max(1, int(np.ceil(_DENSE_SHARE * size[node])) - 1)
-        inner = float(np.sort(levels)[min(needed, len(levels)) - 1]) if levels else 0.0
-        groups.append(PointGroup(np.array(members[node]), max(inner, 1e-6), outer, parts.get(node, ())))
-        return len(groups) - 1
+    def close(node: int, outer: float) -> None:
+        inner = max(_dense(joined[node], size[node]), 1e-6)
+        groups.append(PointGroup(np.array(members[node]), inner, outer))
 
+    closed_at: dict[int, float] = {}
     for first, second, length in edges:
         one, other = root(int(first)), root(int(second))
-        large = size[one] >= smallest and size[other] >= smallest
-        made = (close(one, length), close(other, length)) if large else ()
         if size[one] < size[other]:
             one, other = other, one
+        if size[other] >= smallest:
+            close(other, length)
+        # Before it takes up stray points from much further away, a group is a thing of its own.
+        alone = size[one] >= smallest and length > _FURTHER * max(
+            _dense(joined[one], size[one]), closed_at.get(one, 0.0)
+        )
+        if size[one] >= smallest and (size[other] >= smallest or alone):
+            close(one, length)
+            closed_at[one] = length
         parent[other] = one
         size[one] += size[other]
         members[one] += members.pop(other)
-        joined[one] += [*joined.pop(other), length]
-        if large:
-            parts[one] = made
+        joined[one] = sorted([*joined[one], *joined.pop(other), length])
     close(root(0), np.inf)
     return groups
+
+
+def _dense(levels: list[float], size: int) -> float:
+    """Return the distance that joins nearly all of a group, from the sorted distances of its joins."""
+    needed = max(1, int(np.ceil(_DENSE_SHARE * size)) - 1)
+    return levels[min(needed, len(levels)) - 1] if levels else 0.0
 
 
 def _spanning_tree(points: Floats) -> list[tuple[int, int, float]]:
