@@ -1,4 +1,4 @@
-"""How often the object of a capture is found, on simulated sparse models, and whether doubt is stated where it is not.
+"""Share of simulated captures in which the object is found, and whether doubt is stated where it is not.
 
 Seeds below 2000 were used to set the constants; by default others are reported.
 """
@@ -20,7 +20,7 @@ from tests.harness.vision.object_truth import agreement, is_right, posed, shows_
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CaptureOutcome:
     """One capture: whether the object was found, whether it is among the choices, and whether doubt was stated."""
 
     seed: int
@@ -43,7 +43,7 @@ def main() -> None:
     seeds = range(wanted.first, wanted.first + wanted.scenes)
     with ProcessPoolExecutor(wanted.processes) as pool:
         outcomes = list(pool.map(measure, seeds))
-    groups: dict[str, list[Outcome]] = defaultdict(list)
+    groups: dict[str, list[CaptureOutcome]] = defaultdict(list)
     for outcome in outcomes:
         for name in names(outcome.kind):
             groups[name].append(outcome)
@@ -57,13 +57,13 @@ def main() -> None:
                 print(outcome)
 
 
-def measure(seed: int) -> Outcome:
+def measure(seed: int) -> CaptureOutcome:
     """Find the object of one capture and compare it with the truth."""
     capture = posed(sparse_capture(seed))
     found = find_object(capture.model)
     held = agreement(capture, found, found.chosen, [0])
     right, shown = is_right(capture, found), shows_the_truth(capture, found)
-    return Outcome(seed, capture.kind, right, shown, found.doubt, found.confidence, held.whole, held.pure)
+    return CaptureOutcome(seed, capture.kind, right, shown, found.doubt, found.confidence, held.whole, held.pure)
 
 
 def names(kind: SceneKind) -> list[str]:
@@ -78,7 +78,7 @@ def names(kind: SceneKind) -> list[str]:
     return found + ["one object is meant: cluttered floor"] * (kind.clutter > 0)
 
 
-def row(name: str, members: list[Outcome]) -> str:
+def row(name: str, members: list[CaptureOutcome]) -> str:
     """Return one row of the table."""
     doubted = [outcome for outcome in members if outcome.doubt is not None]
     silent = [outcome for outcome in members if outcome.doubt is None and not outcome.right]

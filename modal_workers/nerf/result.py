@@ -26,7 +26,7 @@ class StageFigures(_Figures):
 
 
 class ObjectFigures(_Figures):
-    """What was taken for the object, where no masks tell."""
+    """The object that was found, where no masks tell."""
 
     source: str = Field(description="cameras: what the photos look at; hint: what object_hint tells.")
     confidence: float = Field(ge=0, le=1)

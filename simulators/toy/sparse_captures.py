@@ -44,7 +44,7 @@ _OCCLUDED: Final = 0.995
 
 @dataclass(frozen=True)
 class SceneKind:
-    """What stands where, and how far around it the photos go."""
+    """The things of a scene, and how far around them the photos go."""
 
     arc_deg: float
     #: Distance of the wall behind the object, from the object's back, over the object's radius; None: no wall.

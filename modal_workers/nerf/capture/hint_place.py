@@ -1,4 +1,4 @@
-"""Where a hint is in the photos of a capture. Pure."""
+"""Placement of a hint in the photos of a capture. Pure."""
 
 from __future__ import annotations
 

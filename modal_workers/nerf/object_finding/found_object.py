@@ -1,4 +1,4 @@
-"""What is known of the object: where it is, how sure that is, and what else could be meant. Pydantic only."""
+"""The object of a capture: its place, the confidence in it, and what else could be meant. Pydantic only."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def unknown_photo(photo: str, names: Sequence[str]) -> str:
 
 
 class ObjectHint(BaseModel):
-    """Where the object is in one photo: a point on it, or a box around it."""
+    """A place of the object in one photo: a point on it, or a box around it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -119,7 +119,7 @@ class ObjectChoice(BaseModel):
 
 
 class ObjectEvidence(BaseModel):
-    """What speaks for the object, each in 0..1."""
+    """Measures that speak for the object, each in 0..1."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

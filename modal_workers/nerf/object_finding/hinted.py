@@ -11,22 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.nerf.object_finding.background_planes import BackgroundPlane, find_background_planes
-from modal_workers.nerf.object_finding.finding import (
-    DOUBTFUL_BELOW,
-    Candidate,
-    Foreground,
-    box_around,
-    figures,
-    find_candidates,
-    find_object,
-    foreground,
-    grown,
-    has_open_back,
-    named,
-    stands_beside,
-    unseen_back,
-    within,
-)
+from modal_workers.nerf.object_finding.boxes import box_around, grown, has_open_back, unseen_back
+from modal_workers.nerf.object_finding.candidates import ObjectCandidate, find_candidates, stands_beside, within
+from modal_workers.nerf.object_finding.finding import DOUBTFUL_BELOW, figures, find_object, named
+from modal_workers.nerf.object_finding.foreground import Foreground, foreground
 from modal_workers.nerf.object_finding.found_object import Doubt, FoundObject, ObjectChoice, ObjectEvidence
 from modal_workers.nerf.poses.colmap.model_files import RegisteredImage, SparseModel
 
@@ -101,7 +89,11 @@ def _fractions_in(image: RegisteredImage, points: Floats) -> tuple[Floats, Float
 
 
 def _clicked(
-    model: SparseModel, image: RegisteredImage, at: Sequence[float], front: Foreground, candidates: list[Candidate]
+    model: SparseModel,
+    image: RegisteredImage,
+    at: Sequence[float],
+    front: Foreground,
+    candidates: list[ObjectCandidate],
 ) -> tuple[ObjectChoice | None, float]:
     """Return the object under a point: of the nested groups that hold it, the largest that stands apart."""
     camera = image.camera
@@ -145,7 +137,7 @@ def _boxed(
     image: RegisteredImage,
     sides: Sequence[float],
     front: Foreground,
-    candidates: list[Candidate],
+    candidates: list[ObjectCandidate],
     planes: Sequence[BackgroundPlane],
 ) -> tuple[ObjectChoice | None, float]:
     """Return the object in a box: the group that agrees best with the points in it, or those points."""
@@ -156,7 +148,7 @@ def _boxed(
     if int(held.sum()) < _CLICKED_POINTS:
         return None, 0.0
 
-    def agreement(candidate: Candidate) -> float:
+    def agreement(candidate: ObjectCandidate) -> float:
         both = int(held[candidate.group.members].sum())
         return 2 * both / (len(candidate.group.members) + int(held.sum()))
 
