@@ -38,7 +38,9 @@ _CLOSE_SHARE: Final = 0.3
 _ABOVE_FLOOR: Final = 0.06
 #: A box this many times as long as deep may hold two things; its points are counted in this many slices.
 _LONG: Final = 1.5
-_HEAPS: Final = 14
+_HEAPS: Final = 18
+_HEAP: Final = 7
+_EMPTY_SHARE: Final = 0.12
 _FEWEST_IN_HEAPS: Final = 60
 #: Without any background, the confidence in a thing that stands apart is this share.
 _NO_BACKGROUND: Final = 0.3
@@ -153,7 +155,7 @@ def _evidence(  # noqa: PLR0917 - all that is known
 
 
 def _valley(points: Floats, box: ObjectChoice) -> float:
-    """Return how deep the valley is between two heaps of points along the longer side of a long box, 0..1.
+    """Return whether hardly any point is between two heaps of points along the longer side of a long box, 0..1.
 
     Two things that nearly touch are one group at every distance.
     """
@@ -162,13 +164,11 @@ def _valley(points: Floats, box: ObjectChoice) -> float:
     if long < _LONG or len(points) < _FEWEST_IN_HEAPS:
         return 0.0
     heaps, _ = np.histogram(points[:, 0 if x > y else 1], _HEAPS, (-0.5 * max(x, y), 0.5 * max(x, y)))
-    valley = 0.0
     for place in range(2, _HEAPS - 2):
         lower = float(min(heaps[:place].max(), heaps[place + 1 :].max()))
-        # What chance does to so few points is no valley.
-        depth = (lower - 2 * lower**0.5 - heaps[place]) / max(lower, 1.0)
-        valley = max(valley, depth * min(1.0, (long - _LONG) / 0.5))
-    return float(min(1.0, 2 * valley))
+        if lower >= _HEAP and heaps[place] <= _EMPTY_SHARE * lower:
+            return min(1.0, (long - _LONG) / 0.3)
+    return 0.0
 
 
 def _confidence(evidence: ObjectEvidence) -> tuple[float, Doubt]:
