@@ -66,15 +66,15 @@ def box_around(points: Floats, planes: Sequence[BackgroundPlane] = ()) -> Object
     )
 
 
-def grown(choice: ObjectChoice, front: Foreground, *, open_back: bool = False) -> ObjectChoice:
+def grown(choice: ObjectChoice, front: Foreground, *, plain_wall: bool = False) -> ObjectChoice:
     """Return a choice with the margin that holds nothing else: plain parts of an object have no points.
 
-    With an ``open_back`` it stays small: neither has a plain wall.
+    Where a ``plain_wall`` may be behind it, it stays small: neither has that.
     """
     if choice.name == "all_around":
         return choice
     own = inside_box(choice, front.xyz, _MARGINS[-1], 0.01)
-    for margin in _MARGINS[_SMALL_MARGINS * open_back :]:
+    for margin in _MARGINS[_SMALL_MARGINS * plain_wall :]:
         others = int((inside_box(choice, front.xyz, margin, 0.02) & ~own).sum())
         if others <= _OTHERS_SHARE * max(1, int(own.sum())):
             break

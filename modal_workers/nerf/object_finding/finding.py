@@ -108,14 +108,16 @@ def _judged(
     confidence, weakest = _confidence(evidence)
     doubt = None if confidence >= DOUBTFUL_BELOW else weakest
     shown = _choices(best, rival, inside, doubt, front, model, planes)
-    choices = tuple(grown(choice, front, open_back=has_open_back(model.centres)) for choice in shown)
+    choices = tuple(
+        grown(choice, front, plain_wall=not _background_is_known(choice, front, model, planes)) for choice in shown
+    )
     return FoundObject(
         source="cameras",
         confidence=round(confidence, 4),
         doubt=doubt,
         evidence=evidence,
         choices=choices,
-        background=figures(planes),
+        background=figures([*planes, *unseen_back(choices, front.xyz, model.centres)]),
     )
 
 

@@ -60,7 +60,7 @@ def find_hinted_object(model: SparseModel, hint: PlacedHint, *, seed: int = 0) -
         aim=1.0, depth=1.0, foreground=1.0, separation=separation, alone=1.0, points=min(1.0, choice.points / 40.0)
     )
     confidence = max(DOUBTFUL_BELOW, (separation * evidence.points) ** 0.5)
-    choice = grown(choice, front, open_back=has_open_back(model.centres))
+    choice = grown(choice, front, plain_wall=has_open_back(model.centres))
     return FoundObject(
         source="hint",
         confidence=round(confidence, 4),
