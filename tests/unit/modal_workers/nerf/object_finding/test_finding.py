@@ -114,7 +114,7 @@ def _beside_each_other(capture: SparseCapture) -> int:
 def _fractions(image: RegisteredImage, points: np.ndarray) -> np.ndarray:
     local = (points - image.centre) @ image.world_from_camera[:3, :3]
     pixels = local[:, :2] / local[:, 2:] * image.camera.focal_px[0] + np.array(image.camera.centre_px)
-    return pixels / (image.camera.width_px, image.camera.height_px)
+    return np.asarray(pixels / (image.camera.width_px, image.camera.height_px))
 
 
 def _hint_on(capture: SparseCapture, place: int, label: int, form: str) -> PlacedHint:
