@@ -7,7 +7,7 @@ from typing import Final, Literal, Self
 from pydantic import Field, model_validator
 
 from contracts.workload import Params
-from modal_workers.nerf.object_finding.found_object import ObjectHint
+from modal_workers.nerf.found_object import ObjectHint
 
 Preset = Literal["draft", "standard", "best"]
 TrainingBackend = Literal["gsplat", "nerfstudio"]

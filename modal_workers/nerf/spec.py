@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contracts.workload import Backend, Input, Stage, Workload
-from modal_workers.nerf.object_finding.found_object import find_named, unknown_photo
+from modal_workers.nerf.found_object import find_named, unknown_photo
 from modal_workers.nerf.params import NERFSTUDIO_PROGRAM, NerfParams
 from modal_workers.nerf.result import NerfResult, headline
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.nerf.capture.working_copies import WorkingCopy
-from modal_workers.nerf.object_finding.found_object import ObjectHint, find_named, unknown_photo
+from modal_workers.nerf.found_object import ObjectHint, find_named, unknown_photo
 
 
 def place_hint(hint: ObjectHint, photos: Sequence[WorkingCopy]) -> dict[str, Any]:

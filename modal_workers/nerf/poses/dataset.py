@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from modal_workers.footage.picture_decoder import decode_picture
 from modal_workers.nerf.axis_conventions import OPENGL_FROM_OPENCV
-from modal_workers.nerf.object_finding.found_object import OBJECT, FoundObject
+from modal_workers.nerf.found_object import OBJECT, FoundObject
 from modal_workers.nerf.poses.colmap.model_files import ColmapCamera, RegisteredImage, SparseModel
 from modal_workers.nerf.stored_zip import write_zip
 

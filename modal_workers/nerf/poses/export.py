@@ -10,14 +10,14 @@ from typing import Final
 import numpy as np
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.nerf.object_finding.finding import find_object
-from modal_workers.nerf.object_finding.found_object import FoundObject
-from modal_workers.nerf.object_finding.hinted import PlacedHint, find_hinted_object
+from modal_workers.nerf.found_object import FoundObject
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.photo_arcs import OPEN_GAP_DEG, REFUSED_GAP_DEG, widest_gap_deg
 from modal_workers.nerf.poses.colmap.model_files import SparseModel, read_model
 from modal_workers.nerf.poses.colmap.pycolmap_runner import PycolmapRunner
 from modal_workers.nerf.poses.image_set import ImageSet, original_names
+from modal_workers.nerf.poses.object_finding.finding import find_object
+from modal_workers.nerf.poses.object_finding.hinted import PlacedHint, find_hinted_object
 from modal_workers.nerf.poses.quality_checks import WHOLE_SHARE, list_names
 from modal_workers.nerf.poses.search import SelectedModel
 from modal_workers.nerf.poses.spec import PosesReport

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from contracts.workload import Compute, Result, Stage, Workload
-from modal_workers.nerf.object_finding.found_object import FoundObject
+from modal_workers.nerf.found_object import FoundObject
 from modal_workers.nerf.params import NerfParams
 
 

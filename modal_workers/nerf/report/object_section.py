@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from modal_workers.nerf.object_finding.found_object import DOUBTS, FoundObject, ObjectChoice
+from modal_workers.nerf.found_object import DOUBTS, FoundObject, ObjectChoice
 from modal_workers.nerf.training.dataset import TrainingPhoto, read_dataset
 
 Image = NDArray[np.uint8]

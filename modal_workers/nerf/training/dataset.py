@@ -17,7 +17,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.footage.picture_decoder import decode_picture
 from modal_workers.gaussians.camera import Camera
 from modal_workers.nerf.axis_conventions import OPENGL_FROM_OPENCV
-from modal_workers.nerf.object_finding.found_object import OBJECT, FoundObject
+from modal_workers.nerf.found_object import OBJECT, FoundObject
 
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from modal_workers.nerf.object_finding.boxes import inside_box
-from modal_workers.nerf.object_finding.found_object import FoundObject, ObjectChoice
+from modal_workers.nerf.found_object import FoundObject, ObjectChoice
+from modal_workers.nerf.poses.object_finding.boxes import inside_box
 from modal_workers.nerf.poses.world_frame import find_world_frame
 from simulators.toy.sparse_captures import SparseCapture
 

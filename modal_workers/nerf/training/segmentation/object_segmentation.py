@@ -21,7 +21,7 @@ from torch import Tensor
 
 from modal_workers.gaussians.rasterize import rasterize
 from modal_workers.gaussians.splats import SH_0, Splats
-from modal_workers.nerf.object_finding.found_object import BackgroundFigures, FoundObject, ObjectChoice
+from modal_workers.nerf.found_object import BackgroundFigures, FoundObject, ObjectChoice
 from modal_workers.nerf.params import CROP_RADIUS
 from modal_workers.nerf.training.fitting import TargetImage
 

@@ -7,7 +7,7 @@ import pytest
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.nerf.capture.hint_place import place_hint
 from modal_workers.nerf.capture.working_copies import WorkingCopy
-from modal_workers.nerf.object_finding.found_object import ObjectHint
+from modal_workers.nerf.found_object import ObjectHint
 
 # The photo was larger than its working copy.
 PHOTOS = [

@@ -18,7 +18,7 @@ from PIL import Image
 
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.gaussians.ply import decode_ply, encode_ply
-from modal_workers.nerf.object_finding.found_object import ObjectHint
+from modal_workers.nerf.found_object import ObjectHint
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.report import splat_page
 from modal_workers.nerf.report.frame_archive import FrameArchive, downscale

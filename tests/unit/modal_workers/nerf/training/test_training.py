@@ -18,7 +18,7 @@ import torch
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.gaussians.densification import splats_from_points
 from modal_workers.gaussians.ply import decode_ply
-from modal_workers.nerf.object_finding.found_object import BackgroundFigures, FoundObject, ObjectChoice
+from modal_workers.nerf.found_object import BackgroundFigures, FoundObject, ObjectChoice
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.scene import TrainedScene
 from modal_workers.nerf.training import job

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from modal_workers.nerf.object_finding.background_planes import BackgroundPlane, find_background_planes
-from modal_workers.nerf.object_finding.boxes import box_around, grown, has_open_back, unseen_back
-from modal_workers.nerf.object_finding.candidates import ObjectCandidate, find_candidates, stands_beside, within
-from modal_workers.nerf.object_finding.finding import DOUBTFUL_BELOW, figures, find_object, named
-from modal_workers.nerf.object_finding.foreground import Foreground, foreground
-from modal_workers.nerf.object_finding.found_object import Doubt, FoundObject, ObjectChoice, ObjectEvidence
+from modal_workers.nerf.found_object import Doubt, FoundObject, ObjectChoice, ObjectEvidence
 from modal_workers.nerf.poses.colmap.model_files import RegisteredImage, SparseModel
+from modal_workers.nerf.poses.object_finding.background_planes import BackgroundPlane, find_background_planes
+from modal_workers.nerf.poses.object_finding.boxes import box_around, grown, has_open_back, unseen_back
+from modal_workers.nerf.poses.object_finding.candidates import ObjectCandidate, find_candidates, stands_beside, within
+from modal_workers.nerf.poses.object_finding.finding import DOUBTFUL_BELOW, figures, find_object, named
+from modal_workers.nerf.poses.object_finding.foreground import Foreground, foreground
 
 Floats = NDArray[np.float64]
 

@@ -12,11 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modal_workers.nerf.object_finding.background_planes import BackgroundPlane, find_background_planes
-from modal_workers.nerf.object_finding.boxes import all_around, box_around, from_box, grown, has_open_back, unseen_back
-from modal_workers.nerf.object_finding.candidates import ObjectCandidate, find_candidates, parts_of, tightest
-from modal_workers.nerf.object_finding.foreground import Foreground, foreground
-from modal_workers.nerf.object_finding.found_object import (
+from modal_workers.nerf.found_object import (
     BackgroundFigures,
     Doubt,
     FoundObject,
@@ -24,6 +20,17 @@ from modal_workers.nerf.object_finding.found_object import (
     ObjectEvidence,
 )
 from modal_workers.nerf.poses.colmap.model_files import SparseModel
+from modal_workers.nerf.poses.object_finding.background_planes import BackgroundPlane, find_background_planes
+from modal_workers.nerf.poses.object_finding.boxes import (
+    all_around,
+    box_around,
+    from_box,
+    grown,
+    has_open_back,
+    unseen_back,
+)
+from modal_workers.nerf.poses.object_finding.candidates import ObjectCandidate, find_candidates, parts_of, tightest
+from modal_workers.nerf.poses.object_finding.foreground import Foreground, foreground
 
 Floats = NDArray[np.float64]
 

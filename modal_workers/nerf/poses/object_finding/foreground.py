@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modal_workers.nerf.object_finding.background_planes import BackgroundPlane
 from modal_workers.nerf.poses.colmap.model_files import SparseModel
+from modal_workers.nerf.poses.object_finding.background_planes import BackgroundPlane
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

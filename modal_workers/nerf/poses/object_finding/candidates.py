@@ -10,11 +10,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modal_workers.nerf.object_finding.background_planes import BackgroundPlane
-from modal_workers.nerf.object_finding.boxes import box_around, inside_box
-from modal_workers.nerf.object_finding.foreground import Foreground
-from modal_workers.nerf.object_finding.found_object import ObjectChoice
-from modal_workers.nerf.object_finding.point_groups import PointGroup, group_points
+from modal_workers.nerf.found_object import ObjectChoice
+from modal_workers.nerf.poses.object_finding.background_planes import BackgroundPlane
+from modal_workers.nerf.poses.object_finding.boxes import box_around, inside_box
+from modal_workers.nerf.poses.object_finding.foreground import Foreground
+from modal_workers.nerf.poses.object_finding.point_groups import PointGroup, group_points
 
 Integers = NDArray[np.int64]
 

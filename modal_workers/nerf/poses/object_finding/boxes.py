@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modal_workers.nerf.object_finding.background_planes import BackgroundPlane
-from modal_workers.nerf.object_finding.foreground import Foreground
-from modal_workers.nerf.object_finding.found_object import ObjectChoice
+from modal_workers.nerf.found_object import ObjectChoice
 from modal_workers.nerf.photo_arcs import widest_gap_deg
+from modal_workers.nerf.poses.object_finding.background_planes import BackgroundPlane
+from modal_workers.nerf.poses.object_finding.foreground import Foreground
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

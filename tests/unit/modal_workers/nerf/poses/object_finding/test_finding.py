@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from modal_workers.nerf.object_finding.finding import DOUBTFUL_BELOW, find_object
-from modal_workers.nerf.object_finding.found_object import ObjectHint, find_named
-from modal_workers.nerf.object_finding.hinted import PlacedHint, find_hinted_object
+from modal_workers.nerf.found_object import ObjectHint, find_named
 from modal_workers.nerf.poses.colmap.model_files import RegisteredImage
+from modal_workers.nerf.poses.object_finding.finding import DOUBTFUL_BELOW, find_object
+from modal_workers.nerf.poses.object_finding.hinted import PlacedHint, find_hinted_object
 from simulators.toy.sparse_captures import SceneKind, SparseCapture, sparse_capture
 from tests.harness.vision.object_truth import agreement, is_right, posed, shows_the_truth
 
