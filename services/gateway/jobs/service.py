@@ -14,13 +14,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events import EventData
 from contracts.events.job import JobInput, JobSubmitted
 from contracts.ids import is_job_id, new_id, pipeline_id_of
-from contracts.job import (
-    Job,
-    State,
-    fold_stored,
-    request_cancel,
-    retry,
-)
+from contracts.job import Job, State, fold_stored, request_cancel, retry
 from contracts.job_request import check_durations, check_input, check_names, stored_inputs, upload_ids
 from contracts.limits import PAGE_DEFAULT
 from contracts.upload import UploadState
