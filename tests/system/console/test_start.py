@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import cv2
 import httpx
-import numpy as np
 import pytest
 
 from tests.harness.clients.console_browser import ConsoleTab, console_tab
 from tests.harness.clients.console_start import DroppedFile, block, drag, drag_over, drop, parts_sent
+from tests.harness.servers.gateway import picture
 from tests.harness.vision.short_laps import render_short_laps
 
 pytestmark = pytest.mark.anyio
@@ -238,16 +237,9 @@ _HINT = "[...document.querySelectorAll('.param button')].find((one) => one.textC
 
 
 async def test_the_object_is_clicked_on_one_of_the_photos(origin: str, tmp_path: Path) -> None:
-    pictures = [cv2.imencode(".jpg", np.full((120, 160, 3), shade, np.uint8))[1].tobytes() for shade in (90, 160)]
     async with console_tab(origin, "/console", tmp_path) as tab:
         await tab.until("document.querySelector('main h3') !== null")
-        await drop(
-            tab,
-            *(
-                DroppedFile(f"{name}.jpg", one, "image/jpeg")
-                for name, one in zip(("one", "two"), pictures, strict=True)
-            ),
-        )
+        await drop(tab, *(DroppedFile(f"{name}.png", picture(160, 120), "image/png") for name in ("one", "two")))
         await choose(tab, "nerf")
         await tab.until("document.querySelector('form.card') !== null")
         await tab.until(f"({_HINT % 'Click the object'}) !== undefined")
@@ -255,13 +247,13 @@ async def test_the_object_is_clicked_on_one_of_the_photos(origin: str, tmp_path:
         await tab.evaluate(f"({_HINT % 'Click the object'}).click()")
         await tab.until("document.querySelector('.points svg') !== null")
         await tab.evaluate(_PRESS % (0.5, 0.25))
-        wanted = '{"object_hint":{"photo":"one.jpg","x":80,"y":30}}'
+        wanted = '{"object_hint":{"photo":"one.png","x":80,"y":30}}'
         await tab.until("new URLSearchParams(location.search).get('params')", wanted)
         await tab.evaluate(f"({_HINT % 'A box around it'}).click()")
         await tab.until("document.querySelector('.points svg') !== null")
         for x, y in ((0.75, 0.75), (0.25, 0.5)):
             await tab.evaluate(_PRESS % (x, y))
-        wanted = '{"object_hint":{"photo":"one.jpg","box":[40,60,120,90]}}'
+        wanted = '{"object_hint":{"photo":"one.png","box":[40,60,120,90]}}'
         await tab.until("new URLSearchParams(location.search).get('params')", wanted)
         assert await tab.violations() == []
         assert tab.page.complaints() == []
