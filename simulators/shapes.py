@@ -289,11 +289,11 @@ def _turned(vectors: Singles, axes: Floats) -> Singles:
 
 
 def points_at(origin: Singles, rays: Singles, depth: Singles) -> Singles:
-    """Return the points [..., 3] at a depth [...] on rays [..., 3] from ``origin`` [3]."""
+    """Return the points [..., 3] at a depth [...] on rays [..., 3] from ``origin`` [3] or [..., 3]."""
     points = np.empty(rays.shape, np.float32)
     for axis in range(3):  # component by component: numpy is slow along an axis of three
         np.multiply(depth, rays[..., axis], out=points[..., axis])
-        points[..., axis] += origin[axis]
+        points[..., axis] += origin[..., axis]
     return points
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from simulators.toy.locomotive import BOUNDS_M
 from simulators.toy.other_objects import TOY
 from simulators.toy.ring_camera import TARGET_M, PosedCamera
-from simulators.toy.room_scene import BOUNCED, RoomScene, room_scene
+from simulators.toy.room_scene import BOUNCED, Material, RoomScene, room_scene
 from simulators.toy.textures import Picture
 
 Floats = NDArray[np.float64]
@@ -30,11 +30,14 @@ class ToyGroundTruth:
     strangers: tuple[str, ...] = ()
     bounced: float = BOUNCED
     thing: str = TOY
+    material: Material = "painted"
 
     @property
     def scene(self) -> RoomScene:
         """The scene; it is painted once."""
-        return room_scene(self.seed, textured=self.textured, bounced=self.bounced, thing=self.thing)
+        return room_scene(
+            self.seed, textured=self.textured, bounced=self.bounced, thing=self.thing, material=self.material
+        )
 
     @property
     def bounds_m(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
@@ -60,6 +63,7 @@ class ToyGroundTruth:
             "textured": self.textured,
             "bounced": self.bounced,
             "thing": self.thing,
+            "material": self.material,
             "radius_m": self.radius_m,
             "target_m": TARGET_M,
             "bounds_m": self.bounds_m,
@@ -81,6 +85,7 @@ class ToyGroundTruth:
             tuple(stored["strangers"]),
             stored["bounced"],
             stored["thing"],
+            stored.get("material", "painted"),
         )
 
 

@@ -16,7 +16,7 @@ from simulators.toy import textures as paint
 from simulators.toy.ground_truth import ToyGroundTruth
 from simulators.toy.other_objects import TOY
 from simulators.toy.ring_camera import PosedCamera, focal_px, ring_poses
-from simulators.toy.room_scene import BOUNCED, room_scene
+from simulators.toy.room_scene import BOUNCED, Material, room_scene
 from simulators.toy.textures import Picture
 
 ELEVATIONS_DEG: Final = (14.0, 38.0)
@@ -47,6 +47,8 @@ class Flaws:
     two_scenes: bool = False
     #: Exposure of all photos, in stops; below -3 they are black, above 3 white.
     exposure_stops: float = 0.0
+    #: Standard deviation of the exposure from photo to photo, in stops.
+    exposure_spread_stops: float = 0.0
 
 
 NO_FLAWS: Final = Flaws()
@@ -65,13 +67,15 @@ def take_photos(
     flaws: Flaws = NO_FLAWS,
     masks: bool = False,
     thing: str = TOY,
+    material: Material = "painted",
     progress: Callable[[float], None] = lambda _share: None,
 ) -> ToyGroundTruth:
     """Render photos of the toy to ``folder/photo_0000.jpg`` onwards, and write ``folder/truth.json``.
 
     The same arguments give the same bytes. ``size_px``: width and height; ``arc_deg``: how far around the toy each ring
-    goes; ``bounced``: light in the shadows; ``thing``: one of ``OBJECTS``; ``progress`` is called with the share done
-    (0..1). With ``masks`` the true silhouettes are written to ``folder/masks/photo_0000.png``.
+    goes; ``bounced``: light in the shadows; ``thing``: one of ``OBJECTS``, which is made of ``material``. ``progress``
+    is called with the share done (0..1). With ``masks`` the true silhouettes are written to
+    ``folder/masks/photo_0000.png``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng([seed, 911])
@@ -84,7 +88,9 @@ def take_photos(
         camera = PosedCamera(*size, focal_px(size), pose)
         progress(index / photos)
         other = 7919 if flaws.two_scenes and index >= photos // 2 else 0
-        scene = room_scene(seed + other, textured=not flaws.textureless, bounced=bounced, thing=thing)
+        scene = room_scene(
+            seed + other, textured=not flaws.textureless, bounced=bounced, thing=thing, material=material
+        )
         if index in flawed["stranger"] and not flaws.two_scenes:
             picture = _unrelated_photo(seed, index, size)
         elif flaws.turntable:
@@ -105,7 +111,7 @@ def take_photos(
             mask = scene.silhouette(cameras[name])
             Image.fromarray(mask).save(folder / "masks" / f"photo_{index:04d}.png")
     strangers = tuple(f"photo_{index:04d}.jpg" for index in sorted(flawed["stranger"]))
-    truth = ToyGroundTruth(seed, radius_m, cameras, not flaws.textureless, strangers, bounced, thing)
+    truth = ToyGroundTruth(seed, radius_m, cameras, not flaws.textureless, strangers, bounced, thing, material)
     truth.save(folder / "truth.json")
     return truth
 
@@ -144,7 +150,10 @@ def _with_camera_effects(random: np.random.Generator, picture: Picture, flaws: F
     values = picture.astype(np.float32)
     if flaws.blur_px > 0 and random.uniform() < flaws.blurred:
         values = _motion_blurred(values, flaws.blur_px, float(random.uniform(0, np.pi)))
-    values *= 2 ** float(flaws.exposure_stops) * float(random.uniform(0.985, 1.015))
+    stops = float(flaws.exposure_stops)
+    if flaws.exposure_spread_stops > 0:
+        stops += float(random.normal(0, flaws.exposure_spread_stops))
+    values *= 2**stops * float(random.uniform(0.985, 1.015))
     values += random.normal(0, _NOISE, values.shape).astype(np.float32)
     return np.clip(values, 0, 255).round().astype(np.uint8)
 

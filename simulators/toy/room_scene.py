@@ -1,14 +1,14 @@
 """The toy on a table in a room, with baked light, rendered by ray casting.
 
-Nothing is specular: a point has the same colour from everywhere, except for the effects of the camera.
+A point has the same colour from everywhere, except for the effects of the camera, unless the toy is a mirror.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 import cv2
 import numpy as np
@@ -44,6 +44,11 @@ BOUNCED: Final = 0.22
 BRIGHT: Final = 0.36
 _NEAR_M: Final = 0.02
 
+#: What the object is made of: as painted, of one colour per part, nearly black, or chrome that reflects the room.
+Material = Literal["painted", "plain", "dark", "mirror"]
+_DARK: Final = 0.07
+_REFLECTED: Final = 0.8
+
 
 @dataclass(frozen=True)
 class _TexturedSolid:
@@ -51,12 +56,16 @@ class _TexturedSolid:
     #: Mip pyramid of each face.
     pyramids: tuple[tuple[Picture, ...], ...]
     texel_m: float
+    #: Mip pyramids of the walls of the room, where it is a mirror.
+    reflects: tuple[tuple[Picture, ...], ...] = ()
 
 
 @functools.lru_cache(maxsize=6)
-def room_scene(seed: int, *, textured: bool = True, bounced: float = BOUNCED, thing: str = TOY) -> RoomScene:
+def room_scene(
+    seed: int, *, textured: bool = True, bounced: float = BOUNCED, thing: str = TOY, material: Material = "painted"
+) -> RoomScene:
     """Return the scene of a seed; it is created once, in about a second."""
-    return RoomScene(seed, textured=textured, bounced=bounced, thing=thing)
+    return RoomScene(seed, textured=textured, bounced=bounced, thing=thing, material=material)
 
 
 class RoomScene:
@@ -66,7 +75,15 @@ class RoomScene:
     on the table, one of ``OBJECTS``.
     """
 
-    def __init__(self, seed: int, *, textured: bool = True, bounced: float = BOUNCED, thing: str = TOY) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        textured: bool = True,
+        bounced: float = BOUNCED,
+        thing: str = TOY,
+        material: Material = "painted",
+    ) -> None:
         """Paint everything and bake its light."""
         self.seed = seed
         random = np.random.default_rng([seed, 607])
@@ -78,6 +95,10 @@ class RoomScene:
         if not textured:
             parts = [TexturedPart(part.shape, tuple(map(paint.plain, part.pictures))) for part in parts]
             table, room = tuple(map(paint.plain, table)), tuple(map(paint.plain, room))
+        if material in {"plain", "dark"}:
+            parts = [
+                TexturedPart(part.shape, tuple(_made_of(material, each) for each in part.pictures)) for part in parts
+            ]
         solids = [part.shape for part in parts]
         self._toy = [_textured_solid(part.shape, part.pictures, solids, bounced) for part in parts]
         top = _lit_table(table[0], solids, bounced)
@@ -85,6 +106,8 @@ class RoomScene:
         self._table = _TexturedSolid(_TABLE, (*edges, mip_pyramid(top), mip_pyramid(table[5])), 1.3 / 1400)
         self._bare_table = _TexturedSolid(_TABLE, (*edges, mip_pyramid(table[0]), mip_pyramid(table[5])), 1.3 / 1400)
         self._room = [mip_pyramid(wall) for wall in room]
+        if material == "mirror":
+            self._toy = [replace(solid, reflects=tuple(self._room)) for solid in self._toy]
 
     @property
     def bounds_m(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
@@ -165,7 +188,27 @@ def _cast(
             part = window_of(seen)
             if part is not None:
                 colours = _sample(thing.pyramids[face], u[part], v[part], level)
+                if thing.reflects:
+                    normals = thing.shape.face_points(
+                        face, np.asarray(u[part], np.float64), np.asarray(v[part], np.float64)
+                    )[1]
+                    colours = _mirrored(thing.reflects, colours, points[part], rays[window][part], normals)
                 draw_where(seen[part], picture[window][part], colours)
+
+
+def _made_of(material: Material, picture: Picture) -> Picture:
+    return paint.plain(picture) if material == "plain" else (picture * _DARK).astype(np.uint8)
+
+
+def _mirrored(
+    room: Sequence[tuple[Picture, ...]], colours: Picture, points: Singles, rays: Singles, normals: Floats
+) -> Picture:
+    """Blend colours [H, W, 3] with the walls that are seen in a mirror at points [H, W, 3]; nothing else is."""
+    onto = (rays * normals).sum(-1, keepdims=True)
+    away = (rays - 2 * onto * normals).astype(np.float32)
+    reflected = np.zeros_like(colours)
+    _paint_room(room, points, away, reflected, np.ones(colours.shape[:2], bool))
+    return np.asarray((_REFLECTED * reflected + (1 - _REFLECTED) * colours).round(), np.uint8)
 
 
 def _paint_room(
