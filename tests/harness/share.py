@@ -63,7 +63,7 @@ class Shares:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Give a test process the offset of the run."""
+        """Pass the offset of the run to a test process."""
         node.workerinput["share_offset"] = self._share.offset
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
