@@ -53,6 +53,8 @@ _HINTS: Final = {
     "rule_limit_reached": "Raise it with: saccade rules update {rule} --jobs-per-day N",
     "job_not_found": "`saccade jobs` lists your jobs.",
     "job_already_ended": "`saccade retry {job_id}` runs a failed or cancelled job again.",
+    "job_archived": "Submit it again with `saccade submit`.",
+    "results_removed": "Submit the job again with `saccade submit`.",
     "artifact_not_found": "`saccade artifacts {job_id}` lists the job's artifacts.",
     "artifacts_not_ready": "Wait until the job ends: saccade events --job {job_id} --follow",
     "session_not_found": "`saccade sessions` lists your sessions.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -54,17 +54,20 @@ def unknown_photo(photo: str, names: Sequence[str]) -> str:
     return f"no photo is called {photo!r}; the photos are {known or 'none'}"
 
 
+_Place = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class ObjectHint(BaseModel):
     """A place of the object in one photo: a point on it, or a box around it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     photo: str = Field(min_length=1, max_length=255, description="Name of the photo, as it was sent.")
-    x: float | None = Field(
-        default=None, ge=0, description="A point on the object, from the left: a fraction of the width up to 1, or px."
+    x: _Place | None = Field(
+        default=None, description="A point on the object, from the left: a fraction of the width up to 1, or px."
     )
-    y: float | None = Field(default=None, ge=0, description="From the top: a fraction of the height up to 1, or px.")
-    box: tuple[float, float, float, float] | None = Field(
+    y: _Place | None = Field(default=None, description="From the top: a fraction of the height up to 1, or px.")
+    box: tuple[_Place, _Place, _Place, _Place] | None = Field(
         default=None, description="Instead of a point: left, top, right and bottom, as fractions or in px."
     )
 
@@ -73,9 +76,6 @@ class ObjectHint(BaseModel):
         point = self.x is not None and self.y is not None
         if (self.x is None) != (self.y is None) or point == (self.box is not None):
             raise ValueError("give either x and y, or box")
-        values = self.values
-        if not all(math.isfinite(value) and value >= 0 for value in values):
-            raise ValueError("the values are from 0 up")
         if self.box is not None and (self.box[0] >= self.box[2] or self.box[1] >= self.box[3]):
             raise ValueError("box is left, top, right, bottom, and has an area")
         return self

@@ -54,6 +54,8 @@ PARAMETERS: Final = "Parameters of the workloads"
 OF_PARAMETERS: Final = (
     r"params: \d+ frames cannot be \d+ equal rings",
     r"params: elevation_min_deg is above elevation_max_deg",
+    r"params/object_hint: (give either x and y, or box|box is left, top, right, bottom, and has an area)",
+    r"params: max_lap_s must be at least [\d.]+ times min_lap_s",
     r"params/sectors: sector boundaries must rise",
     r"params/gripper_from_camera: the (upper left|last row)",
     r"params/rules: the rules' names must differ",

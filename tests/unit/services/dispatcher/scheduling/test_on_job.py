@@ -22,4 +22,7 @@ def test_ends_and_progress_have_their_reactions() -> None:
     assert {name for name, reaction in ON_JOB.items() if reaction is ignored} == {
         "job.waiting_for_gpu",
         "job.scratch_removed",
+        "job.results_retention_changed",
+        "job.results_expired",
+        "job.results_removed",
     }
