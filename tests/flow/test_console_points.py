@@ -94,15 +94,18 @@ async def check_points(
 ) -> None:
     """Compare so many points: of events of the job, between them, and before the first one."""
     jobs = [subject_id for tenant, noun, subject_id in history.subjects() if (tenant, noun) == (_TENANT, "job")]
-    for _ in range(count):
-        job_id = chance.choice(jobs)
+    refused = ""
+    for number in range(count):
+        # A point of the same job follows one that is refused: what is said of the first must not stay.
+        job_id = refused or chance.choice(jobs)
         prefix = f"saccade.evt.{_TENANT}.job.{job_id}."
         own = [
             sequence
             for message, sequence in zip(history.messages, history.sequences, strict=True)
             if message.subject.startswith(prefix)
         ]
-        before = [own[0] - 1] if own[0] > 1 and chance.random() < 0.1 else []
+        before = [own[0] - 1] if own[0] > 1 and not refused and (number == 0 or chance.random() < 0.1) else []
+        refused = job_id if before else ""
         sequence = chance.choice(before or [chance.choice(own), chance.randrange(own[0], own[-1] + 1)])
         cursor = f"{running.tail.epoch}.{sequence}"
         answer = await running.http.get(f"/v1/jobs/{job_id}", params={"at": cursor})
