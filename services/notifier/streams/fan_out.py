@@ -65,14 +65,12 @@ class FanOut:
         tenant = next(iter(self._waiting), None)
         if tenant is None:
             return
-        events = self._waiting.pop(tenant)
+        events, is_over = self._waiting.pop(tenant), True
         try:
-            if _run(events[0]):
-                events.popleft()
-        except BaseException:
-            events.popleft()
-            raise
+            is_over = _run(events[0])
         finally:
+            if is_over:  # sent, or failed
+                events.popleft()
             if events:
                 self._waiting[tenant] = events  # behind the other tenants
             if self._waiting:
