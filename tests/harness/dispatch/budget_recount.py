@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from contracts.events.base import decode
-from contracts.events.job import PIPELINE
+from contracts.events.job import PIPELINE, JobStarted
 from contracts.job import Job, fold
 from kit.bus.event_store import StoredEvent
 
@@ -32,6 +32,28 @@ def committed_after_each(events: list[StoredEvent], tenant: str) -> list[tuple[s
         total = sum(_usd(job, reserved, envelope.time) for job in jobs.values() if job.executor != PIPELINE)
         counted.append((envelope.type.partition(".")[2], job.id, round(total, 6)))
     return counted
+
+
+def unforeseen_startups(events: list[StoredEvent], tenant: str) -> dict[str, float]:
+    """Return what each job's start-ups have cost beyond what was reserved for the attempt, by job, in USD.
+
+    Nobody knows that a container is starting, rather than waiting for its device, until its worker claims the attempt:
+    what the start-up has cost is then counted at once, by ``job.started``.
+    """
+    found: dict[str, float] = {}
+    starting: dict[str, dict[str, Any]] = {}
+    for stored in events:
+        envelope = decode(stored.body)
+        if envelope.tenant != tenant:
+            continue
+        if envelope.type == "job.starting":
+            starting[envelope.data["run_id"]] = envelope.data
+        elif envelope.type == "job.started" and (billed_since := JobStarted.model_validate(envelope.data).billed_since):
+            attempt = starting[envelope.data["run_id"]]
+            startup_usd = (envelope.time - billed_since).total_seconds() * (attempt["usd_per_s"] or 0.0)
+            beyond_usd = max(0.0, startup_usd - attempt["reserved_usd"])
+            found[envelope.subject] = found.get(envelope.subject, 0.0) + beyond_usd
+    return found
 
 
 def _usd(job: Job, reserved: dict[str, float], now: datetime) -> float:
