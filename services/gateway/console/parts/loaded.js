@@ -6,7 +6,7 @@ import { Problem } from "./problem.js";
  * Return the state of something that is read from the server: {value, error, reload}.
  *
  * `read` gets an AbortSignal and returns a promise; it is called again when one of `keys` changes. The old value stays
- * until the new one has come.
+ * until the new one has come; the error of other keys is not shown.
  */
 export function useLoaded(read, keys) {
   const state = useSignal({ value: undefined, error: null });
@@ -15,12 +15,13 @@ export function useLoaded(read, keys) {
     const controller = new AbortController();
     read(controller.signal).then(
       (value) => controller.signal.aborted || (state.value = { value, error: null }),
-      (error) => controller.signal.aborted || (state.value = { ...state.value, error }),
+      (error) => controller.signal.aborted || (state.value = { ...state.value, error, failedKeys: keys }),
     );
     return () => controller.abort();
   }, [...keys, count.value]);
   const set = (value) => (state.value = { value, error: null });
-  return { ...state.value, reload: () => (count.value += 1), set };
+  const { value, error, failedKeys } = state.value;
+  return { value, error: failedKeys?.every((key, index) => key === keys[index]) ? error : null, reload: () => (count.value += 1), set };
 }
 
 /** Show `children(value)` once a value is loaded, else that it is loading or why it failed. */

@@ -108,23 +108,19 @@ function AsOf({ at, reading, past }) {
 /** The job as it was at a point, with the point: {job, at}. A slider asks for many: only the one where it rests for a moment is read. */
 function usePast(jobId, at) {
   const known = useRef(new Map());
-  const loaded = useLoaded(
+  return useLoaded(
     async (signal) => {
       if (!at) return undefined;
       if (known.current.has(at)) return { job: known.current.get(at), at };
       await new Promise((resolve) => setTimeout(resolve, 60));
       if (signal.aborted) return undefined;
-      const job = await get(`/v1/jobs/${jobId}`, { at }, signal).catch((error) => {
-        throw Object.assign(error, { at });
-      });
+      const job = await get(`/v1/jobs/${jobId}`, { at }, signal);
       if (known.current.size > 100) known.current.clear();
       known.current.set(at, job);
       return { job, at };
     },
     [jobId, at],
   );
-  // The error of one point is not that of the next, which is read now.
-  return { ...loaded, error: loaded.error?.at === at ? loaded.error : null };
 }
 
 /** Files as of the shown event; where the history does not name them any more, what the server lists. */
