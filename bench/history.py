@@ -27,6 +27,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -101,17 +102,22 @@ def _tenant(number: int) -> str:
     return "local" if number % 2 else f"tenant{number % _TENANTS}"
 
 
-def history(jobs: int) -> Iterator[tuple[str, bytes, datetime]]:
-    """Yield subject, body and time of each event."""
+def stories(jobs: int) -> Iterator[Template]:
+    """Yield the story of each job."""
     kinds = [
         template(_tenant(number), ends, _WORKLOADS[number % len(_WORKLOADS)])
         for number in range(_TENANTS)
         for ends in ("succeeded", "succeeded", "failed")
     ]
     open_kinds = [template(_tenant(number), "never", "lap_compare") for number in range(_TENANTS)]
-    began, random_bits = datetime.now(UTC) - _SPAN, itertools.count()
     for number in range(jobs):
-        told = open_kinds[number % _TENANTS] if number >= jobs - _UNFINISHED else kinds[number % len(kinds)]
+        yield open_kinds[number % _TENANTS] if number >= jobs - _UNFINISHED else kinds[number % len(kinds)]
+
+
+def history(jobs: int) -> Iterator[tuple[str, bytes, datetime]]:
+    """Yield subject, body and time of each event."""
+    began, random_bits = datetime.now(UTC) - _SPAN, itertools.count()
+    for number, told in enumerate(stories(jobs)):
         at = began + _SPAN * (number / jobs)
         stamp = (int(at.timestamp() * 1000) << 80) | 0x7 << 76 | 0b10 << 62
         ids = {name: str(uuid.UUID(int=stamp | next(random_bits))) for name in ("job", "upl", "run")}
@@ -131,7 +137,7 @@ async def fill(nats: EmbeddedNats, jobs: int) -> int:
         await declare(client)
         info = await stream_info(client, "EVENTS")
         await client.request("$JS.API.STREAM.DELETE.EVENTS", b"")
-        count = sum(1 for _ in history(jobs))
+        count = sum(len(told.subjects) for told in stories(jobs))
         messages = (
             ArchivedMessage(number, subject, int(at.timestamp() * 1e9), body)
             for number, (subject, body, at) in enumerate(history(jobs), start=1)
@@ -156,7 +162,7 @@ def trimmed(nats: EmbeddedNats, server: psutil.Process, folder: Path, inherited:
             assert time.perf_counter() - began < _TIMEOUT_S, httpx.get(f"{url}/metrics", trust_env=False).text
             time.sleep(1.0)
     print(f"\narchived and trimmed to {now} events in {time.perf_counter() - began:.0f} s")
-    print(f"nats-server: {resident_mib(server.pid):.0f} MiB after that")
+    print(f"nats-server: {resident_mib(server.pid):.0f} MiB after that, {peak_mib(server.pid):.0f} at the most")
 
 
 async def stored(nats: EmbeddedNats) -> int:
@@ -171,6 +177,12 @@ async def stored(nats: EmbeddedNats) -> int:
 def resident_mib(pid: int) -> float:
     """Return the resident memory of a process."""
     return float(psutil.Process(pid).memory_info().rss) / _MIB
+
+
+def peak_mib(pid: int) -> float:
+    """Return the most memory that a process has had resident."""
+    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
 
 
 @contextmanager
@@ -238,6 +250,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--jobs", type=int, default=20_000)
     parser.add_argument("--keep", type=int, default=0, help="archive all, and keep so many events in the stream")
+    parser.add_argument(
+        "--gateway-meanwhile", action="store_true", help="with --keep: a gateway folds the stream before it is trimmed"
+    )
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--only", choices=SERVICES, nargs="*", default=SERVICES)
     asked = parser.parse_args()
@@ -261,7 +276,12 @@ def main() -> None:
             inherited |= {"PYTHONPATH": str(ROOT), "ARCHIVE_SEGMENT_S": "1e9", "ARCHIVE_SEGMENT_BYTES": str(1 << 40)}
             print("| start | s | CPU s | events/CPU s | MiB |\n|---|---|---|---|---|")
             if asked.keep:
-                trimmed(nats, server, folder, inherited, asked.keep)
+                with ThreadPoolExecutor() as threads:
+                    trimming = threads.submit(trimmed, nats, server, folder, inherited, asked.keep)
+                    if asked.gateway_meanwhile:
+                        with started("gateway", folder, inherited, events):
+                            pass
+                    trimming.result()
                 nats.kill()
                 nats.start()
                 asyncio.run(answers(nats))
@@ -274,7 +294,8 @@ def main() -> None:
             if "gateway" in asked.only:
                 with started("gateway", folder, inherited, events) as url:
                     queries(url, asked.rounds)
-            print(f"\nnats-server: {resident_mib(server.pid):.0f} MiB after that, load {os.getloadavg()[0]:.1f}")
+            most = f"{resident_mib(server.pid):.0f} MiB after that, {peak_mib(server.pid):.0f} at the most"
+            print(f"\nnats-server: {most}, load {os.getloadavg()[0]:.1f}")
 
 
 async def answers(nats: EmbeddedNats) -> None:

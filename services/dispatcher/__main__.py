@@ -19,6 +19,7 @@ with without_garbage_collection():
     from kit.bus.connection import connect, declare
     from kit.bus.event_store import EventStore
     from kit.bus.tail import EpochChanged
+    from kit.garbage_collection import collect_seldom
     from kit.history.archive_access import open_archive
     from kit.http.health import health_app
     from kit.http.server import EXIT_RESTART, CannotServeError, serve, stop_on_signals, wait_until_available
@@ -70,6 +71,7 @@ async def _run(stop: asyncio.Event) -> None:
         )
         await stack.enter_async_context(measured(dispatcher.metrics.registry, client, dispatcher.tail))
         app = health_app(dispatcher.health, dispatcher.readiness, dispatcher.metrics.exposition)
+        collect_seldom()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(dispatcher.run(stop))
             tasks.create_task(

@@ -22,6 +22,7 @@ with without_garbage_collection():
     from kit.bucket import open_bucket
     from kit.bus.connection import connect, declare
     from kit.bus.tail import EpochChanged
+    from kit.garbage_collection import collect_seldom
     from kit.history.archive_access import open_archive
     from kit.http.passed_connections import PassedConnections
     from kit.http.server import EXIT_RESTART, CannotServeError, serve, stop_on_signals, wait_until_available
@@ -65,6 +66,7 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
         serving.set()
         for task in (_release_waiters(loop, stop), _say_when_ready(loop)):
             stack.callback(asyncio.ensure_future(task).cancel)
+        collect_seldom()
         log.info("gateway listens on http://%s:%d", settings.host, settings.port)
         await serve(
             app,

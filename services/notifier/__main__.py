@@ -13,6 +13,7 @@ with without_garbage_collection():
     from pydantic import ValidationError
 
     from kit.auth.api_keys import AuthSettings
+    from kit.garbage_collection import collect_seldom
     from kit.http.server import CannotServeError, stop_on_signals
     from kit.logs import start_logging
     from kit.settings import NatsSettings, invalid_settings
@@ -31,6 +32,7 @@ async def _main() -> int:
         start_logging("notifier", settings.log_level)
         with contextlib.ExitStack() as stack:
             stack.callback(start_tracing("notifier"))
+            collect_seldom()
             return await run(
                 settings,
                 WebhookSettings(),
