@@ -255,7 +255,7 @@ class Authenticator:
         if self._file is None:
             self._local.require(*scopes)
             return self._local
-        self._reload_if_changed(self._file)
+        self.reload()
         kind, _, bearer = headers.get("authorization", "").partition(" ")
         key_id, _, secret = bearer.strip().partition(".")
         digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
@@ -272,7 +272,7 @@ class Authenticator:
         """Return the principal of a key id; None when the key was removed."""
         if self._file is None:
             return self._local
-        self._reload_if_changed(self._file)
+        self.reload()
         key = self._keys.get(key_id)
         return _principal(key, self._settings) if key else None
 
@@ -321,12 +321,14 @@ class Authenticator:
         self._keys, self.quotas.limits, self.retention = keys, limits, retention
         self._file_version = (status.st_mtime_ns, status.st_size)
 
-    def _reload_if_changed(self, file: Path) -> None:
-        """Read the file again if it has changed; an invalid file changes nothing."""
+    def reload(self) -> None:
+        """Read the keys file again if it has changed; an invalid file changes nothing."""
+        if self._file is None:
+            return
         try:
-            status = file.stat()
+            status = self._file.stat()
             if (status.st_mtime_ns, status.st_size) != self._file_version:
-                self._read(file)
+                self._read(self._file)
                 log.info("API keys read again: %d keys", len(self._keys))
         except (OSError, ValueError) as error:
             self._file_version = None

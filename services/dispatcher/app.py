@@ -18,6 +18,7 @@ from contracts.events.base import Envelope
 from contracts.job import Job
 from contracts.streams import DISPATCHER_LEASE, EVENTS, LIVE_EVENTS, RULE_COUNTS
 from contracts.workload import Workload
+from kit.auth.api_keys import AuthSettings
 from kit.bucket import Bucket
 from kit.bus.connection import epoch_of
 from kit.bus.event_store import EventStore, StoredEvent
@@ -58,6 +59,7 @@ from services.dispatcher.lifecycle.upload_sweep import UploadSweep
 from services.dispatcher.metrics import DispatcherMetrics
 from services.dispatcher.pipelines.progress_publisher import PipelineProgressPublisher
 from services.dispatcher.rules import on_upload
+from services.dispatcher.rules.job_quota import open_job_quota
 from services.dispatcher.rules.rule_job import JobPlacement
 from services.dispatcher.rules.upload_rules import UploadRules
 from services.dispatcher.scheduling.fair_queue import Limits
@@ -158,8 +160,8 @@ class Dispatcher:
             is_held=self._is_held,
         )
         self.reconciler = self._open_reconciler(settings, executor, workloads)
-        self.upload_rules = self._open_rules(job_placement(settings, workloads, backends), budgets, history)
         self.metrics = DispatcherMetrics(self.reconciler, lambda: self.tail.last)
+        self.upload_rules = self._open_rules(job_placement(settings, workloads, backends), budgets, history)
         self.bus = Bus(client, *REACTIONS, observers=[ReactionMetrics(self.metrics.registry)], stop_s=_STOP_REACTIONS_S)
         self.bus.context.set_global("upload_rules", self.upload_rules)
         self.operations = self._open_operations(repository, workloads)
@@ -245,6 +247,8 @@ class Dispatcher:
         return Snapshots(fold, self.tail, store, **leads)
 
     def _open_rules(self, placement: JobPlacement, budgets: TenantBudgets, history: History) -> UploadRules:
+        budget = partial(early_refusal, budgets, self._executor.name == LOCAL)
+        refusal = open_job_quota(AuthSettings(), self.jobs, budget, self.metrics.registry)
         return UploadRules(
             self._client,
             store=self._store,
@@ -252,7 +256,7 @@ class Dispatcher:
             tail=self.tail,
             jobs=self.jobs,
             placement=placement,
-            refusal=partial(early_refusal, budgets, self._executor.name == LOCAL),
+            refusal=refusal,
             history=history,
         )
 

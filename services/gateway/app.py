@@ -189,7 +189,7 @@ def build_gateway(
     idempotency = Idempotency(EventStore(client, "IDEMPOTENCY"), quotas)
     common: Any = {"store": store, "view": view, "tail": tail, "idempotency": idempotency, "use": use}
     uploads = _upload_service(settings, bucket=bucket, disk=disk, **common)
-    fetches = _upload_fetches(client, uploads, bucket, disk, UrlPolicy(url_settings, auth))
+    fetches = _upload_fetches(client, uploads, bucket, disk, UrlPolicy(url_settings, auth), use=use)
     backends, budgets, holds = _reported(client, settings, store=store, view=view, tail=tail)
     common |= {"waiters": waiters, "settings": settings, "backends": backends, "budgets": budgets}
     jobs = JobService(uploads=uploads, https_webhooks_only=WebhookAddressSettings().https_only(auth), **common)
@@ -299,10 +299,10 @@ def _upload_service(settings: GatewaySettings, **common: Any) -> UploadService:
 
 
 def _upload_fetches(
-    client: Client, uploads: UploadService, bucket: Bucket, disk: Disk, policy: UrlPolicy
+    client: Client, uploads: UploadService, bucket: Bucket, disk: Disk, policy: UrlPolicy, *, use: TenantUse
 ) -> UploadFetches:
-    fetcher = UploadFetcher(policy, Downloader(policy.guard, policy.settings.limits), bucket, uploads, disk)
-    return UploadFetches(client, uploads, fetcher, policy)
+    fetcher = UploadFetcher(policy, Downloader(policy.guard, policy.settings.limits), bucket, uploads, disk, use=use)
+    return UploadFetches(client, uploads, fetcher, policy, use=use)
 
 
 def _set_projectors(

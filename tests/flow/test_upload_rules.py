@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.job import JobArtifactReady
+from contracts.events.job import JobArtifactReady, JobCancelled
+from contracts.events.rule import RuleDeleted
+from contracts.ids import new_id
 from contracts.manifest import Artifact
+from contracts.quotas import QuotaLimits, QuotaName
 from contracts.streams import RULE_COUNTS
+from kit.auth.quotas import Quotas
 from kit.bus.event_store import EventStore
 from tests.harness.dispatch.crashing_dispatcher import CrashTrigger
 from tests.harness.rules.rule_nodes import RuleHarness, RuleNode, open_rule_harness
@@ -170,6 +174,33 @@ async def test_what_cannot_be_submitted_is_skipped_once_and_says_why(harness: Ru
     assert job.rule
     assert job.rule.rule_id == fine
     assert await counted(harness) == {fine: 1}, "what is skipped is not counted"
+
+
+async def test_a_rule_submits_no_more_unfinished_jobs_than_its_tenant_may_have(harness: RuleHarness) -> None:
+    rule_id, other = await harness.rule(), await harness.rule(tenant="other")
+    quotas = Quotas(QuotaLimits({"acme": {QuotaName.UNFINISHED_JOBS: 2}}))
+    node = await harness.node(quotas=quotas)
+    uploads = [await harness.upload() for _ in range(3)]
+    for upload in uploads:
+        await harness.apply(node, upload)
+        await node.tail.wait_for(await harness.publish(RuleDeleted(), new_id("rul")), 10)  # the job is folded
+    (skip,) = await harness.skips()
+    assert (skip.error.code, skip.upload_ids) == (ErrorCode.QUOTA_EXCEEDED, (uploads[2][0],))
+    assert quotas.refused == {("acme", QuotaName.UNFINISHED_JOBS): 1}
+    jobs = await harness.jobs()
+    assert len(jobs) == 2
+    assert await counted(harness) == {rule_id: 2}, "what is skipped is not counted"
+
+    await harness.apply(node, uploads[0])
+    assert len(await harness.skips()) == 1, "a job that is there is not refused when its upload is handled again"
+    foreign = await harness.upload(tenant="other")
+    await harness.apply(node, foreign, "other")
+    assert (await counted(harness))[other] == 1, "another tenant has a quota of its own"
+
+    ended = JobCancelled(attempt=0)
+    await node.tail.wait_for(await harness.publish(ended, next(iter(jobs))), 10)
+    await harness.apply(node, await harness.upload())
+    assert await counted(harness) == {rule_id: 3, other: 1}, "the end of a job makes room"
 
 
 async def test_what_was_skipped_stays_so_when_it_would_be_possible_later(harness: RuleHarness) -> None:

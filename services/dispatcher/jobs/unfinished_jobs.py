@@ -5,6 +5,7 @@ Exception: the jobs of a pipeline's stages stay until the pipeline has ended, wh
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -48,6 +49,8 @@ class UnfinishedJobs:
         """Create an empty collection."""
         self._jobs: dict[str, Job] = {}
         self._heartbeats: dict[str, Heartbeat] = {}
+        #: Their number by tenant, without the jobs of pipelines' stages.
+        self._counts: Counter[str] = Counter()
         #: Jobs of stages that have ended, by pipeline and job id.
         self._ended_stage_jobs: dict[str, dict[str, Job]] = {}
         #: Tenants of jobs that had ended, were retried, and are not loaded yet, by job id.
@@ -62,6 +65,10 @@ class UnfinishedJobs:
     def get(self, job_id: str) -> Job | None:
         """Return an unfinished job."""
         return self._jobs.get(job_id)
+
+    def count(self, tenant: str) -> int:
+        """Return the number of a tenant's unfinished jobs, without those of pipelines' stages."""
+        return self._counts[tenant]
 
     def stage_job(self, job_id: str) -> Job | None:
         """Return the job of a stage of an unfinished pipeline, ended or not."""
@@ -95,19 +102,21 @@ class UnfinishedJobs:
             if pipeline_id in self._jobs:
                 self._ended_stage_jobs.setdefault(pipeline_id, {})[job.id] = job
         else:
+            self._remove(job.id)
             self._jobs[job.id] = job
+            self._counts[job.tenant] += pipeline_id_of(job.id) is None
             self._drop_ended_stage_job(job.id)
         return job
 
     def replace(self, job: Job) -> Job:
         """Store a job in place of the stored one, whatever that is."""
-        self._jobs.pop(job.id, None)
+        self._remove(job.id)
         self._drop_ended_stage_job(job.id)
         return self.put(job)
 
     def forget(self, job_id: str) -> None:
         """Remove a job that has ended or whose events are gone, and the ended jobs of its stages."""
-        self._jobs.pop(job_id, None)
+        self._remove(job_id)
         self._heartbeats.pop(job_id, None)
         self.unloaded.pop(job_id, None)
         self._ended_stage_jobs.pop(job_id, None)
@@ -120,10 +129,17 @@ class UnfinishedJobs:
 
     def restore(self, jobs: Iterable[Job], ended_stage_jobs: Iterable[Job], unloaded: Mapping[str, str]) -> None:
         """Go on from jobs that were stored; nothing may have been folded yet."""
-        self._jobs = {job.id: job for job in jobs}
+        for job in jobs:
+            self.put(job)
         for job in ended_stage_jobs:
             self._ended_stage_jobs.setdefault(pipeline_id_of(job.id) or "", {})[job.id] = job
         self.unloaded = dict(unloaded)
+
+    def _remove(self, job_id: str) -> None:
+        if job := self._jobs.pop(job_id, None):
+            self._counts[job.tenant] -= pipeline_id_of(job.id) is None
+            if not self._counts[job.tenant]:
+                del self._counts[job.tenant]
 
     def _drop_ended_stage_job(self, job_id: str) -> None:
         if stage_jobs := self._ended_stage_jobs.get(pipeline_id_of(job_id) or ""):

@@ -87,14 +87,14 @@ class UrlJobs:
 
         Raises:
             SaccadeError: what ``JobService.submit`` raises, as far as it does not depend on the files; URL_INVALID,
-                URL_ADDRESS_REFUSED, URL_INPUT_NOT_ALLOWED, RATE_LIMITED.
+                URL_ADDRESS_REFUSED, URL_INPUT_NOT_ALLOWED, RATE_LIMITED, QUOTA_EXCEEDED.
         """
         known_id = job_id or (await self._idempotency.recall(key) if key else None)
         if known_id and (known := await self._known(tenant, known_id)):
             return known
         new = known_id or new_id("job")
         intent = await self._intent(tenant, request, new)
-        async with self._fetches.room(tenant, len(intent.fetches)):
+        async with self._fetches.room(tenant, len(intent.fetches), for_job=True):
             if key and known_id is None and (claimed := await self._idempotency.claim(key, new)) != new:
                 # A concurrent request with the same key was first: its id counts.
                 fetches = [wanted.model_copy(update={"job_id": claimed}) for wanted in intent.fetches]

@@ -20,11 +20,13 @@ from contracts.events.upload import UploadFailed
 from contracts.ids import new_id
 from contracts.streams import LIVE_EVENTS, RULE_COUNTS
 from contracts.workload import Input
+from kit.auth.quotas import Quotas
 from kit.bus.connection import connect, declare, request
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.tail import EventTail
 from kit.settings import NatsSettings
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs, is_job_event
+from services.dispatcher.rules.job_quota import JobQuota
 from services.dispatcher.rules.rule_job import JobPlacement
 from services.dispatcher.rules.submission import Refusal, allow_all
 from services.dispatcher.rules.upload_rules import UploadRules
@@ -118,6 +120,7 @@ class RuleHarness:
         trigger: CrashTrigger | None = None,
         own_store: EventStore | None = None,
         refusal: Refusal = allow_all,
+        quotas: Quotas | None = None,
     ) -> RuleNode:
         """Start a dispatcher's rules, and wait until it has folded the stream."""
         store, counts = (
@@ -142,7 +145,7 @@ class RuleHarness:
             tail=tail,
             jobs=jobs,
             placement=placement,
-            refusal=refusal,
+            refusal=JobQuota(quotas, jobs, refusal) if quotas else refusal,
             clock=self.clock,
         )
         node = RuleNode(rules, tail, [asyncio.create_task(tail.run())])

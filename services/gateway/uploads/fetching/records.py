@@ -73,14 +73,14 @@ class Records(Generic[R]):
         record = self._parsed(stored[-1]) if stored else None
         return (record, stored[-1].sequence) if record else None
 
-    async def count(self, tenant: str, up_to: int) -> int:
-        """Return how many records a tenant has, at most ``up_to``.
+    async def of_tenant(self, tenant: str, up_to: int) -> list[R | None]:
+        """Return a tenant's records, at most ``up_to``; None for one that this version cannot read.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
         found, _ = await self._store.batch(0, self._subject(tenant, "*"), up_to)
-        return len(found)
+        return [self._parsed(stored) for stored in found]
 
     async def all(self) -> AsyncIterator[tuple[R, int]]:
         """Yield the records of all tenants, oldest first, with their sequences.

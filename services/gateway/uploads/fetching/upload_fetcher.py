@@ -15,6 +15,7 @@ from contracts.limits import MIB
 from contracts.upload import Upload
 from kit.bucket import Bucket, Transfer
 from kit.network.download import Download, Downloader, DownloadError
+from services.gateway.aggregates.tenant_use import ArrivingFile, TenantUse
 from services.gateway.uploads.disk import Disk
 from services.gateway.uploads.fetching.fetched_file import check_beginning, check_expected, content_type_of
 from services.gateway.uploads.fetching.records import UploadFetch
@@ -42,9 +43,17 @@ class UploadFetcher:
     """Fetches files; the caller limits how many at a time."""
 
     def __init__(
-        self, policy: UrlPolicy, downloader: Downloader, bucket: Bucket, uploads: UploadService, disk: Disk
+        self,
+        policy: UrlPolicy,
+        downloader: Downloader,
+        bucket: Bucket,
+        uploads: UploadService,
+        disk: Disk,
+        *,
+        use: TenantUse,
     ) -> None:
         """``downloader`` connects as ``policy`` allows; ``disk`` is the bucket's."""
+        self._use = use
         self._policy, self._downloader = policy, downloader
         self._bucket, self._uploads, self._disk = bucket, uploads, disk
         self._progress: OrderedDict[str, FetchProgress] = OrderedDict()
@@ -93,13 +102,15 @@ class UploadFetcher:
             head = download.head
             check_beginning(head.content_type, b"")
             self._disk.require_room(head.size_bytes or 0)
-            chunks = self._checked(upload.id, download)
-            transfer = await self._bucket.send_chunks(
-                chunks, upload.created.key, head.content_type or wanted.content_type, on_multipart
-            )
+            with self._use.arriving(upload.tenant) as file:
+                file.grow_to(head.size_bytes or 0)
+                chunks = self._checked(upload.id, download, file)
+                transfer = await self._bucket.send_chunks(
+                    chunks, upload.created.key, head.content_type or wanted.content_type, on_multipart
+                )
         return transfer, head.content_type
 
-    async def _checked(self, upload_id: str, download: Download) -> AsyncIterator[bytes]:
+    async def _checked(self, upload_id: str, download: Download, file: ArrivingFile) -> AsyncIterator[bytes]:
         progress = self._progress[upload_id] = FetchProgress(0, download.head.size_bytes)
         if len(self._progress) > _PROGRESS_KEPT:
             self._progress.popitem(last=False)
@@ -111,4 +122,6 @@ class UploadFetcher:
             if progress.received_bytes >= next_check_bytes:
                 next_check_bytes += _DISK_CHECK_BYTES
                 self._disk.require_room()
+                file.grow_to(progress.received_bytes)
             yield chunk
+        file.grow_to(progress.received_bytes)

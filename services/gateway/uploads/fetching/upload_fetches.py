@@ -22,6 +22,7 @@ from contracts.upload import Upload, UploadState
 from kit.bus.event_store import EventStore
 from kit.bus.lease import Lease
 from kit.tasks import end, first_of
+from services.gateway.aggregates.tenant_use import TenantUse
 from services.gateway.uploads.fetching.records import Records, UploadFetch
 from services.gateway.uploads.fetching.upload_fetcher import UploadFetcher
 from services.gateway.uploads.fetching.url_policy import UrlPolicy
@@ -38,8 +39,11 @@ _MAX_STARTS: Final = 8
 class UploadFetches:
     """Queue of the files to fetch, of all tenants."""
 
-    def __init__(self, client: Client, uploads: UploadService, fetcher: UploadFetcher, policy: UrlPolicy) -> None:
+    def __init__(
+        self, client: Client, uploads: UploadService, fetcher: UploadFetcher, policy: UrlPolicy, *, use: TenantUse
+    ) -> None:
         """Fetch as ``policy`` allows, at most as many files at a time as its settings say."""
+        self._use = use
         self._client, self._uploads, self._fetcher = client, uploads, fetcher
         self.policy, self._settings = policy, policy.settings
         self.store = EventStore(client, FETCHES.name)
@@ -54,28 +58,38 @@ class UploadFetches:
         self._stopped: set[str] = set()
         #: Files of requests whose records are not stored yet, by tenant.
         self._reserved: Counter[str] = Counter()
+        #: Those requests that are for a job.
+        self._reserved_jobs: Counter[str] = Counter()
         self._changed = asyncio.Event()
         self._running = False
 
     @asynccontextmanager
-    async def room(self, tenant: str, count: int) -> AsyncIterator[None]:
+    async def room(self, tenant: str, count: int, *, for_job: bool = False) -> AsyncIterator[None]:
         """Reserve room for ``count`` more files of a tenant until their records are stored.
 
         Raises:
-            SaccadeError: RATE_LIMITED; BUS_UNAVAILABLE.
+            SaccadeError: RATE_LIMITED; QUOTA_EXCEEDED, of bytes or, ``for_job``, of unfinished jobs, among which are
+                those that wait for files; BUS_UNAVAILABLE.
         """
         limit = self._settings.pending_per_tenant
-        recorded = await self._records.count(tenant, limit)
-        if recorded + self._reserved[tenant] + count > limit:
+        recorded = await self._records.of_tenant(tenant, limit)
+        if len(recorded) + self._reserved[tenant] + count > limit:
             message = f"At most {limit} files are fetched or wait to be fetched for you."
             raise SaccadeError(ErrorCode.RATE_LIMITED, message, hint="Try again when some of them are complete.")
+        if for_job:
+            waiting = {record.job_id for record in recorded if record and record.job_id}
+            self._use.require_job(tenant, len(waiting) + self._reserved_jobs[tenant])
+        self._use.require_bytes(tenant)
+        self._use.count_event(tenant, count)
         self._reserved[tenant] += count
+        self._reserved_jobs[tenant] += for_job
         try:
             yield
         finally:
-            self._reserved[tenant] -= count
-            if not self._reserved[tenant]:
-                del self._reserved[tenant]
+            for reserved, added in ((self._reserved, count), (self._reserved_jobs, int(for_job))):
+                reserved[tenant] -= added
+                if not reserved[tenant]:
+                    del reserved[tenant]
 
     async def add(self, wanted: UploadFetch) -> Upload:
         """Store durably that a file is to be fetched, and return its upload; idempotent.

@@ -31,7 +31,7 @@ class UrlUploads:
         """Store durably that a file is to be fetched, and return its upload.
 
         Raises:
-            SaccadeError: URL_INPUT_NOT_ALLOWED, URL_INVALID, URL_ADDRESS_REFUSED, RATE_LIMITED,
+            SaccadeError: URL_INPUT_NOT_ALLOWED, URL_INVALID, URL_ADDRESS_REFUSED, RATE_LIMITED, QUOTA_EXCEEDED,
                 IDEMPOTENCY_KEY_REUSED, BUS_UNAVAILABLE; as ``UploadOriginCheck``.
         """
         await self._uploads.check_origin(tenant, metadata, from_job)
