@@ -19,7 +19,11 @@ class QuotaMetrics(Collector):
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Yield the counter in Prometheus' form."""
-        family = CounterMetricFamily("saccade_quota_refused", "Requests beyond a quota", labels=["tenant", "quota"])
+        family = CounterMetricFamily(
+            "saccade_quota_refused",
+            "Requests beyond a quota, and uploads that rules skip because of one",
+            labels=["tenant", "quota"],
+        )
         for (tenant, name), count in list(self._quotas.refused.items()):
             family.add_metric([tenant, str(name)], count)
         yield family

@@ -350,11 +350,11 @@ class EventStore:
     async def _get_once(
         self, body: dict[str, Any], timeout_s: float, *, with_headers: bool
     ) -> tuple[list[StoredEvent], int]:  # fmt: skip
-        """Request and collect one batch.
+        """Request and collect one batch, however long it takes while events of it arrive.
 
         Raises:
             TooManyResults: the request names too many subjects.
-            nats.errors.Error, asyncio.TimeoutError: a reply was lost.
+            nats.errors.Error, asyncio.TimeoutError: a reply was lost: nothing arrived for ``timeout_s``.
         """
         inbox = self.client.new_inbox()
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -382,9 +382,15 @@ class EventStore:
         try:
             request = json.dumps(body).encode()
             await self.client.publish(f"$JS.API.DIRECT.GET.{self.stream}", request, reply=inbox)
-            async with asyncio.timeout(timeout_s):
-                remaining = await done
+            arrived = -1
+            while not done.done():
+                if len(found) == arrived:
+                    raise TimeoutError
+                arrived = len(found)
+                await asyncio.wait([done], timeout=timeout_s)
+            remaining = done.result()
         finally:
+            done.cancel()
             if not self.client.is_closed:
                 await subscription.unsubscribe()
         return found, remaining

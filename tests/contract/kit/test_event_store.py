@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from nats.js import JetStreamContext
@@ -21,7 +23,9 @@ from contracts.streams import EVENTS, LIVE_EVENTS, Stream, aggregate
 from kit.bus.connection import connect, declare, epoch_of, request
 from kit.bus.event_store import Conflict, EventStore, StoredEvent, TooManyResults
 from kit.bus.tail import EventTail
+from kit.settings import NatsSettings
 from kit.tasks import end
+from tests.harness.network.shaping_proxy import Shape, ShapingProxy
 from tests.harness.servers.embedded import NatsServer
 
 pytestmark = pytest.mark.anyio
@@ -265,3 +269,23 @@ async def test_a_read_that_lacks_what_the_server_has_named_is_repeated(any_bus: 
         sequence = await lagging.publish(queued(job_id), after=0, among=aggregate("acme", "job", job_id))
         assert [stored.sequence for stored in await store.load(aggregate("acme", "job", job_id))] == [sequence]
         assert lagging.reads == 2
+
+
+async def test_a_batch_that_takes_long_over_a_slow_line_is_read_once(nats_server: NatsServer) -> None:
+    """Two MB a second and a batch of eight; asked for again and again, it would never arrive."""
+    slow = Shape(delay_s=0.5, stall_every_s=0)
+    async with opened(nats_server) as store, ShapingProxy(slow, random.Random(0)) as proxy:
+        jobs = [new_id("job") for _ in range(130)]
+        for job_id in jobs:
+            wanted = queued(job_id)
+            await store.publish(Message(wanted.subject, wanted.id, b"x" * 60_000))
+        port = await proxy.to(urlsplit(nats_server.settings.url).port or 0)
+        client = await connect(NatsSettings(url=f"nats://127.0.0.1:{port}"), "slow")
+        try:
+            found, remaining = await EventStore(client).batch(0, aggregate(TENANT, "job", "*"))
+            received = client.stats["in_bytes"]
+        finally:
+            await client.close()
+    assert [stored.subject.split(".")[4] for stored in found][-len(jobs) :] == jobs
+    assert remaining == 0
+    assert received < 1.5 * sum(len(stored.body) for stored in found), "nothing was sent twice"
