@@ -29,9 +29,11 @@ _SNAPSHOT_EVENTS = 25
 class DispatcherProcess:
     """Starts the process, kills it, and starts it again."""
 
-    def __init__(self, nats: NatsSettings, s3: S3Settings, log: Path) -> None:
-        self._log = log
-        self._environment = as_environment(nats, s3)
+    def __init__(
+        self, nats: NatsSettings, s3: S3Settings, log: Path, *, module: str = __name__, **environment: str
+    ) -> None:
+        self._log, self._module = log, module
+        self._environment = as_environment(nats, s3) | environment
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> DispatcherProcess:
@@ -47,7 +49,7 @@ class DispatcherProcess:
         return self.process.pid
 
     def start(self) -> None:
-        command = [sys.executable, "-m", __name__]
+        command = [sys.executable, "-m", self._module]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(command, env=self._environment, cwd=ROOT, stdout=log, stderr=log)
 
@@ -84,13 +86,14 @@ async def dispatch(workloads: Iterable[Workload], stop: asyncio.Event) -> None:
     await client.close()
 
 
-async def _main() -> None:
+async def main() -> None:
+    """Dispatch until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await dispatch(WORKLOADS, stop)
 
 
 if __name__ == "__main__":
-    asyncio.run(_main())
+    asyncio.run(main())
     sys.stdout.flush()
     os._exit(0)  # nothing is left to do, and libraries' threads must not keep the process
