@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from contracts.events.base import decode
 from contracts.ids import stage_job_id
 from contracts.job import State
 from kit.bucket import ObjectMissing
+from services.dispatcher.pipelines import progress_publisher
 from tests.harness.dispatch.dispatcher import DispatcherHarness, Servers, open_dispatcher_harness, shared_servers
 from tests.harness.dispatch.pipelines import (
     SHARDS,
@@ -102,6 +104,46 @@ async def test_the_file_of_a_pipeline_that_is_done_says_so(servers: Servers) -> 
         await harness.reach(job_id)
         file = await progress_file(harness, job_id)
         assert (file["state"], file["fraction"]) == ("succeeded", 1.0)
+
+
+async def test_a_pipeline_that_waits_says_and_writes_nothing(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One slot, which another pipeline holds; intervals so short that whatever is repeated shows at once."""
+    monkeypatch.setattr(progress_publisher, "_EVENT_INTERVAL_S", 0.02)
+    monkeypatch.setattr(progress_publisher, "_FILE_INTERVAL_S", 0.02)
+    heard: Counter[str] = Counter()
+
+    async def hear(message: Msg) -> None:
+        heard[message.subject.split(".")[4]] += 1
+
+    async with open_dispatcher_harness(*servers) as harness:
+        put = harness.bucket.put
+
+        async def counted(key: str, *given: Any, **more: Any) -> Any:
+            heard[key] += 1
+            return await put(key, *given, **more)
+
+        monkeypatch.setattr(harness.bucket, "put", counted)
+        await harness.client.subscribe("saccade.*.*.job.*.*", cb=hear)
+        executor = stage_executor(harness, {("gather", 0): [half_done_until_stopped]})
+        async with harness.dispatching(harness.dispatcher(executor, *relay(), slots=1)):
+            busy = await submit(harness)
+            await reach_part(harness, busy, "gather", 0, State.RUNNING)
+            waiting = await submit(harness)
+            await reach_part(harness, waiting, "gather", 0, State.QUEUED)
+            mine = (
+                waiting,
+                stage_job_id(waiting, "gather", 0),
+                harness.bucket.key("results", waiting, "progress.json"),
+            )
+            await until(lambda: all(heard[name] for name in mine))
+            with anyio.fail_after(30.0):
+                before: list[int] = []
+                while before != (now := [heard[name] for name in mine]):
+                    before = now
+                    await anyio.sleep(0.5)  # 25 times the intervals, in which nothing may happen
+            for job_id in (waiting, busy):
+                await harness.cancel(job_id)
+                await harness.reach(job_id, State.CANCELLED)
 
 
 async def _state_is(harness: DispatcherHarness, job_id: str, state: str) -> bool:
