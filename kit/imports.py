@@ -1,4 +1,4 @@
-"""Savings while a process imports: no package that is not used, and no garbage collection."""
+"""Savings of a process: imports without unused packages and garbage collection, later few collections of all objects."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
+
+#: Collections of younger objects for each full one; Python's default is 10. What is garbage and old by then waits for
+#: it: at most 700 * 10 * this number of objects.
+_YOUNGER_PER_FULL: Final = 100
 
 
 @contextmanager
@@ -36,3 +41,14 @@ def without_garbage_collection() -> Iterator[None]:
         gc.freeze()
         if enabled:
             gc.enable()
+
+
+def collect_seldom() -> None:
+    """Never look through what exists now again, and through what is made later ten times more seldom.
+
+    Call it when a service is built, before it serves. A full collection stops the event loop for all tenants: 15 to 50
+    ms in a gateway, each second while one tenant listed its jobs without a pause.
+    """
+    gc.freeze()
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, _YOUNGER_PER_FULL)

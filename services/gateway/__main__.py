@@ -10,7 +10,7 @@ import sqlite3
 import sys
 from typing import Final
 
-from kit.imports import without_garbage_collection
+from kit.imports import collect_seldom, without_garbage_collection
 
 with without_garbage_collection():
     from pydantic import ValidationError
@@ -22,7 +22,6 @@ with without_garbage_collection():
     from kit.bucket import open_bucket
     from kit.bus.connection import connect, declare
     from kit.bus.tail import EpochChanged
-    from kit.garbage_collection import collect_seldom
     from kit.history.archive_access import open_archive
     from kit.http.passed_connections import PassedConnections
     from kit.http.server import EXIT_RESTART, CannotServeError, serve, stop_on_signals, wait_until_available

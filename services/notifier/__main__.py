@@ -7,13 +7,12 @@ import contextlib
 import logging
 import sys
 
-from kit.imports import without_garbage_collection
+from kit.imports import collect_seldom, without_garbage_collection
 
 with without_garbage_collection():
     from pydantic import ValidationError
 
     from kit.auth.api_keys import AuthSettings
-    from kit.garbage_collection import collect_seldom
     from kit.http.server import CannotServeError, stop_on_signals
     from kit.logs import start_logging
     from kit.settings import NatsSettings, invalid_settings
