@@ -1,4 +1,4 @@
-"""Savings of a process: imports without unused packages and garbage collection, later few collections of all objects."""
+"""Savings of a process: of imports, unused packages and garbage collection, and later of full collections."""
 
 from __future__ import annotations
 
