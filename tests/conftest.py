@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from kit.settings import numeric_library_threads
+from tests.harness.cpu_times import CpuTimes
 from tests.harness.distribution import LIGHT, NICENESS_OF_COMPUTING, Lanes, is_collected, lanes_of_process
 from tests.harness.preloaded import popen
 from tests.harness.process_memory import PeakMemory, release_memory
@@ -56,11 +57,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cluster", action="store_true", help="a cluster of three, wherever a test has one nats-server")
     parser.addoption("--share-offset", type=int, default=None, help="cases that a run took of long enumerations")
     parser.addoption("--seed", type=int, default=None, help="seed to run a randomised test again")
+    parser.addoption("--cpu-times", default=None, help="file for the CPU time of each test file")
     parser.addoption("--real-starts", action="store_true", help="start every program with python -m, fork none")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Prepare the process: signals, and what distributes tests or measures memory."""
+    """Prepare the process: signals, and what distributes tests or measures memory and CPU time."""
     _restore_interrupts()
     if config.getoption("--cluster"):
         choose_cluster()
@@ -69,6 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("tx", None) and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Lanes())
     config.pluginmanager.register(PeakMemory(config))
+    config.pluginmanager.register(CpuTimes(config))
     config.pluginmanager.register(Shares(config))
 
 
