@@ -25,6 +25,7 @@ from services.dispatcher.app import Dispatcher
 from services.dispatcher.executors.modal_executor import ModalExecutor, open_modal_executor
 from services.dispatcher.executors.run_access import RunAccess
 from tests.harness.dispatch.dispatcher import DispatcherHarness, open_dispatcher_harness
+from tests.harness.dispatch.operators import until
 from tests.harness.runtime.executor_environment import ExecutorServers, serve
 from tests.harness.servers.gateway import RunningGateway, picture, running_gateway
 from tests.harness.sessions.scripted_session_worker import streamed_catalog
@@ -143,6 +144,8 @@ async def test_a_session_lives_on_modal_loses_its_container_and_goes_on(rented: 
     assert first.call_id
 
     await asyncio.to_thread(rented.loopback.kill, first.call_id, "internal_failure")
+    (killed,) = (one for one in rented.loopback.containers if first.call_id in one.calls)
+    await until(lambda: killed.ended, 30)
     for _ in range(3):
         await session.frame()  # while there is no worker
     shown = await session.until(lambda shown: shown["job"]["attempt"] == 2 and shown["job"]["state"] == "running")
