@@ -67,3 +67,8 @@ class Callback(BaseModel):
 def callback_subject(tenant: str, video_id: str) -> str:
     """Return the NATS subject of the callback of a video; the video's id may have any characters."""
     return f"saccade.cbk.{tenant}.{hashlib.sha256(video_id.encode()).hexdigest()[:32]}"
+
+
+def callback_subjects(tenant: str) -> str:
+    """Return the filter of the subjects of all callbacks of a tenant."""
+    return f"saccade.cbk.{tenant}.*"

@@ -39,6 +39,7 @@ class QuotaName(StrEnum):
     SESSION_SOCKETS = "session_sockets"
     WEBHOOKS = "webhooks"
     DELETED_WEBHOOKS = "deleted_webhooks"
+    CALLBACK_VIDEOS = "callback_videos"
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,10 @@ QUOTAS: Final[Mapping[QuotaName, Quota]] = {
         Quota(
             _Q.DELETED_WEBHOOKS, 1_000, "deleted webhook endpoints",
             "Change an endpoint with PATCH instead of creating it anew; a deleted one is forgotten after 35 days.",
+        ),
+        Quota(
+            _Q.CALLBACK_VIDEOS, 10_000, "videos of the badminton endpoint",
+            "Send a video again with its own videoId; one is forgotten 30 days after its last request or callback.",
         ),
     )
 }  # fmt: skip

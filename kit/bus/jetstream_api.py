@@ -14,6 +14,8 @@ STREAM_NOT_FOUND: Final = 10059
 #: Another process has created or changed the stream since it was read.
 STREAM_EXISTS: Final = 10058
 _API: Final = "$JS.API"
+#: More subjects than a stream has.
+_BEYOND: Final = 10**9
 
 
 class StreamMissing(SaccadeError):  # noqa: N818 - an expected result, not a fault
@@ -52,7 +54,23 @@ async def stream_info(client: Client, stream: str, timeout_s: float = 5.0) -> di
         StreamMissing: there is no such stream.
         SaccadeError: BUS_UNAVAILABLE.
     """
-    info = await request(client, f"STREAM.INFO.{stream}", {}, timeout_s)
+    return await _stream_info(client, stream, {}, timeout_s)
+
+
+async def count_subjects(client: Client, stream: str, subjects: str) -> int:
+    """Return how many subjects of a stream that match ``subjects`` have a message.
+
+    Raises:
+        StreamMissing: there is no such stream.
+        SaccadeError: BUS_UNAVAILABLE.
+    """
+    # The page of their names begins beyond all of them: only their number is wanted.
+    wanted = {"subjects_filter": subjects, "offset": _BEYOND}
+    return int((await _stream_info(client, stream, wanted)).get("total", 0))
+
+
+async def _stream_info(client: Client, stream: str, wanted: dict[str, Any], timeout_s: float = 5.0) -> dict[str, Any]:
+    info = await request(client, f"STREAM.INFO.{stream}", wanted, timeout_s)
     if error_code(info) == STREAM_NOT_FOUND:
         raise StreamMissing(ErrorCode.BUS_UNAVAILABLE, f"There is no stream {stream}.")
     if "error" in info:

@@ -257,3 +257,29 @@ async def test_the_default_site_is_a_setting_and_the_key_a_part_of_the_address(
         assert (await here.accepted(f"{PATH}/k/acme.secret/process", callbackUrl=...)).job_id == run.job_id
         metrics = (await gateway.http.get("/metrics")).text
         assert "acme" not in metrics
+
+
+async def test_one_tenant_cannot_fill_the_stream_of_all(
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFIER_WEBHOOK_ALLOWED_NETWORKS", "127.0.0.1")
+    monkeypatch.setenv("NOTIFIER_WEBHOOK_HTTPS_ONLY", "false")
+    path = keys_file(tmp_path, "many", "few")
+    limits = {"tenant": "many", "quotas": {"callback_videos": 2}}
+    path.write_text(json.dumps([*json.loads(path.read_text()), limits]))
+    async with AsyncExitStack() as stack:
+        files = await stack.enter_async_context(file_server(sending(answer(video(), "Content-Type: video/mp4"))))
+        site = await stack.enter_async_context(convex_site())
+        auth = AuthSettings(api_keys_file=path)
+        gateway = await stack.enter_async_context(running_gateway(*servers, tmp_path, auth=auth, url_inputs=LOOPBACK))
+        here = Deployment(gateway, site, files, "first")
+        many, few = f"{PATH}/k/many.secret", f"{PATH}/k/few.secret"
+        for video_id in ("first", "second"):
+            assert (await here.post(many, videoId=video_id)).status_code == 200
+        refused = await here.post(many, videoId="third")
+        assert (refused.status_code, refused.json()["code"]) == (409, "quota_exceeded")
+        assert "2 videos of the badminton endpoint" in refused.json()["error"]
+        assert await EventStore(gateway.store.client, CALLBACKS.name).load(callback_subject("many", "third")) == []
+        assert (await here.post(few, videoId="third")).status_code == 200, "another tenant has room"
+        assert (await here.post(many, videoId="first")).status_code == 200, "a known video is no other one"
+        assert (await here.post(many, videoId="first", analysisMode="rally_only")).status_code == 200, "nor its next run"

@@ -9,11 +9,14 @@ from typing import Final
 
 from nats.aio.client import Client
 
-from contracts.callback import Callback, callback_subject
+from contracts.callback import Callback, callback_subject, callback_subjects
 from contracts.errors import ErrorCode, SaccadeError
+from contracts.quotas import QuotaName
 from contracts.streams import CALLBACKS
+from kit.auth.quotas import Quotas
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import idempotency_key
+from kit.bus.jetstream_api import count_subjects
 from kit.network.address_guard import AddressGuard
 from services.gateway.compat.badminton_endpoint.run_decision import BEGIN_AGAIN, Decision, decide
 from services.gateway.compat.badminton_endpoint.video_request import CallbackSite, VideoRequest, callback_site
@@ -37,6 +40,7 @@ class BadmintonEndpoint:
         url_jobs: UrlJobs,
         jobs: JobService,
         uploads: UploadService,
+        quotas: Quotas,
         guard: AddressGuard,
         https_only: bool,
         default_site_url: str | None,
@@ -44,6 +48,7 @@ class BadmintonEndpoint:
         """``default_site_url`` is used where a request names no callback."""
         self._records = EventStore(client, CALLBACKS.name)
         self._url_jobs, self._jobs, self._uploads = url_jobs, jobs, uploads
+        self._quotas = quotas
         self._guard, self._https_only, self._default_site_url = guard, https_only, default_site_url
 
     async def accept(self, tenant: str, request: VideoRequest) -> Decision:
@@ -53,7 +58,7 @@ class BadmintonEndpoint:
         from the record.
 
         Raises:
-            SaccadeError: the request is invalid or its video may not be fetched; BUS_UNAVAILABLE.
+            SaccadeError: the request is invalid or its video may not be fetched; QUOTA_EXCEEDED; BUS_UNAVAILABLE.
         """
         site = callback_site(
             request.callbackUrl or self._default_site_url, guard=self._guard, https_only=self._https_only
@@ -65,6 +70,8 @@ class BadmintonEndpoint:
             decision = await self._decide(record, fingerprint)
             if decision is Decision.NEW:
                 generation = record.generation + 1 if record else 1
+                if record is None:
+                    await self._require_room(tenant)
                 if started is None:
                     started = await self._start(tenant, request, site, fingerprint, generation)
                 if record is not None and record.job_id != started.job_id:
@@ -102,6 +109,15 @@ class BadmintonEndpoint:
         """
         stored = await self._records.load(callback_subject(tenant, video_id))
         return (Callback.model_validate_json(stored[-1].body), stored[-1].sequence) if stored else (None, 0)
+
+    async def _require_room(self, tenant: str) -> None:
+        """Check that a tenant may have one more video: all tenants share the stream of the records.
+
+        Raises:
+            SaccadeError: QUOTA_EXCEEDED; BUS_UNAVAILABLE.
+        """
+        used = await count_subjects(self._records.client, CALLBACKS.name, callback_subjects(tenant))
+        self._quotas.require(tenant, QuotaName.CALLBACK_VIDEOS, used)
 
     async def _decide(self, record: Callback | None, fingerprint: str) -> Decision:
         if record is None:

@@ -37,6 +37,7 @@ def add_badminton_endpoint(app: FastAPI, client: Client, auth: AuthSettings) -> 
         url_jobs=state.url_jobs,
         jobs=state.jobs,
         uploads=state.uploads,
+        quotas=state.authenticator.quotas,
         guard=AddressGuard.allowing(addresses.allowed_networks(auth)),
         https_only=addresses.https_only(auth),
         default_site_url=CompatBadmintonSettings().convex_site_url,
@@ -59,7 +60,7 @@ async def _process(request: Request, authenticator: Authenticator, endpoint: Bad
     """Accept a video.
 
     Raises:
-        SaccadeError: UNAUTHENTICATED, FORBIDDEN; the request is invalid; BUS_UNAVAILABLE.
+        SaccadeError: UNAUTHENTICATED, FORBIDDEN; the request is invalid; QUOTA_EXCEEDED; BUS_UNAVAILABLE.
     """
     caller = caller_of(authenticator, request, "write")
     video = parse_body(VideoRequest, await request.body())
