@@ -35,6 +35,8 @@ from simulators.badminton.match_video import render_match
 from tests.harness.vision.stage_context import FolderContext
 
 MAX_BYTES: Final = 2_000_000_000
+#: Minutes of footage at which the memory of each stage is noted, beside the end.
+MARKS_MIN: Final = (10.0, 30.0, 60.0)
 
 
 @dataclass
@@ -42,11 +44,16 @@ class TimedContext(FolderContext):
     """A context that prints the time and the peak memory of each stage, and tells no progress."""
 
     frames: int = 0
-    last: list[float] = field(default_factory=list)
+    footage_s: float = 0.0
+    current: str = ""
+    marks_min: list[float] = field(default_factory=list)
+    #: Memory now and peak of each stage, in MB, when it reached a mark.
+    reached: dict[str, dict[float, tuple[float, float]]] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage."""
+        self.current, self.reached[name] = name, {}
         wall_s, processor_s = time.perf_counter(), time.process_time()
         try:
             yield
@@ -57,7 +64,28 @@ class TimedContext(FolderContext):
             print(f"| {' | '.join(row)} |", flush=True)
 
     def progress(self, fraction: float, message: str = "", **_frames: int | None) -> None:
-        """Keep nothing: a list of all that is told would be memory of the bench."""
+        """Keep only the memory at the marks: a list of all that is told would be memory of the bench."""
+        rows, footage_min = self.reached[self.current], fraction * self.footage_s / 60
+        for mark in self.marks_min:
+            if mark not in rows and footage_min >= 0.999 * mark:
+                rows[mark] = current_bytes() / 1e6, peak_bytes() / 1e6
+                print(f"{self.current} at {mark:g} min: {rows[mark][0]:.0f} MB, peak {rows[mark][1]:.0f} MB", flush=True)
+
+    def table(self) -> str:
+        """Return the memory at the marks, a row for each stage that goes through the video."""
+        head = f"| stage | {' | '.join(f'{mark:g} min' for mark in self.marks_min)} |\n|---|{'---|' * len(self.marks_min)}"
+        lines = [
+            f"| {name} | {' | '.join(f'{now:.0f} ({peak:.0f})' for now, peak in rows.values())} |"
+            for name, rows in self.reached.items()
+            if len(rows) == len(self.marks_min)
+        ]
+        return "\n".join([head, *lines])
+
+
+def current_bytes() -> int:
+    """Return the memory that this process has now."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
 
 def work(video: Path, home: Path, height_px: int) -> None:
@@ -65,8 +93,11 @@ def work(video: Path, home: Path, height_px: int) -> None:
     frames, footage_s = frames_of(video)
     print(f"{frames} frames, {footage_s / 60:.1f} minutes; the imports alone take {peak_bytes() / 1e6:.0f} MB\n")
     print("| stage | wall s | CPU s | frames for a second of CPU | peak MB so far |\n|---|---|---|---|---|", flush=True)
-    context = TimedContext(home, {"video": [video]}, frames=frames)
+    minutes = footage_s / 60
+    marks_min = [mark for mark in MARKS_MIN if mark < 0.99 * minutes] + [round(minutes, 1)]
+    context = TimedContext(home, {"video": [video]}, frames=frames, footage_s=footage_s, marks_min=marks_min)
     result = job.run(BadmintonParams(pose="motion", video_height_px=height_px), context)
+    print(f"\nMemory in MB, now (peak), when a stage was so far into the video:\n\n{context.table()}")
     print(f"\n{result.model_dump_json()[:600]}")
     for path in sorted(context.saved.rglob("*.*")):
         print(f"{path.name} {path.stat().st_size / 1e6:.1f} MB")
