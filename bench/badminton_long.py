@@ -63,17 +63,21 @@ class TimedContext(FolderContext):
             row = name, f"{took_s:.1f}", f"{spent_s:.1f}", f"{rate:.0f}", f"{peak_bytes() / 1e6:.0f}"
             print(f"| {' | '.join(row)} |", flush=True)
 
-    def progress(self, fraction: float, message: str = "", **_frames: int | None) -> None:
+    def progress(self, fraction: float, message: str = "", **_frames: int | None) -> None:  # noqa: ARG002
         """Keep only the memory at the marks: a list of all that is told would be memory of the bench."""
         rows, footage_min = self.reached[self.current], fraction * self.footage_s / 60
         for mark in self.marks_min:
             if mark not in rows and footage_min >= 0.999 * mark:
                 rows[mark] = current_bytes() / 1e6, peak_bytes() / 1e6
-                print(f"{self.current} at {mark:g} min: {rows[mark][0]:.0f} MB, peak {rows[mark][1]:.0f} MB", flush=True)
+                print(
+                    f"{self.current} at {mark:g} min: {rows[mark][0]:.0f} MB, peak {rows[mark][1]:.0f} MB", flush=True
+                )
 
     def table(self) -> str:
         """Return the memory at the marks, a row for each stage that goes through the video."""
-        head = f"| stage | {' | '.join(f'{mark:g} min' for mark in self.marks_min)} |\n|---|{'---|' * len(self.marks_min)}"
+        head = (
+            f"| stage | {' | '.join(f'{mark:g} min' for mark in self.marks_min)} |\n|---|{'---|' * len(self.marks_min)}"
+        )
         lines = [
             f"| {name} | {' | '.join(f'{now:.0f} ({peak:.0f})' for now, peak in rows.values())} |"
             for name, rows in self.reached.items()

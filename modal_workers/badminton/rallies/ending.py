@@ -92,8 +92,9 @@ def _after_last_sight(flight: FlightPiece) -> Ending:
         return _floor(flight.space, flight.end_s)
     if (at_net := _net(flight.space, flight.end_s)) is not None:
         return at_net
-    for time_s in np.arange(flight.end_s, flight.end_s + _LONGEST_FALL_S, _STEP_S):
-        if flight.space.place_m(float(time_s))[2] < 0.05:
+    times = np.arange(flight.end_s, flight.end_s + _LONGEST_FALL_S, _STEP_S)
+    for time_s, place in zip(times, flight.space.places_m(times), strict=True):
+        if place[2] < 0.05:
             if time_s - flight.end_s > _UNSEEN_FALL_S:
                 return Ending(float(time_s), "in_air")
             # Out of view in its last moments, but it can only have met the floor.
@@ -119,7 +120,7 @@ def _has_passed_net(path: SpacePath, time_s: float) -> bool:
     if behind < max(_BEHIND_NET_M, 2 * float(np.sqrt(max(path.place_covariance(time_s)[1, 1], 0.0)))):
         return False
     times = np.arange(path.origin_s, time_s, _STEP_S)
-    places = np.array([path.place_m(float(each)) for each in times])
+    places = path.places_m(times)
     crossed = int(np.argmin(np.abs(places[:, 1] - NET_Y_M)))
     return bool(places[crossed, 2] > _PASSED_NET_M)
 

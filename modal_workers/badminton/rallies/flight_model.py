@@ -22,7 +22,9 @@ GRAVITY_M_S2: Final = 9.81
 TERMINAL_VELOCITY_M_S: Final = 6.8
 _DRAG_PER_M: Final = GRAVITY_M_S2 / TERMINAL_VELOCITY_M_S**2
 #: Grid of the integration: fine where a smash is slowed, coarse later.
-_GRID_S: Final = np.concatenate([np.arange(20) * 0.0125, 0.25 + np.arange(80) * 0.0375])
+_GRID_S: Final = np.concatenate(
+    [np.arange(8) * 0.0125, 0.1 + np.arange(6) * 0.025, 0.25 + np.arange(5) * 0.05, 0.5 + np.arange(40) * 0.075]
+)
 #: Standard deviation of a tracked position in a picture 720 pixels high.
 _NOISE_PX: Final = 2.5
 #: Residuals beyond this many standard deviations count linearly.
@@ -30,8 +32,14 @@ _HUBER: Final = 3.0
 #: Place and velocity at the start of a flight before anything is seen: mean and standard deviation.
 _PRIOR_MEAN: Final = np.array([3.05, 6.7, 1.5, 0.0, 0.0, 2.0])
 _PRIOR_SPREAD: Final = np.array([2.2, 4.5, 0.9, 6.0, 25.0, 16.0])
-#: Speeds for which the first approximation is made.
-_START_SPEEDS_M_S: Final = (7.0, 16.0, 40.0)
+#: First approximations are made for velocities along the court so many standard deviations from what is expected: the
+#: pixels of a flight away from the camera are nearly those of one that falls in one place, and a fit that begins at the
+#: one does not find the other. Two are enough where the velocity is known by this much.
+_STARTS: Final = (-1.4, -0.3, 0.3, 1.4)
+_FEW_STARTS: Final = (-0.8, 0.8)
+_KNOWN_M_S: Final = 20.0
+_START_SPREAD_M_S: Final = 0.5
+_LEAST_SPEED_M_S: Final = 7.0
 _ITERATIONS: Final = 8
 #: What is not settled by then goes on in rounds, each of which improves its cost by at least this: of a high lift that
 #: leaves the picture at once, the first approximation is ten metres wrong.
@@ -125,9 +133,10 @@ def fit_flights(sightings: Sightings, camera: SpaceCamera, prior: Prior | None =
     noise = _NOISE_PX * camera.picture_size[1] / 720
     if prior is None:
         prior = Prior.of_any(len(sightings.weight))
+    starts = _FEW_STARTS if float(prior.spread[:, 4].max(initial=0.0)) < _KNOWN_M_S else _STARTS
     fits = [
-        _refine(_first_state(sightings, camera.image_from_space, prior, speed), sightings, camera, (noise, prior))
-        for speed in _START_SPEEDS_M_S
+        _refine(_first_state(sightings, camera.image_from_space, prior, start), sightings, camera, (noise, prior))
+        for start in starts
     ]
     best = np.argmin([fit.cost for fit in fits], axis=0)
     rows = np.arange(len(best))
@@ -147,11 +156,17 @@ def fit_flights(sightings: Sightings, camera: SpaceCamera, prior: Prior | None =
     return found
 
 
-def _first_state(sightings: Sightings, camera: Floats, prior: Prior, speed: float) -> Floats:
-    """Return flights by linear equations, as if the drag were that of a constant speed."""
+def _first_state(sightings: Sightings, camera: Floats, prior: Prior, start: float) -> Floats:
+    """Return flights by linear equations, as if the drag were that of a constant speed.
+
+    Their velocity along the court is ``start`` standard deviations from the expected one.
+    """
+    along = prior.mean[:, 4] + start * prior.spread[:, 4]
+    mean, spread = prior.mean.copy(), prior.spread.copy()
+    mean[:, 4], spread[:, 4] = along, _START_SPREAD_M_S
     # A contact may be put a little after the first sight of the flight.
     time = np.maximum(sightings.elapsed_s, 0.0)
-    rate = _DRAG_PER_M * speed
+    rate = _DRAG_PER_M * np.maximum(np.abs(along), _LEAST_SPEED_M_S)[:, None]
     slowed = np.log1p(rate * time) / rate
     fallen = GRAVITY_M_S2 * (time / rate - (1 - np.exp(-rate * time)) / rate**2)
     # Each pixel coordinate: (row of the camera - pixel * last row) applied to the place is zero.
@@ -164,9 +179,9 @@ def _first_state(sightings: Sightings, camera: Floats, prior: Prior, speed: floa
     count = len(time)
     matrix, right = matrix.reshape(count, -1, 6), right.reshape(count, -1)
     # A residual of the equations in metres beside the camera: a few hundredths.
-    trust = (0.03 / prior.spread) ** 2
+    trust = (0.03 / spread) ** 2
     normal = matrix.transpose(0, 2, 1) @ matrix + trust[:, :, None] * np.eye(6)
-    known = (matrix * right[..., None]).sum(1) + trust * prior.mean
+    known = (matrix * right[..., None]).sum(1) + trust * mean
     return np.asarray(np.linalg.solve(normal, known[..., None])[..., 0])
 
 
@@ -283,19 +298,21 @@ def _paths(state: Floats, elapsed_s: Floats) -> tuple[Floats, Floats, Floats]:
 
 def _integrated(across: Floats, climb: Floats, grid: Floats) -> Floats:
     """Return way, height and both speeds [4, B, G] of flights in a vertical plane, by Runge and Kutta's method."""
-    motion = np.zeros((4, len(across), len(grid)))
-    now = np.stack([np.zeros_like(across), np.zeros_like(across), across, climb])
-    motion[..., 0] = now
-    for index, step in enumerate(np.diff(grid), 1):
-        first = _rates(now)
-        second = _rates(now + first * (step / 2))
-        third = _rates(now + second * (step / 2))
-        fourth = _rates(now + third * step)
-        now = now + (first + 2 * second + 2 * third + fourth) * (step / 6)
-        motion[..., index] = now
-    return motion
+    # Complex numbers, way and height: with so few flights at once the number of operations is what takes time.
+    place, speed = np.zeros((2, len(grid), len(across)), np.complex128)
+    now = speed[0] = across + 1j * climb
+    for index, step in enumerate(np.diff(grid).tolist(), 1):
+        first = _acceleration(now)
+        half = now + first * (step / 2)
+        second = _acceleration(half)
+        middle = now + second * (step / 2)
+        third = _acceleration(middle)
+        end = now + third * step
+        fourth = _acceleration(end)
+        place[index] = place[index - 1] + (now + 2 * (half + middle) + end) * (step / 6)
+        now = speed[index] = now + (first + 2 * (second + third) + fourth) * (step / 6)
+    return np.stack([place.real.T, place.imag.T, speed.real.T, speed.imag.T])
 
 
-def _rates(motion: Floats) -> Floats:
-    drag = -_DRAG_PER_M * np.hypot(motion[2], motion[3])
-    return np.stack([motion[2], motion[3], drag * motion[2], drag * motion[3] - GRAVITY_M_S2])
+def _acceleration(speed: NDArray[np.complex128]) -> NDArray[np.complex128]:
+    return np.asarray((-_DRAG_PER_M * np.abs(speed)) * speed - 1j * GRAVITY_M_S2)

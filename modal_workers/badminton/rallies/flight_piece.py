@@ -38,6 +38,10 @@ class SpacePath:
         """Return the place [3] at a time."""
         return np.asarray(fly(self.state[None], np.array([[time_s - self.origin_s]]))[0, 0])
 
+    def places_m(self, times_s: Floats) -> Floats:
+        """Return the places [n, 3] at times [n]."""
+        return np.asarray(fly(self.state[None], (times_s - self.origin_s)[None])[0])
+
     def velocity_m_s(self, time_s: float) -> Floats:
         """Return the velocity [3] at a time."""
         return velocity(self.state, time_s - self.origin_s)

@@ -126,7 +126,8 @@ def _in_space(
     contacts, evidence = list(contacts), list(evidence)
     for index, better in zip(known, explained, strict=True):
         contacts[index] = better.contact
-        evidence[index] = np.array([_UNSEEN_IN_SPACE, *np.clip(better.by_player, *_SPACE_LIMITS)])
+        unseen = max(_UNSEEN_IN_SPACE, min(better.by_unseen, _SPACE_LIMITS[1]))
+        evidence[index] = np.array([unseen, *np.clip(better.by_player, *_SPACE_LIMITS)])
     return contacts, evidence
 
 

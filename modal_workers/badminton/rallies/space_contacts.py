@@ -14,7 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modal_workers.badminton.court.dimensions import NET_Y_M
+from modal_workers.badminton.court.dimensions import COURT_WIDTH_M, NET_Y_M
+from modal_workers.badminton.rallies.chained_flights import FlightEnd, linked
 from modal_workers.badminton.rallies.contacts import Contact
 from modal_workers.badminton.rallies.flight_model import Prior, fly
 from modal_workers.badminton.rallies.flight_piece import SpacePath
@@ -25,14 +26,19 @@ from modal_workers.badminton.rallies.space_flights import refit
 Floats = NDArray[np.float64]
 
 #: Kinds of hits: mean of the height, of the speed away from the own half and of the speed upwards; and the spreads of
-#: the place around the player, the height and the three speeds. Any shot; a high service or lift from below, which
+#: the height and the three speeds. Any shot; a high service or lift from below, which
 #: leaves the racket faster than any other shot that rises; and a soft shot at the net, which is as slow as what falls
 #: off the net, and would lose against that if it had to share the spread of all shots.
 _HITS: Final = (
-    (np.array([1.4, 12.0, 3.0]), np.array([0.7, 0.7, 0.75, 5.0, 12.0, 11.0])),
-    (np.array([0.9, 18.0, 28.0]), np.array([0.7, 0.7, 0.35, 5.0, 9.0, 14.0])),
-    (np.array([1.2, 3.0, 3.0]), np.array([0.7, 0.7, 0.4, 1.5, 1.5, 1.5])),
+    (np.array([1.4, 12.0, 3.0]), np.array([0.75, 5.0, 12.0, 11.0])),
+    (np.array([0.9, 18.0, 28.0]), np.array([0.35, 5.0, 9.0, 14.0])),
+    (np.array([1.2, 3.0, 3.0]), np.array([0.4, 1.5, 1.5, 1.5])),
 )
+#: Spread of the place of a hit around the player, and around the middle of a half, at this distance from the net, on
+#: which no player is seen.
+_REACH_M: Final = (0.7, 0.7)
+_ANYWHERE_M: Final = (1.5, 2.2)
+_MIDDLE_M: Final = 3.4
 #: A bounce: it begins at the floor, slowly.
 _BOUNCE_SPREAD: Final = np.array([0.5, 0.5, 0.15, 1.2, 1.2, 1.2])
 #: The same at the net: the flight before ends near its plane and not above it, and the shuttle falls down there. Its
@@ -62,20 +68,28 @@ _ANYWHERE: Final = -3.0
 _FITTED_AT_ONCE: Final = 1024
 #: Log odds of a hit by a player whose place is not known.
 _NO_HIT: Final = -20.0
+#: In place of a player's number.
+_BOUNCES: Final = -1
+_FROM_ANYWHERE: Final = -2
 
 
 @dataclass(frozen=True)
 class SpaceContact:
-    """A contact with its best explanation: ``by_player`` log odds of a hit by each player against no hit."""
+    """A contact with its best explanation.
+
+    ``by_player``: log odds of a hit by each player against no hit; ``by_unseen`` of one by a player who is not known to
+    be anywhere.
+    """
 
     contact: Contact
     by_player: Floats
+    by_unseen: float
 
 
 @dataclass(frozen=True)
 class _Explanation:
     contact: int
-    player: int  # -1: a bounce, -2: a flight from anywhere
+    player: int  # one more than the last for somebody who is not seen; or _BOUNCES, _FROM_ANYWHERE
     time_s: float
     path: SpacePath
     mean: Floats
@@ -100,14 +114,14 @@ def explain_contacts(
         for explanation in (*_hits(number, contact, reach, times_s), _anywhere(number, contact))
     ]
     fitted = _fit(hits, contacts, times_s, check)
-    best = _best(fitted)
+    best = _best(_chained(fitted, contacts))
     # Where a flight ended is known best once it is known who hit it.
     others = [
         explanation
         for number, contact in enumerate(contacts)
         for explanation in _no_hits(number, contact, best.get(number - 1))
     ]
-    fitted += _fit(others, contacts, times_s, check)
+    fitted = _chained(fitted + _fit(others, contacts, times_s, check), contacts)
     best = _best(fitted)
     judged = _Judged.of(fitted, best, contacts, reach.player_count, times_s)
     # From the last on: whether a flight ended at the net depends on what can be said of the next piece without that.
@@ -124,7 +138,7 @@ def explain_contacts(
 class _Judged:
     """Log evidence of a hit by each player and of no hit, of each contact, and its best explanation."""
 
-    by_player: Floats  # [contacts, players]
+    by_player: Floats  # [contacts, players and one who is not seen]
     none: Floats
     explained: list[Contact]
     times_s: Floats
@@ -138,7 +152,7 @@ class _Judged:
         player_count: int,
         times_s: Floats,
     ) -> _Judged:
-        by_player = np.full((len(contacts), player_count), -np.inf)
+        by_player = np.full((len(contacts), player_count + 1), -np.inf)
         none = np.full(len(contacts), -np.inf)
         for each in fitted:
             number, player = each.explanation.contact, each.explanation.player
@@ -151,7 +165,7 @@ class _Judged:
 
     def contacts(self) -> list[SpaceContact]:
         odds = np.where(np.isfinite(self.by_player), self.by_player - self.none[:, None], _NO_HIT)
-        return [SpaceContact(contact, each) for contact, each in zip(self.explained, odds, strict=True)]
+        return [SpaceContact(each, row[:-1], float(row[-1])) for each, row in zip(self.explained, odds, strict=True)]
 
     def end_at_net(self, number: int, contacts: Sequence[Contact], fitted: Sequence[_Fitted]) -> None:
         """Consider that a flight after which nothing is hit ended at the net, with the fall there or the next piece."""
@@ -170,6 +184,8 @@ class _Judged:
             return
         end_s = contact.after.end_s
         without = np.logaddexp.reduce([each.evidence + _SHORT * _falls_short(each, end_s) for each in fitted])
+        joins = [each.joins for each in fitted if each.explanation.player >= 0]
+        ends = [replace(end, evidence=end.evidence + joins[end.hit]) for end in ends]
         for end in ends:
             player = hits[end.hit].player
             self.by_player[number, player] = np.logaddexp(self.by_player[number, player], end.evidence - next_piece)
@@ -226,6 +242,34 @@ class _Fitted:
     explanation: _Explanation
     path: SpacePath
     evidence: float
+    #: Part of the evidence: how well the flight joins the one before.
+    joins: float = 0.0
+
+
+def _chained(fitted: Sequence[_Fitted], contacts: Sequence[Contact]) -> list[_Fitted]:
+    """Return the explanations with what the best one of the contact before says of where their flights began."""
+    of_contact: dict[int, list[_Fitted]] = {number: [] for number in range(len(contacts))}
+    for each in fitted:
+        of_contact[each.explanation.contact].append(each)
+    before: _Fitted | None = None
+    for number, contact in enumerate(contacts):
+        found = of_contact[number]
+        if before is not None and contact.before is not None and _follows(contacts[number - 1], contact):
+            end = FlightEnd.of(before.path, contact.time_s)
+            found = of_contact[number] = [_linked(each, end) for each in found]
+        before = max(found, key=lambda each: each.evidence, default=None)
+    return [each for found in of_contact.values() for each in found]
+
+
+def _follows(before: Contact, contact: Contact) -> bool:
+    return contact.time_known and contact.before is not None and contact.before.start_s == before.after.start_s
+
+
+def _linked(fitted: _Fitted, before: FlightEnd) -> _Fitted:
+    if fitted.explanation.player == _BOUNCES:  # begins where the flight before ended anyway
+        return fitted
+    path, joins = linked(fitted.path, before)
+    return replace(fitted, path=path, evidence=fitted.evidence + joins, joins=joins)
 
 
 def _fit(
@@ -237,10 +281,11 @@ def _fit(
         some = explanations[low : low + _FITTED_AT_ONCE]
         prior = Prior(np.array([each.mean for each in some]), np.array([each.spread for each in some]))
         paths, costs = refit([each.path for each in some], [each.time_s for each in some], prior)
-        for each, path, cost in zip(some, paths, costs, strict=True):
+        firsts_s = [contacts[each.contact].after.start_s for each in some]
+        unseen = _unseen_costs(paths, firsts_s, times_s)
+        for each, path, cost, missed in zip(some, paths, costs, unseen, strict=True):
             possible = -float(np.log(each.spread).sum()) + 0.5 * float(np.linalg.slogdet(path.covariance)[1])
-            unseen = _unseen_cost(path, contacts[each.contact].after.start_s, times_s)
-            found.append(_Fitted(each, path, each.log_prior - float(cost) / 2 + possible - unseen))
+            found.append(_Fitted(each, path, each.log_prior - float(cost) / 2 + possible - missed))
     return found
 
 
@@ -254,15 +299,23 @@ def _best(fitted: Sequence[_Fitted]) -> dict[int, _Fitted]:
     return best
 
 
-def _unseen_cost(path: SpacePath, first_seen_s: float, times_s: Floats) -> float:
+def _unseen_costs(paths: Sequence[SpacePath], firsts_s: Sequence[float], times_s: Floats) -> list[float]:
     """Return what the frames say in which the shuttle would have been in the picture before it was first seen."""
-    low, high = np.searchsorted(times_s, [path.origin_s + 1e-6, first_seen_s - 1e-6])
-    if high <= low:
-        return 0.0
-    place = fly(path.state[None], (times_s[low:high] - path.origin_s)[None])[0]
-    pixels = path.camera.project(place)
-    inside = ((pixels > 0) & (pixels < np.array(path.camera.picture_size))).all(1)
-    return float(min(_UNSEEN_COST * inside.sum(), _MOST_UNSEEN_COST))
+    origins_s = np.array([path.origin_s for path in paths])
+    low, high = np.searchsorted(times_s, [origins_s + 1e-6, np.array(firsts_s) - 1e-6])
+    costs = [0.0] * len(paths)
+    early = np.flatnonzero(high > low)
+    if not len(early):
+        return costs
+    frames = np.minimum(low[early, None] + np.arange((high - low)[early].max()), high[early, None] - 1)
+    missed = np.arange(frames.shape[1]) < (high - low)[early, None]
+    places = fly(np.array([paths[row].state for row in early]), times_s[frames] - origins_s[early, None])
+    for row, place, counted in zip(early.tolist(), places, missed, strict=True):
+        camera = paths[row].camera
+        pixels = camera.project(place)
+        inside = counted & ((pixels > 0) & (pixels < np.array(camera.picture_size))).all(1)
+        costs[row] = float(min(_UNSEEN_COST * inside.sum(), _MOST_UNSEEN_COST))
+    return costs
 
 
 def _hits(number: int, contact: Contact, reach: RacketReach, times_s: Floats) -> list[_Explanation]:
@@ -271,22 +324,34 @@ def _hits(number: int, contact: Contact, reach: RacketReach, times_s: Floats) ->
     found: list[_Explanation] = []
     for time_s, likely in _possible_times(contact):
         frame = int(np.abs(times_s - time_s).argmin())
-        places = reach.places_m(frame)
-        sides = reach.sides(frame)
-        for player in range(reach.player_count):
-            if not np.isfinite(places[player]).all():
-                continue
+        for player, place, side, place_spread in _hitters(reach, frame):
             for (height, away, up), spread in _HITS:
-                mean = np.array([*places[player], height, 0.0, -sides[player] * away, up])
+                mean = np.array([*place, height, 0.0, -side * away, up])
+                spreads = np.array([*place_spread, *spread])
                 log_prior = float(np.log(likely / len(_HITS)))
-                found.append(_Explanation(number, player, time_s, path, mean, spread, log_prior))
+                found.append(_Explanation(number, player, time_s, path, mean, spreads, log_prior))
+    return found
+
+
+def _hitters(reach: RacketReach, frame: int) -> list[tuple[int, Floats, int, tuple[float, float]]]:
+    """Return number, place, half and spread of the place of everybody who may hit: also who is not seen on a half."""
+    places, sides = reach.places_m(frame), reach.sides(frame)
+    known = np.isfinite(places).all(axis=1)
+    found = [(player, places[player], sides[player], _REACH_M) for player in np.flatnonzero(known).tolist()]
+    halves = np.where(known, np.sign(places[:, 1] - NET_Y_M), 0)
+    for half in (-1, 1):
+        if half not in halves:
+            middle = np.array([COURT_WIDTH_M / 2, NET_Y_M + half * _MIDDLE_M])
+            found.append((reach.player_count, middle, half, _ANYWHERE_M))
     return found
 
 
 def _anywhere(number: int, contact: Contact) -> _Explanation:
     assert contact.after.space is not None
     anyhow = Prior.of_any(1)
-    return _Explanation(number, -2, contact.time_s, contact.after.space, anyhow.mean[0], anyhow.spread[0], _ANYWHERE)
+    return _Explanation(
+        number, _FROM_ANYWHERE, contact.time_s, contact.after.space, anyhow.mean[0], anyhow.spread[0], _ANYWHERE
+    )
 
 
 def _no_hits(number: int, contact: Contact, before: _Fitted | None) -> list[_Explanation]:
@@ -300,14 +365,14 @@ def _no_hits(number: int, contact: Contact, before: _Fitted | None) -> list[_Exp
     spread = _BOUNCE_SPREAD.copy()
     spread[:2] = np.hypot(spread[:2], error)
     mean = np.array([place[0], place[1], 0.05, 0.0, 0.0, 0.5])
-    found = [_Explanation(number, -1, time_s, path, mean, spread, _BOUNCE)]
+    found = [_Explanation(number, _BOUNCES, time_s, path, mean, spread, _BOUNCE)]
     # How far away from the camera a short flight ended is hardly known: where it would have met the net.
     away_m, expected_m = NET_Y_M - place[1], float(np.hypot(error[1], _NET_SEEN_M))
     met = place + covariance[:, 1] / max(covariance[1, 1], 1e-9) * away_m
     if abs(away_m) < _NET_DEVIATIONS * expected_m and 0 < met[2] < _NET_TOP_M:
         mean = np.array([met[0], NET_Y_M, met[2], 0.0, 0.0, -0.5])
         log_prior = _BOUNCE - (away_m / expected_m) ** 2 / 2
-        found.append(_Explanation(number, -1, time_s, path, mean, _NET_SPREAD, log_prior))
+        found.append(_Explanation(number, _BOUNCES, time_s, path, mean, _NET_SPREAD, log_prior))
     return found
 
 

@@ -6,8 +6,8 @@ flights between them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -37,6 +37,9 @@ _BEND_S: Final = 0.4
 _GAP_S: Final = 0.15
 #: A contact is looked for this far beyond the gap between two flights.
 _BEYOND_S: Final = 0.04
+#: Cost from which on a flight fits badly: a cut is missing or in the wrong place. So many more places are tried.
+_POOR_COST: Final = 30.0
+_MOST_TRIED: Final = 16
 #: Flights fitted at once, and points of each that are used.
 _BATCH: Final = 256
 _MOST_POINTS: Final = 20
@@ -55,23 +58,52 @@ class ChainPoints:
 def find_space_flights(points: ChainPoints, times_s: Floats, camera: SpaceCamera) -> list[FlightPiece]:
     """Return the flights in space of one chain of points, in order; ``times_s`` are those of all frames."""
     cuts = _possible_cuts(points.times_s, points.position_px, camera.picture_size[1] / REFERENCE_HEIGHT_PX)
-    spans = [
-        (low, high)
-        for number, low in enumerate(cuts)
-        for high in cuts[number + 1 : number + 1 + _MOST_JOINED]
-        if high - low >= FEWEST_POINTS and points.times_s[high - 1] - points.times_s[low] <= LONGEST_FLIGHT_S
-    ]
-
-    def short(low: int, high: int) -> float:
-        until_s = points.times_s[min(high, len(points.times_s) - 1)]
-        return _SHORT_COST if until_s - points.times_s[low] < _SHORTEST_FLIGHT_S else 0.0
-
-    paths = dict(zip(spans, _paths(spans, points, camera), strict=True))
+    flights = _Flights(points, camera)
+    flights.fit(
+        [(low, high) for number, low in enumerate(cuts) for high in cuts[number + 1 : number + 1 + _MOST_JOINED]]
+    )
+    chosen = flights.best(cuts)
+    around = _around_poor(chosen, flights.costs)
+    if around:
+        flights.fit([span for span in around if span not in flights.costs])
+        chosen = flights.best(sorted({*cuts, *(end for span in around for end in span)}))
     return [
-        replace(fit_piece(points.frames[low:high], times_s, points.position_px[low:high], points.chain), space=path)
-        for low, high in _best_spans(cuts, {span: cost + short(*span) for span, (_, cost) in paths.items()})
-        for path in (paths[low, high][0],)
+        replace(
+            fit_piece(points.frames[low:high], times_s, points.position_px[low:high], points.chain),
+            space=flights.paths[low, high],
+        )
+        for low, high in chosen
     ]
+
+
+@dataclass(eq=False)
+class _Flights:
+    """Flights through ranges of the points of a chain, and their costs."""
+
+    points: ChainPoints
+    camera: SpaceCamera
+    paths: dict[tuple[int, int], SpacePath] = field(default_factory=dict)
+    costs: dict[tuple[int, int], float] = field(default_factory=dict)
+
+    def fit(self, spans: Sequence[tuple[int, int]]) -> None:
+        """Fit flights through more ranges, as far as they may be flights."""
+        times_s = self.points.times_s
+        spans = [
+            (low, high)
+            for low, high in spans
+            if high - low >= FEWEST_POINTS and times_s[high - 1] - times_s[low] <= LONGEST_FLIGHT_S
+        ]
+        for span, (path, cost) in zip(spans, _paths(spans, self.points, self.camera), strict=True):
+            self.paths[span], self.costs[span] = path, cost
+
+    def best(self, cuts: list[int]) -> list[tuple[int, int]]:
+        """Return the ranges of least cost."""
+        return _best_spans(cuts, {span: cost + self._short(*span) for span, cost in self.costs.items()})
+
+    def _short(self, low: int, high: int) -> float:
+        times_s = self.points.times_s
+        until_s = times_s[min(high, len(times_s) - 1)]
+        return _SHORT_COST if until_s - times_s[low] < _SHORTEST_FLIGHT_S else 0.0
 
 
 def refit(
@@ -128,6 +160,28 @@ def _best_spans(cuts: list[int], costs: dict[tuple[int, int], float]) -> list[tu
             spans.append((low, end))
         end = low
     return spans[::-1]
+
+
+def _around_poor(chosen: Sequence[tuple[int, int]], costs: Mapping[tuple[int, int], float]) -> list[tuple[int, int]]:
+    """Return spans that begin or end where no cut was proposed, within and beside the chosen ones that fit badly.
+
+    A bend is no sharp one where the shuttle goes on in nearly the same direction of the picture.
+    """
+    found: set[tuple[int, int]] = set()
+    for number, (low, high) in enumerate(chosen):
+        if costs[low, high] < _POOR_COST:
+            continue
+        starts, ends = [low], [high]
+        if number and chosen[number - 1][1] == low:
+            starts.append(chosen[number - 1][0])
+        if number + 1 < len(chosen) and chosen[number + 1][0] == high:
+            ends.append(chosen[number + 1][1])
+        first, last = min(starts) + FEWEST_POINTS, max(ends) - FEWEST_POINTS
+        if last < first:
+            continue
+        for cut in np.linspace(first, last, min(_MOST_TRIED, last - first + 1)).round().astype(int).tolist():
+            found |= {(start, cut) for start in starts} | {(cut, end) for end in ends}
+    return sorted(found)
 
 
 def _possible_cuts(times_s: Floats, position: Floats, scale: float) -> list[int]:

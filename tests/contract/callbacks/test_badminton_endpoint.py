@@ -282,4 +282,6 @@ async def test_one_tenant_cannot_fill_the_stream_of_all(
         assert await EventStore(gateway.store.client, CALLBACKS.name).load(callback_subject("many", "third")) == []
         assert (await here.post(few, videoId="third")).status_code == 200, "another tenant has room"
         assert (await here.post(many, videoId="first")).status_code == 200, "a known video is no other one"
-        assert (await here.post(many, videoId="first", analysisMode="rally_only")).status_code == 200, "nor its next run"
+        assert (await here.post(many, videoId="first", analysisMode="rally_only")).status_code == 200, (
+            "nor its next run"
+        )
