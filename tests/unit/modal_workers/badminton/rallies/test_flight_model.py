@@ -90,3 +90,15 @@ def test_a_short_flight_that_is_known_to_end_at_the_net_does() -> None:
     assert abs(fly(free.state, elapsed)[0, -1, 1] - true[1]) > 1.0
     assert np.abs(fly(known.state, elapsed)[0, -1] - true).max() < 0.5
     assert known.covariance[0, 1, 1] < free.covariance[0, 1, 1]
+
+
+def test_a_drop_away_from_the_camera_is_not_taken_for_a_fall_in_one_place() -> None:
+    filmed = match_truth(MatchOptions(seed=1221, duration_s=3.0))
+    camera = SpaceCamera(filmed.image_from_world[0], (1280, 720))
+    drop = np.array([[2.7, 2.4, 2.5, -3.4, 16.7, -0.7]])
+    elapsed = np.arange(26)[None] / 30
+    pixels = camera.project(fly(drop, elapsed))
+    noisy = pixels + np.random.default_rng(3).normal(0, 1.5, (8, 26, 2))
+    every = np.repeat(elapsed, 8, axis=0)
+    fits = fit_flights(Sightings(every, noisy, np.ones(every.shape)), camera)
+    assert np.abs(fits.state[:, :3] - drop[:, :3]).max() < 1.0

@@ -62,8 +62,12 @@ def rallies_of(
     seen_from_s: float = 0.0,
     *,
     far_m: tuple[float, float] = FAR_M,
+    far_lost: bool = False,
 ) -> list[Rally]:
-    """Return the rallies of flights with their start times; frames before ``seen_from_s`` do not show the shuttle."""
+    """Return the rallies of flights with their start times; frames before ``seen_from_s`` do not show the shuttle.
+
+    ``far_lost``: nobody knows where the far player is.
+    """
     times = FILMED.time_s
     places = np.full((len(times), 3), np.nan)
     for start_s, flight in flights:
@@ -75,6 +79,8 @@ def rallies_of(
         seen = ((pixels > 0) & (pixels < SIZE)).all(1) & (times >= seen_from_s)
     track = ShuttleTrack(np.where(seen[:, None], pixels, np.nan).astype(np.float32), seen.astype(np.float32))
     tracks, segments = players(far_m), whole(FILMED)
+    if far_lost:
+        tracks.position_m[0], tracks.boxes_px[0], tracks.side[0] = np.nan, np.nan, 0
     contacts = judge_contacts(track, tracks, times, segments, picture_size=SIZE)
     hits = [each.hit for each in contacts if each.hit is not None]
     return find_rallies(hits, track, tracks, times, segments, mode="full", picture_size=SIZE, contacts=contacts)
@@ -131,3 +137,12 @@ def test_a_shot_into_the_net_ends_there_although_its_flight_alone_seems_to_end_f
     (rally,) = rallies_of([(1.0, service.until(met_s)), (1.0 + met_s, shot), (end_s, fall)])
     assert [each.player for each in rally.hits] == [0, 1]
     assert abs(rally.end_s - end_s) < 0.15
+
+
+def test_somebody_who_is_not_seen_hits_too() -> None:
+    service = hit((3.2, 8.9, 1.0), (3.4, 3.0, 0.03), 24.0)
+    met_s = float(service.time_s[(service.xyz_m[:, 2] > 0.8).nonzero()[0][-1]])
+    lift = hit(tuple(service.at(met_s)), (3.0, 11.5, 0.03), 55.0)
+    (rally,) = rallies_of([(1.0, service.until(met_s)), (1.0 + met_s, lift)], far_lost=True)
+    assert [each.player for each in rally.hits] == [1, None]
+    assert abs(rally.end_s - (1.0 + met_s + lift.duration_s)) < 0.15
