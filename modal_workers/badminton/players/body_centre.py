@@ -48,7 +48,7 @@ _HELD_M2: Final = 1.0
 #: Hips are never farther beside the middle between the feet, across the view: beyond, somebody else's were found.
 _MOST_BESIDE_M: Final = 0.6
 #: What is not known of the offset along an axis, as an error of each frame: one standard deviation. Chosen, as the next
-#: one, on simulated matches (seeds 1100 to 1103) for ways of the right length.
+#: one, on simulated matches (seeds 1100, 1101 and 1103) for ways of the right length.
 _OFFSET_ERROR_M: Final = 0.12
 #: Share of the feet's error along the view that the filter takes for movement.
 _ERROR_SHARE: Final = 0.5
