@@ -309,7 +309,7 @@ def _unseen_costs(paths: Sequence[SpacePath], firsts_s: Sequence[float], times_s
         return costs
     frames = np.minimum(low[early, None] + np.arange((high - low)[early].max()), high[early, None] - 1)
     missed = np.arange(frames.shape[1]) < (high - low)[early, None]
-    places = fly(np.array([paths[row].state for row in early]), times_s[frames] - origins_s[early, None])
+    places = fly(np.array([paths[row].state for row in early.tolist()]), times_s[frames] - origins_s[early, None])
     for row, place, counted in zip(early.tolist(), places, missed, strict=True):
         camera = paths[row].camera
         pixels = camera.project(place)
