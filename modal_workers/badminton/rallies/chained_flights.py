@@ -27,7 +27,7 @@ _MOST: Final = 20.0
 
 @dataclass(frozen=True, eq=False)
 class FlightEnd:
-    """Where a flight was at the time of a contact: place [3], its covariance [3, 3] and velocity [3]."""
+    """End of a flight at the time of a contact: place [3], its covariance [3, 3] and velocity [3]."""
 
     place_m: Floats
     covariance: Floats
