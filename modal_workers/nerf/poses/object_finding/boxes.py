@@ -25,8 +25,9 @@ _BACK_GAP: Final = 0.015
 _MARGINS: Final = (1.9, 1.7, 1.5, 1.35, 1.25, 1.15)
 _SMALL_MARGINS: Final = 3
 _OTHERS_SHARE: Final = 0.04
-#: A box whose points begin above the table by less than this share of its height reaches down to it.
-_FOOT_SHARE: Final = 0.3
+#: A box whose points begin above the table by less than this many times their height reaches down to it: nothing
+#: floats, so that what is below them is a plain part.
+_FOOT: Final = 1.5
 _UNKNOWN_FLOOR: Final = 0.02
 
 
@@ -35,26 +36,22 @@ def box_around(points: Floats, planes: Sequence[BackgroundPlane] = ()) -> Object
 
     It reaches down to the table that it stands on.
     """
-    low_share, high_share = (2.0, 98.0) if len(points) > 50 else (0.0, 100.0)
-    best, smallest = None, np.inf
-    for yaw in np.linspace(0, np.pi / 2, 18, endpoint=False):
-        cosine, sine = np.cos(yaw), np.sin(yaw)
-        turned = np.stack([cosine * points[:, 0] + sine * points[:, 1], cosine * points[:, 1] - sine * points[:, 0]], 1)
-        low, high = np.percentile(turned, [low_share, high_share], axis=0)
-        area = float(np.prod(high - low + 1e-3))
-        if area < smallest:
-            best, smallest = (yaw, (low + high) / 2, high - low), area
-    assert best is not None
-    yaw, middle, size = best
-    bottom, top = (float(value) for value in np.percentile(points[:, 2], [low_share, high_share]))
+    shares = (2.0, 98.0) if len(points) > 50 else (0.0, 100.0)
+    yaws = np.linspace(0, np.pi / 2, 18, endpoint=False)
+    axes = np.stack([np.cos(yaws), np.sin(yaws), -np.sin(yaws), np.cos(yaws)]).reshape(2, 2, -1)
+    turned = np.einsum("nc,acy->yan", points[:, :2], axes)  # [18, 2, N]
+    low, high = np.percentile(turned, shares, axis=2)
+    best = int(np.argmin(np.prod(high - low + 1e-3, axis=1)))
+    yaw, middle, size = float(yaws[best]), (low + high)[best] / 2, (high - low)[best]
+    bottom, top = (float(value) for value in np.percentile(points[:, 2], shares))
     x, y = (np.cos(yaw) * middle[0] - np.sin(yaw) * middle[1], np.sin(yaw) * middle[0] + np.cos(yaw) * middle[1])
-    for plane in planes:
-        if plane.level:
-            floor = (plane.height - plane.normal[0] * x - plane.normal[1] * y) / plane.normal[2]
-            if floor < bottom < floor + _FOOT_SHARE * (top - floor):
-                bottom = float(floor)
-                break
-    if not any(plane.level for plane in planes):  # the lowest points may be on a floor that was not recognised
+    floors = [
+        (plane.height - plane.normal[0] * x - plane.normal[1] * y) / plane.normal[2] for plane in planes if plane.level
+    ]
+    below = [float(floor) for floor in floors if floor < bottom]
+    if below and max(below) > bottom - _FOOT * (top - bottom):
+        bottom = max(below)
+    elif not floors:  # the lowest points may be on a floor that was not recognised
         bottom += min(_UNKNOWN_FLOOR, 0.1 * (top - bottom))
     return ObjectChoice(
         name="object",

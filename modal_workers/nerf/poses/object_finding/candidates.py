@@ -106,11 +106,23 @@ def tightest(candidates: list[ObjectCandidate], front: Foreground) -> ObjectCand
             for other in candidates
             if within(other, best)
             and other.standing > _AS_GOOD * best.standing
-            and stands_beside(front, other, np.setdiff1d(best.group.members, other.group.members))
+            and _stands_alone(front, other, np.setdiff1d(best.group.members, other.group.members))
         ]
         if not inner:
             return best
         best = max(inner, key=lambda candidate: candidate.standing)
+
+
+def _stands_alone(front: Foreground, candidate: ObjectCandidate, others: Integers) -> bool:
+    """Return whether a candidate and other points stand beside each other, each on a foot of its own.
+
+    What begins above the middle of the other is its upper part, also where it reaches out further.
+    """
+    if not stands_beside(front, candidate, others):
+        return False
+    low, high = np.percentile(front.xyz[candidate.group.members, 2], [5.0, 95.0])
+    other_low, other_high = np.percentile(front.xyz[others, 2], [5.0, 95.0])
+    return bool(low < (other_low + other_high) / 2 and other_low < (low + high) / 2)
 
 
 def within(part: ObjectCandidate, whole: ObjectCandidate) -> bool:

@@ -80,7 +80,8 @@ def _dense(levels: list[float], size: int) -> float:
 
 def _spanning_tree(points: Floats) -> list[tuple[int, int, float]]:
     """Return the edges of the minimum spanning tree (Prim), shortest first."""
-    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
+    squares = (points * points).sum(1)
+    distances = np.sqrt(np.maximum(0.0, squares[:, None] + squares - 2 * (points @ points.T)))
     nearest = min(_NEIGHBOURS, len(points) - 1)
     core = np.partition(distances, nearest, axis=1)[:, nearest]
     reach = np.maximum(distances, np.maximum(core[:, None], core[None]))
@@ -90,9 +91,9 @@ def _spanning_tree(points: Floats) -> list[tuple[int, int, float]]:
     outside[0] = False
     edges = []
     for _ in range(len(points) - 1):
-        place = int(np.argmin(np.where(outside, best, np.inf)))
+        place = int(np.argmin(best))
         edges.append((int(origin[place]), place, float(best[place])))
-        outside[place] = False
-        nearer = reach[place] < best
+        outside[place], best[place] = False, np.inf
+        nearer = (reach[place] < best) & outside
         best[nearer], origin[nearer] = reach[place][nearer], place
     return sorted(edges, key=lambda edge: edge[2])
