@@ -31,9 +31,13 @@ _BEHIND: Final = 3
 #: A background is wider than this around the origin's place on it, and the origin is in front of it.
 _WIDE: Final = 0.25
 _IN_FRONT: Final = 0.01
+#: It has points on all sides of that place; the side or the top of a neighbour has none in a larger angle than this.
+_ONE_SIDE_DEG: Final = 235.0
 #: A table before the floor has this share of the floor's points; what has fewer is the top of the object.
 _PARALLEL: Final = 0.9
 _FRONT_SHARE: Final = 0.12
+#: A table is higher above the floor than this; lower ones are the tops of things that stand on it.
+_TABLE: Final = 0.12
 #: A plane that leans by less than this from the horizontal carries the object.
 _LEVEL: Final = float(np.cos(np.radians(35.0)))
 
@@ -74,8 +78,10 @@ def find_background_planes(points: Floats, cameras: Floats, *, seed: int = 0) ->
 
 def _slice_of(plane: BackgroundPlane, other: BackgroundPlane) -> bool:
     """Return whether a plane is only the flat top or front of a thing before another plane."""
-    parallel = float(plane.normal @ other.normal) > _PARALLEL
-    return parallel and plane.height > other.height and plane.points < _FRONT_SHARE * other.points
+    above = plane.height - other.height
+    if float(plane.normal @ other.normal) < _PARALLEL or above <= 0:
+        return False
+    return plane.points < _FRONT_SHARE * other.points or (plane.level and above < _TABLE)
 
 
 def _best(points: Floats, whole: Floats, cameras: Floats, random: np.random.Generator) -> BackgroundPlane | None:
@@ -145,7 +151,7 @@ def _is_background(plane: BackgroundPlane, points: Floats, whole: Floats) -> boo
     on_plane = points[np.abs(plane.heights(points)) < plane.gap]
     foot = plane.height * plane.normal
     spread = np.linalg.norm(on_plane - foot, axis=1)
-    if np.percentile(spread, 85) < _WIDE:
+    if np.percentile(spread, 85) < _WIDE or _widest_side_deg(on_plane - foot, plane.normal) > _ONE_SIDE_DEG:
         return False
     before = plane.heights(points)
     if len(on_plane) < _CONTRAST * int(((before > plane.gap) & (before < 3 * plane.gap)).sum()):
@@ -153,3 +159,10 @@ def _is_background(plane: BackgroundPlane, points: Floats, whole: Floats) -> boo
     behind = whole[plane.heights(whole) < -2 * plane.gap]
     flat = np.linalg.norm(behind - foot - np.outer(plane.heights(behind), plane.normal), axis=1)
     return int((flat < np.percentile(spread, 70)).sum()) < _BEHIND_SHARE * len(on_plane) + _BEHIND
+
+
+def _widest_side_deg(offsets: Floats, normal: Floats) -> float:
+    """Return the widest angle without any of the points at these offsets [N, 3] from a place on the plane."""
+    along = np.cross(normal, np.eye(3)[int(np.argmin(np.abs(normal)))])
+    angles = np.sort(np.degrees(np.arctan2(offsets @ np.cross(normal, along), offsets @ along)))
+    return float(np.diff(np.append(angles, angles[0] + 360.0)).max())

@@ -21,6 +21,8 @@ _SPHERE: Final = 0.45
 #: With a wider gap the object has a back that no photo shows; it ends this far behind its points.
 _OPEN_BACK_DEG: Final = 150.0
 _BACK_GAP: Final = 0.015
+#: Where nothing is close behind, as a share of the depth of its points.
+_UNSEEN_DEPTH: Final = 0.35
 #: Margins around the box, as factors of its size; the largest with hardly any other point in it is used.
 _MARGINS: Final = (1.9, 1.7, 1.5, 1.35, 1.25, 1.15)
 _SMALL_MARGINS: Final = 3
@@ -115,13 +117,16 @@ def has_open_back(cameras: Floats) -> bool:
     return widest_gap_deg(cameras) > _OPEN_BACK_DEG
 
 
-def unseen_back(boxes: Sequence[ObjectChoice], points: Floats, cameras: Floats) -> list[BackgroundPlane]:
+def unseen_back(
+    boxes: Sequence[ObjectChoice], points: Floats, cameras: Floats, *, known: bool = False
+) -> list[BackgroundPlane]:
     """Return where the back of an open arc begins: no photo shows what is behind the points there.
 
     Args:
         boxes: What may be meant.
         points: [N, 3] the foreground.
         cameras: [V, 3]
+        known: Whether points show that nothing is close behind: then the object may be deeper than its points.
     """
     if not has_open_back(cameras):
         return []
@@ -133,5 +138,6 @@ def unseen_back(boxes: Sequence[ObjectChoice], points: Floats, cameras: Floats) 
     if length < 1e-6 or not held.any():
         return []
     normal = towards / length
-    height = float(np.percentile(points[held] @ normal, 1.0)) - _BACK_GAP
+    front, back = np.percentile(points[held] @ normal, [99.0, 1.0])
+    height = float(back) - max(_BACK_GAP, _UNSEEN_DEPTH * float(front - back) * known)
     return [BackgroundPlane(np.asarray(normal), height, 0.0, 0)]

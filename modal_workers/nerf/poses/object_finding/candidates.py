@@ -19,6 +19,9 @@ from modal_workers.nerf.poses.object_finding.point_groups import PointGroup, gro
 Integers = NDArray[np.int64]
 
 _SMALLEST_GROUP: Final = 7
+#: A plain part between two others takes at most this share of the whole height; so many groups are tried.
+_PLAIN_PART: Final = 0.75
+_MOST_STACKED: Final = 12
 #: A part that fits nearly as well as the whole is the object.
 _AS_GOOD: Final = 0.85
 #: A part of an object stands beside the rest if hardly any of the rest is over it; two things are of similar size.
@@ -65,22 +68,53 @@ class ObjectCandidate:
 def find_candidates(front: Foreground, planes: Sequence[BackgroundPlane]) -> list[ObjectCandidate]:
     """Return the groups of points that may be the object, those that fit best first."""
     smallest = max(_SMALLEST_GROUP, round(0.01 * len(front.xyz)))
-    groups = group_points(front.xyz, smallest=smallest)
-    total = max(1, int(front.in_middle.sum()))
-    candidates = []
-    for group in groups:
-        box = box_around(front.xyz[group.members], planes)
-        centre = np.array(box.centre)
-        # The crossing of handheld cameras is off by a tenth of their distance.
-        off = float(np.linalg.norm(centre)) / (0.4 * min(box.radius, 0.4) + 0.06)
-        aim = float(np.exp(-0.5 * off**2))
-        share = float(front.in_middle[:, group.members].sum()) / total
-        apart = max(0.0, 1.0 - group.inner / min(group.outer, 1.0))
-        separation = max(apart, _emptiness_around(front, group, box))
-        framed = float(front.framed[group.members].mean())
-        floats = _floats(box, planes)
-        candidates.append(ObjectCandidate(group, box, aim, share, apart, separation, framed, floats))
+    candidates = [
+        _candidate(group, front, planes, total=max(1, int(front.in_middle.sum())))
+        for group in group_points(front.xyz, smallest=smallest)
+    ]
+    candidates.sort(key=lambda candidate: -candidate.standing)
+    stacks = (
+        _stacked(lower, upper, front)
+        for lower, upper in itertools.permutations(candidates[:_MOST_STACKED], 2)
+    )
+    candidates += [
+        _candidate(group, front, planes, total=max(1, int(front.in_middle.sum())))
+        for group in stacks
+        if group is not None
+    ]
     return sorted(candidates, key=lambda candidate: -candidate.standing)
+
+
+def _candidate(
+    group: PointGroup, front: Foreground, planes: Sequence[BackgroundPlane], *, total: int
+) -> ObjectCandidate:
+    box = box_around(front.xyz[group.members], planes)
+    # The crossing of handheld cameras is off by a tenth of their distance.
+    off = float(np.linalg.norm(box.centre)) / (0.4 * min(box.radius, 0.4) + 0.06)
+    return ObjectCandidate(
+        group,
+        box,
+        aim=float(np.exp(-0.5 * off**2)),
+        foreground=float(front.in_middle[:, group.members].sum()) / total,
+        apart=(apart := max(0.0, 1.0 - group.inner / min(group.outer, 1.0))),
+        separation=max(apart, _emptiness_around(front, group, box)),
+        framed=float(front.framed[group.members].mean()),
+        floats=_floats(box, planes),
+    )
+
+
+def _stacked(lower: ObjectCandidate, upper: ObjectCandidate, front: Foreground) -> PointGroup | None:
+    """Return both groups as one where one is over the other: what is between them is a plain part."""
+    if np.isin(upper.group.members, lower.group.members).any():
+        return None
+    low, high = (np.percentile(front.xyz[each.group.members, 2], [5.0, 95.0]) for each in (lower, upper))
+    if not lower.box.size[2] * -0.1 < high[0] - low[1] < _PLAIN_PART * (high[1] - low[0]):
+        return None
+    if not (_reaches_over(lower, upper) and _reaches_over(upper, lower)):
+        return None
+    members = np.sort(np.concatenate([lower.group.members, upper.group.members]))
+    inner, outer = max(lower.group.inner, upper.group.inner), max(lower.group.outer, upper.group.outer)
+    return PointGroup(members, inner, outer)
 
 
 def _floats(box: ObjectChoice, planes: Sequence[BackgroundPlane]) -> bool:

@@ -49,9 +49,14 @@ _HEAPS: Final = 18
 _HEAP: Final = 7
 _EMPTY_SHARE: Final = 0.12
 _FEWEST_IN_HEAPS: Final = 60
+#: Or a gap of this share of its length, with so many points on both sides.
+_GAP_SHARE: Final = 0.16
+_FEWEST_BESIDE: Final = 6
 #: Without any background, the confidence in a thing that stands apart is this share.
 _NO_BACKGROUND: Final = 0.3
 _BESIDE: Final = 0.05
+#: Two things are meant if the second one fits by more than this share as well as the first.
+_EQUAL: Final = 0.4
 _ENOUGH_POINTS: Final = 40.0
 #: Of the points in the middle of the photos, as many are as far away as the object, the others behind it.
 _NEAR_SHARE: Final = 0.3
@@ -115,16 +120,16 @@ def _judged(
     confidence, weakest = _confidence(evidence)
     doubt = None if confidence >= DOUBTFUL_BELOW else weakest
     shown = _choices(best, rival, inside, doubt, front, model, planes)
-    choices = tuple(
-        grown(choice, front, plain_wall=not _background_is_known(choice, front, model, planes)) for choice in shown
-    )
+    known = all(_background_is_known(choice, front, model, planes) for choice in shown)
+    plain_wall = not known and has_open_back(model.centres)
+    choices = tuple(grown(choice, front, plain_wall=plain_wall) for choice in shown)
     return FoundObject(
         source="cameras",
         confidence=round(confidence, 4),
         doubt=doubt,
         evidence=evidence,
         choices=choices,
-        background=figures([*planes, *unseen_back(choices, front.xyz, model.centres)]),
+        background=figures([*planes, *unseen_back(choices, front.xyz, model.centres, known=known)]),
     )
 
 
@@ -170,9 +175,15 @@ def _valley(points: Floats, box: ObjectChoice) -> float:
     """
     x, y, _ = box.size
     long = max(x, y) / max(min(x, y), 1e-6)
-    if long < _LONG or len(points) < _FEWEST_IN_HEAPS:
+    if long < _LONG:
         return 0.0
-    heaps, _ = np.histogram(points[:, 0 if x > y else 1], _HEAPS, (-0.5 * max(x, y), 0.5 * max(x, y)))
+    places = np.sort(points[:, 0 if x > y else 1])
+    gaps = np.diff(places[_FEWEST_BESIDE - 1 : 1 - _FEWEST_BESIDE])
+    if gaps.max(initial=0.0) > _GAP_SHARE * max(x, y):
+        return min(1.0, (long - _LONG) / 0.3)
+    if len(points) < _FEWEST_IN_HEAPS:
+        return 0.0
+    heaps, _ = np.histogram(places, _HEAPS, (-0.5 * max(x, y), 0.5 * max(x, y)))
     for place in range(2, _HEAPS - 2):
         lower = float(min(heaps[:place].max(), heaps[place + 1 :].max()))
         if lower >= _HEAP and heaps[place] <= _EMPTY_SHARE * lower:
@@ -211,7 +222,8 @@ def _choices(  # noqa: PLR0917 - all that is known
     if doubt == "several_objects" and rival is not None:
         together = np.concatenate([best.group.members, rival.group.members])
         both = box_around(front.xyz[together], planes).model_copy(update={"name": "both"})
-        return both, named(best, "first"), named(rival, "second")
+        first, second = named(best, "first"), named(rival, "second")
+        return (first, both, second) if rival.standing < _EQUAL * best.standing else (both, first, second)
     return first, all_around(model.xyz)
 
 
