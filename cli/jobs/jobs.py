@@ -12,6 +12,7 @@ from cli.connection import open_client, server_options
 from cli.jobs.changes import POINT_HELP, diff
 from cli.jobs.events import parse_since
 from cli.jobs.follow import hint_of, warnings_of
+from cli.jobs.follow_ups import next_commands
 from cli.jobs.job_plans import cancel, retry
 from cli.jobs.latest import find_job
 from cli.jobs.result import inputs_text, outcome_text, result_lines
@@ -144,14 +145,14 @@ def show(job_id: str, at: str | None, url: str | None, as_json: bool) -> None:
         found = find_job(client, job_id)
         if at:
             found = client.job(found.id, at=parse_since(at))
-        server = client.url
-    _show(found, server, as_json=as_json)
+        server, following = client.url, [] if as_json else next_commands(client, found)
+    _show(found, server, following, as_json=as_json)
 
 
 job.add_command(diff)
 
 
-def _show(found: JobView, server: str, *, as_json: bool) -> None:
+def _show(found: JobView, server: str, following: list[str], *, as_json: bool) -> None:
     if as_json:
         print_json(found.model_dump(mode="json"))
         return
@@ -176,6 +177,8 @@ def _show(found: JobView, server: str, *, as_json: bool) -> None:
             print_line(f"{name:<9} {text}")
     for warning in warnings_of(found):
         print_line(f"{'note':<9} {warning}")
+    for command in following:
+        print_line(f"{'next':<9} {command}")
 
 
 def _cost(found: JobView) -> str:

@@ -9,6 +9,7 @@ import click
 from cli.connection import open_client, server_options
 from cli.failure import INTERRUPTED
 from cli.jobs.follow import follow_job, warnings_of
+from cli.jobs.follow_ups import next_commands
 from cli.jobs.result import result_lines
 from cli.jobs.submission import check_job, find_workload, parse_params, upload_inputs
 from cli.output import print_json, print_line, print_note
@@ -76,3 +77,5 @@ def submit(
             for name, text in result_lines(job, client.url).items():
                 if text:
                     print_line(f"  {name:<7} {text}")
+            for command in next_commands(client, job):
+                print_line(f"  next    {command}")

@@ -17,6 +17,12 @@ Bools = NDArray[np.bool_]
 
 _SAMPLES: Final = 400
 _MOST: Final = 4
+#: Planes that are tried before there is none; those that are like one that failed are left out.
+_TRIED: Final = 40
+_SAME_NORMAL: Final = float(np.cos(np.radians(4.0)))
+#: Side of the cubes of which one point each is used to find planes, and how many of these a plane has at least.
+_CUBE: Final = 0.03
+_FEWEST_THIN: Final = 10
 #: Points this far from the origin or nearer are looked at.
 _REACH: Final = 1.6
 _TOLERANCE: Final = 0.008
@@ -87,23 +93,30 @@ def _slice_of(plane: BackgroundPlane, other: BackgroundPlane) -> bool:
 def _best(points: Floats, whole: Floats, cameras: Floats, random: np.random.Generator) -> BackgroundPlane | None:
     if len(points) < 2 * _FEWEST:
         return None
-    normals, heights = _sampled(points, random)
+    thin = _thinned(points)
+    normals, heights = _sampled(thin, random)
     # The origin is in front.
     signs = np.where(heights > 0, -1.0, 1.0)
     normals, heights = normals * signs[:, None], heights * signs
     in_front = (cameras @ normals.T > heights).mean(0) > 0.95
     usable = in_front & (heights < -_IN_FRONT)
     normals, heights = normals[usable], heights[usable]
-    if not len(normals):
-        return None
-    counts = (np.abs(points @ normals.T - heights) < _TOLERANCE).sum(0)
-    for choice in np.argsort(-counts)[:30]:
-        if counts[choice] < max(_FEWEST, _SHARE * len(whole)):
+    counts = (np.abs(thin @ normals.T - heights) < _TOLERANCE).sum(0)
+    for _ in range(_TRIED):
+        if not len(counts) or counts.max() < max(_FEWEST_THIN, _SHARE * len(thin)):
             return None
+        choice = int(np.argmax(counts))
         plane = _refined(normals[choice], float(heights[choice]), points)
         if plane is not None and _is_background(plane, points, whole):
             return plane
+        other = (normals @ normals[choice] < _SAME_NORMAL) | (np.abs(heights - heights[choice]) > 2 * _TOLERANCE)
+        normals, heights, counts = normals[other], heights[other], counts[other]
     return None
+
+
+def _thinned(points: Floats) -> Floats:
+    """Return one of the points [N, 3] in each small cube: an object has many more than what is behind it."""
+    return points[np.unique(np.floor(points / _CUBE).astype(np.int64), axis=0, return_index=True)[1]]
 
 
 def _sampled(points: Floats, random: np.random.Generator) -> tuple[Floats, Floats]:
@@ -135,9 +148,10 @@ def _refined(normal: Floats, height: float, points: Floats) -> BackgroundPlane |
         found = np.linalg.svd(on_plane - middle, full_matrices=False)[2][2]
         normal = found if found @ normal > 0 else -found
         height = float(normal @ middle)
-        distances = np.abs(points @ normal - height)
-        near = distances[distances < _MOST_TOLERANCE]
-        gap = max(_TOLERANCE, float(4.5 * np.median(near)))
+        # How exact the points are is told by those behind it: before it are things that touch it.
+        behind = height - points @ normal
+        behind = behind[(behind > 0) & (behind < _MOST_TOLERANCE)]
+        gap = max(_TOLERANCE, float(4.5 * np.median(behind))) if len(behind) else _TOLERANCE
         if gap > _MOST_TOLERANCE:
             return None
     on_plane = points[np.abs(points @ normal - height) < gap]
@@ -153,8 +167,9 @@ def _is_background(plane: BackgroundPlane, points: Floats, whole: Floats) -> boo
     spread = np.linalg.norm(on_plane - foot, axis=1)
     if np.percentile(spread, 85) < _WIDE or _widest_side_deg(on_plane - foot, plane.normal) > _ONE_SIDE_DEG:
         return False
-    before = plane.heights(points)
-    if len(on_plane) < _CONTRAST * int(((before > plane.gap) & (before < 3 * plane.gap)).sum()):
+    heights = plane.heights(_thinned(points))
+    before = (heights > plane.gap) & (heights < 3 * plane.gap)
+    if int((np.abs(heights) < plane.gap).sum()) < _CONTRAST * int(before.sum()):
         return False
     behind = whole[plane.heights(whole) < -2 * plane.gap]
     flat = np.linalg.norm(behind - foot - np.outer(plane.heights(behind), plane.normal), axis=1)

@@ -73,10 +73,7 @@ def find_candidates(front: Foreground, planes: Sequence[BackgroundPlane]) -> lis
         for group in group_points(front.xyz, smallest=smallest)
     ]
     candidates.sort(key=lambda candidate: -candidate.standing)
-    stacks = (
-        _stacked(lower, upper, front)
-        for lower, upper in itertools.permutations(candidates[:_MOST_STACKED], 2)
-    )
+    stacks = (_stacked(lower, upper, front) for lower, upper in itertools.permutations(candidates[:_MOST_STACKED], 2))
     candidates += [
         _candidate(group, front, planes, total=max(1, int(front.in_middle.sum())))
         for group in stacks
