@@ -22,6 +22,7 @@ from simulators.toy.textures import Picture
 ELEVATIONS_DEG: Final = (14.0, 38.0)
 RADIUS_M: Final = 0.52
 _JPEG_QUALITY: Final = 93
+_GAMMA: Final = 2.2
 _NOISE: Final = 1.2  # grey levels, one standard deviation
 
 
@@ -45,9 +46,10 @@ class Flaws:
     strangers: int = 0
     #: The second half of the photos shows another toy on another table.
     two_scenes: bool = False
-    #: Exposure of all photos, in stops; below -3 they are black, above 3 white.
+    #: Exposure of all photos, in doublings of the pixel values; below -3 they are black, above 3 white.
     exposure_stops: float = 0.0
-    #: Standard deviation of the exposure from photo to photo, in stops.
+    #: Standard deviation of the exposure from photo to photo, in stops of light: twice the light is 2 ** (1 / 2.2) times
+    #: the pixel value.
     exposure_spread_stops: float = 0.0
 
 
@@ -152,7 +154,7 @@ def _with_camera_effects(random: np.random.Generator, picture: Picture, flaws: F
         values = _motion_blurred(values, flaws.blur_px, float(random.uniform(0, np.pi)))
     stops = float(flaws.exposure_stops)
     if flaws.exposure_spread_stops > 0:
-        stops += float(random.normal(0, flaws.exposure_spread_stops))
+        stops += float(random.normal(0, flaws.exposure_spread_stops)) / _GAMMA
     values *= 2**stops * float(random.uniform(0.985, 1.015))
     values += random.normal(0, _NOISE, values.shape).astype(np.float32)
     return np.clip(values, 0, 255).round().astype(np.uint8)

@@ -15,6 +15,7 @@ from modal_workers.nerf.poses import pair_selection as pairs
 from modal_workers.nerf.poses.colmap.database import MatchCounts, read_descriptors, read_match_counts
 from modal_workers.nerf.poses.colmap.model_files import read_model
 from modal_workers.nerf.poses.colmap.pycolmap_runner import PycolmapRunner, StepTimeout
+from modal_workers.nerf.poses.exposure_levels import exposures_differ, write_levelled
 from modal_workers.nerf.poses.image_set import ImageSet
 from modal_workers.nerf.poses.matching_schedule import MatchingSettings, matching_schedule
 from modal_workers.nerf.poses.quality_checks import (
@@ -179,7 +180,7 @@ class PoseSearch:
 
     def _find_features(self, number: int, settings: MatchingSettings) -> None:
         request = {
-            "images": str(self._images.images),
+            "images": str(self._feature_photos()),
             "masks": str(self._images.images.with_name("masks")) if settings.masked else "",
             "cameras": self._images.cameras(),
             "long_side_px": settings.long_side_px,
@@ -187,6 +188,16 @@ class PoseSearch:
             "peak_threshold": settings.peak_threshold,
         }
         self._step("features", number, request, self._delete_database)
+
+    def _feature_photos(self) -> Path:
+        """Return the folder of the photos that features are found in: levelled copies where exposures differ."""
+        levelled = self._folder / "levelled"
+        photos = [self._images.images / file for file in self._files]
+        if not levelled.exists():
+            if not exposures_differ(photos):
+                return self._images.images
+            write_levelled(photos, levelled, self._context.check)
+        return levelled
 
     def _match(self, number: int, settings: MatchingSettings) -> None:
         photos, long_side_px = self._images.photos, max(max(p.width_px, p.height_px) for p in self._images.photos)

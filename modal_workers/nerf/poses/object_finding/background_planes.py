@@ -139,21 +139,21 @@ def _sampled(points: Floats, random: np.random.Generator) -> tuple[Floats, Float
 
 
 def _refined(normal: Floats, height: float, points: Floats) -> BackgroundPlane | None:
-    gap = _TOLERANCE
-    for _ in range(4):
-        on_plane = points[np.abs(points @ normal - height) < gap]
+    for _ in range(5):
+        # Those further away, within its gap, may be on what touches it, and would pull it.
+        on_plane = points[np.abs(points @ normal - height) < _TOLERANCE]
         if len(on_plane) < _FEWEST:
             return None
         middle = on_plane.mean(0)
         found = np.linalg.svd(on_plane - middle, full_matrices=False)[2][2]
         normal = found if found @ normal > 0 else -found
         height = float(normal @ middle)
-        # How exact the points are is told by those behind it: before it are things that touch it.
-        behind = height - points @ normal
-        behind = behind[(behind > 0) & (behind < _MOST_TOLERANCE)]
-        gap = max(_TOLERANCE, float(4.5 * np.median(behind))) if len(behind) else _TOLERANCE
-        if gap > _MOST_TOLERANCE:
-            return None
+    # How exact the points are is told by those behind it: before it are things that touch it.
+    behind = height - points @ normal
+    behind = behind[(behind > 0) & (behind < _MOST_TOLERANCE)]
+    gap = max(_TOLERANCE, float(4.5 * np.median(behind))) if len(behind) else _TOLERANCE
+    if gap > _MOST_TOLERANCE:
+        return None
     on_plane = points[np.abs(points @ normal - height) < gap]
     return BackgroundPlane(normal, height, gap, len(on_plane))
 
