@@ -48,8 +48,8 @@ class Flaws:
     two_scenes: bool = False
     #: Exposure of all photos, in doublings of the pixel values; below -3 they are black, above 3 white.
     exposure_stops: float = 0.0
-    #: Standard deviation of the exposure from photo to photo, in stops of light: twice the light is 2 ** (1 / 2.2) times
-    #: the pixel value.
+    #: Standard deviation of the exposure from photo to photo, in stops of light; one is a factor 2 ** (1 / 2.2) of
+    #: the pixel values.
     exposure_spread_stops: float = 0.0
 
 
