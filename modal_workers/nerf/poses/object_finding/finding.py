@@ -57,7 +57,7 @@ _NO_BACKGROUND: Final = 0.3
 _BESIDE: Final = 0.05
 #: Two things are meant if the second one fits by more than this share as well as the first.
 _EQUAL: Final = 0.4
-_ENOUGH_POINTS: Final = 40.0
+_ENOUGH_POINTS: Final = 80.0
 #: Of the points in the middle of the photos, as many are as far away as the object, the others behind it.
 _NEAR_SHARE: Final = 0.3
 _ENOUGH_PHOTOS: Final = 6.0

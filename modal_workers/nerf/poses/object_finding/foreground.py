@@ -18,6 +18,8 @@ Bools = NDArray[np.bool_]
 
 #: Points further from the crossing belong to no object.
 _REACH: Final = 1.0
+#: Points lower above a table may be its own, less exact ones: they would widen an object with few points.
+_STRAY: Final = 0.014
 #: Points beyond this number are left out: distances between all pairs are computed.
 _MOST_POINTS: Final = 1500
 #: Half the width of the middle of a photo, as a share of its long side.
@@ -44,7 +46,7 @@ def foreground(model: SparseModel, planes: Sequence[BackgroundPlane], *, seed: i
     """Return the points that may be on the object, and how the photos show them."""
     inside = np.linalg.norm(model.xyz, axis=1) < _REACH
     for plane in planes:
-        inside &= plane.heights(model.xyz) > plane.gap
+        inside &= plane.heights(model.xyz) > (max(plane.gap, _STRAY) if plane.level else plane.gap)
     places = np.flatnonzero(inside)
     if len(places) > _MOST_POINTS:
         places = np.sort(np.random.default_rng(seed).permutation(places)[:_MOST_POINTS])
