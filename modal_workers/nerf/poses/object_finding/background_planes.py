@@ -34,6 +34,8 @@ _SHARE: Final = 0.015
 _FEWEST: Final = 12
 _BEHIND_SHARE: Final = 0.07
 _BEHIND: Final = 3
+#: The same for one point per small cube: a dense top of a thing has many points, but not more room than the floor.
+_BEHIND_THIN: Final = 0.3
 #: A background is wider than this around the origin's place on it, and the origin is in front of it.
 _WIDE: Final = 0.25
 _IN_FRONT: Final = 0.01
@@ -171,9 +173,19 @@ def _is_background(plane: BackgroundPlane, points: Floats, whole: Floats) -> boo
     before = (heights > plane.gap) & (heights < 3 * plane.gap)
     if int((np.abs(heights) < plane.gap).sum()) < _CONTRAST * int(before.sum()):
         return False
-    behind = whole[plane.heights(whole) < -2 * plane.gap]
-    flat = np.linalg.norm(behind - foot - np.outer(plane.heights(behind), plane.normal), axis=1)
-    return int((flat < np.percentile(spread, 70)).sum()) < _BEHIND_SHARE * len(on_plane) + _BEHIND
+    if _points_behind(plane, whole, float(np.percentile(spread, 70))) >= _BEHIND_SHARE * len(on_plane) + _BEHIND:
+        return False
+    thin = _thinned(whole)
+    on_plane = thin[np.abs(plane.heights(thin)) < plane.gap]
+    reach = float(np.percentile(np.linalg.norm(on_plane - foot, axis=1), 70))
+    return _points_behind(plane, thin, reach) < _BEHIND_THIN * len(on_plane) + _BEHIND
+
+
+def _points_behind(plane: BackgroundPlane, points: Floats, reach: float) -> int:
+    """Return how many points [N, 3] are behind a plane, within a distance from the origin's place on it."""
+    heights = plane.heights(points)
+    along = points - np.outer(heights, plane.normal) - plane.height * plane.normal
+    return int(((heights < -2 * plane.gap) & (np.linalg.norm(along, axis=1) < reach)).sum())
 
 
 def _widest_side_deg(offsets: Floats, normal: Floats) -> float:
