@@ -43,8 +43,8 @@ CASES: dict[str, tuple[str, Material, float, bool]] = {
     "reflective": ("locomotive", "mirror", 0.0, False),
     "thin legs": ("stool", "painted", 0.0, False),
     "thin handle": ("basket", "painted", 0.0, False),
-    "exposure ± 0.5 stops": ("locomotive", "painted", 0.5, False),
     "exposure ± 1 stop": ("locomotive", "painted", 1.0, False),
+    "exposure ± 2 stops": ("locomotive", "painted", 2.0, False),
 }
 PARAMS = NerfParams(frames=24, elevations=2, frame_size_px=128, preset="draft", ignore_verdict=True)
 

@@ -39,6 +39,48 @@ def test_the_object_that_the_photos_look_at_is_found(kind: SceneKind) -> None:
     assert find_object(capture.model) == found
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(10590, id="the lower part is plain and has no points, the rest seems to float"),
+        pytest.param(10360, id="the upper part reaches out further than the lower one and is no thing beside it"),
+        pytest.param(10704, id="the dense top of the lower part is no table"),
+        pytest.param(10406, id="the back of an object is deeper than its points where nothing is close behind"),
+        pytest.param(10139, id="a wall that the object touches, beside dense objects"),
+        pytest.param(10076, id="a floor with few points among clutter"),
+    ],
+)
+def test_the_object_is_found_without_doubt_although_points_are_missing(seed: int) -> None:
+    capture = posed(sparse_capture(seed))
+    found = find_object(capture.model)
+    assert is_right(capture, found), found
+    assert found.doubt is None
+
+
+def test_two_things_of_which_one_has_few_points_are_doubted() -> None:
+    assert find_object(posed(sparse_capture(10736)).model).doubt == "several_objects"
+
+
+def test_few_points_are_a_doubt() -> None:
+    capture = capture_of(7, SceneKind(360.0))
+    own = np.flatnonzero(capture.labels == 0)
+    model = capture.model
+    kept = np.ones(len(model.xyz), bool)
+    kept[own[25:]] = False
+    photos, points = model.observations
+    observed = kept[points]
+    thin = replace(
+        model,
+        xyz=model.xyz[kept],
+        rgb=model.rgb[kept],
+        error_px=model.error_px[kept],
+        track_length=model.track_length[kept],
+        observations=np.stack([photos[observed], (np.cumsum(kept) - 1)[points[observed]]]).astype(np.int32),
+    )
+    found = find_object(thin)
+    assert found.doubt is not None, found
+
+
 def test_of_two_things_of_equal_standing_both_are_shown_and_neither_is_passed_off_as_the_object() -> None:
     capture = capture_of(3, PAIR)
     found = find_object(capture.model)
