@@ -87,6 +87,7 @@ class _Surfaces:
     """Solids, and points on them: positions, normals, labels."""
 
     solids: list[Shape] = field(default_factory=list)
+    solid_labels: list[int] = field(default_factory=list)
     points: list[Floats] = field(default_factory=list)
     normals: list[Floats] = field(default_factory=list)
     labels: list[Integers] = field(default_factory=list)
@@ -96,6 +97,7 @@ class _Surfaces:
     def add(self, random: Random, shape: Shape, per_m2: float, label: int) -> None:
         """Add a solid with its points; some of its faces have much more texture than others."""
         self.solids.append(shape)
+        self.solid_labels.append(label)
         for face in range(shape.face_count):
             area = _area_m2(shape, face)
             even = int(np.ceil(area * _EVEN_PER_M2))
@@ -135,7 +137,28 @@ def sparse_capture(seed: int, kind: SceneKind | None = None) -> SparseCapture:
     return capture
 
 
+@dataclass(frozen=True)
+class SolidScene:
+    """The solids of a capture with the label of each, and its cameras; without the room far away."""
+
+    solids: tuple[Shape, ...]
+    labels: tuple[int, ...]
+    images: tuple[RegisteredImage, ...]
+
+
+def solid_scene(seed: int, kind: SceneKind) -> SolidScene:
+    """Return the solids and cameras of a capture; the same arguments give the same scene."""
+    surfaces, images = _built(np.random.default_rng([seed, 4019]), kind, 1.0)
+    near = len(surfaces.solids) - (4 if kind.wall is None else 3)
+    return SolidScene(tuple(surfaces.solids[:near]), tuple(surfaces.solid_labels[:near]), tuple(images))
+
+
 def _simulated(random: Random, seed: int, kind: SceneKind, density: float) -> SparseCapture:
+    surfaces, images = _built(random, kind, density)
+    return _observed(random, seed, kind, surfaces, images)
+
+
+def _built(random: Random, kind: SceneKind, density: float) -> tuple[_Surfaces, list[RegisteredImage]]:
     surfaces = _Surfaces()
     radius = float(random.uniform(0.12, 0.34))  # the cameras are about 1 m away
     _floor(random, surfaces, density)
@@ -158,8 +181,8 @@ def _simulated(random: Random, seed: int, kind: SceneKind, density: float) -> Sp
     _room(random, surfaces, kind)
     meant = np.concatenate(extents if kind.neighbour == "equal" else extents[:1])
     low, high = meant.min(0), meant.max(0)
-    cameras = _cameras(random, kind, (low + high) / 2, radius, distance=max(0.85, 1.5 * float((high - low).max())))
-    return _observed(random, seed, kind, surfaces, cameras)
+    distance = max(0.85, 1.5 * float((high - low).max()))
+    return surfaces, _cameras(random, kind, (low + high) / 2, radius, distance=distance)
 
 
 def _area_m2(shape: Shape, face: int) -> float:
