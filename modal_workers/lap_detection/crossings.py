@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
@@ -20,6 +20,8 @@ Floats = NDArray[np.float64]
 #: Moving time around a crossing that is aligned: of the reference, and of another visit, whose time is less certain.
 STRETCH_S: Final = 3.0
 SEARCH_S: Final = 4.5
+#: The map leads to the next crossing if it leads to a moment this close to it.
+FOLLOWS_S: Final = 2.0
 #: Gain per sample below which a stretch is not the same place: the car was elsewhere, in the pits for example.
 MIN_STRETCH_DENSITY: Final = 0.25
 #: A crossing more uncertain than this is none.
@@ -42,7 +44,7 @@ class Crossing:
     clock_s: float
     error_s: float  # half-width of the 95 % band against the reference; 0 for the reference itself
     similarity: float  # mean cosine of the frames around it with those around the reference
-    chain: int  # crossings with the same number follow each other lap by lap
+    chain: int = 0  # crossings with the same number follow each other lap by lap
 
     @property
     def confidence(self) -> float:
@@ -130,17 +132,22 @@ def find_crossings(
         known = [time for chain in chains for time in chain]
         chain = [time for time in _chain(paths, other) if min(abs(time - old) for old in known) >= min_lap_s / 2]
         chains.append(chain or [other])
-    found: list[Crossing] = []
-    for number, chain in enumerate(sorted(chains, key=lambda times: times[0])):
-        part = 0
-        for expected_s in chain:
-            if expected_s == at_s:
-                found.append(Crossing(at_s, 0.0, 1.0, number * 1000 + part))
-            elif (crossing := _refined(moving, reference, expected_s, number * 1000 + part)) is not None:
-                found.append(crossing)
-            else:
-                part += 1  # the car was elsewhere: no lap goes through this moment
-    return StartLine(at_s, tuple(sorted(found, key=lambda crossing: crossing.clock_s)))
+    refined = (_refined(moving, reference, time) for chain in chains for time in chain if time != at_s)
+    found = [Crossing(at_s, 0.0, 1.0), *(crossing for crossing in refined if crossing is not None)]
+    return StartLine(at_s, _in_chains(sorted(found, key=lambda crossing: crossing.clock_s), paths))
+
+
+def _in_chains(crossings: Sequence[Crossing], paths: Sequence[ReturnPath]) -> tuple[Crossing, ...]:
+    """Return crossings with the numbers of their chains; one that the map does not lead to begins a chain.
+
+    In copies of one file that are joined, the map leads from lap to lap and also from copy to copy.
+    """
+    chains = [0]
+    for before, after in pairwise(crossings):
+        returns = [path.later(before.clock_s) for path in paths]
+        follows = any(back is not None and abs(back - after.clock_s) < FOLLOWS_S for back in returns)
+        chains.append(chains[-1] + (not follows))
+    return tuple(replace(crossing, chain=chain) for crossing, chain in zip(crossings, chains, strict=True))
 
 
 def _chain(paths: Sequence[ReturnPath], clock_s: float) -> list[float]:
@@ -213,23 +220,26 @@ def _found_elsewhere(moments: Moments, at_s: float, known_s: Sequence[float], mi
     return best[1] if best else None
 
 
-def _refined(moving: MovingSamples, reference: int, expected_s: float, chain: int) -> Crossing | None:
+def _refined(moving: MovingSamples, reference: int, expected_s: float) -> Crossing | None:
     """Align the frames around an expected crossing with those around the reference; None if they do not match."""
     at_s = float(moving.clock_s[reference])
     near = _between(moving.clock_s, at_s - STRETCH_S, at_s + STRETCH_S)
     far = _between(moving.clock_s, expected_s - SEARCH_S, expected_s + SEARCH_S)
     if min(near.stop - near.start, far.stop - far.start) < 12:
         return None
-    time_map = align_samples(_part(moving, near), _part(moving, far))
-    density = time_map.path.gain / (near.stop - near.start)
+    path = find_warping_path(moving.vectors[near], moving.vectors[far])
+    # In another place the path may have a single sample, which cannot be refined.
+    if path.gain / (near.stop - near.start) < MIN_STRETCH_DENSITY:
+        return None
+    time_map = align_samples(_part(moving, near), _part(moving, far), path)
     where = np.flatnonzero(time_map.sample_a == reference - near.start)
-    if density < MIN_STRETCH_DENSITY or not len(where):
+    if not len(where):
         return None
     error_s = _error_s(time_map, int(where[0]))
     similarity = float(1 - np.mean(time_map.cost))
     if error_s > MAX_ERROR_S or similarity < 1 - SKIP_COST:
         return None
-    return Crossing(float(time_map.clock_b_s[where[0]]), error_s, similarity, chain)
+    return Crossing(float(time_map.clock_b_s[where[0]]), error_s, similarity)
 
 
 def _error_s(time_map: TimeMap, at: int) -> float:

@@ -27,8 +27,10 @@ SLOW: Final = 1.25
 REST_S: Final = 0.5
 #: Mean luma below which a camera sees hardly more than noise; black is 16 in most videos.
 DARK_LEVEL: Final = 28.0
-#: A rejected repeat of at least this density is worth a word: similar scenery, or too little of the same.
+#: A rejected repeat of at least this density that gains so many times what one to mirrored frames gains is worth a
+#: word: similar scenery, or too little of the same.
 SIMILAR_DENSITY: Final = 0.2
+SIMILAR_OVER_CHANCE: Final = 1.5
 
 EXPLANATIONS: Final[dict[Reason, str]] = {
     "standing_camera": "Almost nothing in the video moves: the camera stands still.",
@@ -130,7 +132,9 @@ def why_nothing(
         return "start_line_seen_once"
     if moving_s < min_lap_s:
         return "shorter_than_a_lap"
-    return "similar_scenery" if rejected is not None and rejected.density >= SIMILAR_DENSITY else "no_repeat"
+    if rejected is None or rejected.density < SIMILAR_DENSITY or rejected.over_chance < SIMILAR_OVER_CHANCE:
+        return "no_repeat"
+    return "similar_scenery"
 
 
 def build_result(

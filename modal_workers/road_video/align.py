@@ -42,9 +42,9 @@ class TimeMap:
     path: WarpingPath
 
 
-def align_samples(a: MovingSamples, b: MovingSamples) -> TimeMap:
-    """Align B to A: find the warping path, refine it below one sample at the minimum of cost, smooth it."""
-    path = find_warping_path(a.vectors, b.vectors)
+def align_samples(a: MovingSamples, b: MovingSamples, path: WarpingPath | None = None) -> TimeMap:
+    """Align B to A: find the warping path unless it is given, refine it at the minimum of cost, smooth it."""
+    path = find_warping_path(a.vectors, b.vectors) if path is None else path
     sample_a, sample_b = path.mean_b_per_a()
     clock_a = a.clock_s[sample_a]
     grid_b = np.arange(len(b.clock_s), dtype=np.float64)
