@@ -15,6 +15,8 @@ from typing import Final
 import cv2
 import numpy as np
 
+from modal_workers.footage.picture_decoder import decode_picture
+
 #: Standard deviation of the logarithms of the mean brightnesses from which on exposures differ; a third of a stop.
 _DIFFER: Final = 0.2
 #: Percentiles of a photo that become black and white.
@@ -53,4 +55,4 @@ def _stretched(grey: np.ndarray) -> np.ndarray:
 
 def _grey(photo: Path, *, small: bool = False) -> np.ndarray | None:
     flags = cv2.IMREAD_REDUCED_GRAYSCALE_4 if small else cv2.IMREAD_GRAYSCALE
-    return cv2.imdecode(np.fromfile(photo, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    return decode_picture(photo.read_bytes(), flags | cv2.IMREAD_IGNORE_ORIENTATION)
