@@ -210,9 +210,9 @@ def build_gateway(
     _add_estimates(app, jobs, holds)
     state.sessions, state.session_progress, state.session_ingest = sessions, session_progress, ingest
     state.session_presenter = SessionPresenter(jobs, view, session_progress, NatsAccess(session_settings), tail)
-    _add_time_machine(app, History(store, archive), tail, view, bucket)
+    _add_time_machine(app, history := History(store, archive), tail, view, bucket)
     streaming: Any = {"open_sockets": open_sockets, "tail": tail, "sessions": sessions}
-    words = SessionWords(store=store, idempotency=idempotency, waiters=waiters, **streaming)
+    words = SessionWords(store=store, idempotency=idempotency, waiters=waiters, history=history, **streaming)
     streaming |= {"authenticator": authenticator, "tickets": tickets, "words": words, "progress": session_progress}
     state.session_words, state.health = words, health_of(store, bucket, disk)
     state.session_streams = SessionStreams(session_settings, ingest=ingest, **streaming)

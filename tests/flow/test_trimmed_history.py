@@ -12,6 +12,7 @@ import pytest
 
 from contracts.errors import ErrorBody, ErrorCode
 from contracts.events.job import Cost, JobFailed, JobQueued, JobRetrying
+from contracts.events.session import SessionText
 from contracts.ids import new_id
 from contracts.job import State
 from contracts.streams import aggregate
@@ -23,6 +24,7 @@ from tests.harness.dispatch.dispatcher import DispatcherHarness, Servers, open_d
 from tests.harness.dispatch.scripted_executor import ScriptedExecutor, Worker
 from tests.harness.history.archive_stage import ArchiveStage, archive_stage
 from tests.harness.servers.gateway import RunningGateway, code_of, running_gateway
+from tests.harness.sessions.scripted_session_worker import opened, run_scripted_worker, streamed_catalog
 
 pytestmark = pytest.mark.anyio
 RULE = {"name": "Matches", "workload": "badminton"}
@@ -118,6 +120,34 @@ async def test_a_gateway_knows_archived_jobs_as_before(
         assert anew.view.budgets.account("local") == spent
         assert (await anew.http.get(f"/v1/rules/{rule['id']}")).json()["name"] == "other"
         assert (await anew.http.get("/v1/budgets")).json()["daily_usd"] == 8
+
+
+async def test_the_texts_of_a_session_are_read_from_the_archive(
+    harness: DispatcherHarness, stage: ArchiveStage, servers: Servers, tmp_path: Path
+) -> None:
+    nats, s3 = servers
+    with streamed_catalog():
+        async with running_gateway(nats.settings, s3.settings, tmp_path) as running:
+            session = await opened(running, workload="described")
+            path = f"/v1/sessions/{session['id']}/texts"
+            async with run_scripted_worker(running, session["id"]) as worker:
+                await worker.claim()
+                for chunk in range(12):
+                    said = {"chunk": chunk, "text": "The arm moves.", "first_seq": chunk, "last_seq": chunk + 1}
+                    await worker.say(SessionText(run_id="run_test", **said))
+                await worker.succeed()
+            whole = (await running.http.get(path)).json()
+            assert len(whole["data"]) == 12
+            first = (await running.http.get(path, params={"limit": 5})).json()
+            await until_archivable(running)
+            await trim(stage)
+            assert not await running.store.load(aggregate("local", "session", session["id"]))
+            assert (await running.http.get(path)).json()["data"] == whole["data"]
+            paged, cursor = first["data"], first["next_cursor"]
+            while cursor:
+                page = (await running.http.get(path, params={"limit": 5, "cursor": cursor})).json()
+                paged, cursor = paged + page["data"], page["next_cursor"]
+            assert paged == whole["data"], "a cursor from before leads on into the archive"
 
 
 async def test_two_writers_of_an_archived_aggregate_exclude_each_other(

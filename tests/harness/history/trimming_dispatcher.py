@@ -9,6 +9,6 @@ from services.dispatcher.archive import stream_trimmer
 from tests.harness.rules.dispatcher_process import main
 
 if __name__ == "__main__":
-    stream_trimmer._EVERY_S, stream_trimmer._MOST_AT_ONCE = 0.5, 20  # type: ignore[misc]
+    stream_trimmer._EVERY_S, stream_trimmer._AT_ONCE = 0.5, 20  # type: ignore[misc]
     asyncio.run(main())
     os._exit(0)

@@ -17,6 +17,7 @@ from contracts.streams import aggregate
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from kit.bus.tail import EventTail
+from kit.history.history import History
 from modal_workers import catalog
 from modal_workers.vision_stream.answer_schema import check_answer_schema
 from services.gateway.aggregates.aggregate_events import SOURCE, VIEW_TIMEOUT_S
@@ -51,8 +52,10 @@ class SessionWords:
         idempotency: Idempotency,
         waiters: CompletionWaiters,
         open_sockets: OpenSockets,
+        history: History,
     ) -> None:
-        """``open_sockets`` passes the events of each session to its readers."""
+        """``open_sockets`` passes the events of each session to its readers; ``history`` has those of old sessions."""
+        self._history = history
         self._sessions, self._store, self._tail = sessions, store, tail
         self._idempotency, self._waiters, self._open_sockets = idempotency, waiters, open_sockets
 
@@ -138,7 +141,7 @@ class SessionWords:
         Raises:
             SaccadeError: CURSOR_INVALID; BUS_UNAVAILABLE.
         """
-        return await read_text_page(self._store, self._tail.lineage, session, after, limit)
+        return await read_text_page(self._history, self._tail.lineage, session, after, limit)
 
     @contextmanager
     def subscribe(self, session: Session) -> Iterator[WordSubscription]:

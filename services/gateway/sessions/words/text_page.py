@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import aclosing
 from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
@@ -10,8 +11,8 @@ from contracts.events.base import Cursor, decode_at
 from contracts.events.session import SessionAlert, SessionPromptRequested, SessionText
 from contracts.session import Session
 from contracts.streams import aggregate
-from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.lineage import Lineage
+from kit.history.history import History, HistoryEvent
 from services.gateway.sessions.words.schemas import AlertItem, PromptItem, TextItem, TextPage
 
 log = logging.getLogger(__name__)
@@ -19,35 +20,37 @@ log = logging.getLogger(__name__)
 _VERBS: Final = frozenset({"text", "alert", "prompt_requested"})
 #: Events read at once.
 _BATCH: Final = 200
+#: Sequence that no stream reaches.
+_END: Final = 2**63 - 1
 
 Item = TextItem | AlertItem | PromptItem
 
 
 async def read_text_page(
-    store: EventStore, lineage: Lineage, session: Session, after: str | None, limit: int
+    history: History, lineage: Lineage, session: Session, after: str | None, limit: int
 ) -> TextPage:  # fmt: skip
     """Return the first ``limit`` items after a cursor, oldest first.
 
     Raises:
-        SaccadeError: CURSOR_INVALID; BUS_UNAVAILABLE.
+        SaccadeError: CURSOR_INVALID; BUS_UNAVAILABLE; STORAGE_UNAVAILABLE, SEGMENT_DAMAGED, of the archive.
     """
     position = _position(lineage, session, after)
-    subjects = aggregate(session.tenant, "session", session.id)
+    if position + 1 < await history.first_in_stream():
+        position = max(position, (await history.bounds()).first - 1)  # older ones are nowhere any more
+    subjects = (aggregate(session.tenant, "session", session.id),)
+    # Of an ended session nothing is looked for behind its last event.
+    until = session.sequence if session.state.ended else _END
     items: list[Item] = []
-    remaining = 1
-    while remaining and len(items) < limit:
-        found, remaining = await store.batch(position, subjects, _BATCH)
-        if not found:
-            break
-        for number, stored in enumerate(found):
+    more = False
+    async with aclosing(history.read(position, until, subjects, batch_events=lambda: _BATCH)) as events:
+        async for stored in events:
+            if more := len(items) == limit:
+                break
             if stored.subject.rpartition(".")[2] in _VERBS and (item := _item(stored)):
                 items.append(item)
             position = stored.sequence
-            if len(items) == limit:
-                remaining += len(found) - 1 - number
-                break
     cursor = str(Cursor(lineage.current.id, position))
-    return TextPage(data=items, next_cursor=cursor if remaining else None, cursor=cursor)
+    return TextPage(data=items, next_cursor=cursor if more else None, cursor=cursor)
 
 
 def _position(lineage: Lineage, session: Session, after: str | None) -> int:
@@ -67,7 +70,7 @@ def _position(lineage: Lineage, session: Session, after: str | None) -> int:
     return max(position, session.first_sequence - 1)
 
 
-def _item(stored: StoredEvent) -> Item | None:
+def _item(stored: HistoryEvent) -> Item | None:
     try:
         envelope = decode_at(stored.subject, stored.body)
         data = envelope.parsed()
