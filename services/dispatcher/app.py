@@ -32,12 +32,12 @@ from kit.history.stream_reader import StreamReader
 from kit.http.health import Health, nats_check
 from kit.http.readiness import Readiness
 from kit.tasks import first_of
-from modal_workers.backends import Backends
 from modal_workers.settings import DeploymentSettings
 from services.dispatcher.archive.archive_metrics import ArchiveMetrics, TrimMetrics
 from services.dispatcher.archive.archive_writer import ArchiveWriter
 from services.dispatcher.archive.stream_readers import read_by_all
 from services.dispatcher.archive.stream_trimmer import Needs, StreamTrimmer
+from services.dispatcher.attempts.foreign_runs import ForeignRuns
 from services.dispatcher.attempts.run_spans import RunSpans
 from services.dispatcher.budgets.budget_notices import BudgetNotices
 from services.dispatcher.budgets.early_refusal import early_refusal
@@ -59,6 +59,7 @@ from services.dispatcher.lifecycle.upload_sweep import UploadSweep
 from services.dispatcher.metrics import DispatcherMetrics
 from services.dispatcher.pipelines.progress_publisher import PipelineProgressPublisher
 from services.dispatcher.rules import on_upload
+from services.dispatcher.rules.job_placement import job_placement
 from services.dispatcher.rules.job_quota import open_job_quota
 from services.dispatcher.rules.rule_job import JobPlacement
 from services.dispatcher.rules.upload_rules import UploadRules
@@ -90,18 +91,6 @@ _HEARTBEATS: Final = "saccade.prog.*.job.*.progressed"
 #: Time for which a new leader waits for its own fold before it asks again for the end of the stream.
 _CATCH_UP_S: Final = 5.0
 _PRICE_REFRESH_S: Final = 86_400.0
-
-
-def job_placement(
-    settings: DispatcherSettings, workloads: Mapping[str, Workload], backends: Sequence[str] | None
-) -> JobPlacement:
-    """Return where the jobs of rules run, from the settings."""
-    return JobPlacement(
-        workloads,
-        Backends(None if backends is None else frozenset(backends)),
-        "modal" if settings.runs_on_modal else "local",
-        DeploymentSettings().environment,
-    )
 
 
 class Dispatcher:
@@ -160,6 +149,7 @@ class Dispatcher:
             is_held=self._is_held,
         )
         self.reconciler = self._open_reconciler(settings, executor, workloads)
+        self.foreign_runs = ForeignRuns(executor, self.jobs, workloads)
         self.metrics = DispatcherMetrics(self.reconciler, lambda: self.tail.last)
         self.upload_rules = self._open_rules(job_placement(settings, workloads, backends), budgets, history)
         self.bus = Bus(client, *REACTIONS, observers=[ReactionMetrics(self.metrics.registry)], stop_s=_STOP_REACTIONS_S)
@@ -320,12 +310,15 @@ class Dispatcher:
             log.info("leading")
             await first_of(self.lease.keep(), self._lead(), self.operations.rotation.requested.wait())
             await self.operations.rotation.hand_over()
+            await self.foreign_runs.give_way(self.lease)
             log.warning("lost the lease: another dispatcher may lead")
 
     async def _lead(self) -> None:
         """Lead once every event of the previous leader is folded."""
         while not await self._has_caught_up():
             log.info("catching up, at sequence %d", self.tail.last)
+        if await self.foreign_runs.forbid_leading():
+            return
         self.notices.budgets.lead()
         await self.operations.wait_for_holds()
         await first_of(

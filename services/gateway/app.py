@@ -60,6 +60,7 @@ from services.gateway.jobs.reported_holds import ReportedHolds
 from services.gateway.jobs.service import JobService
 from services.gateway.jobs.url_jobs import UrlJobs
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.retention.retention_metrics import RetentionMetrics
 from services.gateway.retention.retention_sweep import RetentionSweep
 from services.gateway.rules.on_rule import RuleProjector
 from services.gateway.rules.presenter import RulePresenter
@@ -229,7 +230,9 @@ def build_gateway(
 
 def _retention(app: FastAPI, store: EventStore, bucket: Bucket, authenticator: Authenticator) -> RetentionSweep:
     limits: Any = {"limits": lambda: authenticator.retention, "default": FileRetentionSettings().hours}
-    return RetentionSweep(store, bucket, app.state.view, app.state.jobs, app.state.uploads, **limits)
+    sweep = RetentionSweep(store, bucket, app.state.view, app.state.jobs, app.state.uploads, **limits)
+    app.state.metrics.registry.register(RetentionMetrics(sweep))
+    return sweep
 
 
 def _add_estimates(app: FastAPI, jobs: JobService, holds: ReportedHolds) -> None:

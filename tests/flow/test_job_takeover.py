@@ -19,6 +19,8 @@ from kit.bus.connection import declare, request
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.lease import Lease
 from kit.bus.tail import EpochChanged
+from services.dispatcher.app import Dispatcher
+from services.dispatcher.attempts.foreign_runs import ForeignRuns
 from tests.harness.dispatch.dispatcher import Servers, kill, open_dispatcher_harness, shared_servers
 from tests.harness.dispatch.scripted_executor import Killed, ScriptedExecutor, Worker, works
 from tests.harness.servers.embedded import NatsServer, S3Server
@@ -274,3 +276,74 @@ async def test_health_and_metrics_say_what_is_true(servers: Servers) -> None:
             ):
                 assert line in text, text
         await executor.end()
+
+
+class OneHost(ScriptedExecutor):
+    """The local executor of one host: it knows the workers that it has started, and no others."""
+
+    name = "local"
+
+
+async def test_a_dispatcher_on_another_host_does_not_lead_over_workers_that_live(servers: Servers) -> None:
+    go_on = asyncio.Event()
+
+    async def works_for_long(worker: Worker) -> None:
+        await worker.claim()
+        while not go_on.is_set():
+            await worker.beat()
+            await asyncio.sleep(0.05)
+        await worker.succeed()
+
+    async with open_dispatcher_harness(*servers) as harness:
+        one, other = (OneHost(harness.store, harness.bucket, works_for_long) for _ in range(2))
+        leading = asyncio.create_task(harness.dispatcher(one).run(asyncio.Event()))
+        at_work = await harness.submit()
+        await harness.reach(at_work, State.RUNNING)
+        await kill(leading)  # its worker goes on
+        elsewhere = harness.dispatcher(other)
+        elsewhere.foreign_runs = ForeignRuns(other, elsewhere.jobs, {}, listen_s=0.5)
+        async with harness.dispatching(elsewhere):
+            later = await harness.submit()
+            await until_heard(elsewhere)
+            assert not elsewhere.reconciler.leading
+            assert await harness.verbs(later) == ["submitted"], "nothing is launched meanwhile"
+            go_on.set()
+            assert ((job := await harness.reach(at_work)).state, job.attempt) == (State.SUCCEEDED, 1)
+            assert (await harness.reach(later)).state is State.SUCCEEDED
+        assert [len(executor.launched) for executor in (one, other)] == [1, 1]
+        await one.end()
+
+
+async def until_heard(dispatcher: Dispatcher) -> None:
+    """Wait until a dispatcher has given way twice, with the lease in between."""
+    released = 0
+    release = dispatcher.lease.release
+
+    async def counted() -> None:
+        nonlocal released
+        released += 1
+        await release()
+
+    dispatcher.lease.release = counted  # type: ignore[method-assign]
+    async with asyncio.timeout(30):
+        while released < 2:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_host_whose_workers_are_gone_keeps_nobody_from_leading(servers: Servers) -> None:
+    async def dies(worker: Worker) -> None:
+        await worker.claim()
+        await asyncio.Event().wait()
+
+    async with open_dispatcher_harness(*servers) as harness:
+        one, other = OneHost(harness.store, harness.bucket, dies), OneHost(harness.store, harness.bucket)
+        leading = asyncio.create_task(harness.dispatcher(one).run(asyncio.Event()))
+        at_work = await harness.submit()
+        await harness.reach(at_work, State.RUNNING)
+        await kill(leading)
+        await one.end()
+        elsewhere = harness.dispatcher(other)
+        elsewhere.foreign_runs = ForeignRuns(other, elsewhere.jobs, {}, listen_s=0.5)
+        async with harness.dispatching(elsewhere):
+            job = await harness.reach(at_work)
+        assert (job.state, job.attempt) == (State.SUCCEEDED, 2), "it was lost, and is started again here"

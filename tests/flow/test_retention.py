@@ -102,6 +102,10 @@ async def test_results_and_uploads_go_and_what_is_needed_stays(
         with anyio.fail_after(60):
             while (await running.http.get(f"/v1/uploads/{unused}")).json()["state"] != "failed":
                 await anyio.sleep(0.05)
+        metrics = (await running.http.get("/metrics")).text
+        assert 'saccade_retention_removed_total{kind="results"} 1.0' in metrics
+        assert 'saccade_retention_removed_total{kind="uploads"} 1.0' in metrics
+        assert "saccade_retention_removing 0.0" in metrics
         again = {"workload": "lap_compare", "inputs": {"reference": unused, "other": [unused]}}
         assert code_of(await running.http.post("/v1/jobs", json=again)) == "upload_already_ended"
         assert (await running.http.get(f"/v1/uploads/{used}")).json()["state"] == "completed", "a retry needs it"
@@ -200,6 +204,7 @@ async def test_another_gateway_goes_on_where_one_was_stopped(servers: Servers, t
         with pytest.raises(SaccadeError) as failed:
             await sweep_of(running, RESULTS, bucket=FailingBucket(running.bucket, 1)).run_once()
         assert failed.value.code is ErrorCode.STORAGE_UNAVAILABLE
+        assert "saccade_retention_removing 2.0" in (await running.http.get("/metrics")).text
         left = [len(await files_of(running, job_id)) for job_id in (halfway, silent)]
         assert sum(left) == 3
         refused = await running.http.get(f"/v1/jobs/{halfway}/artifacts")

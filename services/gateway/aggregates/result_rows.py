@@ -61,3 +61,8 @@ class ResultRows:
     def removing(self, limit: int) -> list[str]:
         """Return jobs whose results are expired and may be in the bucket still."""
         return [row[0] for row in self._file.rows("SELECT job_id FROM results WHERE removing = 1 LIMIT ?", (limit,))]
+
+    def count_removing(self) -> int:
+        """Return the number of jobs whose results are expired and may be in the bucket still."""
+        ((found,),) = self._file.rows("SELECT count(*) FROM results WHERE removing = 1")
+        return int(found)

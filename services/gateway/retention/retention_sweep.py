@@ -56,6 +56,13 @@ class RetentionSweep:
         self._limits, self._default = limits, default
         #: Jobs whose results, and uploads, that this process has removed.
         self.results = self.uploads = 0
+        #: Unix time of the last sweep that came to its end.
+        self.swept_at_s = 0.0
+
+    @property
+    def removing(self) -> int:
+        """Number of jobs whose results are expired and may be in the bucket still."""
+        return self._view.results.count_removing()
 
     async def run_once(self) -> None:
         """Expire what is due, and remove the files of what is expired.
@@ -75,6 +82,7 @@ class RetentionSweep:
                 await self._expire_uploads(tenant, now - timedelta(hours=hours.uploads), now)
         for job_id in self._view.results.removing(_AT_ONCE):
             await self._remove(job_id)
+        self.swept_at_s = self._clock().timestamp()
 
     async def _now(self) -> datetime:
         """Return the time of the server that stamps events, or of this machine if that is earlier.
