@@ -7,7 +7,9 @@ tenants submits jobs at a steady rate, follows its events and has a webhook endp
 when it is refused: lists, uploads, jobs with new Idempotency-Keys, sessions, webhook endpoints that never answer, and
 event streams up to the quota, each of which gets all its events. No dispatcher runs. Every round has servers of its
 own, first without the hostile tenant, then with it. With ``--client-nice 15`` the hostile client uses only the CPU time
-that the servers and the others leave, as if it ran on a machine of its own.
+that the servers and the others leave, as if it ran on a machine of its own: on two cores its own work would otherwise
+be taken for that of the servers. On a busy machine run all of it with real-time priority (``chrt -r 5``); the client
+then has the lowest of those.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ import psutil
 from aiohttp import web
 
 from contracts.ids import new_id
+from kit.imports import collect_seldom
 from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_until_ready
 from tests.harness.servers.gateway import keys_file, video
 from tests.harness.servers.gateway_process import environment as gateway_environment
@@ -244,8 +247,9 @@ async def _be_hostile(addresses: Addresses, answers: Any, seconds: float) -> Non
 
 
 def _hostile_process(addresses: Addresses, answers: Any, seconds: float, nice: int) -> None:
-    if nice:  # whatever priority the servers have
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    if nice and os.sched_getscheduler(0) in (os.SCHED_RR, os.SCHED_FIFO):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))  # before what else runs on this machine
+    elif nice:
         os.nice(nice)
     asyncio.run(_be_hostile(addresses, answers, seconds))
 
@@ -265,6 +269,7 @@ def summary(found: Latencies) -> dict[str, Any]:
 
 async def measure(addresses: Addresses, pids: list[int], arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure without the hostile tenant, then with it."""
+    collect_seldom()  # pauses of this process would count as the servers'
     found, measured, lines, seconds = Latencies(), asyncio.Event(), [], arguments.seconds
     async with _receiver(found, measured) as receiver:
         ready = asyncio.Barrier(len(TENANTS) + 1)
