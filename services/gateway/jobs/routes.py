@@ -36,7 +36,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 _E = ErrorCode
 #: Jobs of a page that are presented before other requests run.
-_PIECE_JOBS: Final = 25
+_PIECE_JOBS: Final = 8
 
 
 @router.post(

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 #: Streams to which an event is sent without letting others run.
-PIECE_STREAMS: Final = 64
+PIECE_STREAMS: Final = 24
 #: Events of one tenant that wait; beyond, the oldest is sent to the end at once.
 _MAX_WAITING: Final = 256
 

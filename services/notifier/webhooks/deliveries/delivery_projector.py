@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -42,6 +42,7 @@ from services.notifier.webhooks.deliveries.event_ranges import EventRanges
 from services.notifier.webhooks.deliveries.file_upkeep import keep_up, stream_state
 from services.notifier.webhooks.deliveries.planned_position import PlannedPosition
 from services.notifier.webhooks.deliveries.planner import EventSubject, lane_of_url, may_name_url, plan_deliveries
+from services.notifier.webhooks.deliveries.planning_turns import PlanningTurns
 from services.notifier.webhooks.deliveries.receiver_tables import ReceiverTables
 from services.notifier.webhooks.deliveries.recent_events import RecentEvents
 from services.notifier.webhooks.deliveries.resume import resume
@@ -54,8 +55,6 @@ log = logging.getLogger(__name__)
 #: Passes a delivery that became pending to the send queue.
 Enqueue = Callable[[TrackedDelivery], None]
 
-#: Deliveries that are planned before other tasks run.
-_BATCH_DELIVERIES: Final = 20
 _RETRY_S: Final = 0.5
 _POLL_S: Final = 0.02
 
@@ -90,6 +89,7 @@ class DeliveryProjector:
         #: Set when the endpoints are known and the projection belongs to the current streams.
         self._started = asyncio.Event()
         self._observers: list[Callable[[str, datetime], None]] = []
+        self._read_to = 0  # every event up to it is planned, or is being planned
         self._record_waiters: dict[int, asyncio.Future[None]] = {}
         self._to_backfill: dict[str, Endpoint] = {}
         self.event_lineage = EventLineage()
@@ -211,6 +211,7 @@ class DeliveryProjector:
     async def _plan_events(self) -> None:
         # Records first: those of an earlier incarnation of EVENTS must not be taken for deliveries of this one.
         await self.tail.caught_up.wait()
+        turns, self._read_to = PlanningTurns(self._planning), self.file.planned
         while True:
             self._recent_events.changed.clear()
             try:
@@ -218,25 +219,27 @@ class DeliveryProjector:
                     await self._backfill(next(iter(self._to_backfill.values())))
                 while requested := self.receivers.next_redelivery():
                     await self._plan_redelivery(*requested)
-                events, read_to = await self._recent_events.read_after(self.file.planned)
+                events: list[StoredEvent] = []
+                if turns.has_room:
+                    events, self._read_to = await self._recent_events.read_after(self._read_to)
             except SaccadeError as error:
                 log.warning("webhooks: %s", error)
                 await asyncio.sleep(_RETRY_S)
                 continue
-            added = 0
             for stored in events:
-                for planned in self._plan(stored):
-                    self._add_pending(planned)
-                    added += 1
-                    if added % _BATCH_DELIVERIES == 0:
-                        await asyncio.sleep(0)  # let other tasks run, event streams above all
-                self.file.advance(planned=stored.sequence)
-            if read_to > self.file.planned:
-                self.file.advance(planned=read_to)
-            if events:
-                await asyncio.sleep(0)
+                turns.put(stored)
+            turns.step()
+            if (planned := turns.planned(self._read_to)) > self.file.planned:
+                self.file.advance(planned=planned)
+            if turns or events:
+                await asyncio.sleep(0)  # let other tasks run, event streams above all
             else:
                 await self._recent_events.changed.wait()
+
+    def _planning(self, stored: StoredEvent) -> Iterator[None]:
+        for planned in self._plan(stored):
+            self._add_pending(planned)
+            yield
 
     def _plan(self, stored: StoredEvent) -> list[PlannedDelivery]:
         """Return the deliveries of an event."""
@@ -283,7 +286,7 @@ class DeliveryProjector:
         """Plan the events stored after an endpoint was created and before this process knew of it."""
         receiver = self._as_of_today(endpoint)
         since, done = receiver.since_sequence, self.receivers.planned_since(endpoint.id)
-        until = self.file.planned
+        until = self._read_to  # of those that are being planned, some may have passed this endpoint
         if endpoint.deleted:
             self.receivers.remove_endpoint(endpoint.id)
         elif endpoint.enabled and since != done:
@@ -314,9 +317,7 @@ class DeliveryProjector:
         if endpoint is not None:
             every_type = requested.sequences is not None
             receiver = replace(endpoint, since_sequence=0, types=() if every_type else endpoint.types)
-            async for stored in self._ranges.requested(
-                requested, envelope.tenant, self.event_lineage, self.file.planned
-            ):
+            async for stored in self._ranges.requested(requested, envelope.tenant, self.event_lineage, self._read_to):
                 for planned in self._planned_for(receiver, stored):
                     if delivery := self.deliveries.redeliver(planned, record, envelope.time):
                         self._enqueue(delivery)

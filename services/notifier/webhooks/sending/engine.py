@@ -58,7 +58,7 @@ _RETRY_S: Final = 1.0
 #: Pause of a lane after an unexpected error.
 _PAUSE_S: Final = 60.0
 #: Work that is done before other tasks run: a lane that is checked counts one, an attempt that is started four more.
-_BATCH_WORK, _ATTEMPT_WORK = 20, 4
+_BATCH_WORK, _ATTEMPT_WORK = 10, 4
 _RATE_LIMITED: Final = frozenset({429, 503})
 
 

@@ -1,0 +1,73 @@
+"""Turns of tenants whose events are planned: order within a tenant, nobody behind a large event, no event forgotten."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+
+from contracts.audit import SYSTEM
+from kit.bus.event_store import StoredEvent
+from services.notifier.webhooks.deliveries.planning_turns import PIECE_DELIVERIES, PlanningTurns
+
+
+class Plans:
+    """Events with a number of deliveries, and what was planned of them, in order."""
+
+    def __init__(self) -> None:
+        self.deliveries: dict[int, int] = {}
+        self.planned: list[int] = []
+        self.turns = PlanningTurns(self._planning)
+
+    def put(self, sequence: int, tenant: str, deliveries: int) -> None:
+        self.deliveries[sequence] = deliveries
+        self.turns.put(StoredEvent(sequence, f"saccade.evt.{tenant}.job.job_{sequence}.submitted", b"{}"))
+
+    def _planning(self, stored: StoredEvent) -> Iterator[None]:
+        for _ in range(self.deliveries[stored.sequence]):
+            self.planned.append(stored.sequence)
+            yield
+
+
+def test_a_small_event_does_not_wait_for_the_end_of_a_large_one() -> None:
+    plans = Plans()
+    plans.put(1, "hostile", 100)
+    plans.turns.step()
+    plans.put(2, "quiet", 1)
+    assert plans.turns.planned(2) == 0
+    for _ in range(2):
+        plans.turns.step()
+    assert 2 in plans.planned
+    assert len(plans.planned) < 4 * PIECE_DELIVERIES
+    assert plans.turns.planned(2) == 0, "the large event is not planned to its end"
+    while plans.turns:
+        plans.turns.step()
+    assert plans.turns.planned(2) == 2
+
+
+def test_an_erasure_stands_between_what_is_before_and_behind_it() -> None:
+    plans = Plans()
+    plans.put(1, "acme", 30)
+    plans.put(2, SYSTEM, 1)
+    assert plans.planned == [1] * 30 + [2]
+    assert not plans.turns
+
+
+def test_every_event_is_planned_once_and_in_the_order_of_its_tenant() -> None:
+    seed = random.randrange(2**32)
+    rng, plans, tenants = random.Random(seed), Plans(), {}
+    for sequence in range(1, 300):
+        tenants[sequence] = rng.choice(("a", "b", "c"))
+        plans.put(sequence, tenants[sequence], rng.choice((0, 0, 1, 3, PIECE_DELIVERIES, 45)))
+        before = plans.turns.planned(sequence)
+        assert all(plans.planned.count(one) == plans.deliveries[one] for one in range(1, before + 1)), seed
+        for _ in range(rng.randrange(3)):
+            plans.turns.step()
+    while plans.turns:
+        plans.turns.step()
+    by_tenant: defaultdict[str, list[int]] = defaultdict(list)
+    for sequence in plans.planned:
+        by_tenant[tenants[sequence]].append(sequence)
+    assert all(found == sorted(found) for found in by_tenant.values()), seed
+    assert all(plans.planned.count(one) == count for one, count in plans.deliveries.items()), seed
+    assert plans.turns.planned(299) == 299
