@@ -149,7 +149,6 @@ class Dispatcher:
             is_held=self._is_held,
         )
         self.reconciler = self._open_reconciler(settings, executor, workloads)
-        self.foreign_runs = ForeignRuns(executor, self.jobs, workloads)
         self.metrics = DispatcherMetrics(self.reconciler, lambda: self.tail.last)
         self.upload_rules = self._open_rules(job_placement(settings, workloads, backends), budgets, history)
         self.bus = Bus(client, *REACTIONS, observers=[ReactionMetrics(self.metrics.registry)], stop_s=_STOP_REACTIONS_S)
@@ -189,6 +188,7 @@ class Dispatcher:
     def _open_reconciler(
         self, settings: DispatcherSettings, executor: Executor, workloads: Mapping[str, Workload]
     ) -> Reconciler:
+        self.foreign_runs = ForeignRuns(executor, self.jobs, workloads)
         limits = Limits(settings.slots, settings.tenant_concurrency, settings.workload_concurrency)
         return Reconciler(
             self.jobs,

@@ -1,4 +1,4 @@
-"""Where the jobs of rules run, by the dispatcher's settings."""
+"""Placement of the jobs of rules, by the dispatcher's settings."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from services.gateway.retention.retention_sweep import RetentionSweep
 
 
 class RetentionMetrics(Collector):
-    """What was removed, what is to be removed now, and when that was last looked for."""
+    """Counts of what was and what is to be removed, and the time of the last look."""
 
     def __init__(self, sweep: RetentionSweep) -> None:
         """Show what ``sweep`` does."""
