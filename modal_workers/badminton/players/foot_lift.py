@@ -7,7 +7,8 @@ where one that stands does not. Without this every place of somebody who moves i
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,15 @@ _STANCE_M: Final = 0.25
 _HEIGHT_ERROR_M: Final = 0.045
 #: What is left of the lift's error where the model is sure: jumps, and ankles that are not as high as the usual ones.
 _LEAST_ERROR_M: Final = 0.02
+#: A jump takes less than this, and is higher; from the second height on it is sure. Its error is this share of it.
+_LONGEST_JUMP_S: Final = 0.5
+_LEAST_JUMP_M: Final = 0.1
+_SURE_JUMP_M: Final = 0.15
+#: A place that moves away and back by less than this may be a step.
+_LEAST_MOVE_M: Final = 0.6
+_JUMP_ERROR: Final = 0.3
+#: Time over which the median of its height is taken.
+_STEADY_S: Final = 0.17
 _LIFTS_M: Final = np.linspace(0.0125, _MOST_LIFT_M - 0.0125, 16)
 _AT_ONCE: Final = 8192
 
@@ -40,9 +50,47 @@ def standing_places(points: FloorPoints, index: NDArray[np.int64], times_s: Floa
     nothing changes.
     """
     lift, variance = _lift(points, index, times_s)
+    jump = _jump(points, index, times_s)
+    # Who is in the air has no foot on the floor beside the one that is lifted.
+    lift = jump + lift * np.clip(1 - jump / _SURE_JUMP_M, 0.0, 1.0)
+    variance = variance + (_JUMP_ERROR * jump) ** 2
     rise = points.rise_m[index].astype(np.float64)
     explained = (variance - LIFT_ERROR_M**2)[:, None] * rise**2
     return points.position_m[index] - lift[:, None] * rise, points.variance_m2[index] + explained
+
+
+def _jump(points: FloorPoints, index: NDArray[np.int64], times_s: Floats) -> Floats:
+    """Return the height [m] of the lower foot above the floor in jumps, else 0.
+
+    In a jump both feet rise in the picture and are down again within half a second; over the floor nobody goes so far
+    and comes back.
+    """
+    jump = np.zeros(len(index))
+    known = np.flatnonzero(np.isfinite(points.feet_m[index]).all(axis=(1, 2)))
+    if len(known) < 3:
+        return jump
+    rows = index[known]
+    rise = points.rise_m[rows].astype(np.float64)
+    feet = points.position_m[rows][:, None] + points.feet_m[rows].astype(np.float64)
+    # As if the feet were where the player is on average and all of the movement was upwards.
+    height = (feet * rise[:, None]).sum(axis=2) / np.maximum((rise**2).sum(axis=1), 1e-6)[:, None]
+    # Frame by frame, also where the player was hidden: half a second is as long everywhere.
+    frames = points.frame[rows]
+    lower = np.interp(np.arange(frames[0], frames[-1] + 1), frames, height.min(axis=1))
+    interval_s = float(np.median(np.diff(times_s)))
+    lower = _moving(np.median, lower, round(_STEADY_S / max(interval_s, 1e-3)))
+    wide = round(_LONGEST_JUMP_S / max(interval_s, 1e-3))
+    above = (lower - _moving(np.max, _moving(np.min, lower, wide), wide))[frames - frames[0]]
+    least = np.maximum(_LEAST_JUMP_M, _LEAST_MOVE_M / np.maximum(np.linalg.norm(rise, axis=1), 1e-6))
+    jump[known] = np.where(above > least, above, 0.0)
+    return jump
+
+
+def _moving(reduced: Callable[..., Any], values: Floats, width: int) -> Floats:
+    """Return the reduction of each value and its neighbours, ``width`` (or one more) together."""
+    half = max(width // 2, 0)
+    padded = np.pad(values, half, mode="edge")
+    return np.asarray(reduced(np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1), axis=1))
 
 
 def _lift(points: FloorPoints, index: NDArray[np.int64], times_s: Floats) -> tuple[Floats, Floats]:
