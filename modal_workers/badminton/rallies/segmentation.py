@@ -14,6 +14,7 @@ from modal_workers.badminton.rallies.ending import Ending, ending_of
 from modal_workers.badminton.rallies.hits import JudgedContact, judge_contacts
 from modal_workers.badminton.rallies.movement import find_active_periods
 from modal_workers.badminton.rallies.rally import Hit, Rally
+from modal_workers.badminton.rallies.rally_confidence import rally_confidence
 from modal_workers.badminton.rallies.winner import decide_winner
 from modal_workers.badminton.shuttle.linking import SegmentFrames
 from modal_workers.badminton.shuttle.shuttle_track import ShuttleTrack
@@ -31,18 +32,22 @@ _SHORTEST_SERVICE_S: Final = 0.35
 #: A rally that ends so near to a cut was not seen to its end.
 _CUT_S: Final = 0.1
 _CUT_FACTOR: Final = 0.5
-
-
-#: Share of rallies whose start and end are both within 0.3 s where the shuttle was seen all the time:
-#: 0.93 and 0.86 on two sets of seeds with 95 % of its places known (bench/README.md).
-_WHOLE_SHARE: Final = 0.85
+#: Times that differ by less are the same.
+_SAME_S: Final = 1e-6
 
 
 @dataclass(frozen=True)
-class _Span:
+class RallySpan:
+    """The hits of a rally and its end; ``cut``: the camera's frames end there."""
+
     hits: tuple[Hit, ...]
     ending: Ending
     cut: bool
+
+    def seen_share(self, track: ShuttleTrack, times_s: Floats) -> float:
+        """Return the share of its frames in which the shuttle was tracked."""
+        inside = (times_s >= self.hits[0].time_s - _SAME_S) & (times_s <= self.ending.time_s + _SAME_S)
+        return float(np.isfinite(track.position_px[inside, 0]).mean()) if inside.any() else 0.0
 
 
 def find_rallies(
@@ -65,11 +70,7 @@ def find_rallies(
         return _by_movement(players, times_s, segments)
     if contacts is None:
         contacts = judge_contacts(track, players, times_s, segments, picture_size=picture_size)
-    spans: list[_Span] = []
-    for first, last, _court in segments:
-        own = [hit for hit in hits if first <= hit.frame <= last]
-        near = [each for each in contacts if first <= each.contact.after.first_frame <= last]
-        spans += _spans(own, near, track, times_s, last)
+    spans = find_spans(hits, contacts, track, times_s, segments)
     rallies: list[Rally] = []
     for index, span in enumerate(spans):
         following = spans[index + 1].hits[0] if index + 1 < len(spans) else None
@@ -93,12 +94,25 @@ def find_rallies(
     return rallies
 
 
-def _confidence(span: _Span, track: ShuttleTrack, times_s: Floats) -> float:
-    """Return how probably a rally begins and ends where it says: the less of it was seen, the less."""
-    inside = (times_s >= span.hits[0].time_s) & (times_s <= span.ending.time_s)
-    seen = float(np.isfinite(track.position_px[inside, 0]).mean()) if inside.any() else 0.0
-    hits = float(np.mean([hit.confidence for hit in span.hits]))
-    return _WHOLE_SHARE * seen * hits * (_CUT_FACTOR if span.cut else 1.0)
+def find_spans(
+    hits: Sequence[Hit],
+    contacts: Sequence[JudgedContact],
+    track: ShuttleTrack,
+    times_s: Floats,
+    segments: SegmentFrames,
+) -> list[RallySpan]:
+    """Return the hits and the end of each rally, in order of time."""
+    spans: list[RallySpan] = []
+    for first, last, _court in segments:
+        own = [hit for hit in hits if first <= hit.frame <= last]
+        near = [each for each in contacts if first <= each.contact.after.first_frame <= last]
+        spans += _spans(own, near, track, times_s, last)
+    return spans
+
+
+def _confidence(span: RallySpan, track: ShuttleTrack, times_s: Floats) -> float:
+    """Return how probably a rally begins and ends where it says."""
+    return rally_confidence(span.ending, span.seen_share(track, times_s)) * (_CUT_FACTOR if span.cut else 1.0)
 
 
 def _spans(
@@ -107,7 +121,7 @@ def _spans(
     track: ShuttleTrack,
     times_s: Floats,
     last_frame: int,
-) -> list[_Span]:
+) -> list[RallySpan]:
     """Return the hits of each rally within one camera's frames, with its end."""
     tracked_s = times_s[np.isfinite(track.position_px[:, 0])]
     groups: list[list[Hit]] = []
@@ -116,12 +130,12 @@ def _spans(
             groups[-1].append(hit)
         else:
             groups.append([hit])
-    spans: list[_Span] = []
+    spans: list[RallySpan] = []
     for group in groups:
         ending = ending_of(group[-1], contacts)
         if ending is None or (len(group) == 1 and not _is_service(group[0], ending)):
             continue
-        spans.append(_Span(tuple(group), ending, bool(times_s[last_frame] - ending.time_s < _CUT_S)))
+        spans.append(RallySpan(tuple(group), ending, bool(times_s[last_frame] - ending.time_s < _CUT_S)))
     return spans
 
 
