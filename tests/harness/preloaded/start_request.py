@@ -21,6 +21,7 @@ PROGRAMS = frozenset(
         "services.dispatcher",
         "services.gateway",
         "services.notifier",
+        "tests.harness.history.trimming_dispatcher",
         "tests.harness.preloaded.probe",
         "tests.harness.rules.dispatcher_process",
         "tests.harness.streams.killed_service",

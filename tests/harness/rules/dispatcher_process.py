@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from contracts.workload import Workload
 from kit.bucket import open_bucket
@@ -18,7 +19,7 @@ from kit.settings import NatsSettings, S3Settings, as_environment
 from services.dispatcher.app import Dispatcher
 from services.dispatcher.settings import SnapshotSettings
 from tests.harness.dispatch.dispatcher import archive_in, settings
-from tests.harness.dispatch.scripted_executor import ScriptedExecutor, Worker
+from tests.harness.dispatch.scripted_executor import Script, ScriptedExecutor, Worker
 from tests.harness.rules.rule_nodes import WORKLOADS
 
 ROOT = Path(__file__).parents[3]
@@ -67,8 +68,16 @@ async def _waits(worker: Worker) -> None:
     await worker.asked_to_stop.wait()
 
 
-async def dispatch(workloads: Iterable[Workload], stop: asyncio.Event) -> None:
-    """Dispatch until ``stop`` is set; the servers are those of the environment."""
+async def dispatch(
+    workloads: Iterable[Workload],
+    stop: asyncio.Event,
+    script: Script = _waits,
+    *,
+    executor: type[ScriptedExecutor] = ScriptedExecutor,
+    snapshot_events: int = _SNAPSHOT_EVENTS,
+    **changes: Any,
+) -> None:
+    """Dispatch until ``stop`` is set, to workers that play ``script``; the servers are those of the environment."""
     client = await connect(NatsSettings(), "dispatcher")
     async with open_bucket(S3Settings()) as bucket:
         store = EventStore(client)
@@ -76,11 +85,11 @@ async def dispatch(workloads: Iterable[Workload], stop: asyncio.Event) -> None:
             client=client,
             store=store,
             bucket=bucket,
-            executor=ScriptedExecutor(store, bucket, _waits),
+            executor=executor(store, bucket, script),
             workloads={one.name: one for one in workloads},
-            settings=settings(slots=1),
+            settings=settings(**{"slots": 1, **changes}),
             archive=archive_in(bucket),
-            snapshots=SnapshotSettings(events=_SNAPSHOT_EVENTS),
+            snapshots=SnapshotSettings(events=snapshot_events),
         )
         await dispatcher.run(stop)
     await client.close()

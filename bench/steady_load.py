@@ -1,0 +1,151 @@
+"""Jobs at a steady rate through gateway, dispatcher and notifier: latency, and the memory of each process over time.
+
+    python -m bench.steady_load --rate 50 --seconds 3600
+
+A real nats-server and bucket; each service is its own process. The dispatcher's workers are tasks inside it that end at
+once: a process for each job would take half a second of CPU time, and measure that. One client submits, another follows
+the ends of all jobs by SSE.
+"""
+
+from __future__ import annotations
+
+from bench.needs import needs
+
+needs("nats-server", "rclone", "psutil")
+
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+
+from contracts.ids import new_id
+from tests.harness.dispatch import quick_dispatcher
+from tests.harness.rules.dispatcher_process import DispatcherProcess
+from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_until_ready
+from tests.harness.servers.gateway import video
+from tests.harness.servers.gateway_process import environment as gateway_environment
+from tests.harness.servers.gateway_process import process
+from tests.harness.streams.notifier import NotifierProcess
+from tests.harness.webhooks.delivery import environment as notifier_environment
+
+_MIB = 1024 * 1024
+
+
+@dataclass
+class Counts:
+    """What was sent since the start, and latencies since the last line."""
+
+    sent: int = 0
+    ended: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    submit_ms: list[float] = field(default_factory=list)
+
+
+async def uploaded(client: aiohttp.ClientSession, gateway: str) -> str:
+    """Upload a video and return its id."""
+    body = video()
+    wanted = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": len(body)}
+    async with client.post(f"{gateway}/v1/uploads", json=wanted) as answer:
+        upload = await answer.json()
+    async with client.put(upload["url"], data=body, headers=upload["headers"]) as answer:
+        answer.raise_for_status()
+    async with client.post(f"{gateway}/v1/uploads/{upload['id']}/complete") as answer:
+        answer.raise_for_status()
+    return str(upload["id"])
+
+
+async def submit(client: aiohttp.ClientSession, url: str, job: dict[str, Any], counts: Counts) -> None:
+    """Submit one job."""
+    begun = time.perf_counter()
+    try:
+        async with client.post(url, json=job, headers={"Idempotency-Key": new_id("evt")}) as answer:
+            await answer.read()
+        if answer.status != 202:
+            counts.refused[str(answer.status)] += 1
+    except (aiohttp.ClientError, TimeoutError) as error:
+        counts.refused[type(error).__name__] += 1
+    counts.submit_ms.append((time.perf_counter() - begun) * 1000)
+
+
+async def follow(client: aiohttp.ClientSession, notifier: str, counts: Counts) -> None:
+    """Count the jobs that end."""
+    url, forever = f"{notifier}/v1/events?types=job.succeeded", aiohttp.ClientTimeout(total=None)
+    async with client.get(url, timeout=forever) as stream:
+        async for line in stream.content:
+            counts.ended += line.startswith(b"data: ")
+
+
+async def load(gateway: str, notifier: str, pids: dict[str, int], arguments: argparse.Namespace) -> None:
+    """Submit at a steady rate, and print a line from time to time."""
+    counts, tasks = Counts(), set()
+    timeout = aiohttp.ClientTimeout(total=60)
+    async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as client:
+        upload_id = await uploaded(client, gateway)
+        job = {"workload": "lap_compare", "inputs": {"reference": upload_id, "other": [upload_id]}}
+        following, begun, next_line_s = asyncio.ensure_future(follow(client, notifier, counts)), time.monotonic(), 0.0
+        while (now_s := time.monotonic() - begun) < arguments.seconds:
+            while counts.sent < now_s * arguments.rate:
+                task = asyncio.ensure_future(submit(client, f"{gateway}/v1/jobs", job, counts))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+                counts.sent += 1
+            if now_s >= next_line_s:
+                next_line_s += arguments.every
+                print(json.dumps(line(now_s, counts, pids)), flush=True)
+            await asyncio.sleep(0.01)
+        following.cancel()
+
+
+def line(now_s: float, counts: Counts, pids: dict[str, int]) -> dict[str, Any]:
+    """Return what happened, and begin the next latencies."""
+    taken, counts.submit_ms = sorted(counts.submit_ms), []
+    found = {name: psutil.Process(pid) for name, pid in pids.items()}
+    return {
+        "s": round(now_s),
+        "sent": counts.sent,
+        "ended": counts.ended,
+        "refused": dict(counts.refused),
+        "p50_ms": round(taken[len(taken) // 2], 1) if taken else None,
+        "p99_ms": round(taken[int(len(taken) * 0.99)], 1) if taken else None,
+        "mib": {name: round(one.memory_info().rss / _MIB) for name, one in found.items()},
+        "cpu_s": {name: round(sum(one.cpu_times()[:2])) for name, one in found.items()},
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rate", type=float, default=50.0, help="jobs a second")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--every", type=float, default=30.0, help="seconds between two lines")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        for part in ("nats", "s3", "gateway"):
+            (folder / part).mkdir()
+        with EmbeddedNats(folder / "nats") as nats, EmbeddedS3(folder / "s3") as s3:
+            port, log = free_port(), folder / "dispatcher.log"
+            environment = gateway_environment((nats.settings, s3.settings), folder / "gateway", port)
+            with (
+                DispatcherProcess(nats.settings, s3.settings, log, module=quick_dispatcher.__name__) as dispatcher,
+                process(environment) as gateway,
+                NotifierProcess(nats.settings, **notifier_environment()) as notifier,
+            ):
+                wait_until_ready(port, None)
+                assert notifier.process
+                server = next(child for child in psutil.Process().children() if "nats-server" in child.name())
+                pids = {"gateway": gateway.pid, "notifier": notifier.process.pid}
+                pids |= {"dispatcher": dispatcher.pid, "nats-server": server.pid}
+                asyncio.run(load(f"http://{HOST}:{port}", notifier.url, pids, arguments))
+
+
+if __name__ == "__main__":
+    main()
