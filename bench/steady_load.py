@@ -41,7 +41,7 @@ _MIB = 1024 * 1024
 
 @dataclass
 class Counts:
-    """What was sent since the start, and latencies since the last line."""
+    """Counts since the start, and latencies since the last line."""
 
     sent: int = 0
     ended: int = 0
@@ -115,8 +115,8 @@ def line(now_s: float, counts: Counts, pids: dict[str, int]) -> dict[str, Any]:
         "refused": dict(counts.refused),
         "p50_ms": round(taken[len(taken) // 2], 1) if taken else None,
         "p99_ms": round(taken[int(len(taken) * 0.99)], 1) if taken else None,
-        "mib": {name: round(one.memory_info().rss / _MIB) for name, one in found.items()},
-        "cpu_s": {name: round(sum(one.cpu_times()[:2])) for name, one in found.items()},
+        "mib": {name: round(service.memory_info().rss / _MIB) for name, service in found.items()},
+        "cpu_s": {name: round(sum(service.cpu_times()[:2])) for name, service in found.items()},
     }
 
 
