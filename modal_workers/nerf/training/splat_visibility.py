@@ -35,6 +35,8 @@ def _visible(splats: Splats, extent: Tensor, target: TargetImage, behind: float)
     rendered = rasterize(splats, small.camera, small.camera_from_world)
     row, column, within = pixels_of(splats.means, small)
     depth = splats.means @ small.camera_from_world[2, :3] + small.camera_from_world[2, 3]
-    surface, alpha = rendered.depth[row, column, 0], rendered.alpha[row, column, 0]
+    # On a surface that is seen at a grazing angle the depth changes within a pixel.
+    around = torch.nn.functional.max_pool2d(rendered.depth[None, ..., 0], 3, 1, 1)[0]
+    surface, alpha = around[row, column], rendered.alpha[row, column, 0]
     visible: Tensor = within & ((alpha < _SOLID) | (depth <= surface + behind + extent))
     return visible
