@@ -70,10 +70,14 @@ class Dialogue:
         return found
 
     def narration(self) -> Turn:
-        """Return a description: what happens comes first, then mostly where something is."""
+        """Return a description: what happens comes first, then mostly where something is.
+
+        Half of them begin with the most telling of what happens, the others with anything that does. A model that is
+        trained on both says the telling where it is sure of it, and something plainer where it is not.
+        """
         random, prompt = self._random, self._pick(_INSTRUCTIONS) if self._random.uniform() < 0.5 else INSTRUCTION
         clauses = []
-        first = self._happening()
+        first = self._happening(any_of_them=random.uniform() < 0.5)
         if first:
             clauses.append(texts_of(first)[0])
         if not clauses or random.uniform() < 0.8:
@@ -222,8 +226,17 @@ class Dialogue:
             said = Statement("colour", "exists", self._other_thing())
         return texts_of(said)[0], score(said, self._truth) > 0
 
-    def _happening(self) -> Statement | None:
-        """Return the most telling of what happens."""
+    def _happening(self, *, any_of_them: bool = False) -> Statement | None:
+        """Return the most telling of what happens, or any of it."""
+        found = self._happenings()
+        if not found:
+            return None
+        # What is held tells of no change: it is said where there is nothing else.
+        changes = [group for group in found if group[0].kind != "place"]
+        return self._pick(self._pick(changes) if any_of_them and changes else found[0])
+
+    def _happenings(self) -> list[list[Statement]]:
+        """Return what happens, the most telling first; what is alike is together."""
         facts, kind = self.facts, self._truth.kind
         order = {
             "arm": (
@@ -239,13 +252,14 @@ class Dialogue:
                 ("moves_left", "moves_right"),
             ),
         }[kind]  # fmt: skip
+        groups = []
         for predicates in order:
             found = [said for predicate in predicates for said in facts.get(predicate, ())]
             if predicates == ("still",):
                 found = [said for said in found if said.one.noun in {"gripper", "near player", "far player"}]
             if found:
-                return self._pick(found)
-        return None
+                groups.append(found)
+        return groups
 
     def _place(self, but: Statement | None) -> Statement | None:
         """Return where something is, rather of what does not move."""

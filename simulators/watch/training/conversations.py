@@ -42,6 +42,8 @@ _YES_OR_NO_WEIGHT: Final = 3.0
 NOUNS: Final = (
     "", *SHAPES, "gripper", "near player", "far player", "shuttle", "car", "red light", "yellow light", "green light",
 )  # fmt: skip
+#: Things that are called by their noun alone.
+_WITHOUT_COLOUR: Final = {"gripper", "near player", "far player", "shuttle"}
 COLOUR_NAMES: Final = ("", *COLOURS)
 
 
@@ -57,6 +59,7 @@ class Tree:
     images: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)  # position after each segment
+    named: list[tuple[int, int]] = field(default_factory=list)  # token that ends a thing's name, and the thing's entity
 
     def add(self, parent: int, asked: Sequence[int], answer: Sequence[int] = ()) -> int:
         """Append a segment behind another (-1: none) and return its number."""
@@ -104,15 +107,17 @@ class Conversations:
     def clip(self, seed: int) -> Clip:
         """Return frames, tokens and the truth of each chunk."""
         random = np.random.default_rng([seed, 5])
-        chunks = 1 if random.uniform() < 0.9 else 2
+        chunks = 1 if random.uniform() < 0.96 else 2
         filmed = scene(seed, chunks=chunks)
         frames = [filmed.small_frame(time_s, IMAGE_PX) for times_s in filmed.chunk_times_s for time_s in times_s]
         tree, parent = Tree(), -1
-        past = _past(random, seed, filmed) if random.uniform() < 0.2 else []
+        past = _past(random, seed, filmed) if random.uniform() < 0.1 else []
         for chunk, times_s in enumerate(filmed.chunk_times_s):
             dialogue, last = Dialogue(filmed.truth(chunk), random), chunk == chunks - 1
             seen = tree.add(parent, self._begin(len(times_s), first=chunk == 0))
             parent = self._branch(tree, seen, dialogue.narration(), past)
+            if last:
+                self._branch(tree, seen, dialogue.narration(), [])
             if last and random.uniform() < 0.3:
                 self._branch(tree, seen, dialogue.enumeration(), [])
             for _ in range(self._questions if last else 1):
@@ -128,6 +133,8 @@ class Conversations:
                 for turn in _drop_checks(filmed.truth(chunk), random):
                     self._branch(tree, asking, turn, [])
             past = []
+        if chunks == 1:
+            tree.named = self._named(tree.ids, filmed.truth())
         return np.stack(frames), tree, [filmed.truth(chunk) for chunk in range(chunks)]
 
     def conditions(self, seed: int, *, count: int = 6) -> tuple[Clip, list[bool]]:
@@ -146,6 +153,20 @@ class Conversations:
         for turn in turns:
             self._branch(tree, asking, turn, [])
         return (np.stack(frames), tree, [truth]), [turn.answer == "yes" for turn in turns]
+
+    def _named(self, ids: Sequence[int], truth: ClipTruth) -> list[tuple[int, int]]:
+        """Return where the name of a thing in the last frame ends, and the number of its entity."""
+        names = dict[tuple[int, ...], int]()
+        for number, entity in enumerate(truth.last.entities):
+            called = entity.noun if entity.noun in _WITHOUT_COLOUR else f"{entity.colour} {entity.noun}"
+            tokens = self._tokenizer.convert_tokens_to_ids([f"▁{word}" for word in called.split()])
+            names[tuple(tokens)] = number
+        found = []
+        for end in range(1, len(ids)):
+            name = next((name for name in ((ids[end],), (ids[end - 1], ids[end])) if name in names), None)
+            if name:
+                found.append((end, names[name]))
+        return found
 
     def _begin(self, frames: int, *, first: bool) -> list[int]:
         text = prompts.frames_of_turn(frames, first=first).replace(prompts.FRAME, _FRAME)
@@ -209,6 +230,9 @@ def batch_of(clips: Sequence[Clip]) -> Arrays:
         weights[row, :size] = tree.weights
         mask[row, 0, :size, :size] = tree.mask()
     truths = [truth for _, _, chunks in clips for truth in chunks]
+    begins = np.cumsum([0, *(len(truth.frames) for truth in truths)])
+    lasts = np.cumsum([sum(len(truth.frames) for truth in chunks) for _, _, chunks in clips]) - 1
+    named = [(row, *name) for row, (_, tree, _) in enumerate(clips) for name in tree.named]
     courses = [thing_course_of(truth) for truth in truths]
     return {
         "frames": np.concatenate([frames for frames, _, _ in clips]),
@@ -217,6 +241,8 @@ def batch_of(clips: Sequence[Clip]) -> Arrays:
         "labels": labels,
         "weights": weights,
         "mask": mask,
+        "firsts": np.repeat(begins[:-1], np.diff(begins)),
+        "named": np.array([(row, end, lasts[row], entity) for row, end, entity in named], np.int64).reshape(-1, 4),
         "course": np.concatenate([course_of(truth) for truth in truths]),
         "things": np.concatenate([labels for labels, _ in courses]),
         "numbers": np.concatenate([numbers for _, numbers in courses]),

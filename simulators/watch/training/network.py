@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from modal_workers.vision_stream.models.gemma.hugging_face import Gemma3Config, Gemma3ForConditionalGeneration
+from simulators.watch.training.attention import UNSEEN, Looks, attend
 from simulators.watch.training.conversations import COLOUR_NAMES, IGNORED, NOUNS, WINDOW
 from simulators.watch.training.course import COURSE_LABELS, THING_LABELS, THING_NUMBERS, UNKNOWN
 from simulators.watch.training.tokenizer import IMAGE_PX, IMAGE_TOKENS, SPECIAL
@@ -104,9 +105,10 @@ class TrainedNetwork:
         self.place = nn.Linear(sizes.text, 2)
         self.course = nn.Sequential(nn.LayerNorm(sizes.text), nn.Linear(sizes.text, COURSE_LABELS))
         self.things = nn.Sequential(nn.LayerNorm(sizes.text), nn.Linear(sizes.text, THING_LABELS + THING_NUMBERS))
-        ALL_ATTENTION_FUNCTIONS.register(_ATTENTION, _attention)
+        ALL_ATTENTION_FUNCTIONS.register(_ATTENTION, attend)
         for part in (self.network, self.network.model.vision_tower, self.network.model.language_model):
             part.config._attn_implementation = _ATTENTION  # noqa: SLF001
+        self._looks = Looks(self.network.model.language_model.layers)
 
     def parts(self) -> dict[str, nn.Module]:
         """Return what is trained, by name."""
@@ -157,7 +159,8 @@ class TrainedNetwork:
         embedded = model.language_model.embed_tokens(ids)
         image = (ids == _IMAGE).unsqueeze(-1).expand_as(embedded)
         embedded = embedded.masked_scatter(image, features.to(embedded.dtype))
-        mask = {"full_attention": batch["mask"], "sliding_attention": batch["mask"]}
+        bias = torch.where(batch["mask"], 0.0, UNSEEN).to(torch.bfloat16)
+        mask = {"full_attention": bias, "sliding_attention": bias}
         return model.language_model(
             inputs_embeds=embedded, attention_mask=mask, position_ids=batch["positions"], use_cache=False,
             output_hidden_states=True,
@@ -198,6 +201,13 @@ class TrainedNetwork:
         scale = torch.tensor([1.0] * 3 + [3.0] * 6)
         return 2 * happening + 10 * functional.smooth_l1_loss(numbers * scale, measured * scale, beta=0.1)
 
+    def look_loss(self, batch: Batch) -> torch.Tensor:
+        """Return the loss of where words and things looked when the batch was read last."""
+        nouns, chosen = _tokens_of(batch["nouns"]).max(-1)
+        entities = _tokens_of(batch["entities"]).gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+        places = torch.nonzero(batch["ids"] == _IMAGE).reshape(-1, IMAGE_TOKENS, 2)
+        return self._looks.loss(places, entities.masked_fill(nouns == 0, -1), batch["firsts"], batch["named"])
+
     def losses(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the sum of the answers' weighted losses, and the losses of the heads by name."""
         patches = self.patches(batch["frames"])
@@ -210,7 +220,7 @@ class TrainedNetwork:
         true = batch["course"][known]
         # What is true is rare.
         happening = functional.binary_cross_entropy_with_logits(course[known], true, 1 + 2 * true)
-        dense = {"course": 2 * happening, "things": self.thing_loss(seen, batch)}
+        dense = {"course": 2 * happening, "things": self.thing_loss(seen, batch), "looks": self.look_loss(batch)}
         if patches.requires_grad or not torch.is_grad_enabled():
             dense |= {"patches": self.heads.loss(patches, batch), "features": self.feature_loss(features, batch)}
         return (loss * batch["weights"][:, 1:][asked]).sum(), dense
@@ -225,21 +235,3 @@ def _tokens_of(patches: torch.Tensor) -> torch.Tensor:
 
 def _words(tokenizer: Any, names: Sequence[str]) -> torch.Tensor:
     return torch.tensor([tokenizer.convert_tokens_to_ids(f"▁{name}") for name in names])
-
-
-def _attention(
-    _module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: torch.Tensor | None,
-    *,
-    scaling: float,
-    **_: object,
-) -> tuple[torch.Tensor, None]:
-    """Attend by plain products: on a CPU the backward pass of the fused kernel is several times slower in bfloat16."""
-    scores = torch.matmul(query * scaling, key.transpose(-1, -2))
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -1e4)
-    found = torch.matmul(torch.softmax(scores, -1).to(value.dtype), value)
-    return found.transpose(1, 2).contiguous(), None

@@ -23,7 +23,7 @@ from tests.harness.watching.chunks import never, said_to_nobody, told_to_nobody
 SMALL = Sizes(vision=64, text=64, vision_layers=2, text_layers=4)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedNetwork, Conversations]:
     folder = tmp_path_factory.mktemp("tiny")
     write_tokenizer(folder)
@@ -95,3 +95,34 @@ def test_a_run_begins_with_weights_and_one_that_was_interrupted_goes_on(tmp_path
     again = torch.load(fitted.with_suffix(".checkpoint"), weights_only=True)
     steps = [int(states["optimisers"][-1]["state"][0]["step"]) for states in (checkpoint, again)]
     assert steps == [1, 2], "the optimisers' state is that of the interrupted run"
+
+
+def test_words_and_things_are_to_look_at_what_they_are_of(trained: tuple[TrainedNetwork, Conversations]) -> None:
+    made, conversations = trained
+    seed = next(
+        seed for seed in range(100) if conversations.clip(seed)[1].named and len(conversations.clip(seed)[0]) > 2
+    )
+    _, tree, (truth,) = conversations.clip(seed)
+    (arrays,) = batches_by_length(conversations, [seed], 1)
+    batch = {name: torch.from_numpy(value) for name, value in arrays.items()}
+    for _, position, frame, number in arrays["named"]:
+        entity = truth.last.entities[number]
+        noun = f"▁{entity.noun.split()[-1]}"
+        assert conversations._tokenizer.convert_ids_to_tokens(tree.ids[position]) == noun
+        assert frame == len(truth.frames) - 1
+    with torch.inference_mode():
+        made.logits(batch, made.network.model.multi_modal_projector(made.patches(batch["frames"])))
+        blind = float(made.look_loss(batch))
+        attentions = [layer.self_attn for layer in made.network.model.language_model.layers]
+        # Looking at images alone is nearer to it, looking at words alone is farther from it.
+        kept = [getattr(attention, "kept_scores", None) for attention in attentions]
+        images = batch["ids"][:, None, None] == made.network.config.image_token_id
+        for attention, scores in zip(attentions, kept, strict=True):
+            if scores is not None:
+                attention.kept_scores = scores.masked_fill(~images, -1e4)
+        seeing = float(made.look_loss(batch))
+        for attention, scores in zip(attentions, kept, strict=True):
+            if scores is not None:
+                attention.kept_scores = scores.masked_fill(images, -1e4)
+        away = float(made.look_loss(batch))
+    assert 0 < seeing < blind < away
