@@ -72,12 +72,12 @@ class Dialogue:
     def narration(self) -> Turn:
         """Return a description: what happens comes first, then mostly where something is.
 
-        Half of them begin with the most telling of what happens, the others with anything that does. A model that is
+        A fifth of them begin with the most telling of what happens, the others with anything that does. A model that is
         trained on both says the telling where it is sure of it, and something plainer where it is not.
         """
         random, prompt = self._random, self._pick(_INSTRUCTIONS) if self._random.uniform() < 0.5 else INSTRUCTION
         clauses = []
-        first = self._happening(any_of_them=random.uniform() < 0.5)
+        first = self._happening(any_of_them=random.uniform() < 0.8)
         if first:
             clauses.append(texts_of(first)[0])
         if not clauses or random.uniform() < 0.8:

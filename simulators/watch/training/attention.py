@@ -30,6 +30,8 @@ class Head(NamedTuple):
 _FIRST, _BEFORE, _EARLIER = Head(1, 3), Head(1, 0), Head(2, 2)
 #: Head that a word looks with at what it names, behind the layer in which the things' course is told.
 _NAMED: Final = Head(3, 0)
+#: Head that looks at what is to be named next.
+_TOLD: Final = Head(4, 3)
 _MOST_FRAMES: Final = 6
 
 
@@ -63,11 +65,17 @@ class Looks:
 
     def __init__(self, layers: Any) -> None:
         self._layers = layers
-        for layer in {head.layer for head in (_FIRST, _BEFORE, _EARLIER, _NAMED)}:
-            setattr(layers[layer].self_attn, _KEPT, None)
+        for layer in {head.layer for head in (_FIRST, _BEFORE, _EARLIER, _NAMED, _TOLD)}:
+            if layer < len(layers):
+                setattr(layers[layer].self_attn, _KEPT, None)
 
     def loss(
-        self, places: torch.Tensor, entities: torch.Tensor, firsts: torch.Tensor, named: torch.Tensor
+        self,
+        places: torch.Tensor,
+        entities: torch.Tensor,
+        firsts: torch.Tensor,
+        named: torch.Tensor,
+        told: torch.Tensor,
     ) -> torch.Tensor:
         """Return the loss of where the heads looked in the last pass.
 
@@ -76,16 +84,21 @@ class Looks:
             entities: Entity that each of these tokens shows, or -1 [frames, tokens].
             firsts: First frame of each frame's chunk [frames].
             named: Row and position of each word for a thing, the last frame and the thing's entity [words, 4].
+            told: The same of each token that an answer's word for a thing is predicted from [words, 4].
         """
         frames = torch.arange(len(firsts))
         loss = self._back(_FIRST, places, entities, [(firsts != frames, firsts)])
         earlier = [((frames - lag) >= firsts, (frames - lag).clamp(min=0)) for lag in range(1, _MOST_FRAMES)]
         loss = loss + self._back(_BEFORE, places, entities, earlier[:1])
         loss = loss + self._back(_EARLIER, places, entities, earlier)
-        rows, positions, last, entity = named.unbind(-1)
-        target = torch.zeros(len(named), self._scores(_NAMED).shape[-1], dtype=torch.bool)
-        target.scatter_(1, places[last, :, 1], entities[last] == entity.unsqueeze(-1))
-        return loss + self._missed(_NAMED, rows, positions, target)
+        for head, words in ((_NAMED, named), (_TOLD, told)):
+            if head.layer >= len(self._layers):
+                continue
+            rows, positions, last, entity = words.unbind(-1)
+            target = torch.zeros(len(words), self._scores(head).shape[-1], dtype=torch.bool)
+            target.scatter_(1, places[last, :, 1], entities[last] == entity.unsqueeze(-1))
+            loss = loss + self._missed(head, rows, positions, target)
+        return loss
 
     def _back(
         self, head: Head, places: torch.Tensor, entities: torch.Tensor, at: list[tuple[torch.Tensor, torch.Tensor]]

@@ -59,7 +59,7 @@ class Tree:
     images: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)  # position after each segment
-    named: list[tuple[int, int]] = field(default_factory=list)  # token that ends a thing's name, and the thing's entity
+    named: list[tuple[int, int, int]] = field(default_factory=list)  # first and last token of a name, and the entity
 
     def add(self, parent: int, asked: Sequence[int], answer: Sequence[int] = ()) -> int:
         """Append a segment behind another (-1: none) and return its number."""
@@ -100,7 +100,7 @@ class Tree:
 class Conversations:
     """Clips with their conversations; ``tokenizer`` is that of the model."""
 
-    def __init__(self, tokenizer: Any, *, questions: int = 2, checks: int = 3, motion_checks: int = 3) -> None:
+    def __init__(self, tokenizer: Any, *, questions: int = 2, checks: int = 4, motion_checks: int = 2) -> None:
         self._tokenizer = tokenizer
         self._questions, self._checks, self._motion_checks = questions, checks, motion_checks
 
@@ -154,8 +154,8 @@ class Conversations:
             self._branch(tree, asking, turn, [])
         return (np.stack(frames), tree, [truth]), [turn.answer == "yes" for turn in turns]
 
-    def _named(self, ids: Sequence[int], truth: ClipTruth) -> list[tuple[int, int]]:
-        """Return where the name of a thing in the last frame ends, and the number of its entity."""
+    def _named(self, ids: Sequence[int], truth: ClipTruth) -> list[tuple[int, int, int]]:
+        """Return where the name of a thing in the last frame begins and ends, and the number of its entity."""
         names = dict[tuple[int, ...], int]()
         for number, entity in enumerate(truth.last.entities):
             called = entity.noun if entity.noun in _WITHOUT_COLOUR else f"{entity.colour} {entity.noun}"
@@ -165,7 +165,7 @@ class Conversations:
         for end in range(1, len(ids)):
             name = next((name for name in ((ids[end],), (ids[end - 1], ids[end])) if name in names), None)
             if name:
-                found.append((end, names[name]))
+                found.append((end - len(name) + 1, end, names[name]))
         return found
 
     def _begin(self, frames: int, *, first: bool) -> list[int]:
@@ -232,7 +232,13 @@ def batch_of(clips: Sequence[Clip]) -> Arrays:
     truths = [truth for _, _, chunks in clips for truth in chunks]
     begins = np.cumsum([0, *(len(truth.frames) for truth in truths)])
     lasts = np.cumsum([sum(len(truth.frames) for truth in chunks) for _, _, chunks in clips]) - 1
-    named = [(row, *name) for row, (_, tree, _) in enumerate(clips) for name in tree.named]
+    named, told = list[tuple[int, ...]](), list[tuple[int, ...]]()
+    for row, (_, tree, _) in enumerate(clips):
+        for begin, end, entity in tree.named:
+            named.append((row, end, lasts[row], entity))
+            # Each token of an answer is predicted from the one before it.
+            answered = [token for token in range(begin, end + 1) if tree.labels[token] != IGNORED]
+            told += [(row, token - 1, lasts[row], entity) for token in answered]
     courses = [thing_course_of(truth) for truth in truths]
     return {
         "frames": np.concatenate([frames for frames, _, _ in clips]),
@@ -242,7 +248,8 @@ def batch_of(clips: Sequence[Clip]) -> Arrays:
         "weights": weights,
         "mask": mask,
         "firsts": np.repeat(begins[:-1], np.diff(begins)),
-        "named": np.array([(row, end, lasts[row], entity) for row, end, entity in named], np.int64).reshape(-1, 4),
+        "named": np.array(named, np.int64).reshape(-1, 4),
+        "told": np.array(told, np.int64).reshape(-1, 4),
         "course": np.concatenate([course_of(truth) for truth in truths]),
         "things": np.concatenate([labels for labels, _ in courses]),
         "numbers": np.concatenate([numbers for _, numbers in courses]),

@@ -206,7 +206,8 @@ class TrainedNetwork:
         nouns, chosen = _tokens_of(batch["nouns"]).max(-1)
         entities = _tokens_of(batch["entities"]).gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
         places = torch.nonzero(batch["ids"] == _IMAGE).reshape(-1, IMAGE_TOKENS, 2)
-        return self._looks.loss(places, entities.masked_fill(nouns == 0, -1), batch["firsts"], batch["named"])
+        seen = entities.masked_fill(nouns == 0, -1)
+        return self._looks.loss(places, seen, batch["firsts"], batch["named"], batch["told"])
 
     def losses(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the sum of the answers' weighted losses, and the losses of the heads by name."""
@@ -220,7 +221,7 @@ class TrainedNetwork:
         true = batch["course"][known]
         # What is true is rare.
         happening = functional.binary_cross_entropy_with_logits(course[known], true, 1 + 2 * true)
-        dense = {"course": 2 * happening, "things": self.thing_loss(seen, batch), "looks": self.look_loss(batch)}
+        dense = {"course": 2 * happening, "things": 3 * self.thing_loss(seen, batch), "looks": self.look_loss(batch)}
         if patches.requires_grad or not torch.is_grad_enabled():
             dense |= {"patches": self.heads.loss(patches, batch), "features": self.feature_loss(features, batch)}
         return (loss * batch["weights"][:, 1:][asked]).sum(), dense

@@ -84,6 +84,7 @@ class TrainingProcess:
                 optimiser.load_state_dict(state)
         parameters = [each for module in modules for each in module.parameters() if each.requires_grad]
         conversations = Conversations(self._tokenizer)
+        warm = _WARM_UP_STEPS if stage == "answers" and self._optimisers_before is not None else 0
         started, saved_s, mean = time.perf_counter(), 0.0, dict[str, float]()
         for step in itertools.count():
             spent_s = time.perf_counter() - started
@@ -93,7 +94,7 @@ class TrainingProcess:
             for optimiser, rate in optimisers:
                 optimiser.zero_grad(set_to_none=True)
                 for group in optimiser.param_groups:
-                    group["lr"] = rate * self._args.rate * _rate(step, share, self._args.decay)
+                    group["lr"] = rate * self._args.rate * _rate(step + warm, share, self._args.decay)
             losses = self._backward(stage, self._batches(stage, step, conversations))
             self._average(parameters)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
