@@ -130,7 +130,10 @@ class Conversations:
                 for _ in range(self._motion_checks):
                     self._branch(tree, asking, dialogue.check(PREDICATES[filmed.kind]["motion"]), [])
             if last or random.uniform() < 0.5:
-                for turn in _drop_checks(filmed.truth(chunk), random):
+                turns = _drop_checks(filmed.truth(chunk), random)
+                if any(turn.answer == "yes" for turn in turns):  # what it was is harder to learn than whether
+                    turns += _drop_checks(filmed.truth(chunk), random)
+                for turn in turns:
                     self._branch(tree, asking, turn, [])
             past = []
         if chunks == 1:
