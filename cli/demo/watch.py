@@ -33,7 +33,7 @@ _STOP_S: Final = 60.0
 #: Longest wait for the model to be loaded.
 _READY_S: Final = 120.0
 #: The threshold is fitted to episodes (modal_workers/vision_stream/models/tiny/README.md).
-_RULE: Final = {"name": "dropped", "condition": "the gripper drops the object", "threshold": 0.8}
+_RULE: Final = {"name": "dropped", "condition": "the gripper drops the object", "threshold": 0.9}
 _PARAMS: Final = {
     "model": "tiny", "chunk_frames": 5, "overlap": True, "chunk_s": 1.0, "memory": "history", "history_texts": 0,
 }  # fmt: skip
