@@ -61,7 +61,7 @@ def attend(
 
 
 class Looks:
-    """Where the heads of a language model look; ``layers`` are its layers."""
+    """Places that heads of a language model look at; ``layers`` are its layers."""
 
     def __init__(self, layers: Any) -> None:
         self._layers = layers
