@@ -83,7 +83,8 @@ def score(laps: tuple[LapResult, ...], truth: SessionTruth, reference_s: float |
     place_m = 0.0
     if reference_s is not None:
         place_m = float(np.interp(reference_s, truth.drive.time_s, truth.drive.place_m)) % truth.circuit_length_m
-    crossings = truth.crossings_s(place_m)
+    # A line that is chosen may be where the video begins or ends.
+    crossings = truth.crossings_s(place_m, TOLERANCE_S)
     true = list(pairwise(crossings))
     hits = [
         lap

@@ -26,6 +26,8 @@ MAX_MOMENTS: Final = 4000
 #: has the figures. A path of a session is the best of far more candidates, so more is asked for.
 MIN_DENSITY: Final = 0.28
 MIN_PATH_S: Final = 4.0
+#: What is found beside the best path must have this share of its density: it is the same road in the same video.
+MIN_SHARE_OF_BEST: Final = 0.4
 #: A path must gain this many times what the best path to mirrored frames gains.
 MIN_OVER_CHANCE: Final = 2.0
 #: A path with half the lag and at least this share of the density passes the place in between: that is the lap.
@@ -91,11 +93,11 @@ def find_return_map(moments: Moments, lap_s: tuple[float, float]) -> tuple[tuple
 
     ``lap_s`` are the shortest and the longest lap. After the best path the moments before and after it are searched.
     """
-    return _paths_within(moments, 0, len(moments.clock_s), lap_s)
+    return _paths_within(moments, 0, len(moments.clock_s), lap_s, 0.0)
 
 
 def _paths_within(
-    moments: Moments, first: int, last: int, lap_s: tuple[float, float]
+    moments: Moments, first: int, last: int, lap_s: tuple[float, float], min_density: float
 ) -> tuple[tuple[ReturnPath, ...], ReturnPath | None]:
     part = Moments(moments.clock_s[first:last], moments.vectors[first:last], moments.interval_s)
     lags = (max(1, int(lap_s[0] / part.interval_s)), int(lap_s[1] / part.interval_s))
@@ -104,11 +106,12 @@ def _paths_within(
         return (), None
     path = _with_shortest_lag(part.vectors, find_later_path(part.vectors, lags), lags[0])
     found = _judged(part, path, lags)
-    if not found.is_same_road:
+    if not found.is_same_road or found.density < min_density:
         return (), found
+    least = max(min_density, MIN_SHARE_OF_BEST * found.density)
     # what is left on both sides of the path, in rows and in columns
-    before, _ = _paths_within(moments, first, first + int(path.index_b[0]), lap_s)
-    after, _ = _paths_within(moments, first + int(path.index_a[-1]), last, lap_s)
+    before, _ = _paths_within(moments, first, first + int(path.index_b[0]), lap_s, least)
+    after, _ = _paths_within(moments, first + int(path.index_a[-1]), last, lap_s, least)
     return (*before, found, *after), None
 
 

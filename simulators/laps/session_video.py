@@ -50,6 +50,9 @@ class Session:
     kind: Literal["driving", "standing", "there_and_back"] = "driving"
 
 
+_ENDS: Final = (slice(0, 2), slice(-2, None))
+
+
 @dataclass(frozen=True)
 class SessionTruth:
     """True places of a car. Shapes: frame_time_s, frame_place_m [F]; ``drive`` is finely sampled."""
@@ -64,15 +67,23 @@ class SessionTruth:
         """Time of the last frame."""
         return float(self.frame_time_s[-1])
 
-    def crossings_s(self, place_m: float = 0.0) -> list[float]:
-        """Return the times at which the car passes a place of the circuit, while it is filmed."""
-        first_m, last_m = float(self.frame_place_m[0]), float(self.frame_place_m[-1])
-        number = int(np.ceil((first_m - place_m) / self.circuit_length_m))
-        found = []
-        while (wanted := place_m + number * self.circuit_length_m) <= last_m:
-            found.append(float(np.interp(wanted, self.drive.place_m, self.drive.time_s)))
+    def crossings_s(self, place_m: float = 0.0, beyond_s: float = 0.0) -> list[float]:
+        """Return the times at which the car passes a place of the circuit, while it is filmed.
+
+        ``beyond_s``: and for so long before the first frame and after the last, at the speed of these frames.
+        """
+        places_m, times_s = self.drive.place_m, self.drive.time_s
+        if beyond_s:
+            before_m, after_m = (beyond_s * float(np.diff(places_m[at])[0] / np.diff(times_s[at])[0]) for at in _ENDS)
+            places_m = np.concatenate([[places_m[0] - before_m], places_m, [places_m[-1] + after_m]])
+            times_s = np.concatenate([[times_s[0] - beyond_s], times_s, [times_s[-1] + beyond_s]])
+        until_s = self.duration_s + beyond_s
+        number = int(np.ceil((places_m[0] - place_m) / self.circuit_length_m))
+        found: list[float] = []
+        while (wanted := place_m + number * self.circuit_length_m) <= places_m[-1]:
+            found.append(float(np.interp(wanted, places_m, times_s)))
             number += 1
-        return found
+        return [time_s for time_s in found if time_s <= until_s]
 
 
 def session_truth(circuit: Circuit, session: Session, camera: CarCamera) -> SessionTruth:
