@@ -90,8 +90,16 @@ def judge_contacts(
         contacts, evidence = _in_space(contacts, evidence, reach, times_s, progress)
     sides = [reach.sides(contact.frame) if reach else [] for contact in contacts]
     probability = _probabilities([contact.time_s for contact in contacts], evidence, sides)
-    judged = [JudgedContact(each, _hit(each, shares)) for each, shares in zip(contacts, probability, strict=True)]
+    judged = [
+        # A flight that comes in after a cut began with a contact that nobody saw.
+        JudgedContact(each, _hit(each, shares) if _is_filmed(each.frame, courts) else None)
+        for each, shares in zip(contacts, probability, strict=True)
+    ]
     return sorted(judged, key=lambda each: each.contact.time_s)
+
+
+def _is_filmed(frame: int, courts: SegmentFrames) -> bool:
+    return any(first <= frame <= last for first, last, _ in courts)
 
 
 def _hit(contact: Contact, shares: Floats) -> Hit | None:
