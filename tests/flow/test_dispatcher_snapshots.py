@@ -54,6 +54,9 @@ async def harness(servers: Servers) -> AsyncIterator[DispatcherHarness]:
     async with open_dispatcher_harness(*servers) as opened:
         for stored in await snapshots_in(opened).all():
             await snapshots_in(opened).delete(stored)
+        # What the dispatcher of an earlier test has archived would be folded too.
+        for key in await opened.bucket.list_keys(f"{opened.bucket.key('archive')}/"):
+            await opened.bucket.delete(key)
         yield opened
 
 
