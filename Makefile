@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS := $(wildcard constraints.txt)
 SOAK_RUNS ?= 200
 # Two run the tests that compute, the others those that mostly wait (tests/harness/distribution.py).
-TEST_PROCESSES ?= 7
+TEST_PROCESSES ?= 5
 # uv reads none of pip's settings: wheels that this machine keeps are found by both, a smaller build of torch say.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Set in many containers. Empty, Python keeps what it compiled: without, each start of a service takes twice the CPU time.
