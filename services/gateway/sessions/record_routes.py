@@ -49,7 +49,10 @@ async def fetch_record(
     summary="The newest frame",
     responses={
         200: {
-            "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
+            "content": {
+                media_type: {"schema": {"type": "string", "format": "binary"}}
+                for media_type in ("image/jpeg", "image/png")
+            },
             "description": "A picture.",
         },
         **problem_responses(_E.SESSION_NOT_FOUND, _E.SESSION_NOT_STARTED, _E.BUS_UNAVAILABLE),
