@@ -25,7 +25,9 @@ sys.path.insert(0, str(ROOT))
 
 from bench.needs import needs
 
-needs("cv2", "av", "matplotlib")
+needs("cv2", "av", "matplotlib", "psutil")
+
+import psutil
 
 from bench.lap_long import frames_of, peak_bytes, repeat
 from modal_workers.badminton import job
@@ -68,7 +70,7 @@ class TimedContext(FolderContext):
         rows, footage_min = self.reached[self.current], fraction * self.footage_s / 60
         for mark in self.marks_min:
             if mark not in rows and footage_min >= 0.999 * mark:
-                rows[mark] = current_bytes() / 1e6, peak_bytes() / 1e6
+                rows[mark] = psutil.Process().memory_info().rss / 1e6, peak_bytes() / 1e6
                 print(
                     f"{self.current} at {mark:g} min: {rows[mark][0]:.0f} MB, peak {rows[mark][1]:.0f} MB", flush=True
                 )
@@ -84,12 +86,6 @@ class TimedContext(FolderContext):
             if len(rows) == len(self.marks_min)
         ]
         return "\n".join([head, *lines])
-
-
-def current_bytes() -> int:
-    """Return the memory that this process has now."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
 
 def work(video: Path, home: Path, height_px: int) -> None:

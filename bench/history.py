@@ -44,6 +44,7 @@ from kit.bus.stream_copies import restore_stream
 from kit.history.nats_archive import ArchiveBounds, ArchivedMessage, encode_archive
 from kit.settings import as_environment, inherited_environment, numeric_library_threads
 from tests.harness.history.stories import story
+from tests.harness.process_memory import peak_mib
 from tests.harness.servers.embedded import HOST, ROOT, EmbeddedNats, EmbeddedS3, free_port
 
 SERVICES: Final = ("dispatcher", "gateway", "notifier")
@@ -170,7 +171,8 @@ def trimmed(nats: EmbeddedNats, server: psutil.Process, folder: Path, inherited:
             assert time.perf_counter() - began < _TIMEOUT_S, httpx.get(f"{url}/metrics", trust_env=False).text
             time.sleep(1.0)
     print(f"\narchived and trimmed to {now} events in {time.perf_counter() - began:.0f} s")
-    print(f"nats-server: {resident_mib(server.pid):.0f} MiB after that, {peak_mib(server.pid):.0f} at the most")
+    status = Path("/proc", str(server.pid), "status")
+    print(f"nats-server: {resident_mib(server.pid):.0f} MiB after that, {peak_mib(status):.0f} at the most")
 
 
 async def stored(nats: EmbeddedNats) -> int:
@@ -185,12 +187,6 @@ async def stored(nats: EmbeddedNats) -> int:
 def resident_mib(pid: int) -> float:
     """Return the resident memory of a process."""
     return float(psutil.Process(pid).memory_info().rss) / _MIB
-
-
-def peak_mib(pid: int) -> float:
-    """Return the most memory that a process has had resident."""
-    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 1024
 
 
 @contextmanager
@@ -302,7 +298,8 @@ def main() -> None:
             if "gateway" in asked.only:
                 with started("gateway", folder, inherited, events) as url:
                     queries(url, asked.rounds)
-            most = f"{resident_mib(server.pid):.0f} MiB after that, {peak_mib(server.pid):.0f} at the most"
+            status = Path("/proc", str(server.pid), "status")
+            most = f"{resident_mib(server.pid):.0f} MiB after that, {peak_mib(status):.0f} at the most"
             print(f"\nnats-server: {most}, load {os.getloadavg()[0]:.1f}")
 
 

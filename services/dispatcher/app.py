@@ -188,7 +188,7 @@ class Dispatcher:
     def _open_reconciler(
         self, settings: DispatcherSettings, executor: Executor, workloads: Mapping[str, Workload]
     ) -> Reconciler:
-        self.foreign_runs = ForeignRuns(executor, self.jobs, workloads)
+        self.foreign_runs = ForeignRuns(executor, self.jobs)
         limits = Limits(settings.slots, settings.tenant_concurrency, settings.workload_concurrency)
         return Reconciler(
             self.jobs,

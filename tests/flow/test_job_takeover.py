@@ -301,7 +301,7 @@ async def test_a_dispatcher_on_another_host_does_not_lead_over_workers_that_live
         await harness.reach(at_work, State.RUNNING)
         await kill(leading)  # its worker goes on
         elsewhere = harness.dispatcher(other)
-        elsewhere.foreign_runs = ForeignRuns(other, elsewhere.jobs, {}, listen_s=0.5)
+        elsewhere.foreign_runs = ForeignRuns(other, elsewhere.jobs, listen_s=0.5)
         async with harness.dispatching(elsewhere):
             later = await harness.submit()
             await until_heard(elsewhere)
@@ -343,7 +343,7 @@ async def test_a_host_whose_workers_are_gone_keeps_nobody_from_leading(servers: 
         await kill(leading)
         await one.end()
         elsewhere = harness.dispatcher(other)
-        elsewhere.foreign_runs = ForeignRuns(other, elsewhere.jobs, {}, listen_s=0.5)
+        elsewhere.foreign_runs = ForeignRuns(other, elsewhere.jobs, listen_s=0.5)
         async with harness.dispatching(elsewhere):
             job = await harness.reach(at_work)
         assert (job.state, job.attempt) == (State.SUCCEEDED, 2), "it was lost, and is started again here"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from typing import Final
 
+from contracts.events.job import PIPELINE
 from contracts.job import Job, State
 from contracts.limits import WORKER_HEARTBEAT_S
-from contracts.workload import Workload
 from kit.bus.lease import Lease
 from services.dispatcher.costs.attempt_cost import LOCAL
 from services.dispatcher.executors.executor import Executor
@@ -24,17 +23,9 @@ LISTEN_S: Final = 2.5 * WORKER_HEARTBEAT_S
 class ForeignRuns:
     """Workers that live and that the local executor of this dispatcher does not have."""
 
-    def __init__(
-        self,
-        executor: Executor,
-        jobs: UnfinishedJobs,
-        workloads: Mapping[str, Workload],
-        *,
-        listen_s: float = LISTEN_S,
-    ) -> None:
+    def __init__(self, executor: Executor, jobs: UnfinishedJobs, *, listen_s: float = LISTEN_S) -> None:
         """``jobs`` gets the heartbeats of all workers; a pipeline has none."""
         self._executor, self._jobs, self._listen_s = executor, jobs, listen_s
-        self._pipelines = {name for name, workload in workloads.items() if workload.kind == "pipeline"}
         self._gives_way = False
 
     async def forbid_leading(self) -> bool:
@@ -68,7 +59,7 @@ class ForeignRuns:
         return [job for job in unknown if (last := self._jobs.last_heartbeat(job)) and last.at_s >= begun_s]
 
     def _has_worker(self, job: Job) -> bool:
-        if job.submitted.workload in self._pipelines or job.submitted.account == "caller":
+        if job.executor == PIPELINE or job.submitted.account == "caller":
             return False
         return job.state in (State.STARTING, State.RUNNING) and job.run_id is not None
 

@@ -68,23 +68,16 @@ class ObjectCandidate:
 def find_candidates(front: Foreground, planes: Sequence[BackgroundPlane]) -> list[ObjectCandidate]:
     """Return the groups of points that may be the object, those that fit best first."""
     smallest = max(_SMALLEST_GROUP, round(0.01 * len(front.xyz)))
-    candidates = [
-        _candidate(group, front, planes, total=max(1, int(front.in_middle.sum())))
-        for group in group_points(front.xyz, smallest=smallest)
-    ]
+    total = max(1, int(front.in_middle.sum()))
+    groups = group_points(front.xyz, smallest=smallest)
+    candidates = [_candidate(group, front, planes, total) for group in groups]
     candidates.sort(key=lambda candidate: -candidate.standing)
     stacks = (_stacked(lower, upper, front) for lower, upper in itertools.permutations(candidates[:_MOST_STACKED], 2))
-    candidates += [
-        _candidate(group, front, planes, total=max(1, int(front.in_middle.sum())))
-        for group in stacks
-        if group is not None
-    ]
+    candidates += [_candidate(group, front, planes, total) for group in stacks if group is not None]
     return sorted(candidates, key=lambda candidate: -candidate.standing)
 
 
-def _candidate(
-    group: PointGroup, front: Foreground, planes: Sequence[BackgroundPlane], *, total: int
-) -> ObjectCandidate:
+def _candidate(group: PointGroup, front: Foreground, planes: Sequence[BackgroundPlane], total: int) -> ObjectCandidate:
     box = box_around(front.xyz[group.members], planes)
     # The crossing of handheld cameras is off by a tenth of their distance.
     off = float(np.linalg.norm(box.centre)) / (0.4 * min(box.radius, 0.4) + 0.06)

@@ -6,34 +6,21 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from modal_workers.lap_detection.crossings import find_crossings
 from modal_workers.lap_detection.laps import why_nothing
 from modal_workers.lap_detection.return_map import ReturnPath, find_return_map, moments_of
-from modal_workers.road_video.descriptors import CELLS, DIRECTIONS
 from modal_workers.road_video.moving_samples import MovingSamples
+from tests.harness.vision.lap_descriptors import RATE_HZ, moving_samples, stretch
 
-RATE_HZ = 10
 OUT_S, LAP_S, IN_S = 10, 40, 6
-LENGTH = CELLS[0] * CELLS[1] * DIRECTIONS
-
-
-def stretch(random: np.random.Generator, seconds: int) -> NDArray[np.float32]:
-    """Return descriptors that change within half a second."""
-    noise = random.uniform(size=(seconds * RATE_HZ + 4, LENGTH))
-    return np.asarray(sum(noise[shift : shift - 4 or None] for shift in range(4)), np.float32)[: seconds * RATE_HZ]
 
 
 def drive(laps: int, copies: int) -> MovingSamples:
     """Return an out-lap, laps and an in-lap that begins as the others, several times."""
     random = np.random.default_rng(4)
     out, lap, back = (stretch(random, seconds) for seconds in (OUT_S, LAP_S, IN_S))
-    video = np.concatenate([out, *([lap] * laps), lap[: 8 * RATE_HZ], back])
-    vectors = np.tile(video, (copies, 1))
-    vectors -= vectors.mean(1, keepdims=True)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return MovingSamples(np.arange(len(vectors)), np.arange(len(vectors)) / RATE_HZ, vectors)
+    return moving_samples(*[out, *([lap] * laps), lap[: 8 * RATE_HZ], back] * copies)
 
 
 @pytest.mark.parametrize(("laps", "copies"), [(1, 2), (2, 2)])
