@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
+from services.notifier.tenant_turns import TenantTurns
+
 #: Streams to which an event is sent without letting others run.
 PIECE_STREAMS: Final = 24
 #: Events of one tenant that wait; beyond, the oldest is sent to the end at once.
@@ -27,33 +29,29 @@ class FanOut:
 
     def __init__(self) -> None:
         """Start empty."""
-        #: The tenant whose turn it is comes first.
-        self._waiting: dict[str, deque[Pieces]] = {}
+        self._turns = TenantTurns[Pieces]()
         self._scheduled = False
 
     def __len__(self) -> int:
         """Return the number of events that are not sent to all of their streams yet."""
-        return sum(map(len, self._waiting.values()))
+        return len(self._turns)
 
     def put(self, tenant: str, pieces: Pieces) -> None:
         """Send the first piece of an event now, and the rest in turn; all of it later if earlier events wait."""
-        waiting = self._waiting.get(tenant)
-        if waiting is None:
-            if _run(pieces):
-                return
-            waiting = self._waiting[tenant] = deque()
-        waiting.append(pieces)
-        if len(waiting) > _MAX_WAITING:
+        if self._turns.of(tenant) is None and _run(pieces):
+            return
+        self._turns.put(tenant, pieces)
+        waiting = self._turns.of(tenant)
+        if waiting and len(waiting) > _MAX_WAITING:
             _exhaust(waiting.popleft())
         if not self._scheduled:
             self._schedule()
 
     def flush(self) -> None:
         """Send all that waits."""
-        waiting, self._waiting = self._waiting, {}
-        for events in waiting.values():
-            for pieces in events:
-                _exhaust(pieces)
+        turns, self._turns = self._turns, TenantTurns()
+        for pieces in turns:
+            _exhaust(pieces)
 
     def _schedule(self) -> None:
         self._scheduled = True
@@ -62,18 +60,12 @@ class FanOut:
 
     def _send_piece(self) -> None:
         self._scheduled = False
-        tenant = next(iter(self._waiting), None)
-        if tenant is None:
+        if not self._turns:
             return
-        events, is_over = self._waiting.pop(tenant), True
         try:
-            is_over = _run(events[0])
+            self._turns.step(_run)
         finally:
-            if is_over:  # sent, or failed
-                events.popleft()
-            if events:
-                self._waiting[tenant] = events  # behind the other tenants
-            if self._waiting:
+            if self._turns:
                 self._schedule()
 
 

@@ -5,13 +5,13 @@ An event of a tenant with a hundred endpoints takes 10 ms to plan; the events of
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
 from contracts.audit import SYSTEM
 from kit.bus.event_store import StoredEvent
+from services.notifier.tenant_turns import TenantTurns
 
 #: Deliveries that are planned at once.
 PIECE_DELIVERIES: Final = 4
@@ -30,12 +30,12 @@ class PlanningTurns:
     def __init__(self, planning: Planning) -> None:
         """``planning`` begins to plan an event when its turn comes."""
         self._planning = planning
-        #: The tenant whose turn it is comes first; its events in order, by sequence.
-        self._waiting: dict[str, deque[tuple[int, Iterator[None]]]] = {}
+        #: Sequences of events, and what is left to plan of them.
+        self._turns = TenantTurns[tuple[int, Iterator[None]]]()
 
     def __len__(self) -> int:
         """Return their number."""
-        return sum(map(len, self._waiting.values()))
+        return len(self._turns)
 
     @property
     def has_room(self) -> bool:
@@ -44,34 +44,28 @@ class PlanningTurns:
 
     def planned(self, read_to: int) -> int:
         """Return the sequence up to which all is planned, if all events up to ``read_to`` were added."""
-        return min((events[0][0] - 1 for events in self._waiting.values()), default=read_to)
+        return min((sequence - 1 for sequence, _ in self._turns.firsts()), default=read_to)
 
     def put(self, stored: StoredEvent) -> None:
         """Add an event, behind the earlier ones of its tenant."""
         tenant = stored.subject.split(".", 3)[2]
         if tenant == SYSTEM:  # an erasure stands between the events before it and those after it
             self._finish()
-        self._waiting.setdefault(tenant, deque()).append((stored.sequence, iter(self._planning(stored))))
+        self._turns.put(tenant, (stored.sequence, iter(self._planning(stored))))
         if tenant == SYSTEM:
             self._finish()
 
     def step(self) -> None:
         """Plan a piece of an event with many deliveries, or some events with few."""
         for _ in range(_EVENTS_AT_ONCE):
-            if not self._waiting or not self._step():
+            if not self._turns or not self._turns.step(_plan_piece):
                 return
 
     def _finish(self) -> None:
-        while self._waiting:
-            self._step()
+        while self._turns:
+            self._turns.step(_plan_piece)
 
-    def _step(self) -> bool:
-        """Plan a piece of the tenant whose turn it is; return whether that was to the end of an event."""
-        tenant = next(iter(self._waiting))
-        events = self._waiting.pop(tenant)
-        is_over = sum(1 for _ in islice(events[0][1], PIECE_DELIVERIES)) < PIECE_DELIVERIES
-        if is_over:
-            events.popleft()
-        if events:
-            self._waiting[tenant] = events  # behind the other tenants
-        return is_over
+
+def _plan_piece(event: tuple[int, Iterator[None]]) -> bool:
+    """Plan some deliveries of an event; return whether that was to its end."""
+    return sum(1 for _ in islice(event[1], PIECE_DELIVERIES)) < PIECE_DELIVERIES
