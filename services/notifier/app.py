@@ -44,6 +44,7 @@ from kit.settings import ArchiveSettings, NatsSettings, OriginSettings
 from kit.tasks import end
 from services.notifier.callbacks.artifacts import Artifacts
 from services.notifier.callbacks.engine import CallbackEngine
+from services.notifier.ended_subjects import EndedSubjects
 from services.notifier.http_application import make_app
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.on_event import follow_events, follow_progress
@@ -110,17 +111,16 @@ async def run(
         )
         callbacks = await stack.enter_async_context(_callbacks(webhook_settings, auth, store, metrics))
         recent = [webhooks.delivery.recent_events.on_event] if webhooks else []
-        traffic, erasures = LiveTraffic(), TenantErasures(position.last)
-        tail = follow_events(store, *recent, callbacks.on_event, traffic.on_event, erasures.on_event, hub.on_event)
+        traffic, erasures, ended = LiveTraffic(), TenantErasures(position.last), EndedSubjects()
+        tail = follow_events(store, *recent, *(part.on_event for part in (callbacks, traffic, erasures, ended, hub)))
         await stack.enter_async_context(measured(metrics.registry, client, tail))
         stored = History(store, await stack.enter_async_context(open_archive(bucket_settings(), ArchiveSettings())))
         history = StreamHistory(
             tail, EventStore(client, "PROGRESS", for_display=True), hub, metrics, history=stored, rest=traffic.rest
         )
-        health = Health("notifier", nats=nats_check(client))
         readiness = Readiness("notifier", events=tail.reading, **(webhooks.delivery.reading if webhooks else {}))
         streams = StreamService(hub, history, metrics, _limits(settings))
-        app = make_app(streams, health, readiness, auth, _tickets(settings, auth))
+        app = make_app(streams, Health("notifier", nats=nats_check(client)), readiness, auth, _tickets(settings, auth))
         idempotency = Idempotency(EventStore(client, IDEMPOTENCY.name), app.state.authenticator.quotas)
         if webhooks:
             await webhooks.add_services(app, history, idempotency)
@@ -129,7 +129,7 @@ async def run(
         replays = _replays(settings, tail, stored, idempotency, kinds, traffic=traffic)
         replays.add_services(app)
         relayed = [webhooks.delivery.on_progress] if webhooks else []
-        await follow_progress(client, *relayed, hub.on_progress, callbacks.on_progress)
+        await follow_progress(client, ended, *relayed, hub.on_progress, callbacks.on_progress)
         passed = PassedConnections.inherited(OriginSettings().connections_fd, is_path_of("notifier"))
         server = NotifierServer(settings.host, settings.port, auth.authenticated, settings.drain_s, passed)
         return await server.run(

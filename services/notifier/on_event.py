@@ -11,6 +11,7 @@ from nats.aio.msg import Msg
 from contracts.streams import LIVE_EVENTS, LIVE_PROGRESS
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.tail import EventTail
+from services.notifier.ended_subjects import EndedSubjects
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +29,19 @@ def follow_events(store: EventStore, *handlers: Callable[[StoredEvent], None]) -
     return EventTail(store, on_event, live=LIVE_EVENTS, name="notifier")
 
 
-async def follow_progress(client: Client, *handlers: Callable[[str, bytes], None]) -> None:
-    """Subscribe to progress and pass it to each handler; a lost message is superseded by the next one."""
+async def follow_progress(client: Client, ended: EndedSubjects, *handlers: Callable[[str, bytes], None]) -> None:
+    """Subscribe to progress and pass it to each handler, unless its job or session has ended.
+
+    A lost message is superseded by the next one.
+    """
 
     async def on_progress(msg: Msg) -> None:
+        subject = (msg.headers or {})["Nats-Subject"]
+        if ended.has(subject):
+            return
         try:
             for handler in handlers:
-                handler((msg.headers or {})["Nats-Subject"], msg.data)
+                handler(subject, msg.data)
         except ValueError as error:
             log.warning("progress on %s is skipped: %s", msg.subject, error)
 

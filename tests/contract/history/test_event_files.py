@@ -183,7 +183,7 @@ def test_a_damaged_file_is_named_and_leaves_no_folder(tmp_path: Path) -> None:
     file = tmp_path / "events"
     shown("export", file)
     whole = file.read_bytes()
-    for damaged in (whole[:-1], whole[: len(whole) // 2], b"", whole[:900] + b"x" + whole[901:]):
+    for damaged in (whole[:-1], whole[: len(whole) // 2], b"", whole[:900] + bytes([whole[900] ^ 1]) + whole[901:]):
         broken = tmp_path / "broken"
         broken.write_bytes(damaged)
         code, message = failure(run("verify", broken))

@@ -90,6 +90,29 @@ async def test_the_newest_progress_of_a_running_job_is_sent_first(nats_server: N
         assert blocks[4].json["data"]["fraction"] == 0.3
 
 
+async def test_progress_that_comes_after_the_end_is_dropped_until_the_job_is_retried(nats_server: NatsServer) -> None:
+    async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings) as reader:
+        job_id = await jobs.submit()
+        another = await jobs.submit()
+        await jobs.start(job_id)
+        await jobs.start(another)
+        async with reader.open("/v1/events?types=job.*&since=3600") as stream:
+            await stream.take(8)
+            await jobs.say(job_id, progressed(0.4))
+            assert [block.event for block in await stream.take(1)] == ["job.progressed"]
+            await jobs.say(job_id, failed())
+            assert [block.event for block in await stream.take(1)] == ["job.failed"]
+            await jobs.say(job_id, progressed(0.5))
+            await jobs.say(another, progressed(0.9))
+            (progress,) = await stream.take(1)
+            assert progress.json["subject"] == another
+            await jobs.say(job_id, retrying())
+            assert [block.event for block in await stream.take(1)] == ["job.retrying"]
+            await jobs.say(job_id, progressed(0.1))
+            (progress,) = await stream.take(1)
+        assert (progress.json["subject"], progress.json["data"]["fraction"]) == (job_id, 0.1)
+
+
 async def test_a_tenant_stream_starts_now_or_since_and_filters(nats_server: NatsServer) -> None:
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings) as reader:
         old = await jobs.submit()

@@ -25,6 +25,7 @@ from kit.settings import NatsSettings, S3Settings
 from kit.tasks import end
 from services.notifier.callbacks.artifacts import Artifacts
 from services.notifier.callbacks.engine import CallbackEngine
+from services.notifier.ended_subjects import EndedSubjects
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.on_event import follow_events, follow_progress
 from services.notifier.webhooks.sending.sender import Sender
@@ -187,7 +188,7 @@ async def run_callbacks(
     async with Sender(AddressGuard.allowing(["127.0.0.0/8"]), https_only=False) as sender:
         engine = CallbackEngine(store, sender, Artifacts(s3), NotifierMetrics(), clock)
         tail = follow_events(store, engine.on_event)
-        await follow_progress(client, engine.on_progress)
+        await follow_progress(client, EndedSubjects(), engine.on_progress)
         tasks = [asyncio.ensure_future(one) for one in (tail.run(head, epoch), engine.run())]
         try:
             async with asyncio.timeout(15):
