@@ -37,10 +37,11 @@ import aiohttp
 import psutil
 from aiohttp import web
 
+from bench.load.client_upload import uploaded
 from contracts.ids import new_id
 from kit.imports import collect_seldom
 from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_until_ready
-from tests.harness.servers.gateway import keys_file, video
+from tests.harness.servers.gateway import keys_file
 from tests.harness.servers.gateway_process import environment as gateway_environment
 from tests.harness.servers.gateway_process import process
 from tests.harness.streams.notifier import NotifierProcess
@@ -81,18 +82,6 @@ def _age_ms(envelope: dict[str, Any]) -> float:
     return (time.time() - datetime.fromisoformat(envelope["time"]).timestamp()) * 1000
 
 
-async def _uploaded(client: aiohttp.ClientSession, addresses: Addresses) -> str:
-    body = video()
-    wanted = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": len(body)}
-    async with client.post(f"{addresses.gateway}/v1/uploads", json=wanted) as answer:
-        upload = await answer.json()
-    async with aiohttp.ClientSession() as bare, bare.put(upload["url"], data=body, headers=upload["headers"]) as sent:
-        assert sent.status < 300, await sent.text()
-    async with client.post(f"{addresses.gateway}/v1/uploads/{upload['id']}/complete") as answer:
-        assert answer.status == 200, await answer.text()
-    return str(upload["id"])
-
-
 def _job(upload_id: str) -> dict[str, Any]:
     return {"workload": "lap_compare", "inputs": {"reference": upload_id, "other": [upload_id]}}
 
@@ -106,7 +95,7 @@ class QuietTenant:
     async def run(self, receiver: str, per_s: float, measured: asyncio.Event, ready: asyncio.Barrier) -> None:
         """Submit ``per_s`` jobs a second; latencies count while ``measured`` is set."""
         async with aiohttp.ClientSession(headers=_credentials(self._name), timeout=_DEADLINE) as client:
-            upload_id = await _uploaded(client, self._addresses)
+            upload_id = await uploaded(client, self._addresses.gateway)
             hook = {"url": f"{receiver}/{self._name}", "types": ["job.submitted"]}
             async with client.post(f"{self._addresses.notifier}/v1/webhooks", json=hook) as answer:
                 assert answer.status == 201, await answer.text()
@@ -169,7 +158,7 @@ class HostileTenant:
 
     async def run(self) -> None:
         """Send requests until cancelled."""
-        upload_id = await _uploaded(self._client, self._addresses)
+        upload_id = await uploaded(self._client, self._addresses.gateway)
         gateway, notifier = self._addresses.gateway, self._addresses.notifier
         async with asyncio.TaskGroup() as tasks:
             for number in range(_CONNECTIONS):

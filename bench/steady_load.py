@@ -3,8 +3,9 @@
     python -m bench.steady_load --rate 50 --seconds 3600
 
 A real nats-server and bucket; each service is its own process. The dispatcher's workers are tasks inside it that end at
-once: a process for each job would take half a second of CPU time, and measure that. One client submits, another follows
-the ends of all jobs by SSE.
+once: a process for each job would take half a second of CPU time, and measure that. One client submits, and uploads
+anew each minute; another follows the ends of all jobs by SSE. With ``--keep-events`` and ``--keep-keys-s`` nats-server
+keeps less than the 72 hours of events and the day of keys of production, so that a short run reaches its plateau.
 """
 
 from __future__ import annotations
@@ -25,18 +26,25 @@ from typing import Any
 
 import aiohttp
 import psutil
+from nats.aio.client import Client
 
+from bench.load.client_upload import uploaded
 from contracts.ids import new_id
+from contracts.streams import EVENTS, IDEMPOTENCY
+from kit.bus.connection import connect
+from kit.bus.jetstream_api import request, stream_info
+from kit.settings import NatsSettings
 from tests.harness.dispatch import quick_dispatcher
 from tests.harness.rules.dispatcher_process import DispatcherProcess
 from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_until_ready
-from tests.harness.servers.gateway import video
 from tests.harness.servers.gateway_process import environment as gateway_environment
 from tests.harness.servers.gateway_process import process
 from tests.harness.streams.notifier import NotifierProcess
 from tests.harness.webhooks.delivery import environment as notifier_environment
 
 _MIB = 1024 * 1024
+#: Interval between two uploads of the client: the stream still has the events of the one that new jobs use.
+_UPLOAD_S = 60.0
 
 
 @dataclass
@@ -49,17 +57,19 @@ class Counts:
     submit_ms: list[float] = field(default_factory=list)
 
 
-async def uploaded(client: aiohttp.ClientSession, gateway: str) -> str:
-    """Upload a video and return its id."""
-    body = video()
-    wanted = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": len(body)}
-    async with client.post(f"{gateway}/v1/uploads", json=wanted) as answer:
-        upload = await answer.json()
-    async with client.put(upload["url"], data=body, headers=upload["headers"]) as answer:
-        answer.raise_for_status()
-    async with client.post(f"{gateway}/v1/uploads/{upload['id']}/complete") as answer:
-        answer.raise_for_status()
-    return str(upload["id"])
+@dataclass(frozen=True)
+class Servers:
+    """Where the servers are, beside the gateway, and the processes whose memory is measured."""
+
+    notifier: str
+    nats: NatsSettings
+    pids: dict[str, int]
+
+
+async def new_job(client: aiohttp.ClientSession, gateway: str) -> dict[str, Any]:
+    """Upload a video and return the body that submits a job with it."""
+    upload_id = await uploaded(client, gateway)
+    return {"workload": "lap_compare", "inputs": {"reference": upload_id, "other": [upload_id]}}
 
 
 async def submit(client: aiohttp.ClientSession, url: str, job: dict[str, Any], counts: Counts) -> None:
@@ -83,15 +93,22 @@ async def follow(client: aiohttp.ClientSession, notifier: str, counts: Counts) -
             counts.ended += line.startswith(b"data: ")
 
 
-async def load(gateway: str, notifier: str, pids: dict[str, int], arguments: argparse.Namespace) -> None:
+async def load(gateway: str, servers: Servers, arguments: argparse.Namespace) -> None:
     """Submit at a steady rate, and print a line from time to time."""
     counts, tasks = Counts(), set()
     timeout = aiohttp.ClientTimeout(total=60)
-    async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as client:
-        upload_id = await uploaded(client, gateway)
-        job = {"workload": "lap_compare", "inputs": {"reference": upload_id, "other": [upload_id]}}
-        following, begun, next_line_s = asyncio.ensure_future(follow(client, notifier, counts)), time.monotonic(), 0.0
+    async with (
+        aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as client,
+        await connect(servers.nats, "bench") as bus,
+    ):
+        if arguments.keep_keys_s:
+            await keep_for(bus, IDEMPOTENCY.name, arguments.keep_keys_s)
+        following = asyncio.ensure_future(follow(client, servers.notifier, counts))
+        job, begun, next_line_s, next_upload_s = await new_job(client, gateway), time.monotonic(), 0.0, _UPLOAD_S
         while (now_s := time.monotonic() - begun) < arguments.seconds:
+            if now_s >= next_upload_s:
+                next_upload_s += _UPLOAD_S
+                job = await new_job(client, gateway)
             while counts.sent < now_s * arguments.rate:
                 task = asyncio.ensure_future(submit(client, f"{gateway}/v1/jobs", job, counts))
                 tasks.add(task)
@@ -99,9 +116,22 @@ async def load(gateway: str, notifier: str, pids: dict[str, int], arguments: arg
                 counts.sent += 1
             if now_s >= next_line_s:
                 next_line_s += arguments.every
-                print(json.dumps(line(now_s, counts, pids)), flush=True)
+                stored = {stream.name: await stored_in(bus, stream.name) for stream in (EVENTS, IDEMPOTENCY)}
+                print(json.dumps(line(now_s, counts, servers.pids) | {"stored": stored}), flush=True)
             await asyncio.sleep(0.01)
         following.cancel()
+
+
+async def keep_for(bus: Client, stream: str, seconds: float) -> None:
+    """Let a stream delete its messages after ``seconds``."""
+    config = (await stream_info(bus, stream))["config"] | {"max_age": int(seconds * 1e9)}
+    answer = await request(bus, f"STREAM.UPDATE.{stream}", config)
+    assert "error" not in answer, answer
+
+
+async def stored_in(bus: Client, stream: str) -> int:
+    """Return the number of messages in a stream."""
+    return int((await stream_info(bus, stream))["state"]["messages"])
 
 
 def line(now_s: float, counts: Counts, pids: dict[str, int]) -> dict[str, Any]:
@@ -126,7 +156,10 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=50.0, help="jobs a second")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--every", type=float, default=30.0, help="seconds between two lines")
+    parser.add_argument("--keep-events", type=int, help="EVENTS_KEEP_MESSAGES of the dispatcher, with no hours kept")
+    parser.add_argument("--keep-keys-s", type=float, help="seconds for which an Idempotency-Key is kept")
     arguments = parser.parse_args()
+    kept = {"EVENTS_KEEP_MESSAGES": str(arguments.keep_events), "EVENTS_KEEP_HOURS": "0"}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         for part in ("nats", "s3", "gateway"):
@@ -134,17 +167,20 @@ def main() -> None:
         with EmbeddedNats(folder / "nats") as nats, EmbeddedS3(folder / "s3") as s3:
             port, log = free_port(), folder / "dispatcher.log"
             environment = gateway_environment((nats.settings, s3.settings), folder / "gateway", port)
-            with (
-                DispatcherProcess(nats.settings, s3.settings, log, module=quick_dispatcher.__name__) as dispatcher,
-                process(environment) as gateway,
-                NotifierProcess(nats.settings, **notifier_environment()) as notifier,
-            ):
-                wait_until_ready(port, None)
-                assert notifier.process
-                server = next(child for child in psutil.Process().children() if "nats-server" in child.name())
-                pids = {"gateway": gateway.pid, "notifier": notifier.process.pid}
-                pids |= {"dispatcher": dispatcher.pid, "nats-server": server.pid}
-                asyncio.run(load(f"http://{HOST}:{port}", notifier.url, pids, arguments))
+            with process(environment) as gateway:
+                wait_until_ready(port, None)  # it declares the streams, without which no dispatcher starts
+                trimming = kept if arguments.keep_events else {}
+                module = quick_dispatcher.__name__
+                with (
+                    DispatcherProcess(nats.settings, s3.settings, log, module=module, **trimming) as dispatcher,
+                    NotifierProcess(nats.settings, **notifier_environment()) as notifier,
+                ):
+                    assert notifier.process
+                    server = next(child for child in psutil.Process().children() if "nats-server" in child.name())
+                    pids = {"gateway": gateway.pid, "notifier": notifier.process.pid}
+                    pids |= {"dispatcher": dispatcher.pid, "nats-server": server.pid}
+                    servers = Servers(notifier.url, nats.settings, pids)
+                    asyncio.run(load(f"http://{HOST}:{port}", servers, arguments))
 
 
 if __name__ == "__main__":

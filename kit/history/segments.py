@@ -148,7 +148,9 @@ class SegmentBuilder:
         self._waiting, self._waiting_bytes = [], 0
 
     def _put_frame(self, raw: bytes) -> None:
-        compressed = self._compressor.compress(raw)
+        # Copied: what zstandard returns keeps the memory of the largest result that there could have been, that of the
+        # events before compression.
+        compressed = bytes(memoryview(self._compressor.compress(raw)))
         self._parts.append(compressed)
         self._sizes.append((len(compressed), len(raw)))
 

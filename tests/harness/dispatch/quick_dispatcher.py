@@ -6,6 +6,7 @@ import asyncio
 
 from contracts.assignment import Assignment
 from contracts.workload import Compute
+from kit.imports import collect_seldom
 from modal_workers.catalog import workloads
 from tests.harness.dispatch.scripted_executor import Script, ScriptedExecutor, Worker, works
 from tests.harness.rules.dispatcher_process import dispatch
@@ -36,4 +37,5 @@ if __name__ == "__main__":
     dispatching = dispatch(
         workloads().values(), asyncio.Event(), works, executor=ForgetfulExecutor, snapshot_events=20_000, **limits
     )
+    collect_seldom()  # as the service does
     asyncio.run(dispatching)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 import zstandard
@@ -176,3 +177,20 @@ def test_a_time_with_nanoseconds_is_read() -> None:
     assert parse_timestamp("2026-11-23T06:52:00.123456789Z").microsecond == 123456
     assert parse_timestamp("2026-11-23T06:52:00.1Z").microsecond == 100000
     assert parse_timestamp("2026-11-23T06:52:00Z").microsecond == 0
+
+
+def test_a_segment_that_is_being_built_takes_the_memory_of_its_compressed_frames() -> None:
+    """Not that of the events before compression: a segment is open for 64 MiB of them."""
+    body = json.dumps({"a": "x" * 800}).encode()
+    builder = SegmentBuilder("EVENTS", "e1", 1)
+    builder.add(event(number, body) for number in range(1, 1001))
+    tracemalloc.start()
+    try:
+        before_bytes, _ = tracemalloc.get_traced_memory()
+        builder.add(event(number, body) for number in range(1001, 6001))
+        kept_bytes = tracemalloc.get_traced_memory()[0] - before_bytes
+    finally:
+        tracemalloc.stop()
+    added_bytes = builder.raw_bytes * 5 / 6
+    assert added_bytes > 4_500_000
+    assert kept_bytes < added_bytes / 10
