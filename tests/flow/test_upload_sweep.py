@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import pytest
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import new_id
 from contracts.limits import PART_BYTES
+from contracts.upload import Upload
 from kit.bucket import ObjectMissing
 from kit.bucket_inventory import StoredObject, list_multiparts
 from services.dispatcher.jobs.job_repository import NotLeading
@@ -112,6 +114,61 @@ async def test_other_bytes_after_the_completion_go_and_the_checked_ones_stay(run
     sweep = sweep_of(running)
     said = [await sweep.why_remove(StoredObject(key, len(clip), late), folder) for key in (kept, replaced)]
     assert said == [None, "it was replaced after it was checked"]
+
+
+class CountedUploads(StoredUploads):
+    """Counts which uploads are read."""
+
+    def __init__(self, running: RunningGateway) -> None:
+        super().__init__(running.store)
+        self.read: list[str] = []
+
+    async def load(self, tenant: str, upload_id: str) -> Upload | None:
+        self.read.append(upload_id)
+        return await super().load(tenant, upload_id)
+
+
+async def test_what_was_found_right_is_read_again_when_it_changes_and_once_a_day_and_nothing_is_kept_of_it(
+    running: RunningGateway, monkeypatch: pytest.MonkeyPatch
+):
+    listed, changed_later = running.bucket.list_entries, dict[str, timedelta]()
+
+    async def list_entries(prefix: str) -> AsyncIterator[dict[str, Any]]:
+        async for entry in listed(prefix):
+            yield entry | {"LastModified": entry["LastModified"] + changed_later.get(entry["Key"], timedelta())}
+
+    clip, names = video(), dict[str, str]()
+    for name in ("right", "changed", "open"):
+        created = await announced(running, size_bytes=len(clip))
+        await put(created, clip)
+        if name != "open":
+            assert (await running.http.post(f"/v1/uploads/{created['id']}/complete")).is_success
+        names[name] = str(created["id"])
+    uploads, leader = CountedUploads(running), Leader(timedelta(hours=48))
+    sweep = UploadSweep(uploads, running.bucket, RetentionSettings(), leader)
+    with monkeypatch.context() as patched:
+        patched.setattr(running.bucket, "list_entries", list_entries)
+        await sweep.sweep()
+        assert set(names.values()) <= set(uploads.read)
+        uploads.read.clear()
+        await sweep.sweep()
+        assert set(names.values()) & set(uploads.read) == {names["open"]}
+
+        (key,) = (key for key in await keys(running) if names["changed"] in key)
+        changed_later[key] = leader.later
+        await running.bucket.put(key, clip[:-1] + b"x", "video/mp4")
+        uploads.read.clear()
+        await sweep.sweep()
+        assert {names["right"], names["changed"]} & set(uploads.read) == {names["changed"]}
+        assert key not in await keys(running)
+
+        leader.later += timedelta(hours=25)
+        uploads.read.clear()
+        await sweep.sweep()
+        assert {names["right"], names["open"]} <= set(uploads.read)
+    kept = pickle.dumps({name: value for name, value in vars(sweep).items() if isinstance(value, dict | set)})
+    assert names["open"].encode() in kept
+    assert names["right"].encode() not in kept
 
 
 async def test_a_file_that_was_sent_again_and_completed_since_the_listing_stays(running: RunningGateway):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from contracts.errors import SaccadeError
@@ -31,6 +31,9 @@ _CLOCKS: Final = timedelta(seconds=5)
 _CLOCK_SKEW: Final = timedelta(minutes=10)
 #: A deletion that failed is found after this time at the latest.
 _RECHECK: Final = timedelta(days=1)
+#: Most that an object's time is before that of its last change: the object of a multipart upload has that of its begin.
+_MODIFIED_LATER: Final = timedelta(seconds=UPLOAD_EXPIRES_S) + 6 * _CLOCK_SKEW
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class Leadership(Protocol):
@@ -60,10 +63,12 @@ class UploadSweep:
         self._settings = settings
         self._require_leader = leadership.require_leader
         self._clock = leadership.clock
-        #: Objects that were found right, by their key: looked at again when they change, and once a day.
-        self._settled: dict[str, StoredObject] = {}
-        self._settled_until = self._clock() + _RECHECK
-        #: Objects whose bytes were compared, likewise.
+        #: Objects that were modified before this are right, but for those whose keys are in ``_undecided``: they are
+        #: looked at again when they change, and once a day. Nothing is kept of the others: there may be millions.
+        self._settled_before = _NEVER
+        self._undecided: set[str] = set()
+        self._recheck_at = self._clock() + _RECHECK
+        #: Objects whose bytes were compared, and that are not settled yet.
         self._compared: dict[str, StoredObject] = {}
         #: Whether the last list of multipart uploads succeeded.
         self._listed_multiparts = True
@@ -87,23 +92,27 @@ class UploadSweep:
             NotLeading: the lease is lost.
             SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
-        folder = f"{self._bucket.key('uploads')}/"
-        settled: dict[str, StoredObject] = {}
-        if self._clock() > self._settled_until:
-            self._settled, self._settled_until = {}, self._clock() + _RECHECK
+        folder, began = f"{self._bucket.key('uploads')}/", self._clock()
+        if began > self._recheck_at:
+            self._settled_before, self._recheck_at = _NEVER, began + _RECHECK
+        settled_before = began - _MODIFIED_LATER
+        undecided: set[str] = set()
+        compared: dict[str, StoredObject] = {}
         async for stored in list_objects(self._bucket, folder):
-            if self._settled.get(stored.key) == stored:
-                settled[stored.key] = stored
+            key = stored.key
+            if stored.modified_at < self._settled_before and key not in self._undecided:
                 continue
             why = await self.why_remove(stored, folder)
-            if why == "":
-                settled[stored.key] = stored
-            elif why:
+            if why:
                 self._require_leader()
-                await self._bucket.delete(stored.key)
-                self._removed(stored.key, why)
-        self._settled = settled
-        self._compared = {key: stored for key, stored in self._compared.items() if key not in settled}
+                await self._bucket.delete(key)
+                self._removed(key, why)
+            elif why is None:
+                if stored.modified_at < settled_before:
+                    undecided.add(key)
+                if key in self._compared:
+                    compared[key] = self._compared[key]
+        self._settled_before, self._undecided, self._compared = settled_before, undecided, compared
         await self._sweep_multiparts(folder)
 
     async def why_remove(self, stored: StoredObject, folder: str) -> str | None:
@@ -173,12 +182,10 @@ class UploadSweep:
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        if not self._is_older(stored.modified_at, self._settings.orphan_hours):
-            return None
         complete_since = await self._uploads.complete_since()
         if complete_since is None or time_of(upload_id) - _CLOCK_SKEW <= complete_since:
             return ""
-        return "no upload has this id"
+        return "no upload has this id" if self._is_older(stored.modified_at, self._settings.orphan_hours) else None
 
     async def _upload_of(self, key: str, folder: str) -> tuple[str | None, Upload | None]:
         """Return the id of the upload to which a key belongs, if it does to one, and the upload, if there is one.
