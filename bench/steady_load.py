@@ -58,8 +58,8 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Servers:
-    """Where the servers are, beside the gateway, and the processes whose memory is measured."""
+class MeasuredServers:
+    """Addresses of the servers, beside the gateway, and the processes whose memory is measured."""
 
     notifier: str
     nats: NatsSettings
@@ -93,17 +93,17 @@ async def follow(client: aiohttp.ClientSession, notifier: str, counts: Counts) -
             counts.ended += line.startswith(b"data: ")
 
 
-async def load(gateway: str, servers: Servers, arguments: argparse.Namespace) -> None:
+async def load(gateway: str, measured: MeasuredServers, arguments: argparse.Namespace) -> None:
     """Submit at a steady rate, and print a line from time to time."""
     counts, tasks = Counts(), set()
     timeout = aiohttp.ClientTimeout(total=60)
     async with (
         aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as client,
-        await connect(servers.nats, "bench") as bus,
+        await connect(measured.nats, "bench") as bus,
     ):
         if arguments.keep_keys_s:
             await keep_for(bus, IDEMPOTENCY.name, arguments.keep_keys_s)
-        following = asyncio.ensure_future(follow(client, servers.notifier, counts))
+        following = asyncio.ensure_future(follow(client, measured.notifier, counts))
         job, begun, next_line_s, next_upload_s = await new_job(client, gateway), time.monotonic(), 0.0, _UPLOAD_S
         while (now_s := time.monotonic() - begun) < arguments.seconds:
             if now_s >= next_upload_s:
@@ -117,13 +117,13 @@ async def load(gateway: str, servers: Servers, arguments: argparse.Namespace) ->
             if now_s >= next_line_s:
                 next_line_s += arguments.every
                 stored = {stream.name: await stored_in(bus, stream.name) for stream in (EVENTS, IDEMPOTENCY)}
-                print(json.dumps(line(now_s, counts, servers.pids) | {"stored": stored}), flush=True)
+                print(json.dumps(line(now_s, counts, measured.pids) | {"stored": stored}), flush=True)
             await asyncio.sleep(0.01)
         following.cancel()
 
 
 async def keep_for(bus: Client, stream: str, seconds: float) -> None:
-    """Let a stream delete its messages after ``seconds``."""
+    """Set the time after which a stream deletes its messages."""
     config = (await stream_info(bus, stream))["config"] | {"max_age": int(seconds * 1e9)}
     answer = await request(bus, f"STREAM.UPDATE.{stream}", config)
     assert "error" not in answer, answer
@@ -179,8 +179,8 @@ def main() -> None:
                     server = next(child for child in psutil.Process().children() if "nats-server" in child.name())
                     pids = {"gateway": gateway.pid, "notifier": notifier.process.pid}
                     pids |= {"dispatcher": dispatcher.pid, "nats-server": server.pid}
-                    servers = Servers(notifier.url, nats.settings, pids)
-                    asyncio.run(load(f"http://{HOST}:{port}", servers, arguments))
+                    measured = MeasuredServers(notifier.url, nats.settings, pids)
+                    asyncio.run(load(f"http://{HOST}:{port}", measured, arguments))
 
 
 if __name__ == "__main__":
