@@ -63,9 +63,9 @@ from services.dispatcher.rules.job_placement import job_placement
 from services.dispatcher.rules.job_quota import open_job_quota
 from services.dispatcher.rules.rule_job import JobPlacement
 from services.dispatcher.rules.upload_rules import UploadRules
-from services.dispatcher.scheduling.fair_queue import Limits
 from services.dispatcher.scheduling.on_job import on_progress, on_stored
 from services.dispatcher.scheduling.reconciler import Reconciler
+from services.dispatcher.scheduling.slot_pools import session_workloads, slot_limits
 from services.dispatcher.settings import (
     ArchiveWriterSettings,
     BudgetSettings,
@@ -189,14 +189,14 @@ class Dispatcher:
         self, settings: DispatcherSettings, executor: Executor, workloads: Mapping[str, Workload]
     ) -> Reconciler:
         self.foreign_runs = ForeignRuns(executor, self.jobs)
-        limits = Limits(settings.slots, settings.tenant_concurrency, settings.workload_concurrency)
         return Reconciler(
             self.jobs,
-            limits,
+            slot_limits(settings),
             self.lifecycle,
             executor,
             is_connected=lambda: self._client.is_connected,
             pipelines=frozenset(name for name, workload in workloads.items() if workload.kind == "pipeline"),
+            sessions=session_workloads(workloads),
             on_retention_changed=self.janitor.on_retention_changed,
             executor_of=self._callers.of,
         )

@@ -17,6 +17,7 @@ from contracts.events.job import JobFailed, JobInterrupted, JobStarting
 from contracts.job import Job, State
 from services.dispatcher.jobs.unfinished_jobs import is_job_event
 from services.dispatcher.scheduling.reconciler import Reconciler
+from services.dispatcher.scheduling.slot_pools import PoolName
 
 _WAIT_BUCKETS_S: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400)
 _WAITING: Final = (State.SUBMITTED, State.QUEUED)
@@ -39,9 +40,7 @@ class _Live(Collector):
             if not state.ended:
                 jobs.add_metric([state.value], states[state])
         yield jobs
-        queue = self._reconciler.queue
-        yield GaugeMetricFamily("saccade_dispatcher_slots", "Maximum number of concurrent workers", queue.limits.slots)
-        yield GaugeMetricFamily("saccade_dispatcher_slots_held", "Slots held by jobs", queue.holding)
+        yield from self._slots()
         yield GaugeMetricFamily(
             "saccade_dispatcher_leading", "1 while this dispatcher holds the lease", float(self._reconciler.leading)
         )
@@ -55,16 +54,34 @@ class _Live(Collector):
         for workload in holds.paused:
             paused.add_metric([workload], 1.0)
         yield paused
-        now = datetime.now(UTC)
-        waiting = [job.created_at for job in self._reconciler.jobs if job.state in _WAITING]
-        yield GaugeMetricFamily(
-            "saccade_dispatcher_oldest_waiting_seconds",
-            "Age of the oldest job that has not had a worker yet",
-            (now - min(waiting)).total_seconds() if waiting else 0.0,
-        )
         yield GaugeMetricFamily(
             "saccade_dispatcher_stream_sequence", "Sequence of the newest folded event", self._last_sequence()
         )
+
+    def _slots(self) -> Iterator[Metric]:
+        """Yield what there is of slots, and who waits for one, by pool."""
+        queue, now = self._reconciler.queue, datetime.now(UTC)
+        slots = GaugeMetricFamily("saccade_dispatcher_slots", "Maximum number of concurrent workers", labels=["kind"])
+        held = GaugeMetricFamily("saccade_dispatcher_slots_held", "Slots held by jobs", labels=["kind"])
+        oldest = GaugeMetricFamily(
+            "saccade_dispatcher_oldest_waiting_seconds",
+            "Age of the oldest job that has not had a worker yet",
+            labels=["kind"],
+        )
+        since = {name: min(each.created_at for each in waiting) for name, waiting in self._waiting().items()}
+        for name, pool in queue.pools():
+            slots.add_metric([name], pool.limits.slots)
+            held.add_metric([name], pool.holding)
+            oldest.add_metric([name], (now - since[name]).total_seconds() if name in since else 0.0)
+        yield from (slots, held, oldest)
+
+    def _waiting(self) -> dict[PoolName, list[Job]]:
+        """Return the jobs that have not had a worker yet, by pool."""
+        found: dict[PoolName, list[Job]] = {}
+        for job in self._reconciler.jobs:
+            if job.state in _WAITING:
+                found.setdefault(self._reconciler.queue.pool_of(job.submitted.workload), []).append(job)
+        return found
 
 
 class DispatcherMetrics:

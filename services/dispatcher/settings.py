@@ -61,6 +61,8 @@ class DispatcherSettings(BaseSettings):
     slots: int = Field(default=2, ge=1)
     tenant_concurrency: int = Field(default=2, ge=1)
     workload_concurrency: int = Field(default=2, ge=1)
+    #: Maximum number of concurrent workers of live sessions, which take none of ``slots``; by default as many.
+    session_slots: int | None = Field(default=None, ge=1)
     #: Lifetime of the lease: a standby takes over this long after the leader died. JetStream counts whole seconds.
     lease_s: float = Field(default=3.0, ge=1.0)
     #: Interval between polls of a running call.
@@ -82,8 +84,8 @@ class DispatcherSettings(BaseSettings):
 
 #: Settings that decide about jobs; the others say where things are.
 DECIDING: Final = (
-    "executor", "slots", "tenant_concurrency", "workload_concurrency", "lease_s", "poll_s", "find_s", "silent_s",
-    "backoff_s", "backoff_max_s",
+    "executor", "slots", "session_slots", "tenant_concurrency", "workload_concurrency", "lease_s", "poll_s", "find_s",
+    "silent_s", "backoff_s", "backoff_max_s",
 )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from contracts.streams import aggregate
 from contracts.workload import Workload
 from services.dispatcher.budgets.on_budget import on_stored as on_budget_stored
 from services.dispatcher.jobs.unfinished_jobs import fold_all
-from services.dispatcher.scheduling.fair_queue import Limits
+from services.dispatcher.scheduling.slot_pools import session_workloads, slot_limits
 from services.whatif.account_history import AccountHistory
 from services.whatif.dispatcher_presence import DispatcherPresence
 from services.whatif.event_difference import difference
@@ -71,10 +71,9 @@ class DecisionCheck:
         for event in everything:
             if event.envelope.type in _LEAVES:
                 self._leaves.setdefault(event.envelope.subject, []).append((event.sequence, event.at))
-        dispatcher = settings.dispatcher
-        limits = Limits(dispatcher.slots, dispatcher.tenant_concurrency, dispatcher.workload_concurrency)
         self._now = window.begin
-        self.slots = SlotCheck(limits, self._is_held, self._leaves_at)
+        limits = slot_limits(settings.dispatcher)
+        self.slots = SlotCheck(limits, self._is_held, self._leaves_at, session_workloads(workloads))
         self._position = 0
         self._accounts = AccountHistory(self.world.budgets)
         self._stages = StageHistory(self.world.jobs)

@@ -24,9 +24,9 @@ from services.dispatcher.jobs.job_repository import JobRepository
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs, fold_all
 from services.dispatcher.lifecycle.lifecycle import Lifecycle
 from services.dispatcher.lifecycle.lifecycle_rules import lifecycle_rules
-from services.dispatcher.scheduling.fair_queue import Limits
 from services.dispatcher.scheduling.on_job import on_stored
 from services.dispatcher.scheduling.reconciler import Reconciler
+from services.dispatcher.scheduling.slot_pools import session_workloads, slot_limits
 from services.whatif.attempt_model import AttemptModel
 from services.whatif.memory_store import MemoryStore
 from services.whatif.played_executor import PlayedExecutor
@@ -96,11 +96,12 @@ class Simulation:
         lifecycle.prices.update(self._known_prices)
         self.reconciler = Reconciler(
             self.jobs,
-            Limits(dispatcher.slots, dispatcher.tenant_concurrency, dispatcher.workload_concurrency),
+            slot_limits(dispatcher),
             lifecycle,
             self.executor,
             is_connected=lambda: True,
             pipelines=frozenset(name for name, each in workloads.items() if each.kind == "pipeline"),
+            sessions=session_workloads(workloads),
         )
 
     def now(self) -> datetime:

@@ -8,14 +8,15 @@ that the dispatcher may have seen, with the history that suits the job best; onl
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
 from contracts.job import Job, State
 from services.dispatcher.lifecycle.lifecycle import may_start
 from services.dispatcher.scheduling.candidates import OCCUPYING, candidate_of
-from services.dispatcher.scheduling.fair_queue import Candidate, FairQueue, Limits
+from services.dispatcher.scheduling.fair_queue import Candidate, Limits
+from services.dispatcher.scheduling.slot_pools import SlotPools
 
 #: Time within which the order of launches and ends may have been another one to the dispatcher.
 RACE_S: Final = 1.0
@@ -25,13 +26,21 @@ class SlotCheck:
     """Slots of the record, and today's queue beside them."""
 
     def __init__(
-        self, limits: Limits, is_held: Callable[[str], bool], starts_at: Callable[[Job], datetime | None]
-    ) -> None:  # fmt: skip
-        """``starts_at`` returns when a waiting job leaves its place in the record; None if never in the window."""
+        self,
+        limits: Limits,
+        is_held: Callable[[str], bool],
+        starts_at: Callable[[Job], datetime | None],
+        sessions: Container[str] = (),
+    ) -> None:
+        """``starts_at`` returns when a waiting job leaves its place in the record; None if never in the window.
+
+        Jobs of the workloads ``sessions`` have slots of their own.
+        """
         self._limits = limits
         self._is_held = is_held
         self._starts_at = starts_at
-        self._queue = FairQueue(limits, is_held)
+        self._sessions = sessions
+        self._queue = SlotPools(limits, sessions, is_held)
         self._waiting: dict[str, Job] = {}
         #: Since when they wait.
         self._waiting_since: dict[str, datetime] = {}
@@ -143,7 +152,7 @@ class SlotCheck:
             )
 
     def _may_choose(self, job: Job, holding: dict[str, Candidate], waiting: dict[str, Job], now: datetime) -> bool:
-        queue = FairQueue(self._limits, self._is_held)
+        queue = SlotPools(self._limits, self._sessions, self._is_held)
         # The history that suits the job: its tenant was served longest ago.
         for candidate in sorted(holding.values(), key=lambda each: each.tenant != job.tenant):
             queue.hold(candidate)

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -74,6 +75,37 @@ async def test_limits_hold_per_tenant_and_per_workload(servers: Servers) -> None
         assert most["all", ""] == 4, "the slots are used"
         assert most["workload", "echo"] == most["workload", "song"] == 2
         assert max(most["tenant", "acme"], most["tenant", "globex"]) <= 3
+
+
+async def test_sessions_that_stay_open_keep_no_job_waiting_and_jobs_no_session(servers: Servers) -> None:
+    """A session holds its slot for hours: one tenant's would have kept the jobs of all from starting."""
+    end = asyncio.Event()
+
+    async def stays(worker: Worker) -> None:
+        if await worker.claim():
+            await end.wait()
+            await worker.succeed()
+
+    async def until_ended(worker: Worker) -> None:
+        await (takes_a_moment if worker.assignment.workload == "echo" else stays)(worker)
+
+    async with open_dispatcher_harness(*servers) as harness:
+        executor = ScriptedExecutor(harness.store, harness.bucket, until_ended)
+        known = (workload("echo"), replace(workload("live"), kind="session"), workload("long"))
+        async with harness.dispatching(harness.dispatcher(executor, *known, slots=2, session_slots=1)):
+            live = [await harness.submit("greedy", workload="live") for _ in range(3)]
+            await harness.reach(live[0], State.RUNNING, tenant="greedy")
+            job = await harness.submit("quiet")
+            assert (await harness.reach(job, tenant="quiet")).state is State.SUCCEEDED
+            assert await harness.verbs(live[1], "greedy") == ["submitted", "queued"], "it waits for the first session"
+            # Jobs that stay take no session's slot either.
+            long = [await harness.submit("greedy", workload="long") for _ in range(2)]
+            for job_id in long:
+                await harness.reach(job_id, State.RUNNING, tenant="greedy")
+            end.set()
+            for job_id in (*live, *long):
+                assert (await harness.reach(job_id, tenant="greedy")).state is State.SUCCEEDED
+        await executor.end()
 
 
 async def test_it_stops_at_any_moment_of_a_flood(servers: Servers) -> None:

@@ -270,7 +270,7 @@ async def test_health_and_metrics_say_what_is_true(servers: Servers) -> None:
             for line in (
                 'saccade_dispatcher_jobs{state="running"} 1.0',
                 'saccade_dispatcher_jobs{state="queued"} 1.0',
-                "saccade_dispatcher_slots_held 1.0",
+                'saccade_dispatcher_slots_held{kind="job"} 1.0',
                 "saccade_dispatcher_leading 1.0",
                 'saccade_dispatcher_job_events_total{type="job.submitted"} 2.0',
             ):

@@ -23,7 +23,7 @@ from kit.history.event_lines import HistoryEvent
 from kit.history.segments import encode_segment
 from modal_workers import catalog
 from services.dispatcher.lifecycle.lifecycle_rules import lifecycle_rules
-from services.dispatcher.scheduling.fair_queue import Limits
+from services.dispatcher.scheduling.slot_pools import slot_limits
 from services.whatif.memory_store import MemoryStore
 from services.whatif.replay_settings import ReplaySettings
 from services.whatif.virtual_time import now, run
@@ -102,7 +102,7 @@ async def record_laps(count: int) -> list[StoredEvent]:
         ReplaySettings(SETTINGS).operator_limits,
         workloads=catalog.workloads(),
         rules=lifecycle_rules(settings),
-        slots=Limits(settings.slots, settings.tenant_concurrency, settings.workload_concurrency),
+        slots=slot_limits(settings),
     )
     series.market.pools |= {"cpu": Pool(3), "T4": Pool(3), "L4": Pool(3)}
     series.begin()

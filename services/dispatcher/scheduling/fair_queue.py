@@ -27,6 +27,8 @@ class Limits:
     slots: int
     tenant: int
     workload: int
+    #: Slots of live sessions, which are not those of jobs (slot_pools.py); None for as many.
+    session_slots: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,9 @@ from services.dispatcher.jobs.requeue_after import RequeueAfter
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
 from services.dispatcher.lifecycle.lifecycle import Lifecycle, may_start
 from services.dispatcher.scheduling.candidates import OCCUPYING, candidate_of
-from services.dispatcher.scheduling.fair_queue import FairQueue, Limits
+from services.dispatcher.scheduling.fair_queue import Limits
 from services.dispatcher.scheduling.holds import Holds
+from services.dispatcher.scheduling.slot_pools import SlotPools
 from services.dispatcher.scheduling.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -65,21 +66,23 @@ class Reconciler:
         *,
         is_connected: Callable[[], bool],
         pipelines: Container[str] = (),
+        sessions: Container[str] = (),
         on_retention_changed: Callable[[str], None] = lambda _: None,
         executor_of: Callable[[Job], Executor] | None = None,
     ) -> None:
         """Reconcile ``jobs``; a worker's silence counts only while the bus is connected.
 
-        Jobs of the workloads ``pipelines`` have no worker, so they neither wait for a slot nor hold one.
+        Jobs of the workloads ``pipelines`` have no worker, so they neither wait for a slot nor hold one; those of
+        ``sessions`` have slots of their own.
         ``on_retention_changed`` is called with the id of a job whose retention was changed or that was retried;
         ``executor_of`` returns the executor of a job that does not run on ``executor``.
         """
         self.on_retention_changed = on_retention_changed
-        self._pipelines = pipelines
+        self._pipelines, self._sessions = pipelines, sessions
         self.jobs = jobs
         #: Orders of operators; no job that they concern is launched.
         self.holds = Holds()
-        self.queue = FairQueue(limits, self._is_held)
+        self.queue = SlotPools(limits, sessions, self._is_held)
         self.leading = False
         self._lifecycle = lifecycle
         self._executor_of: Callable[[Job], Executor] = executor_of or (lambda _: executor)
@@ -167,13 +170,13 @@ class Reconciler:
                     self.queue.wait(candidate_of(job))
             self._resync()
             self._take_over_calls()
-            loops = (self._reconcile_loop() for _ in range(_CONCURRENCY + self.queue.limits.slots))
+            loops = (self._reconcile_loop() for _ in range(_CONCURRENCY + self.queue.slots))
             await first_of(self._resync_loop(), self._end_lingering_calls_loop(), *loops)
         finally:
             self.leading = False
             self._work.clear()
             self._granted.clear()
-            self.queue = FairQueue(self.queue.limits, self._is_held)
+            self.queue = SlotPools(self.queue.limits, self._sessions, self._is_held)
 
     def _take_over_calls(self) -> None:
         """Watch the workers of jobs that ended while another dispatcher led, or none."""

@@ -27,7 +27,7 @@ from kit.bucket import ObjectMissing, Transfer
 from kit.bus.event_store import Conflict, StoredEvent
 from services.dispatcher.jobs.unfinished_jobs import fold_all
 from services.dispatcher.lifecycle.lifecycle_rules import lifecycle_rules
-from services.dispatcher.scheduling.fair_queue import Limits
+from services.dispatcher.scheduling.slot_pools import slot_limits
 from services.whatif.memory_store import EmptyBucket, MemoryStore
 from services.whatif.replay_settings import ReplaySettings
 from services.whatif.virtual_time import now
@@ -103,7 +103,7 @@ async def run_varied(seed: int, count: int, changes: Mapping[str, Any] | None = 
         settings.operator_limits,
         workloads=VARIED_WORKLOADS,
         rules=lifecycle_rules(dispatcher),
-        slots=Limits(dispatcher.slots, dispatcher.tenant_concurrency, dispatcher.workload_concurrency),
+        slots=slot_limits(dispatcher),
     )
     market = series.market
     market.refused_share, market.leaves_result_share, market.tells_more = 0.05, 0.5, True
