@@ -14,10 +14,12 @@ from contracts.limits import MIB, SCRATCH_RETENTION_H, WORKER_SILENT_S
 
 
 class QueueSettings(BaseSettings):
-    """Timeouts of an executor that queues calls for a device, read from ``DISPATCHER_*`` too."""
+    """Settings of the queues for slots and for devices, read from ``DISPATCHER_*`` too."""
 
     model_config = SettingsConfigDict(env_prefix="DISPATCHER_", frozen=True, env_ignore_empty=True)
 
+    #: Maximum number of concurrent workers of live sessions, which take none of ``slots``; by default as many.
+    session_slots: int | None = Field(default=None, ge=1)
     #: Seconds without a worker after which ``job.waiting_for_gpu`` is published, and after which the next rung of the
     #: ladder is tried, if there is one.
     gpu_notice_s: float = Field(default=15.0, gt=0)
@@ -61,8 +63,6 @@ class DispatcherSettings(BaseSettings):
     slots: int = Field(default=2, ge=1)
     tenant_concurrency: int = Field(default=2, ge=1)
     workload_concurrency: int = Field(default=2, ge=1)
-    #: Maximum number of concurrent workers of live sessions, which take none of ``slots``; by default as many.
-    session_slots: int | None = Field(default=None, ge=1)
     #: Lifetime of the lease: a standby takes over this long after the leader died. JetStream counts whole seconds.
     lease_s: float = Field(default=3.0, ge=1.0)
     #: Interval between polls of a running call.
@@ -84,8 +84,8 @@ class DispatcherSettings(BaseSettings):
 
 #: Settings that decide about jobs; the others say where things are.
 DECIDING: Final = (
-    "executor", "slots", "session_slots", "tenant_concurrency", "workload_concurrency", "lease_s", "poll_s", "find_s",
-    "silent_s", "backoff_s", "backoff_max_s",
+    "executor", "slots", "tenant_concurrency", "workload_concurrency", "lease_s", "poll_s", "find_s", "silent_s",
+    "backoff_s", "backoff_max_s",
 )  # fmt: skip
 
 

@@ -24,7 +24,9 @@ def session_workloads(workloads: Mapping[str, Workload]) -> frozenset[str]:
 
 def slot_limits(settings: DispatcherSettings) -> Limits:
     """Return the limits that the settings of a dispatcher give."""
-    return Limits(settings.slots, settings.tenant_concurrency, settings.workload_concurrency, settings.session_slots)
+    return Limits(
+        settings.slots, settings.tenant_concurrency, settings.workload_concurrency, settings.queue.session_slots
+    )
 
 
 class SlotPools:
