@@ -147,7 +147,7 @@ def body_tracks(
     """
     if not any(len(rays.frame) for rays, _ in players):
         return None
-    views = [_view_axes(rays, segment) for rays, _ in players]
+    views = [view_axes(rays, segment) for rays, _ in players]
     seen = [(rays.turned(view), _in_view(feet, view)) for (rays, feet), view in zip(players, views, strict=True)]
     tracks = [_feet_track(feet, times_s, segment) for _, feet in seen]
     features = [_features(track) for track in tracks]
@@ -175,7 +175,7 @@ def hip_height_m(rays: HipRays, feet: _FeetTrack) -> float:
     return float(np.median(height[standing])) if standing.sum() >= _FEWEST else _ANY_HEIGHT_M
 
 
-def _view_axes(rays: HipRays, segment: Indices) -> Floats:
+def view_axes(rays: HipRays, segment: Indices) -> Floats:
     """Return for each frame the turn [N, 2, 2] from the court's axes to those across and along the view.
 
     The mean view of a player in each segment: a smoother works along fixed axes.

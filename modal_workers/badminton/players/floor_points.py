@@ -44,6 +44,8 @@ _LEAST_ERROR_PX: Final = 1.0
 _GAIT_ERROR_M: Final = 0.05
 _BOX_GAIT_ERROR_M: Final = 0.08
 LIFT_ERROR_M: Final = 0.045
+#: Of the middle between the feet itself, beside the pixels' error: an ankle moves over a foot that rolls.
+_FEET_ERROR_M: Final = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,8 @@ class FloorPoints:
 
     Shapes: ``row`` [n] in the log, ``frame`` [n], ``segment`` [n], ``position_m`` [n, 2], ``variance_m2`` [n, 2] along
     x and y. Sorted by frame. ``rise_m`` [n, 2]: how far a point seems to move for each metre that it is higher.
+    ``detection_covariance_m2`` [n, 2, 2]: of the middle between the feet as detected, without their lift and without
+    what ``variance_m2`` adds for steps of the feet around the body.
     ``feet_m`` [n, 2, 2]: the places of the left and the right foot relative to ``position_m``, if on the floor; NaN
     where they were not seen.
     """
@@ -62,6 +66,7 @@ class FloorPoints:
     position_m: Floats
     variance_m2: Floats
     rise_m: NDArray[np.float32]
+    detection_covariance_m2: NDArray[np.float32]
     feet_m: NDArray[np.float32]
 
     def __len__(self) -> int:
@@ -88,7 +93,8 @@ def floor_points(log: PersonLog, segments: Sequence[CourtSegment], picture_size_
         none = np.zeros(0, np.int64)
         pairs = np.zeros((0, 2))
         small = pairs.astype(np.float32)
-        return FloorPoints(none, none, none.astype(np.int32), pairs, pairs, small, small.reshape(0, 2, 2))
+        matrices = small.reshape(0, 2, 2)
+        return FloorPoints(none, none, none.astype(np.int32), pairs, pairs, small, matrices, matrices)
     return FloorPoints(
         np.concatenate([part.row for part in parts]),
         np.concatenate([part.frame for part in parts]),
@@ -96,6 +102,7 @@ def floor_points(log: PersonLog, segments: Sequence[CourtSegment], picture_size_
         np.concatenate([part.position_m for part in parts]),
         np.concatenate([part.variance_m2 for part in parts]),
         np.concatenate([part.rise_m for part in parts]),
+        np.concatenate([part.detection_covariance_m2 for part in parts]),
         np.concatenate([part.feet_m for part in parts]),
     )
 
@@ -115,6 +122,7 @@ def _in_segment(log: PersonLog, index: int, segment: CourtSegment, picture_size_
         places.position_m[near],
         places.variance_m2[near],
         places.rise_m[near].astype(np.float32),
+        places.detection_covariance_m2[near].astype(np.float32),
         places.feet_m[near].astype(np.float32),
     )
 
@@ -126,6 +134,7 @@ class FloorPlaces:
     position_m: Floats
     variance_m2: Floats
     rise_m: Floats
+    detection_covariance_m2: Floats
     feet_m: Floats
 
 
@@ -160,9 +169,12 @@ def floor_places(
     position = position - np.where(both, 0.0, farther)[:, None] * towards
     error_px = np.maximum(np.where(both, _ANKLE_ERROR_SHARE, _BOX_ERROR_SHARE) * height, _LEAST_ERROR_PX)
     gait = np.where(both[:, None], _GAIT_ERROR_M**2 + (LIFT_ERROR_M * rise) ** 2, _BOX_GAIT_ERROR_M**2)
-    variance = (jacobian**2).sum(axis=2) * error_px[:, None] ** 2 + gait
+    of_pixels = jacobian @ jacobian.transpose(0, 2, 1) * error_px[:, None, None] ** 2
+    variance = of_pixels[:, (0, 1), (0, 1)] + gait
+    feet_error = np.where(both, _FEET_ERROR_M, _BOX_GAIT_ERROR_M)
+    covariance = of_pixels + feet_error[:, None, None] ** 2 * np.eye(2)
     feet = np.where(both[:, None, None], raised.to_court(ankles[..., :2]) - position[:, None], np.nan)
-    return FloorPlaces(position, variance, rise, feet)
+    return FloorPlaces(position, variance, rise, covariance, feet)
 
 
 def _belong(ankles: Floats, boxes: Floats) -> NDArray[np.bool_]:

@@ -8,6 +8,7 @@ where one that stands does not. Without this every place of somebody who moves i
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -43,8 +44,20 @@ _LIFTS_M: Final = np.linspace(0.0125, _MOST_LIFT_M - 0.0125, 16)
 _AT_ONCE: Final = 8192
 
 
-def standing_places(points: FloorPoints, index: NDArray[np.int64], times_s: Floats) -> tuple[Floats, Floats]:
-    """Return places and variances [m, 2] as they are with both feet on the floor.
+@dataclass(frozen=True, eq=False)
+class StandingPlaces:
+    """Places [m, 2] as they are with both feet on the floor, and their variances [m, 2] along x and y.
+
+    ``lift_variance_m2`` [m]: what is not known of the feet's height, as a variance of it; 0 where no feet were seen.
+    """
+
+    position_m: Floats
+    variance_m2: Floats
+    lift_variance_m2: Floats
+
+
+def standing_places(points: FloorPoints, index: NDArray[np.int64], times_s: Floats) -> StandingPlaces:
+    """Return places as they are with both feet on the floor.
 
     ``index``: one player's points in the order of time; ``times_s`` are those of all frames. Where no feet were seen,
     nothing changes.
@@ -56,7 +69,12 @@ def standing_places(points: FloorPoints, index: NDArray[np.int64], times_s: Floa
     variance = variance + (_JUMP_ERROR * jump) ** 2
     rise = points.rise_m[index].astype(np.float64)
     explained = (variance - LIFT_ERROR_M**2)[:, None] * rise**2
-    return points.position_m[index] - lift[:, None] * rise, points.variance_m2[index] + explained
+    seen = np.isfinite(points.feet_m[index]).all(axis=(1, 2))
+    return StandingPlaces(
+        points.position_m[index] - lift[:, None] * rise,
+        points.variance_m2[index] + explained,
+        np.where(seen, variance, 0.0),
+    )
 
 
 def _jump(points: FloorPoints, index: NDArray[np.int64], times_s: Floats) -> Floats:

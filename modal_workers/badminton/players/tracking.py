@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modal_workers.badminton.court.dimensions import NET_Y_M
-from modal_workers.badminton.players.body_centre import HipRays, MeasuredFeet, body_tracks, hip_rays
+from modal_workers.badminton.players.body_centre import HipRays, MeasuredFeet, body_tracks, hip_rays, view_axes
+from modal_workers.badminton.players.feet_smoothing import DetectedFeet, detected_feet, smooth_feet
 from modal_workers.badminton.players.floor_points import CourtSegment, FloorPoints, floor_points, half_of
-from modal_workers.badminton.players.foot_lift import standing_places
+from modal_workers.badminton.players.foot_lift import StandingPlaces, standing_places
 from modal_workers.badminton.players.identity import NOBODY, Identities, identify
 from modal_workers.badminton.players.persons import PersonLog
 from modal_workers.badminton.players.player_tracks import PlayerTracks
@@ -69,6 +70,7 @@ def track_players(
     for number, (first, last, _) in enumerate(courts):
         segment[first : last + 1] = number
     measured: list[tuple[HipRays, MeasuredFeet]] = []
+    detected: list[DetectedFeet] = []
     for place, player in enumerate(order):
         mine = [
             (tracklet, float(identities.confidence[index]))
@@ -78,16 +80,23 @@ def track_players(
         _fill(tracks, place, mine, points, log)
         progress(0.5 + 0.3 * place / count)
         index = _in_time([tracklet for tracklet, _ in mine], points)
-        feet = _measured_feet(points, index, times_s)
+        standing = standing_places(points, index, times_s)
+        feet = _measured_feet(points.frame[index], standing, len(times_s))
         _smooth(
             tracks, place, rejected=sum(each.rejected for each, _ in mine), feet=feet, times_s=times_s, segment=segment
         )
         if has_skeletons:
             rays = hip_rays(log, points.row[index], points.frame[index], courts, picture_size_px)
             measured.append((rays, feet))
+            detected.append(detected_feet(points, index, standing, len(times_s)))
     progress(0.8)
     bodies = body_tracks(measured, times_s, segment)
-    return (tracks if bodies is None else _with_bodies(tracks, bodies)), tuple(warnings)
+    if bodies is None:
+        return tracks, tuple(warnings)
+    for place, ((rays, _), seen) in enumerate(zip(measured, detected, strict=True)):
+        if len(rays.frame):
+            _set_places(tracks, place, smooth_feet(seen, view_axes(rays, segment), times_s, segment))
+    return _with_bodies(tracks, bodies), tuple(warnings)
 
 
 def _square_roots(appearance: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -240,11 +249,9 @@ def _in_time(mine: Sequence[Tracklet], points: FloorPoints) -> NDArray[np.int64]
     return np.asarray(index[np.argsort(points.frame[index], kind="stable")])
 
 
-def _measured_feet(points: FloorPoints, index: NDArray[np.int64], times_s: Floats) -> MeasuredFeet:
-    position, variance = np.full((len(times_s), 2), np.nan), np.full((len(times_s), 2), np.nan)
-    if len(index):
-        frames = points.frame[index]
-        position[frames], variance[frames] = standing_places(points, index, times_s)
+def _measured_feet(frames: NDArray[np.int64], standing: StandingPlaces, count: int) -> MeasuredFeet:
+    position, variance = np.full((count, 2), np.nan), np.full((count, 2), np.nan)
+    position[frames], variance[frames] = standing.position_m, standing.variance_m2
     return MeasuredFeet(position, variance)
 
 
@@ -259,15 +266,19 @@ def _smooth(
 ) -> None:
     """Set a player's motion, and smooth the skeleton; ``rejected`` detections were left out of the tracklets."""
     motion = smooth_trajectory(feet.position_m, feet.variance_m2, times_s, segment)
-    tracks.position_m[player] = motion.position_m
+    _set_places(tracks, player, motion)
     tracks.velocity_m_s[player] = motion.velocity_m_s
-    tracks.position_error_m[player] = motion.error_m
-    tracks.side[player] = half_of(motion.position_m)
     tracks.outlier_count[player] = int(motion.rejected.sum()) + rejected
     tracks.observed[player] &= ~motion.rejected
     _bridge_identity(tracks.identity_confidence[player], np.isfinite(motion.error_m))
     if tracks.keypoints_px.flags.writeable:
         smooth_skeleton(tracks.keypoints_px[player], times_s, segment)
+
+
+def _set_places(tracks: PlayerTracks, player: int, motion: Trajectory) -> None:
+    tracks.position_m[player] = motion.position_m
+    tracks.position_error_m[player] = motion.error_m
+    tracks.side[player] = half_of(motion.position_m)
 
 
 def _with_bodies(tracks: PlayerTracks, bodies: Sequence[Trajectory]) -> PlayerTracks:

@@ -58,9 +58,18 @@ class Trajectory:
 
 
 def smooth_trajectory(
-    position_m: Floats, variance_m2: Floats, times_s: Floats, segment: NDArray[np.int64]
+    position_m: Floats,
+    variance_m2: Floats,
+    times_s: Floats,
+    segment: NDArray[np.int64],
+    *,
+    acceleration_m2_s3: tuple[float, float] | None = None,
 ) -> Trajectory:
-    """Return the smoothed motion for places [N, 2] with variances [N, 2], NaN where the player was not detected."""
+    """Return the smoothed motion for places [N, 2] with variances [N, 2], NaN where the player was not detected.
+
+    ``acceleration_m2_s3``: the density of the acceleration along the two axes. Where it is given, velocities are of it
+    too, and no cautious ones.
+    """
     count = len(times_s)
     seen = np.asarray(np.isfinite(position_m).all(axis=1))
     result = Trajectory(
@@ -70,7 +79,8 @@ def smooth_trajectory(
     # Lanes of about the same length together, so that little is computed for nothing.
     lanes.sort(key=lambda lane: lane[1] - lane[0])
     for low in range(0, len(lanes), 256):
-        _smooth_lanes(lanes[low : low + 256], position_m, variance_m2, times_s, result)
+        part = lanes[low : low + 256]
+        _smooth_lanes(part, position_m, variance_m2, times_s, result=result, given=acceleration_m2_s3)
     return result
 
 
@@ -95,7 +105,13 @@ def _lanes(seen: Flags, times_s: Floats, segment: NDArray[np.int64]) -> list[tup
 
 
 def _smooth_lanes(
-    lanes: list[tuple[int, int, int, int]], position_m: Floats, variance_m2: Floats, times_s: Floats, result: Trajectory
+    lanes: list[tuple[int, int, int, int]],
+    position_m: Floats,
+    variance_m2: Floats,
+    times_s: Floats,
+    *,
+    result: Trajectory,
+    given: tuple[float, float] | None,
 ) -> None:
     bounds = np.array(lanes)
     length = int((bounds[:, 1] - bounds[:, 0]).max()) + 1
@@ -105,13 +121,15 @@ def _smooth_lanes(
     places = np.where(beyond[..., None], np.nan, position_m[frames])
     steps = np.diff(times_s[frames], axis=1, prepend=times_s[frames[:, :1]])
     variances = variance_m2[frames]
-    acceleration = np.full(steps.shape, ACCELERATION_M2_S3)
+    acceleration = np.full((*steps.shape, 1), ACCELERATION_M2_S3)
+    if given is not None:
+        acceleration = np.broadcast_to(given, (*steps.shape, 2))
     first_pass = _smoothed(places, _LASTING * variances, steps, acceleration)
     places = np.where(first_pass.rejected[..., None], np.nan, places)
     lasting = _LASTING * variances / _weights(places, first_pass.states[..., 0], variances)[..., None]
     passed = of_places = _smoothed(places, lasting, steps, acceleration)
     window = max(round(_ADAPTED_S / max(float(np.median(steps[steps > 0], axis=None)), 1e-3)), 1) if length > 1 else 1
-    for _ in range(_ESTIMATES):
+    for _ in range(_ESTIMATES if given is None else 0):
         acceleration = _likelier(acceleration, passed, window)
         passed = _smoothed(places, lasting, steps, acceleration)
     for lane, (first, _, kept_first, kept_last) in enumerate(lanes):
@@ -151,9 +169,9 @@ def _weights(places: Floats, smooth: Floats, variances: Floats) -> Floats:
 
 
 def _likelier(acceleration: Floats, passed: _Pass, window: int) -> Floats:
-    """Return densities of the acceleration [lanes, T] with a higher likelihood in each window of frames."""
+    """Return densities of the acceleration [lanes, T, 1] with a higher likelihood in each window of frames."""
     change = (_moving_sum(passed.push, window) + 1e-12) / (_moving_sum(passed.expected, window) + 1e-12)
-    changed = acceleration * np.clip(change, 1 / _CHANGE, _CHANGE)
+    changed = acceleration * np.clip(change, 1 / _CHANGE, _CHANGE)[..., None]
     return np.clip(changed, _LEAST_M2_S3, _MOST_M2_S3)
 
 
@@ -165,7 +183,10 @@ def _moving_sum(values: Floats, window: int) -> Floats:
 
 
 def _filter(places: Floats, variances: Floats, steps: Floats, acceleration: Floats) -> tuple[Floats, Floats, Flags]:
-    """Return filtered states [lanes, T, axis, (place, speed)], covariances [.., (pp, pv, vv)] and rejected places."""
+    """Return filtered states [lanes, T, axis, (place, speed)], covariances [.., (pp, pv, vv)] and rejected places.
+
+    ``acceleration`` [lanes, T, 1 or 2]: of both axes together, or of each.
+    """
     lanes, length, _ = places.shape
     states = np.empty((lanes, length, 2, 2))
     covariances = np.empty((lanes, length, 2, 3))
@@ -174,7 +195,7 @@ def _filter(places: Floats, variances: Floats, steps: Floats, acceleration: Floa
     # Half a metre of doubt lets later detections correct a wrong first one.
     pp, pv, vv = variances[:, 0] + 0.25, np.zeros((lanes, 2)), np.full((lanes, 2), START_SPEED_M_S**2)
     for index in range(length):
-        step, density = steps[:, index, None], acceleration[:, index, None]
+        step, density = steps[:, index, None], acceleration[:, index]
         place = place + speed * step
         pp = pp + (2 * pv + step * vv) * step + density * step**3 / 3
         pv = pv + step * vv + density * step**2 / 2
@@ -200,7 +221,7 @@ def _smooth_back(states: Floats, covariances: Floats, steps: Floats, acceleratio
     """Change states and covariances to those given all detections; return ``push`` and ``expected`` of the pass."""
     push, expected = np.zeros(steps.shape), np.zeros(steps.shape)
     for index in range(states.shape[1] - 2, -1, -1):
-        step, density = steps[:, index + 1, None], acceleration[:, index + 1, None]
+        step, density = steps[:, index + 1, None], acceleration[:, index + 1]
         place, speed = states[:, index, :, 0], states[:, index, :, 1]
         pp, pv, vv = (covariances[:, index, :, part].copy() for part in range(3))
         # Predicted covariance of the next frame.

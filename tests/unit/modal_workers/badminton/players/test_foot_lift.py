@@ -29,7 +29,8 @@ def far_player(
 def test_lifted_feet_do_not_move_a_player_away_from_the_camera() -> None:
     points, mine, true_m, times_s = far_player(Detector())
     raw_m = points.position_m[mine] - true_m
-    place_m, variance_m2 = standing_places(points, mine, times_s)
+    standing = standing_places(points, mine, times_s)
+    place_m, variance_m2 = standing.position_m, standing.variance_m2
     found_m = place_m - true_m
     assert np.mean(raw_m[:, 1]) < -0.12
     assert abs(np.mean(found_m[:, 1])) < 0.06
@@ -42,7 +43,7 @@ def test_a_jump_does_not_move_a_player_away_from_the_camera() -> None:
     # Three smashes and a clear from the far base line, each from a jump.
     options = MatchOptions(seed=1220, duration_s=21.0, camera="broadcast_low", quick_service=True, bystanders=True)
     points, mine, true_m, times_s = far_player(Detector(), options)
-    place_m, _ = standing_places(points, mine, times_s)
+    place_m = standing_places(points, mine, times_s).position_m
     raw_m, found_m = points.position_m[mine] - true_m, place_m - true_m
     in_air = raw_m[:, 1] < -1.0
     assert in_air.sum() > 20
@@ -52,8 +53,9 @@ def test_a_jump_does_not_move_a_player_away_from_the_camera() -> None:
 
 def test_without_skeletons_places_stay_as_they_are() -> None:
     points, mine, _, times_s = far_player(Detector(skeletons=False))
-    place_m, variance_m2 = standing_places(points, mine, times_s)
+    standing = standing_places(points, mine, times_s)
+    place_m, variance_m2 = standing.position_m, standing.variance_m2
     assert np.array_equal(place_m, points.position_m[mine])
     assert np.allclose(variance_m2, points.variance_m2[mine])
     none = np.zeros(0, np.int64)
-    assert standing_places(points, none, times_s)[0].shape == (0, 2)
+    assert standing_places(points, none, times_s).position_m.shape == (0, 2)
