@@ -176,8 +176,9 @@ def _both(start_s: float, end_s: float) -> bool:
 
 
 HEAD: Final = (
-    "| camera | matches | corners px | position m (p95) | without a switch | distance % (mean) | top speed % (mean) "
-    "| zones, frames | zones, times | hits F1 | rallies | start | end | both limits | start late by s | end late by s |"
+    "| camera | matches | corners px | position m (p95) | without a switch | distance %, p95 (mean) "
+    "| top speed %, p95 (mean) | zones, frames | zones, times | hits F1 | rallies | start | end | both limits "
+    "| start late by s | end late by s |"
 )
 
 
@@ -198,7 +199,10 @@ def row(name: str, found: Sequence[MatchBesideTruth]) -> str:
         f"{_at(corners, 50):.2f}",
         f"{_at(errors, 50):.2f} ({_at(errors, 95):.2f})",
         f"{same:.2f}",
-        *(f"{_at(np.abs(each), 50):.1f} ({np.nanmean(each):+.1f})" for each in (distance, speed)),
+        *(
+            f"{_at(np.abs(each), 50):.1f}, {_at(np.abs(each), 95):.1f} ({np.nanmean(each):+.1f})"
+            for each in (distance, speed)
+        ),
         f"{np.mean([player.zone_agreement for player in players]):.3f}",
         f"{np.mean([player.zone_time_agreement for player in players]):.3f}",
         f"{np.mean([each.hit_f1 for each in compared]):.2f}",
