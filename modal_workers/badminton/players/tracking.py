@@ -93,9 +93,7 @@ def track_players(
     bodies = body_tracks(measured, times_s, segment)
     if bodies is None:
         return tracks, tuple(warnings)
-    for place, ((rays, _), seen) in enumerate(zip(measured, detected, strict=True)):
-        if len(rays.frame):
-            _set_places(tracks, place, smooth_feet(seen, view_axes(rays, segment), times_s, segment))
+    _smooth_in_view(tracks, [rays for rays, _ in measured], detected, times_s, segment)
     return _with_bodies(tracks, bodies), tuple(warnings)
 
 
@@ -273,6 +271,19 @@ def _smooth(
     _bridge_identity(tracks.identity_confidence[player], np.isfinite(motion.error_m))
     if tracks.keypoints_px.flags.writeable:
         smooth_skeleton(tracks.keypoints_px[player], times_s, segment)
+
+
+def _smooth_in_view(
+    tracks: PlayerTracks,
+    rays: Sequence[HipRays],
+    detected: Sequence[DetectedFeet],
+    times_s: Floats,
+    segment: NDArray[np.int64],
+) -> None:
+    """Set the places of the players whose view is known."""
+    for player, (own, feet) in enumerate(zip(rays, detected, strict=True)):
+        if len(own.frame):
+            _set_places(tracks, player, smooth_feet(feet, view_axes(own, segment), times_s, segment))
 
 
 def _set_places(tracks: PlayerTracks, player: int, motion: Trajectory) -> None:
