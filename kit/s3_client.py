@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
+import aiohttp
 from botocore.exceptions import ClientError
 from botocore.loaders import Loader
 
@@ -17,6 +18,11 @@ with hidden("httpx"):  # only for another transport of aiobotocore; it is a seve
     from aiobotocore.config import AioConfig
     from aiobotocore.httpsession import AIOHTTPSession
     from aiobotocore.session import get_session
+
+#: Connections for requests, and as many for bodies that are read: those stay busy for as long as a client reads.
+POOL_CONNECTIONS: Final = 50
+#: How long an attempt of a request waits for a connection, seconds, the time to open one included.
+POOL_WAIT_S: Final = 5.0
 
 __all__ = ["AioConfig", "ClosableSession", "get_session", "in_parts", "s3_loader", "storage_error"]
 
@@ -35,13 +41,25 @@ class ClosableSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
     """HTTP session of a client that refuses requests once it is closed.
 
     aiobotocore's own would open a connection for such a request, or for another attempt of one, and nobody closes it.
+    It would also let requests wait for ever while clients that read slowly keep all connections busy: objects are read
+    by connections of their own, and none is waited for longer than ``POOL_WAIT_S``.
     """
 
     _ended = False
 
+    def __init__(self, *options: Any, **named: Any) -> None:
+        """Take the options of aiobotocore's session, but for the number of connections."""
+        named["max_pool_connections"] = POOL_CONNECTIONS
+        super().__init__(*options, **named)
+        self._bodies = AIOHTTPSession(*options, **named)
+        times = self._timeout
+        waits = aiohttp.ClientTimeout(connect=POOL_WAIT_S, sock_connect=times.sock_connect, sock_read=times.sock_read)
+        self._timeout = self._bodies._timeout = waits  # noqa: SLF001 - a session of the same class
+
     async def __aexit__(self, *error: object) -> None:
         """Close the connections."""
         self._ended = True
+        await self._bodies.__aexit__(*error)
         await super().__aexit__(*error)
 
     async def send(self, request: Any) -> Any:
@@ -52,7 +70,7 @@ class ClosableSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
         """
         if self._ended:
             raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, "The connection to the bucket is closed.")
-        return await super().send(request)
+        return await (self._bodies.send(request) if request.stream_output else super().send(request))
 
 
 class _S3Loader(Loader):  # type: ignore[misc] # botocore has no types

@@ -8,7 +8,7 @@ import random
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -274,6 +274,27 @@ async def test_a_request_after_the_end_is_refused_and_opens_no_connection(any_s3
         await bucket.check()
     assert refused.value.code is ErrorCode.STORAGE_UNAVAILABLE
     assert "closed" in refused.value.message
+
+
+async def test_clients_that_read_slowly_keep_no_request_waiting(
+    any_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten of them held all connections: every other request waited, without an end, until one had read its file."""
+    monkeypatch.setattr("kit.s3_client.POOL_CONNECTIONS", 10)
+    monkeypatch.setattr("kit.s3_client.POOL_WAIT_S", 0.5)
+    async with opened(any_s3_server) as bucket, AsyncExitStack() as slow:
+        key = bucket.key("uploads", "large")
+        await bucket.put(key, bytes(16 * MIB))
+        for _ in range(10):  # each object is larger than what the sockets take
+            await slow.enter_async_context(bucket.opened(key))
+        async with asyncio.timeout(60):
+            assert await bucket.size(key) == 16 * MIB
+            await bucket.put(bucket.key("uploads", "small"), b"x")
+            with pytest.raises(SaccadeError) as refused:  # one reader more is refused, and does not wait for ever
+                await bucket.get(key)
+            assert refused.value.code is ErrorCode.STORAGE_UNAVAILABLE
+        await slow.aclose()
+        assert len(await bucket.get(key)) == 16 * MIB
 
 
 async def test_an_archive_that_is_closed_opens_no_bucket_for_a_late_reader(any_s3_server: S3Server) -> None:
