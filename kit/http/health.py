@@ -1,6 +1,7 @@
 """Health report of a service: ``{"status": "ok"|"degraded", "checks": {…}}``, one check per dependency.
 
 A degraded service still answers 200: it is alive although a dependency is unavailable, and a restart would not help.
+Whoever asks needs no key, so a report is kept for a second: many requests ask the dependencies once.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 Check = Callable[[], Awaitable[str | None]]
 
 _CHECK_S: Final = 2.0
+#: How long a report is the answer to further requests, seconds.
+_KEPT_S: Final = 1.0
 #: Less, so that the report says what did not answer.
 _LEADER_S: Final = 1.5
 _ALLOWED: Final = ("GET", "HEAD")
@@ -61,9 +64,19 @@ class Health:
         self._service = service
         self._checks = checks
         self._started = time.monotonic()
+        self._newest: tuple[float, HealthReport] | None = None
+        self._one_at_a_time = asyncio.Lock()
 
     async def report(self) -> HealthReport:
-        """Run all checks concurrently, each for at most two seconds, and return the report."""
+        """Return the report: of checks of a second ago at most, which requests that come together share."""
+        async with self._one_at_a_time:
+            if self._newest is None or time.monotonic() - self._newest[0] > _KEPT_S:
+                report = await self._checked()
+                self._newest = time.monotonic(), report
+            return self._newest[1]
+
+    async def _checked(self) -> HealthReport:
+        """Run all checks concurrently, each for at most two seconds."""
         results = await asyncio.gather(*(_run(check) for check in self._checks.values()))
         checks = dict(zip(self._checks, results, strict=True))
         return HealthReport(

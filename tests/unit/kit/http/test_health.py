@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import pytest
 
@@ -21,6 +23,30 @@ async def test_each_route_is_read_only(path: str) -> None:
             assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
             assert answer.json()["code"] == "method_not_allowed"
         assert (await http.post("/elsewhere")).status_code == 404
+
+
+async def test_many_requests_ask_the_dependencies_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody needs a key for it: each request would be one to NATS and one to the bucket."""
+    asked = 0
+
+    async def dependency() -> str:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.01)
+        return str(asked)
+
+    health = Health("test", bucket=dependency)
+    reports = await asyncio.gather(*(health.report() for _ in range(100)))
+    assert {report.checks["bucket"].detail for report in reports} == {"1"}
+    # A caller that goes away takes no answer from the others.
+    monkeypatch.setattr("kit.http.health._KEPT_S", 0.0)
+    gone, stays = (asyncio.create_task(health.report()) for _ in range(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    assert int((await stays).checks["bucket"].detail or 0) > 1
+    assert asked <= 3
 
 
 async def test_metrics_that_there_are_none_of_have_no_methods() -> None:
