@@ -52,7 +52,7 @@ class ClosableSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
         named["max_pool_connections"] = POOL_CONNECTIONS
         super().__init__(*options, **named)
         self._bodies = AIOHTTPSession(*options, **named)
-        times = self._timeout
+        times: aiohttp.ClientTimeout = self._timeout  # type: ignore[has-type]
         waits = aiohttp.ClientTimeout(connect=POOL_WAIT_S, sock_connect=times.sock_connect, sock_read=times.sock_read)
         self._timeout = self._bodies._timeout = waits  # noqa: SLF001 - a session of the same class
 

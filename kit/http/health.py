@@ -1,7 +1,7 @@
 """Health report of a service: ``{"status": "ok"|"degraded", "checks": {…}}``, one check per dependency.
 
 A degraded service still answers 200: it is alive although a dependency is unavailable, and a restart would not help.
-Whoever asks needs no key, so a report is kept for a second: many requests ask the dependencies once.
+A request needs no key, so a report is reused for a second: many requests make one check of each dependency.
 """
 
 from __future__ import annotations
