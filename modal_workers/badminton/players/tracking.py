@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from modal_workers.badminton.court.dimensions import NET_Y_M
 from modal_workers.badminton.players.body_centre import HipRays, MeasuredFeet, body_tracks, hip_rays, view_axes
-from modal_workers.badminton.players.feet_smoothing import DetectedFeet, detected_feet, smooth_feet
+from modal_workers.badminton.players.feet_smoothing import detected_feet, smooth_feet
 from modal_workers.badminton.players.floor_points import CourtSegment, FloorPoints, floor_points, half_of
 from modal_workers.badminton.players.foot_lift import StandingPlaces, standing_places
 from modal_workers.badminton.players.identity import NOBODY, Identities, identify
@@ -70,7 +70,6 @@ def track_players(
     for number, (first, last, _) in enumerate(courts):
         segment[first : last + 1] = number
     measured: list[tuple[HipRays, MeasuredFeet]] = []
-    detected: list[DetectedFeet] = []
     for place, player in enumerate(order):
         mine = [
             (tracklet, float(identities.confidence[index]))
@@ -88,13 +87,12 @@ def track_players(
         if has_skeletons:
             rays = hip_rays(log, points.row[index], points.frame[index], courts, picture_size_px)
             measured.append((rays, feet))
-            detected.append(detected_feet(points, index, standing, len(times_s)))
+            if len(rays.frame):
+                places = detected_feet(points, index, standing, len(times_s))
+                _set_places(tracks, place, smooth_feet(places, view_axes(rays, segment), times_s, segment))
     progress(0.8)
     bodies = body_tracks(measured, times_s, segment)
-    if bodies is None:
-        return tracks, tuple(warnings)
-    _smooth_in_view(tracks, [rays for rays, _ in measured], detected, times_s, segment)
-    return _with_bodies(tracks, bodies), tuple(warnings)
+    return (tracks if bodies is None else _with_bodies(tracks, bodies)), tuple(warnings)
 
 
 def _square_roots(appearance: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -271,19 +269,6 @@ def _smooth(
     _bridge_identity(tracks.identity_confidence[player], np.isfinite(motion.error_m))
     if tracks.keypoints_px.flags.writeable:
         smooth_skeleton(tracks.keypoints_px[player], times_s, segment)
-
-
-def _smooth_in_view(
-    tracks: PlayerTracks,
-    rays: Sequence[HipRays],
-    detected: Sequence[DetectedFeet],
-    times_s: Floats,
-    segment: NDArray[np.int64],
-) -> None:
-    """Set the places of the players whose view is known."""
-    for player, (own, feet) in enumerate(zip(rays, detected, strict=True)):
-        if len(own.frame):
-            _set_places(tracks, player, smooth_feet(feet, view_axes(own, segment), times_s, segment))
 
 
 def _set_places(tracks: PlayerTracks, player: int, motion: Trajectory) -> None:
