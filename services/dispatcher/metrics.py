@@ -68,19 +68,20 @@ class _Live(Collector):
             "Age of the oldest job that has not had a worker yet",
             labels=["kind"],
         )
-        since = {name: min(each.created_at for each in waiting) for name, waiting in self._waiting().items()}
+        since = self._waiting_since()
         for name, pool in queue.pools():
             slots.add_metric([name], pool.limits.slots)
             held.add_metric([name], pool.holding)
             oldest.add_metric([name], (now - since[name]).total_seconds() if name in since else 0.0)
         yield from (slots, held, oldest)
 
-    def _waiting(self) -> dict[PoolName, list[Job]]:
-        """Return the jobs that have not had a worker yet, by pool."""
-        found: dict[PoolName, list[Job]] = {}
+    def _waiting_since(self) -> dict[PoolName, datetime]:
+        """Return when the oldest job was created that has not had a worker yet, by pool."""
+        found: dict[PoolName, datetime] = {}
         for job in self._reconciler.jobs:
             if job.state in _WAITING:
-                found.setdefault(self._reconciler.queue.pool_of(job.submitted.workload), []).append(job)
+                pool = self._reconciler.queue.pool_of(job.submitted.workload)
+                found[pool] = min(found.get(pool, job.created_at), job.created_at)
         return found
 
 
