@@ -47,7 +47,7 @@ async def probe_media(read: ReadRange, size_bytes: int, *, timeout_s: float, mem
             depend on the file.
     """
     request = {"size_bytes": size_bytes, "memory_bytes": memory_bytes, "cpu_s": int(timeout_s) + 1}
-    probe = _Probe(read, size_bytes)
+    probe = ProbeConversation(read, size_bytes)
     async with decoder_process(_MODULE) as process:
         try:
             async with asyncio.timeout(timeout_s):
@@ -59,7 +59,7 @@ async def probe_media(read: ReadRange, size_bytes: int, *, timeout_s: float, mem
             raise SaccadeError(ErrorCode.MEDIA_UNDECODABLE, message) from None
 
 
-class _Probe:
+class ProbeConversation:
     """The bucket's side of a probe: reads what the process asks for."""
 
     def __init__(self, read: ReadRange, size_bytes: int) -> None:

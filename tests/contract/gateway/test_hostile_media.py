@@ -18,7 +18,7 @@ import pytest
 from contracts.errors import ErrorCode
 from modal_workers.footage.decoder_lockdown import LAYERS
 from services.gateway.decoder_process import decoder_process, run_decoder
-from services.gateway.uploads.media_probe import WINDOW_BYTES
+from services.gateway.uploads.media_probe_process import ProbeConversation
 from tests.harness.servers.gateway import video
 from tests.harness.vision.hostile_media import CANARY_PX, clip, corpus
 
@@ -166,14 +166,13 @@ os.write(1, json.dumps(done).encode())
 async def test_the_process_that_the_gateway_starts_is_locked_down(runs: Runs):
     """The runs above lock themselves down in the same way, but are processes of the test."""
     body = video()
-    async with decoder_process("services.gateway.uploads.media_probe") as process:
-        assert process.stdin
-        assert process.stdout
-        request: dict[str, int] = {"size_bytes": len(body), "memory_bytes": 1 << 30, "cpu_s": 60}
-        process.stdin.write(json.dumps(request).encode() + b"\n")
-        while "read" in (said := json.loads(await asyncio.wait_for(process.stdout.readline(), 60))):
-            found = body[said["read"] : said["read"] + WINDOW_BYTES]
-            process.stdin.write(len(found).to_bytes(8) + found)
+
+    async def read(start: int, length: int) -> bytes:
+        return body[start : start + length]
+
+    request = {"size_bytes": len(body), "memory_bytes": 1 << 30, "cpu_s": 60}
+    async with asyncio.timeout(60), decoder_process("services.gateway.uploads.media_probe") as process:
+        said = await ProbeConversation(read, len(body)).converse(process, request)
     assert said["media"]["container"] == "mov"
     assert said["lockdown"] == next(iter(runs.probe.values()))["layers"]
 
