@@ -86,11 +86,15 @@ async def submit(client: aiohttp.ClientSession, url: str, job: dict[str, Any], c
 
 
 async def follow(client: aiohttp.ClientSession, notifier: str, counts: Counts) -> None:
-    """Count the jobs that end."""
+    """Count the jobs that end; the notifier closes each stream after about an hour, and the next goes on after it."""
     url, forever = f"{notifier}/v1/events?types=job.succeeded", aiohttp.ClientTimeout(total=None)
-    async with client.get(url, timeout=forever) as stream:
-        async for line in stream.content:
-            counts.ended += line.startswith(b"data: ")
+    resumed: dict[str, str] = {}
+    while True:
+        async with client.get(url, timeout=forever, headers=resumed) as stream:
+            async for line in stream.content:
+                counts.ended += line.startswith(b"data: ")
+                if line.startswith(b"id: "):
+                    resumed = {"Last-Event-ID": line[4:].decode().strip()}
 
 
 async def load(gateway: str, measured: MeasuredServers, arguments: argparse.Namespace) -> None:

@@ -16,11 +16,7 @@ _FORGET_S = 10.0
 
 
 class ForgetfulExecutor(ScriptedExecutor):
-    """Keeps nothing of a worker that has ended: a long run is about the dispatcher's memory.
-
-    Its manifest goes at once, because rclone looks through all of a folder at each write: after 60,000 jobs it took
-    both of two cores.
-    """
+    """Keeps nothing of a worker that has ended a while ago: a long run is about the dispatcher's memory."""
 
     async def launch(self, assignment: Assignment, compute: Compute) -> str:
         call_id = await super().launch(assignment, compute)
@@ -29,7 +25,6 @@ class ForgetfulExecutor(ScriptedExecutor):
 
     async def _run(self, script: Script, worker: Worker) -> None:
         await super()._run(script, worker)
-        await self._bucket.delete(self._bucket.key("results", worker.assignment.job_id, "manifest.json"))
         asyncio.get_running_loop().call_later(_FORGET_S, self._forget, f"call-{worker.assignment.run_id}")
 
     def _forget(self, call_id: str) -> None:
