@@ -187,8 +187,9 @@ async def run_callbacks(
     clock = clock or Clock()
     async with Sender(AddressGuard.allowing(["127.0.0.0/8"]), https_only=False) as sender:
         engine = CallbackEngine(store, sender, Artifacts(s3), NotifierMetrics(), clock)
-        tail = follow_events(store, engine.on_event)
-        await follow_progress(client, EndedSubjects(), engine.on_progress)
+        ended = EndedSubjects()
+        tail = follow_events(store, ended.on_event, engine.on_event)
+        await follow_progress(client, ended, engine.on_progress)
         tasks = [asyncio.ensure_future(one) for one in (tail.run(head, epoch), engine.run())]
         try:
             async with asyncio.timeout(15):

@@ -21,6 +21,7 @@ from kit.bus.event_store import EventStore
 from kit.network.address_guard import AddressGuard
 from kit.settings import NatsSettings
 from kit.tasks import end
+from services.notifier.ended_subjects import EndedSubjects
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.on_event import follow_events, follow_progress
 from services.notifier.webhooks.deliveries.delivery import DeliveryState, TrackedDelivery
@@ -160,8 +161,9 @@ async def run_webhooks(
             metrics=NotifierMetrics(),
             now=clock,
         )
-        tail = follow_events(store, webhooks.recent_events.on_event)
-        await follow_progress(client, webhooks.on_progress)
+        ended = EndedSubjects()
+        tail = follow_events(store, ended.on_event, webhooks.recent_events.on_event)
+        await follow_progress(client, ended, webhooks.on_progress)
         tasks = [
             asyncio.ensure_future(one)
             for one in (tail.run(head, epoch), _late(endpoints, endpoints_after_s), webhooks.run())
