@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from kit.settings import numeric_library_threads
 from tests.harness.cpu_times import CpuTimes
+from tests.harness.deadlines import Deadlines
 from tests.harness.distribution import LIGHT, NICENESS_OF_COMPUTING, Lanes, is_collected, lanes_of_process
 from tests.harness.preloaded import popen
 from tests.harness.process_memory import PeakMemory, release_memory
@@ -73,6 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(PeakMemory(config))
     config.pluginmanager.register(CpuTimes(config))
     config.pluginmanager.register(Shares(config))
+    config.pluginmanager.register(Deadlines(config))
 
 
 def pytest_unconfigure() -> None:
