@@ -22,6 +22,13 @@ from kit.bus.tail import EventTail
 from kit.counts import COUNTS
 from kit.tasks import end, first_of
 
+_EVERY_STREAM: Final = tuple((stream.name,) for stream in STREAMS)
+#: Values of the labels that are known: at zero from the start, because Prometheus' increase() does not see how a new
+#: series came to its first value.
+_KNOWN_VALUES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
+    "saccade_publish_conflicts": _EVERY_STREAM,
+    "saccade_publish_failures": _EVERY_STREAM,
+}
 #: Counters of kit/counts.py: what they count, and their labels.
 COUNTERS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "saccade_publish_conflicts": ("Events that were not stored because another writer was first", ("stream",)),
@@ -84,9 +91,10 @@ class ServiceMetrics(Collector):
             yield from self._of_streams()
         for name, (documentation, labels) in COUNTERS.items():
             counter = CounterMetricFamily(name, documentation, labels=labels)
-            for (counted, values), number in list(COUNTS.items()):
-                if counted == name:
-                    counter.add_metric(values, number)
+            numbers = dict.fromkeys(_KNOWN_VALUES.get(name, ()), 0)
+            numbers |= {values: number for (counted, values), number in list(COUNTS.items()) if counted == name}
+            for values, number in numbers.items():
+                counter.add_metric(values, number)
             yield counter
 
     def _of_streams(self) -> Iterator[Metric]:

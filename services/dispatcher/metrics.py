@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter as Count
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -13,7 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from contracts.events.base import Envelope
-from contracts.events.job import JobFailed, JobInterrupted, JobStarting
+from contracts.events.job import FailureClass, JobFailed, JobInterrupted, JobStarting
 from contracts.job import Job, State
 from services.dispatcher.jobs.unfinished_jobs import is_job_event
 from services.dispatcher.scheduling.reconciler import Reconciler
@@ -115,6 +115,10 @@ class DispatcherMetrics:
             ["failure"],
             registry=self.registry,
         )
+        for failure in get_args(FailureClass):
+            # From the start, at zero: Prometheus' increase() does not see how a new series came to its first value.
+            self._interrupted.labels(failure)
+            self._failed.labels(failure)
 
     def count(self, subject: str) -> None:
         """Count a durable job event by the type in its subject."""

@@ -118,6 +118,7 @@ SECONDS = {
     "tests/contract/replays/test_replay_kills.py": 19,
     "tests/contract/pages/test_reference_page.py": 18,
     "tests/contract/cluster/test_decisions.py": 18,
+    "tests/flow/test_alerts.py": 18,
     "tests/system/test_vision_kills.py": 18,
     "tests/system/test_installation.py": 18,
     "tests/rules/test_events.py": 18,

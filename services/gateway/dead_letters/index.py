@@ -12,15 +12,26 @@ from datetime import UTC, datetime
 from typing import Final
 
 from contracts.audit import AuditRecord
+from contracts.commands import DISPATCHER
 from contracts.events.base import decode_at
 from contracts.events.delivery import WebhookRedeliveryRequested
 from kit.bus.dead_letters import parse_dead_letter
 from kit.bus.event_store import StoredEvent
-from services.gateway.dead_letters.letter import Kind, Letter, LetterState, of_dead_letter, of_delivery, of_job
+from services.gateway.dead_letters.letter import (
+    NOTIFIER,
+    Kind,
+    Letter,
+    LetterState,
+    of_dead_letter,
+    of_delivery,
+    of_job,
+)
 
 _DISCARDED: Final = "discarded"
 _REDRIVEN: Final = "redriven"
 _FAILED: Final = "redrive_failed"
+#: Without any series an alert cannot say that ten minutes ago there were none.
+_ALWAYS_COUNTED: Final = ((Kind.JOB.value, DISPATCHER), (Kind.DELIVERY.value, NOTIFIER))
 _UNKNOWN_TIME: Final = datetime.fromtimestamp(0, UTC)
 
 
@@ -174,9 +185,11 @@ class DeadLetterIndex:
         return self._begun.get(letter_id, ("", None))[1]
 
     def counts(self) -> Counter[tuple[str, str]]:
-        """Return the number of open letters by kind and service."""
-        return Counter(
+        """Return the number of open letters by kind and service; zero where a service could have some and has none."""
+        counted = Counter(dict.fromkeys(_ALWAYS_COUNTED, 0))
+        counted.update(
             (letter.kind.value, letter.service)
             for letter in self._letters.values()
             if self.state(letter) is LetterState.OPEN
         )
+        return counted

@@ -1,4 +1,4 @@
-"""Gateway, dispatcher and notifier as processes on a cluster; one that ends is started again, as in production."""
+"""Gateway, dispatcher and notifier as processes on a bus; one that ends is started again, as in production."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any, Final, Self
 import httpx
 
 from kit.settings import S3Settings, as_environment, inherited_environment
-from tests.harness.servers.cluster import EmbeddedCluster
-from tests.harness.servers.embedded import HOST, ROOT, free_port
+from tests.harness.servers.embedded import HOST, ROOT, NatsServer, free_port
 from tests.harness.servers.loopback_tls import NO_CERTIFICATES, ONE_AUTHORITY
 
 _SERVICES: Final = ("gateway", "dispatcher", "notifier")
@@ -23,9 +22,10 @@ _STOP_S: Final = 15.0
 
 
 class ClusterServices:
-    """The three services, with the addresses of all nodes and three replicas."""
+    """The three services, on a cluster with the addresses of all nodes and three replicas, or on one server."""
 
-    def __init__(self, cluster: EmbeddedCluster, s3: S3Settings, folder: Path) -> None:
+    def __init__(self, bus: NatsServer, s3: S3Settings, folder: Path, **environment: str) -> None:
+        """``environment`` has further settings of all services."""
         self.ports = {name: free_port() for name in _SERVICES}
         #: How often each service was started.
         self.starts = dict.fromkeys(_SERVICES, 0)
@@ -33,8 +33,8 @@ class ClusterServices:
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
-        self._environment = inherited_environment() | as_environment(cluster.settings, s3) | ONE_AUTHORITY
-        self._environment |= {
+        self._environment = inherited_environment() | as_environment(bus.settings, s3) | ONE_AUTHORITY
+        self._environment |= environment | {
             "WORKER_CATALOG": "tests.workers",
             "NOTIFIER_SECRET_KEY": "k" * 32,
             "NOTIFIER_WEBHOOK_HTTPS_ONLY": "false",
