@@ -17,43 +17,30 @@ needs("nats-server", "rclone", "psutil")
 
 import argparse
 import asyncio
-import itertools
-import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import psutil
 
-from contracts.events.base import decode
-from kit.bus.connection import connect, declare
+from kit.bus.connection import connect
 from kit.bus.jetstream_api import stream_info
-from kit.bus.stream_copies import restore_stream
-from kit.history.nats_archive import ArchiveBounds, ArchivedMessage, encode_archive
 from kit.settings import as_environment, inherited_environment, numeric_library_threads
-from tests.harness.history.stories import story
+from tests.harness.history.long_history import SPAN, restore_history
 from tests.harness.process_memory import peak_mib
 from tests.harness.servers.embedded import HOST, ROOT, EmbeddedNats, EmbeddedS3, free_port
 
 SERVICES: Final = ("dispatcher", "gateway", "notifier")
-_TENANTS: Final = 20
-_UNFINISHED: Final = 200
-_SPAN: Final = timedelta(days=30)
-_WORKLOADS: Final = ("lap_compare", "nerf", "badminton", "rally_index")
 _MIB: Final = 1024 * 1024
-_ID: Final = re.compile(rb"(job|upl|run|evt)_[0-9a-f-]{36}")
 _TIMEOUT_S: Final = 3600.0
 #: Lists that clients ask for, and that have to stay fast whatever the history.
 _QUERIES: Final = {
@@ -62,9 +49,9 @@ _QUERIES: Final = {
     "absent workload": {"workload": "train"},
     "state": {"state": "failed"},
     "workload and state": {"workload": "nerf", "state": "failed"},
-    "since, all": {"since": (datetime.now(UTC) - 2 * _SPAN).isoformat()},
-    "since, none": {"since": (datetime.now(UTC) + _SPAN).isoformat()},
-    "until, none": {"until": (datetime.now(UTC) - 2 * _SPAN).isoformat()},
+    "since, all": {"since": (datetime.now(UTC) - 2 * SPAN).isoformat()},
+    "since, none": {"since": (datetime.now(UTC) + SPAN).isoformat()},
+    "until, none": {"until": (datetime.now(UTC) - 2 * SPAN).isoformat()},
     "text that all have": {"q": "job_"},
     "text that none has": {"q": "nobody has this"},
     "text that none has, and state": {"q": "nobody has this", "state": "failed"},
@@ -76,89 +63,11 @@ _COUNTS: Final[dict[str, dict[str, str]]] = {
 }
 
 
-@dataclass(frozen=True)
-class Template:
-    """Events of one story, in pieces between its ids and times."""
-
-    subjects: tuple[str, ...]
-    bodies: tuple[bytes, ...]
-    time: str
-
-
-def template(tenant: str, ends: str, workload: str) -> Template:
-    """Return a story with places for ids, which are ``job``, ``upl``, ``run`` and ``evt``, and for times."""
-    messages = story(tenant, ends=ends)
-    bodies, subjects = [], []
-    for message in messages:
-        told = json.loads(message.body)["time"]
-        body = message.body.replace(told.encode(), b"@time@").replace(b'"lap_compare"', f'"{workload}"'.encode())
-        bodies.append(_ID.sub(rb"@\1@", body))
-        subjects.append(_ID.sub(rb"@\1@", message.subject.encode()).decode())
-        assert decode(message.body).tenant == tenant
-    return Template(tuple(subjects), tuple(bodies), "")
-
-
-def _tenant(number: int) -> str:
-    """Return the tenant of a job: half of them belong to the one whose lists are asked for."""
-    return "local" if number % 2 else f"tenant{number % _TENANTS}"
-
-
-def stories(jobs: int) -> Iterator[Template]:
-    """Yield the story of each job."""
-    kinds = [
-        template(_tenant(number), ends, _WORKLOADS[number % len(_WORKLOADS)])
-        for number in range(_TENANTS)
-        for ends in ("succeeded", "succeeded", "failed")
-    ]
-    open_kinds = [template(_tenant(number), "never", "lap_compare") for number in range(_TENANTS)]
-    for number in range(jobs):
-        yield open_kinds[number % _TENANTS] if number >= jobs - _UNFINISHED else kinds[number % len(kinds)]
-
-
-def history(jobs: int) -> Iterator[tuple[str, bytes, datetime]]:
-    """Yield subject, body and time of each event."""
-    began, random_bits = datetime.now(UTC) - _SPAN, itertools.count()
-    for number, told in enumerate(stories(jobs)):
-        at = began + _SPAN * (number / jobs)
-        stamp = (int(at.timestamp() * 1000) << 80) | 0x7 << 76 | 0b10 << 62
-        ids = {name: str(uuid.UUID(int=stamp | next(random_bits))) for name in ("job", "upl", "run")}
-        for subject, body in zip(told.subjects, told.bodies, strict=True):
-            filled = body.replace(b"@time@", at.isoformat().encode())
-            for name, value in ids.items():
-                filled = filled.replace(f"@{name}@".encode(), f"{name}_{value}".encode())
-            event = f"evt_{uuid.UUID(int=stamp | next(random_bits))}".encode()
-            place = subject.replace("@job@", f"job_{ids['job']}").replace("@upl@", f"upl_{ids['upl']}")
-            yield place, filled.replace(b"@evt@", event), at
-
-
 async def fill(nats: EmbeddedNats, jobs: int, folder: Path) -> int:
-    """Restore a stream with the events of so many jobs; return their number.
-
-    They are made before: the server gives up a restore that stands still for 5 s, as it may on a busy machine.
-    """
-    count = sum(len(told.subjects) for told in stories(jobs))
-    bounds, made = ArchiveBounds(1, count, 800 * count, count), folder / "history.natsarc"
-    messages = (
-        ArchivedMessage(number, subject, int(at.timestamp() * 1e9), body)
-        for number, (subject, body, at) in enumerate(history(jobs), start=1)
-    )
-    with made.open("wb") as file:
-        file.writelines(encode_archive(bounds, messages))
-    client = await connect(nats.settings, "history")
-    try:
-        await declare(client)
-        info = await stream_info(client, "EVENTS")
-        await client.request("$JS.API.STREAM.DELETE.EVENTS", b"")
-        with made.open("rb") as file:
-            chunks = iter(lambda: file.read(4 * _MIB), b"")
-            await restore_stream(client, info["config"], bounds.state(), chunks)
-        made.unlink()
-        restored = await stream_info(client, "EVENTS")
-        state = restored["state"]
-        print(f"{state['messages']} events, {state['bytes'] / _MIB:.0f} MiB, {state['num_subjects']} subjects")
-        return int(state["messages"])
-    finally:
-        await client.close()
+    """Restore a stream with the events of so many jobs; return their number."""
+    state = await restore_history(nats.settings, folder, jobs)
+    print(f"{state['messages']} events, {state['bytes'] / _MIB:.0f} MiB, {state['num_subjects']} subjects")
+    return int(state["messages"])
 
 
 def trimmed(nats: EmbeddedNats, server: psutil.Process, folder: Path, inherited: dict[str, str], keep: int) -> None:
