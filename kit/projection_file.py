@@ -5,22 +5,28 @@ It can be deleted at any time, and is recreated when it is damaged or of another
 
 from __future__ import annotations
 
+import fcntl
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 #: Primary result codes: a page is not what it should be; the file is no database.
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+#: How long a process waits for another one that ends and has the file open still.
+_LOCK_S: Final = 2.0
 
 
 class ProjectionFile:
     """One open file. Writes take effect with the next ``commit``, all of them or none."""
 
-    def __init__(self, path: Path | None, schema: str, version: int) -> None:
+    def __init__(self, path: Path | None, schema: str, version: int, *, shared: bool = False) -> None:
         """Open the file, or create it by ``schema``; without a path, in memory.
 
-        ``version`` is increased with every change of the tables or of what is stored in them.
+        ``version`` is increased with every change of the tables or of what is stored in them. A ``shared`` file can be
+        read by further connections of this process.
 
         Raises:
             OSError, sqlite3.OperationalError: the folder cannot be written, or another process has the file open.
@@ -31,22 +37,44 @@ class ProjectionFile:
         self._rewrite = False
         self._holds: list[Callable[[], bool]] = []
         self._writers: list[Callable[[], None]] = []
+        self._lock: IO[bytes] | None = None
+        #: Held while the file and its log are written anew, and by what else reads the file while it does.
+        self.rewriting = threading.Lock()
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(path) if shared else None
         try:
-            self._database = self._open(path)
+            self._database = self._open_or_rebuild(path)
+        except BaseException:
+            self._unlock()
+            raise
+
+    @property
+    def path(self) -> Path | None:
+        """Where what was committed can be read; None in memory, or where no further connection may read it."""
+        return self._path if self._lock is not None and not self.damage else None
+
+    def _open_or_rebuild(self, path: Path | None) -> sqlite3.Connection:
+        try:
+            return self._open(path)
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError) or path is None:
                 raise
             # Not a database, or a damaged one: all of it can be rebuilt.
             _remove(path)
-            self._database = self._open(path)
+            return self._open(path)
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def _open(self, path: Path | None) -> sqlite3.Connection:
         database = sqlite3.connect(path or ":memory:", isolation_level=None, timeout=2)
         try:
             # Rows lost in a power failure are rebuilt, so no write has to wait for the disk.
-            database.execute("PRAGMA locking_mode = EXCLUSIVE")
+            if self._lock is None:
+                database.execute("PRAGMA locking_mode = EXCLUSIVE")
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = OFF")
             version = database.execute("PRAGMA user_version").fetchone()[0]
@@ -78,14 +106,15 @@ class ProjectionFile:
         """Replace a file that cannot be written by an empty database in memory."""
         self._database.close()
         self._remove_damaged()
+        self._unlock()
         self._database = self._open(None)
 
     def report_damage(self, problem: str) -> None:
         """Note that the file does not hold what was written: nothing more is committed, and the file is removed."""
         self.damage = self.damage or problem
 
-    def _note(self, error: sqlite3.Error) -> None:
-        """Note an error that means damage, and not a full disk."""
+    def note(self, error: sqlite3.Error) -> None:
+        """Note an error of a query if it means damage, and not a full disk."""
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE:
             self.report_damage(str(error))
 
@@ -111,7 +140,7 @@ class ProjectionFile:
             self._roll_back()
             raise
         except sqlite3.Error as error:
-            self._note(error)
+            self.note(error)
             raise
 
     def own_row(self, query: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
@@ -122,7 +151,7 @@ class ProjectionFile:
         try:
             found: tuple[Any, ...] | None = self._database.execute(query, values).fetchone()
         except sqlite3.Error as error:
-            self._note(error)
+            self.note(error)
             raise
         return found
 
@@ -155,7 +184,7 @@ class ProjectionFile:
             self._roll_back()
             raise
         except sqlite3.Error as error:
-            self._note(error)
+            self.note(error)
             raise
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -164,7 +193,7 @@ class ProjectionFile:
         try:
             return self._database.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            self._note(error)
+            self.note(error)
             raise
 
     def row(self, query: str, values: Sequence[Any] = ()) -> tuple[Any, ...] | None:
@@ -192,8 +221,9 @@ class ProjectionFile:
     def _commit(self) -> None:
         self.write("COMMIT")
         if self._rewrite:
-            self._database.execute("VACUUM")
-            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            with self.rewriting:  # the log is not emptied while somebody reads
+                self._database.execute("VACUUM")
+                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._rewrite = False
 
     def close(self) -> None:
@@ -208,6 +238,28 @@ class ProjectionFile:
         finally:
             self._database.close()
             self._remove_damaged()
+            self._unlock()
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """Return a file beside it that this process has locked: SQLite's own lock would keep out its other connections.
+
+    Raises:
+        OSError: the folder cannot be written.
+        sqlite3.OperationalError: another process has it locked.
+    """
+    lock = path.with_name(path.name + "-lock").open("ab")
+    end = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                lock.close()
+                raise sqlite3.OperationalError(f"{path} is locked by another process") from None
+            time.sleep(0.05)
+        else:
+            return lock
 
 
 def _remove(path: Path) -> None:

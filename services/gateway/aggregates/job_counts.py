@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from contracts.job import State
-from kit.projection_file import ProjectionFile
 from services.gateway.aggregates.job_lists import JobFilter, JobLists, microseconds
 from services.gateway.aggregates.job_texts import MATCHES
+from services.gateway.aggregates.projection_reader import Rows
 
 #: Rows of an index that one request counts; fewer where it has to look at what they say.
 COUNTED: Final = 200_000
@@ -35,7 +36,7 @@ class ListCounts:
 class JobCounter:
     """Counts jobs of lists."""
 
-    def __init__(self, file: ProjectionFile, lists: JobLists) -> None:
+    def __init__(self, file: Rows, lists: JobLists) -> None:
         """Read the view's file."""
         self._file, self._lists = file, lists
 
@@ -78,9 +79,12 @@ class JobCounter:
         if wanted.text:
             places, rest = self._lists.search(tenant, wanted, None, MATCHES + 1)
         counts = ListCounts(complete=len(places) <= MATCHES and rest is None)
-        for _, job_id in places[:MATCHES]:
-            if row := self._file.row("SELECT workload, state FROM jobs WHERE id = ?", (job_id,)):
-                counts.add(*row)
+        query = (
+            "SELECT workload, state, count(*) FROM jobs WHERE id IN (SELECT value FROM json_each(?)) "
+            "GROUP BY workload, state"
+        )
+        for row in self._file.rows(query, (json.dumps([job_id for _, job_id in places[:MATCHES]]),)):
+            counts.add(*row)
         return counts
 
     def _by_workload(self, tenant: str, wanted: JobFilter) -> ListCounts:

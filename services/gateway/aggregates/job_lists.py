@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,8 +12,8 @@ from itertools import islice
 from typing import Any, Final
 
 from contracts.job import Job
-from kit.projection_file import ProjectionFile
 from services.gateway.aggregates.job_texts import MATCHES, JobTexts, text_of
+from services.gateway.aggregates.projection_reader import Rows
 
 #: Every column that a list may be filtered by is in the index that it is read from: rows are read for one page only.
 INDEXES: Final = """
@@ -27,6 +28,8 @@ CREATE INDEX jobs_by_end ON jobs (updated_us) WHERE ended = 1
 """
 #: Jobs of a period of time up to which they are all looked at, instead of the newest ones until a page is full.
 _FEW: Final = 2000
+#: Jobs of a given set that are looked up together.
+_LOOKED_UP: Final = 500
 #: Sequence and id, which sort as the list does.
 Place = tuple[int, str]
 
@@ -57,6 +60,12 @@ class JobFilter:
         """Return the filter by what an index knows and never changes: neither state nor text."""
         return replace(self, states=(), text="")
 
+    @property
+    def is_a_stretch(self) -> bool:
+        """Whether a page is a stretch of an index, or of one for each state: no entry between its jobs is looked at."""
+        others = replace(self, states=(), workload=None, pipeline="")
+        return others == JobFilter() and not (self.states and self.workload is not None)
+
     def matches(self, job: Job, filename_of: Callable[[str], str] = lambda _: "") -> bool:
         """Return whether a job is in the list; ``filename_of`` is as for ``text_of``."""
         submitted = job.submitted
@@ -80,7 +89,7 @@ def microseconds(moment: datetime) -> int:
 class JobLists:
     """Finds the jobs of lists."""
 
-    def __init__(self, file: ProjectionFile) -> None:
+    def __init__(self, file: Rows) -> None:
         """Read the view's file."""
         self._file, self.texts = file, JobTexts(file)
 
@@ -104,26 +113,30 @@ class JobLists:
         if len(places) <= MATCHES or wanted.pipeline or wanted.rule or wanted.among is not None:
             rest = places[MATCHES - 1][0] if len(places) > MATCHES else None
             is_part = bool(wanted.pipeline)
-            found = (
-                (sequence, job_id)
-                for sequence, job_id in places[:MATCHES]
-                if self.texts.contains(tenant, is_part=is_part, sequence=sequence, text=wanted.text)
-            )
-            return list(islice(found, limit)), rest
+            sequences = [sequence for sequence, _ in places[:MATCHES]]
+            found = self.texts.containing(tenant, sequences, is_part=is_part, text=wanted.text)
+            return [place for place in places if place[0] in found][:limit], rest
         # Where nothing else is asked for, no match is left out.
         most = limit if others == JobFilter(workload=others.workload) else MATCHES
         hits = self.texts.search(tenant, wanted.text, wanted.workload, before, most)
-        clauses, values = _conditions(tenant, others, None)
-        query = f"SELECT first_sequence, id FROM jobs WHERE id = ? AND {' AND '.join(clauses)}"  # noqa: S608
-        rows = (self._file.row(query, (job_id, *values)) for job_id in hits.ids)
-        return list(islice((row for row in rows if row), limit)), hits.looked_to
+        return self._chosen(tenant, others, hits.ids)[:limit], hits.looked_to
 
     def _places_among(self, tenant: str, wanted: JobFilter, before: int | None) -> Iterator[Place]:
-        clauses, values = _conditions(tenant, wanted, before)
-        query = f"SELECT first_sequence, id FROM jobs WHERE id = ? AND {' AND '.join(clauses)}"  # noqa: S608
-        for sequence, job_id in wanted.among or ():
-            if before is None or sequence < before:
-                yield from self._file.rows(query, (job_id, *values))
+        ids = (job_id for sequence, job_id in wanted.among or () if before is None or sequence < before)
+        while some := list(islice(ids, _LOOKED_UP)):
+            yield from self._chosen(tenant, wanted, some)
+
+    def _chosen(self, tenant: str, wanted: JobFilter, ids: Sequence[str]) -> list[Place]:
+        """Return the places of those of these jobs that are in a list, newest first; a text is not looked at."""
+        clauses, values = _conditions(tenant, wanted, None)
+        chosen = "id IN (SELECT value FROM json_each(?))"
+        query = f"SELECT first_sequence, id FROM jobs WHERE {chosen} AND {' AND '.join(clauses)}"  # noqa: S608
+        return sorted(self._places(query, (json.dumps(ids), *values)), reverse=True)
+
+    def _places(self, query: str, values: Sequence[Any]) -> list[Place]:
+        """Return the rows of a query, as one row: in a thread each one waits for the interpreter."""
+        ((found,),) = self._file.rows(f"SELECT json_group_array(json_array(first_sequence, id)) FROM ({query})", values)  # noqa: S608
+        return [(sequence, job_id) for sequence, job_id in json.loads(found)]
 
     def created_us(self, tenant: str, sequence: int) -> int | None:
         """Return when the job with this first sequence was created, in microseconds; None if there is none."""
@@ -140,7 +153,7 @@ class JobLists:
         alone = wanted.workload is None and wanted.rule is None and not is_short
         parts = [replace(wanted, states=(state,)) for state in wanted.states] if alone and wanted.states else [wanted]
         queries = [self.query(tenant, part, before, limit, is_short=is_short) for part in parts]
-        places: list[list[Place]] = [self._file.rows(query, values) for query, values in queries]
+        places = [sorted(self._places(query, values), reverse=True) for query, values in queries]
         return list(islice(heapq.merge(*places, reverse=True), limit))
 
     @staticmethod

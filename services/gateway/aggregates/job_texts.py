@@ -7,13 +7,15 @@ index of words: the texts of a tenant are next to each other in the file, in the
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from contracts.job import Job
 from kit.projection_file import ProjectionFile
+from services.gateway.aggregates.projection_reader import Rows
 
 SCHEMA: Final = """
 CREATE TABLE job_texts (
@@ -63,24 +65,27 @@ class Found:
     looked_to: int | None
 
 
-class JobTexts:
-    """The texts of all jobs."""
+def keep_text(file: ProjectionFile, job: Job, filename_of: Callable[[str], str]) -> None:
+    """Store the text of a job in the view's file."""
+    key = (job.tenant, int(job.submitted.part_of is not None), job.first_sequence)
+    file.write_own("INSERT OR REPLACE INTO job_texts VALUES (?, ?, ?, ?)", [(*key, text_of(job, filename_of))])
 
-    def __init__(self, file: ProjectionFile) -> None:
-        """Read and write the view's file."""
+
+class JobTexts:
+    """Finds jobs by their texts."""
+
+    def __init__(self, file: Rows) -> None:
+        """Read the view's file."""
         self._file = file
 
-    def keep(self, job: Job, filename_of: Callable[[str], str]) -> None:
-        """Store the text of a job."""
-        key = (job.tenant, int(job.submitted.part_of is not None), job.first_sequence)
-        self._file.write_own(
-            "INSERT OR REPLACE INTO job_texts VALUES (?, ?, ?, ?)", [(*key, text_of(job, filename_of))]
+    def containing(self, tenant: str, sequences: Sequence[int], *, is_part: bool, text: str) -> set[int]:
+        """Return which of the jobs with these first sequences have a text that contains another one."""
+        query = (
+            "SELECT json_group_array(first_sequence) FROM job_texts WHERE tenant = ? AND is_part = ? "
+            "AND first_sequence IN (SELECT value FROM json_each(?)) AND instr(text, ?)"
         )
-
-    def contains(self, tenant: str, *, is_part: bool, sequence: int, text: str) -> bool:
-        """Return whether the job with this first sequence has a text that contains another one."""
-        query = "SELECT 1 FROM job_texts WHERE tenant = ? AND is_part = ? AND first_sequence = ? AND instr(text, ?)"
-        return self._file.own_row(query, (tenant, int(is_part), sequence, text)) is not None
+        ((found,),) = self._file.rows(query, (tenant, int(is_part), json.dumps(sequences), text))
+        return set(json.loads(found))
 
     def search(self, tenant: str, text: str, workload: str | None, before: int | None, limit: int = MATCHES) -> Found:
         """Return the newest of a tenant's jobs before a sequence whose text contains another one; not stages' jobs."""
@@ -91,11 +96,17 @@ class JobTexts:
             (tenant, newest, LOOKED_AT - 1),
         )
         lowest = floor[0] if floor else 0
-        rows: Sequence[tuple[int, str]] = self._file.rows(
-            f"SELECT first_sequence, {_ID} FROM job_texts WHERE tenant = ? AND is_part = 0 AND first_sequence < ? "  # noqa: S608 - a column
-            "AND first_sequence >= ? AND instr(text, ?) AND instr(text, ?) ORDER BY first_sequence DESC LIMIT ?",
+        newest_first = (
+            f"SELECT first_sequence, {_ID} AS id FROM job_texts WHERE tenant = ? AND is_part = 0 "  # noqa: S608 - a column
+            "AND first_sequence < ? AND first_sequence >= ? AND instr(text, ?) AND instr(text, ?) "
+            "ORDER BY first_sequence DESC LIMIT ?"
+        )
+        # As one row: in a thread each one waits for the interpreter.
+        ((found,),) = self._file.rows(
+            f"SELECT json_group_array(json_array(first_sequence, id)) FROM ({newest_first})",  # noqa: S608
             (tenant, newest, lowest, text, f"\n{workload}\n" if workload is not None else "\n", limit),
         )
+        rows: list[list[Any]] = sorted(json.loads(found), reverse=True)
         if len(rows) == limit:
             return Found([job_id for _, job_id in rows], rows[-1][0])
         return Found([job_id for _, job_id in rows], lowest or None)

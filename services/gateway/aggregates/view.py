@@ -6,7 +6,7 @@ committed in the same transaction as the folded rows, so that a restart resumes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,9 @@ from services.gateway.aggregates.budget_rows import BudgetRows
 from services.gateway.aggregates.erased_rows import ErasedRows
 from services.gateway.aggregates.job_counts import JobCounter
 from services.gateway.aggregates.job_lists import INDEXES, JobFilter, JobLists, microseconds
+from services.gateway.aggregates.job_searches import JobSearches
 from services.gateway.aggregates.job_texts import SCHEMA as TEXTS
+from services.gateway.aggregates.job_texts import keep_text
 from services.gateway.aggregates.kept_rows import KeptRows
 from services.gateway.aggregates.result_rows import RESULTS, ResultRows
 from services.gateway.aggregates.rule_rows import RuleRows
@@ -112,7 +114,7 @@ def _session_columns(session: Session) -> tuple[Any, ...]:
 
 
 class GatewayView:
-    """The view. Calls are short and made in the event loop."""
+    """The view. Calls are short and made in the event loop; ``searches`` reads what takes longer."""
 
     def __init__(self, folder: Path | None) -> None:
         """Open the view in a folder, or create an empty one; without a folder, in memory.
@@ -120,7 +122,7 @@ class GatewayView:
         Raises:
             OSError, sqlite3.OperationalError: the folder cannot be written, or another process has the view open.
         """
-        self._file = ProjectionFile(folder and folder / "view.sqlite3", _SCHEMA, _SCHEMA_VERSION)
+        self._file = ProjectionFile(folder and folder / "view.sqlite3", _SCHEMA, _SCHEMA_VERSION, shared=True)
         self._jobs = KeptRows(self._file, "jobs", _JOB, _job_columns)
         self.job_lists = JobLists(self._file)
         self.job_counter = JobCounter(self._file, self.job_lists)
@@ -136,6 +138,7 @@ class GatewayView:
         self.erasures = ErasedRows(self._file, self.on_erased)
         ((self.epoch, self.sequence),) = self._file.rows("SELECT epoch, sequence FROM position")
         self.dirty = False
+        self.searches = JobSearches(self, self._file)
 
     def reset(self, epoch: str) -> None:
         """Delete all rows and start folding a stream with another epoch."""
@@ -180,6 +183,7 @@ class GatewayView:
         Raises:
             sqlite3.OperationalError: it cannot be written; the events are folded again at the next start.
         """
+        self.searches.close()
         try:
             self.commit()
         finally:
@@ -202,7 +206,7 @@ class GatewayView:
 
     def keep_text(self, job: Job) -> None:
         """Store by what texts a search finds a job."""
-        self.job_lists.texts.keep(job, self.filename)
+        keep_text(self._file, job, self.filename)
 
     def filename(self, upload_id: str) -> str:
         """Return the name of an upload's file; empty for an upload that is gone."""
@@ -214,7 +218,11 @@ class GatewayView:
     ) -> tuple[list[Job], int | None]:
         """Return a tenant's jobs, newest first, and the value of ``before`` for the next page."""
         ids, rest = self.job_lists.page(tenant, wanted, before, limit)
-        return [job for job_id in ids if (job := self._jobs.read(job_id))], rest
+        return self.read_jobs(ids), rest
+
+    def read_jobs(self, ids: Iterable[str]) -> list[Job]:
+        """Return the jobs with these ids, without those that are gone."""
+        return [job for job_id in ids if (job := self._jobs.read(job_id))]
 
     def stage_jobs(self, job_id: str) -> list[Job]:
         """Return the jobs of a pipeline's stages, by id."""

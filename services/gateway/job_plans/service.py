@@ -78,7 +78,7 @@ class JobPlans:
         wanted = replace(wanted, states=tuple(sorted(map(str, states))))
         before: int | None = None
         while True:
-            jobs, before = self._view.jobs(tenant, wanted, before=before, limit=_PAGE)
+            jobs, before = await self._view.searches.page(tenant, wanted, before=before, limit=_PAGE)
             for job in jobs:
                 if action == "cancel" and job.cancel_requested:
                     continue

@@ -32,7 +32,7 @@ class JobCountsObject(BaseModel):
 )
 async def count_jobs(caller: Reader, jobs: JobServiceDep, wanted: JobFilterQuery) -> JobCountsObject:
     """Return how many jobs the list with the same filters has; jobs of pipelines' stages count with `pipeline` only."""
-    counts = jobs.counts(caller.tenant, wanted)
+    counts = await jobs.counts(caller.tenant, wanted)
     return JobCountsObject(
         count=counts.by_state.total(),
         by_state={State(state): count for state, count in counts.by_state.items()},

@@ -140,7 +140,7 @@ async def list_jobs(
         point = await past.points.point("at", at) if at is not None else None
         page = await past.page(caller.tenant, wanted, point, cursor, limit)
         return cached_answer(page, (point,) if point else (), if_none_match)
-    found, next_cursor = jobs.page(caller.tenant, wanted, cursor=cursor, limit=limit)
+    found, next_cursor = await jobs.page(caller.tenant, wanted, cursor=cursor, limit=limit)
     searched_to = jobs.created_before(caller.tenant, next_cursor) if wanted.text and next_cursor else None
     data: list[JobObject] = []
     for job in found:

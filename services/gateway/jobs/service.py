@@ -193,16 +193,16 @@ class JobService:
         """
         return self.estimates.of_job(workload, gpu, params)
 
-    def page(
+    async def page(
         self, tenant: str, job_filter: JobFilter, *, cursor: str | None = None, limit: int = PAGE_DEFAULT
     ) -> tuple[list[Job], str | None]:
         """Return a page of a tenant's jobs, newest first, and the next page's cursor. New jobs do not shift pages.
 
         Raises:
-            SaccadeError: CURSOR_INVALID.
+            SaccadeError: CURSOR_INVALID, RATE_LIMITED.
         """
         before = decode_page_cursor(JOBS, cursor) if cursor is not None else None
-        jobs, last = self._view.jobs(tenant, job_filter, before=before, limit=limit)
+        jobs, last = await self._view.searches.page(tenant, job_filter, before=before, limit=limit)
         return jobs, encode_page_cursor(JOBS, last) if last is not None else None
 
     def created_before(self, tenant: str, cursor: str) -> datetime | None:
@@ -210,9 +210,13 @@ class JobService:
         created_us = self._view.job_lists.created_us(tenant, decode_page_cursor(JOBS, cursor))
         return None if created_us is None else datetime.fromtimestamp(created_us / 1e6, UTC)
 
-    def counts(self, tenant: str, job_filter: JobFilter) -> ListCounts:
-        """Return the numbers of a tenant's jobs in a list, by workload and state."""
-        return self._view.job_counter.count(tenant, job_filter)
+    async def counts(self, tenant: str, job_filter: JobFilter) -> ListCounts:
+        """Return the numbers of a tenant's jobs in a list, by workload and state.
+
+        Raises:
+            SaccadeError: RATE_LIMITED.
+        """
+        return await self._view.searches.counts(tenant, job_filter)
 
     async def cancel(self, tenant: str, job_id: str, *, event_id: str | None = None) -> Job:
         """Request the end of a job durably: it takes effect even if dispatcher and worker are down. Idempotent.

@@ -22,8 +22,8 @@ from kit.bus.tail import EventTail
 from services.gateway.aggregates.aggregate_events import AggregateEvents
 from services.gateway.aggregates.tenant_use import TenantUse
 from services.gateway.aggregates.view import GatewayView
+from services.gateway.fair_slots import FairSlots, hash_slots
 from services.gateway.uploads.disk import Disk
-from services.gateway.uploads.fair_slots import FairSlots, hash_slots
 from services.gateway.uploads.media_probe_process import ReadRange, range_reader
 from services.gateway.uploads.origin_check import UploadOriginCheck
 from services.gateway.uploads.upload_checks import (

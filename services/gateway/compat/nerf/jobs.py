@@ -167,7 +167,7 @@ class NerfJobs:
                     return job
             text, cursor = searchable(f"job_id={wanted}"), None
             for _ in range(_SEARCHED_PAGES):
-                found, cursor = self._jobs.page(tenant, JobFilter(_WORKLOAD, text=text), cursor=cursor)
+                found, cursor = await self._jobs.page(tenant, JobFilter(_WORKLOAD, text=text), cursor=cursor)
                 for job in found:
                     if job.submitted.metadata.get("job_id") == wanted:
                         return job

@@ -162,9 +162,10 @@ def test_no_query_scans_a_table(view: GatewayView, monkeypatch: pytest.MonkeyPat
     view.prune_before(NOW)
     monkeypatch.undo()
     assert len(asked) > 15
-    short_ones = ("jobs_unfinished", "(subquery")
+    short_ones = ("jobs_unfinished", "(subquery", "json_each")
     scans = {query: plan(view, query, values) for query, values in asked}
-    # The partial index of unfinished jobs is as long as there are such jobs; what is counted is a stretch with a limit.
+    # The partial index of unfinished jobs is as long as there are such jobs; what is counted is a stretch with a limit;
+    # and what is looked up is a given list of ids.
     scans = {
         query: steps
         for query, steps in scans.items()

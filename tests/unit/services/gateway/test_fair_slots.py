@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from services.gateway.uploads.fair_slots import FairSlots, hash_slots
+from services.gateway.fair_slots import FairSlots, hash_slots
 
 pytestmark = pytest.mark.anyio
 
