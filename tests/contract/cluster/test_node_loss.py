@@ -1,4 +1,4 @@
-"""Nodes that are killed, do not answer, are cut off or upgraded: nothing acknowledged is lost, nothing stored twice."""
+"""Nodes that are killed, hang, are cut off, upgraded or have slow disks: nothing is lost, nothing stored twice."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,25 @@ from tests.harness.servers.cluster_stores import TENANT, queued, settings_of, st
 from tests.harness.servers.embedded import S3Server
 from tests.harness.servers.gateway import code_of, running_gateway
 from tests.harness.servers.partitioned_cluster import PartitionedCluster
+from tests.harness.servers.slow_disk import is_possible
 
 pytestmark = pytest.mark.anyio
-FAULTS = ["kill", "pause", "stop", "hold", "reset"]
+FAULTS = ["kill", "pause", "stop", "hold", "reset", "slow"]
+#: What a write to a slow disk takes: more than the election of a leader takes, and less.
+DELAYS_S = [0.02, 0.3, 3.0, inf]
 
 
-@pytest.mark.parametrize("fault", ["kill", "pause", "stop", "hold"])
+def slow_disks_or_skip() -> None:
+    if not is_possible():
+        pytest.skip("no process can be slowed here: the kernel, or a container, has no listener of seccomp")
+
+
+@pytest.mark.parametrize("fault", ["kill", "pause", "stop", "hold", "slow"])
 async def test_the_leader_of_a_stream_goes_away_while_events_are_stored(tmp_path: Path, fault: str) -> None:
     """Every writer goes on meanwhile, also those that are connected to that node."""
-    with PartitionedCluster(tmp_path) as cluster:
+    if fault == "slow":
+        slow_disks_or_skip()
+    with PartitionedCluster(tmp_path, slow_disks=fault == "slow") as cluster:
         async with ClusterPlay(cluster) as play:
             await play.until_more(3)
             leader = await asyncio.to_thread(cluster.leader_of, "EVENTS")
@@ -43,6 +54,7 @@ async def test_the_leader_of_a_stream_goes_away_while_events_are_stored(tmp_path
             await bring_back(cluster, [leader], fault)
             await play.until_more(10)
             await play.finish()
+            assert fault != "slow" or (leader.disk and leader.disk.delayed), "no write was delayed"
 
 
 class Interrupted(EventStore):
@@ -140,32 +152,41 @@ async def info_of_events(client: Client) -> dict[str, Any] | None:
 async def test_nodes_go_away_at_random_while_events_are_stored(tmp_path: Path, seed: int, soak_runs: int) -> None:
     """``make soak`` plays 300 rounds."""
     dice, met = random.Random(seed), Counter[str]()
-    with PartitionedCluster(tmp_path) as cluster:
+    faults = FAULTS if is_possible() else [fault for fault in FAULTS if fault != "slow"]
+    with PartitionedCluster(tmp_path, slow_disks=is_possible()) as cluster:
         async with ClusterPlay(cluster, told=f"--seed {seed}") as play:
             for _ in range(max(2, soak_runs * 3 // 2) if soak_runs > 6 else 2):
-                fault = dice.choice(FAULTS)
+                fault = dice.choice(faults)
                 # A node that is cut off from two others that do not run is alone anyway.
                 nodes = dice.sample(cluster.nodes, 1 if fault in ("hold", "reset") else dice.choice([1, 1, 1, 2, 3]))
-                await take_away(cluster, nodes, fault)
-                await asyncio.sleep(dice.uniform(0, 6))
-                await bring_back(cluster, nodes, fault)
+                # Killed in the middle of its writes, too.
+                kinds = [fault, "kill"] if fault == "slow" and dice.random() < 0.5 else [fault]
+                delay_s = dice.choice(DELAYS_S)
+                for kind in kinds:
+                    await take_away(cluster, nodes, kind, delay_s=delay_s)
+                    await asyncio.sleep(dice.uniform(0, 6))
+                for kind in kinds:
+                    await bring_back(cluster, nodes, kind)
                 await play.until_more(dice.randrange(1, 20))
-                met[f"{fault} of {len(nodes)}"] += 1
+                met[f"{' and '.join(kinds)} of {len(nodes)}"] += 1
             await play.finish()
             print(f"seed {seed}: {len(play.writers.acknowledged)} events acknowledged, {dict(met)}")
 
 
+@pytest.mark.parametrize("fault", ["kill", "slow"])
 async def test_without_a_quorum_nothing_is_accepted_and_then_everything_goes_on(
-    tmp_path: Path, s3_server: S3Server
+    tmp_path: Path, s3_server: S3Server, fault: str
 ) -> None:
-    with EmbeddedCluster(tmp_path / "cluster") as cluster:
+    """Two nodes are gone, or their disks hang."""
+    if fault == "slow":
+        slow_disks_or_skip()
+    with EmbeddedCluster(tmp_path / "cluster", slow_disks=fault == "slow") as cluster:
         settings = settings_of(cluster, cluster.nodes[0])
         async with running_gateway(settings, s3_server.settings, tmp_path) as gateway:
             body = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": 1000}
             first = await gateway.http.post("/v1/uploads", json=body, headers={"Idempotency-Key": "before"})
             assert first.status_code == 201
-            for node in cluster.nodes[1:]:
-                await asyncio.to_thread(node.kill)
+            await take_away(cluster, cluster.nodes[1:], fault, delay_s=inf)
             store, job_id = gateway.store, new_id("job")
             with pytest.raises(SaccadeError) as raised:
                 await store.publish(queued(job_id), deadline_s=1)
@@ -173,7 +194,8 @@ async def test_without_a_quorum_nothing_is_accepted_and_then_everything_goes_on(
             answer = await gateway.http.post("/v1/uploads", json=body, headers={"Idempotency-Key": "without"})
             assert (answer.status_code, code_of(answer)) == (503, "bus_unavailable")
             assert int(answer.headers["retry-after"]) > 0
-            await asyncio.to_thread(cluster.start)
+            await bring_back(cluster, cluster.nodes[1:], fault)
+            await asyncio.to_thread(cluster.wait_until_ready)
             async with asyncio.timeout(60):
                 while (
                     answer := await gateway.http.post("/v1/uploads", json=body, headers={"Idempotency-Key": "without"})

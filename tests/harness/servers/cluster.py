@@ -16,6 +16,7 @@ from contracts.limits import GIB
 from kit.auth.bus_token import BusToken
 from kit.settings import NatsSettings
 from tests.harness.servers.embedded import HOST, OperatorNats, binary, free_port, wait_for_port
+from tests.harness.servers.slow_disk import SlowDisk
 
 _NAMES = ("one", "two", "three")
 _READY_S = 90.0
@@ -30,6 +31,8 @@ class ClusterNode:
         self.port, self.route_port, self.monitoring_port = free_port(), free_port(), free_port()
         #: Variables that its configuration names.
         self.environment: dict[str, str] = {}
+        #: Its disk, if it can be made slow.
+        self.disk: SlowDisk | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -60,8 +63,10 @@ cluster {{ name: test, listen: {HOST}:{self.route_port}, routes: [{others}] }}
         if self.running:
             return
         command = [binary("nats-server"), "-c", str(self.folder / "nats.conf")]
-        self._process = subprocess.Popen(
-            command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        self._process = (
+            self.disk.start(command, self.environment)
+            if self.disk
+            else subprocess.Popen(command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         )
         wait_for_port(self.port, self._process)
 
@@ -108,9 +113,14 @@ cluster {{ name: test, listen: {HOST}:{self.route_port}, routes: [{others}] }}
 class EmbeddedCluster:
     """Three nats-servers from the wheel; ``kill`` and ``start`` act on all of them, as with one server."""
 
-    def __init__(self, folder: Path, accounts: str = "") -> None:
-        """``accounts`` is added to each configuration: users, or operator mode."""
+    def __init__(self, folder: Path, accounts: str = "", *, slow_disks: bool = False) -> None:
+        """``accounts`` is added to each configuration: users, or operator mode.
+
+        With ``slow_disks`` the disk of each node can be made slow.
+        """
         self.nodes = [ClusterNode(name, folder / name) for name in _NAMES]
+        for node in self.nodes:
+            node.disk = SlowDisk() if slow_disks else None
         routes = [node.route_port for node in self.nodes]
         for node in self.nodes:
             self._configure(node, routes, accounts)

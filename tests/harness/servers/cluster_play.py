@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from typing import Self
+from typing import Final, Self
 
 from contracts.ids import new_id
 from contracts.streams import LIVE_EVENTS, aggregate
@@ -16,6 +16,9 @@ from kit.tasks import end
 from tests.harness.servers.cluster import ClusterNode, EmbeddedCluster
 from tests.harness.servers.cluster_stores import TENANT, queued, settings_of
 from tests.harness.servers.partitioned_cluster import PartitionedCluster
+
+#: How long each write to a slow disk takes.
+SLOW_S: Final = 0.3
 
 
 class Writers:
@@ -67,10 +70,18 @@ async def check(store: EventStore, seen: list[tuple[int, str]], writers: Writers
     assert [sequence for sequence, _ in seen] == sorted(by_sequence), f"the tail {told}"
 
 
-async def take_away(cluster: EmbeddedCluster, nodes: Iterable[ClusterNode], fault: str) -> None:
-    """Let nodes go away: kill or end them, stop their processes, or cut them off from the others."""
+async def take_away(
+    cluster: EmbeddedCluster, nodes: Iterable[ClusterNode], fault: str, *, delay_s: float = SLOW_S
+) -> None:
+    """Let nodes go away: kill or end them, stop their processes, cut them off from the others, or slow their disks.
+
+    ``delay_s`` is how long each write to a slow disk takes.
+    """
     for node in nodes:
-        if fault in ("hold", "reset"):
+        if fault == "slow":
+            assert node.disk
+            node.disk.slow(delay_s)
+        elif fault in ("hold", "reset"):
             assert isinstance(cluster, PartitionedCluster)
             cluster.isolate(node, "hold" if fault == "hold" else "reset")
         else:
@@ -82,7 +93,10 @@ async def bring_back(cluster: EmbeddedCluster, nodes: Iterable[ClusterNode], fau
     if isinstance(cluster, PartitionedCluster):
         cluster.heal()
     for node in nodes:
-        if fault == "pause":
+        if fault == "slow":
+            assert node.disk
+            node.disk.slow(0)
+        elif fault == "pause":
             node.resume()
         elif fault in ("kill", "stop"):
             await asyncio.to_thread(node.start)
@@ -116,6 +130,8 @@ class ClusterPlay:
 
     async def __aexit__(self, *_: object) -> None:
         for node in self.cluster.nodes:
+            if node.disk:
+                node.disk.slow(0)
             if node.running:
                 node.resume()
         if isinstance(self.cluster, PartitionedCluster):

@@ -78,11 +78,11 @@ class RouteProxy:
 class PartitionedCluster(EmbeddedCluster):
     """Three nodes; ``isolate`` cuts one off from the two others, ``heal`` ends that."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, slow_disks: bool = False) -> None:
         self._proxies: dict[tuple[str, str], RouteProxy] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        super().__init__(folder)
+        super().__init__(folder, slow_disks=slow_disks)
 
     def isolate(self, node: ClusterNode, kind: PartitionKind) -> None:
         """Cut a node off from the others; its clients stay connected to it."""
