@@ -122,17 +122,18 @@ def started(name: str, folder: Path, inherited: dict[str, str], events: int) -> 
 def wait_until_ready(name: str, url: str, process: subprocess.Popen[bytes]) -> None:
     """Wait until a dispatcher leads, or another service has folded the history."""
     end = time.monotonic() + _TIMEOUT_S
-    while time.monotonic() < end:
-        assert process.poll() is None, f"{name} ended with {process.returncode}"
-        try:
-            answer = httpx.get(f"{url}/{'health' if name == 'dispatcher' else 'ready'}", timeout=10, trust_env=False)
-            if name != "dispatcher" and answer.is_success:
-                return
-            if name == "dispatcher" and answer.json()["checks"]["lease"].get("detail") == "leading":
-                return
-        except (httpx.HTTPError, ValueError, KeyError):
-            pass
-        time.sleep(0.05)
+    with httpx.Client(timeout=10, trust_env=False) as client:
+        while time.monotonic() < end:
+            assert process.poll() is None, f"{name} ended with {process.returncode}"
+            try:
+                answer = client.get(f"{url}/{'health' if name == 'dispatcher' else 'ready'}")
+                if name != "dispatcher" and answer.is_success:
+                    return
+                if name == "dispatcher" and answer.json()["checks"]["lease"].get("detail") == "leading":
+                    return
+            except (httpx.HTTPError, ValueError, KeyError):
+                pass
+            time.sleep(0.1)
     raise TimeoutError(name)
 
 
