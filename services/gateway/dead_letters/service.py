@@ -84,7 +84,7 @@ class AllDeadLetters:
             SaccadeError: BUS_UNAVAILABLE.
         """
         index = await self.reader.catch_up()
-        return ChosenLetters(index, select(index, wanted))
+        return ChosenLetters(index, await select(index, wanted))
 
     async def read(self, tenant: str | None, letter_id: str) -> FullLetter:
         """Return a letter, its event, and what was done about it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +17,7 @@ from contracts.events.delivery import WebhookFailed, WebhookRedeliveryRequested
 from contracts.events.job import JobFailed, JobRetrying
 from kit.bus.event_store import StoredEvent
 from services.gateway.dead_letters.index import DeadLetterIndex
-from services.gateway.dead_letters.letter import LetterState, normalised
+from services.gateway.dead_letters.letter import Kind, LetterState, normalised
 
 #: The same in every process: they are in the names of tests, which pytest-xdist compares.
 JOB, OTHER, ENDPOINT = (
@@ -95,6 +96,7 @@ def test_the_order_in_which_streams_are_read_changes_nothing(order: int) -> None
     left = [list(source) for source in SOURCES]
     while any(left):
         chance.choice([source for source in left if source]).pop(0)(index)
+        assert index.counts() == counted_one_by_one(index)
     assert {letter.id: (index.state(letter), letter.attempt) for letter in index.all()} == {
         JOB: (LetterState.OPEN, 1),  # discarded was the fault before
         OTHER: (LetterState.REDRIVEN, 0),
@@ -103,6 +105,28 @@ def test_the_order_in_which_streams_are_read_changes_nothing(order: int) -> None
         f"{ENDPOINT}:20": (LetterState.DISCARDED, 9),
     }
     assert index.counts() == {("job", "dispatcher"): 1, ("delivery", "notifier"): 1}
+
+
+def counted_one_by_one(index: DeadLetterIndex) -> Counter[tuple[str, str]]:
+    letters = [letter for letter in index.all() if index.state(letter) is LetterState.OPEN]
+    return Counter((letter.kind.value, letter.service) for letter in letters)
+
+
+def test_letters_that_their_stream_has_deleted_are_neither_found_nor_counted() -> None:
+    index = DeadLetterIndex()
+    for source in SOURCES:
+        for step in source:
+            step(index)
+    third = JOB.replace("1", "9")
+    failed(13, third, 0)(index)
+    # The job failed again after that: its letter is not the oldest, though it was the first.
+    failed(14, JOB, 2)(index)
+    for first, kept in ((12, [OTHER, third, JOB]), (13, [third, JOB]), (14, [JOB]), (15, [])):
+        index.prune(Kind.JOB, first)
+        assert {letter.id for letter in index.all() if letter.kind is Kind.JOB} == set(kept)
+        assert index.counts() == counted_one_by_one(index)
+    assert index.get(JOB) is None
+    assert index.get(f"{ENDPOINT}:7") is not None, "of another stream"
 
 
 def test_a_list_does_not_compare_every_letter_with_every_order() -> None:
