@@ -40,6 +40,7 @@ from aiohttp import web
 from bench.load.client_upload import uploaded
 from contracts.ids import new_id
 from kit.imports import collect_seldom
+from kit.tasks import end
 from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port, wait_until_ready
 from tests.harness.servers.gateway import keys_file
 from tests.harness.servers.gateway_process import environment as gateway_environment
@@ -290,9 +291,7 @@ async def measure(addresses: Addresses, pids: list[int], arguments: argparse.Nam
             lines.append(line)
             for values in (found.submit_ms, found.sse_ms, found.webhook_ms):
                 values.clear()
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await end(*running)
     return lines
 
 

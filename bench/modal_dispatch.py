@@ -42,6 +42,7 @@ from contracts.streams import EVENTS, aggregate
 from kit.bus.connection import connect, declare
 from kit.bus.event_store import EventStore
 from kit.settings import inherited_environment
+from kit.tasks import end
 from services.dispatcher.jobs.unfinished_jobs import fold_all
 from tests.harness.runtime.executor_environment import bucket_secret
 from tests.harness.servers.embedded import HOST, ROOT, EmbeddedNats, EmbeddedS3, free_port
@@ -288,8 +289,7 @@ async def measure_round(bench: Bench, number: int, jobs: int, single: int) -> No
     memory_mb = bench.memory_mb
     _row(f"one after the other, {jobs} running", await bench.one_by_one(singles))
     await _each(singles, bench.claim)
-    beating.cancel()
-    await asyncio.gather(beating, return_exceptions=True)
+    await end(beating)
     await _each(burst + singles, bench.succeed)
     seen_off_s = await bench.calls.seen_off(burst + singles)
     await asyncio.sleep(1)

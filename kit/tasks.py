@@ -53,6 +53,24 @@ async def first_of(*coroutines: Coroutine[Any, Any, Any]) -> None:
         task.result()
 
 
+async def all_of(*coroutines: Coroutine[Any, Any, Any]) -> None:
+    """Run coroutines until all have ended; when one fails, cancel the others.
+
+    ``asyncio.TaskGroup`` cancels its tasks once, and waits for ever where that is lost.
+
+    Raises:
+        BaseException: the error of one that failed.
+    """
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    done: set[asyncio.Future[Any]] = set()
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        await end(*tasks)
+    for task in done:
+        task.result()
+
+
 async def map_concurrently(
     function: Callable[[Item], Awaitable[Result]], items: Iterable[Item], at_once: int
 ) -> list[Result]:
@@ -71,12 +89,5 @@ async def map_concurrently(
         for number, item in numbered:
             results[number] = await function(item)
 
-    workers = [asyncio.ensure_future(work()) for _ in range(at_once)]
-    done: set[asyncio.Future[None]] = set()
-    try:
-        done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
-    finally:
-        await end(*workers)
-    for worker in done:
-        worker.result()
+    await all_of(*(work() for _ in range(at_once)))
     return [results[number] for number in range(len(results))]

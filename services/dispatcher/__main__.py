@@ -25,7 +25,7 @@ with without_garbage_collection():
     from kit.logs import start_logging
     from kit.service_metrics import measured
     from kit.settings import ArchiveSettings, NatsSettings, S3Settings, invalid_settings
-    from kit.tasks import end
+    from kit.tasks import all_of, end
     from kit.tracing import start_tracing
     from modal_workers.catalog import workloads
     from services.dispatcher.app import Dispatcher
@@ -71,11 +71,11 @@ async def _run(stop: asyncio.Event) -> None:
         await stack.enter_async_context(measured(dispatcher.metrics.registry, client, dispatcher.tail))
         app = health_app(dispatcher.health, dispatcher.readiness, dispatcher.metrics.exposition)
         collect_seldom()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(dispatcher.run(stop))
-            tasks.create_task(
-                serve(app, settings.host, settings.port, authenticated=auth.authenticated, stop=stop)
-            )  # fmt: skip
+        serving = serve(app, settings.host, settings.port, authenticated=auth.authenticated, stop=stop)
+        try:
+            await all_of(dispatcher.run(stop), serving)
+        except (ValidationError, OSError) as error:
+            raise RuntimeError("the dispatcher has failed") from error  # no error of the settings
 
 
 async def _main() -> int:
@@ -90,14 +90,9 @@ async def _main() -> int:
         await running
     except asyncio.CancelledError:
         return 0
-    except BaseExceptionGroup as group:
-        if group.subgroup((EpochChanged, StreamReplaced)):
-            log.warning("the epoch of the event stream changed: restarting")
-            return EXIT_RESTART
-        if refused := group.subgroup(CannotServeError):
-            log.error("the dispatcher cannot start: %s", refused.exceptions[0])  # noqa: TRY400 - one line for the user
-            return 1
-        raise
+    except (EpochChanged, StreamReplaced):
+        log.warning("the epoch of the event stream changed: restarting")
+        return EXIT_RESTART
     except (ValidationError, OSError, CannotServeError) as error:
         log.error("the dispatcher cannot start: %s", _in_one_line(error))  # noqa: TRY400 - one line for the user
         return 1

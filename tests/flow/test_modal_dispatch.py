@@ -13,6 +13,7 @@ import pytest
 from grpclib import Status
 
 from contracts.job import Job, State
+from kit.tasks import end
 from services.dispatcher.app import Dispatcher
 from services.dispatcher.executors.modal_executor import ModalExecutor, open_modal_executor
 from tests.harness.dispatch.dispatcher import DispatcherHarness, open_dispatcher_harness
@@ -174,8 +175,7 @@ async def test_a_dispatcher_that_died_before_it_noted_its_call_learns_it_from_th
     rented.executor.launch = launch_and_die  # type: ignore[method-assign]
     running = asyncio.create_task(first.run(asyncio.Event()))
     await launched.wait()
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    await end(running)
     rented.executor.launch = launch  # type: ignore[method-assign]
     await rented.harness.forget_lease()
     async with rented.harness.dispatching(rented.dispatcher()):

@@ -12,6 +12,7 @@ import pytest
 from contracts.events.base import encode
 from contracts.ids import new_id
 from kit.history.stream_reader import StreamReader
+from kit.tasks import end
 from tests.harness.history import trimming_dispatcher
 from tests.harness.history.archive_stage import ArchiveStage, archive_stage
 from tests.harness.rules.dispatcher_process import DispatcherProcess
@@ -73,8 +74,7 @@ async def test_no_event_is_lost_or_doubled_by_a_dispatcher_that_is_killed_while_
                 await asyncio.sleep(rng.uniform(0, 0.2))
                 dispatcher.kill()
                 dispatcher.start()
-            publishing.cancel()
-            await asyncio.gather(publishing, return_exceptions=True)
+            await end(publishing)
             state = await reader.state()
 
             async def trimmed() -> bool:

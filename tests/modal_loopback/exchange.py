@@ -11,6 +11,8 @@ from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 from modal_proto import api_grpc, api_pb2
 
+from kit.tasks import end
+
 Handler = Callable[[Any], Awaitable[Message]]
 
 #: Read-only procedures: a cached reply to a repeated request would be stale.
@@ -172,6 +174,4 @@ class Exchange:
     async def stop(self) -> None:
         """Cancel the background tasks."""
         tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)

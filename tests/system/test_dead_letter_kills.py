@@ -24,6 +24,7 @@ from contracts.streams import OPS
 from kit.bus.connection import connect, declare
 from kit.bus.event_store import EventStore
 from kit.bus.jetstream_api import stream_info
+from kit.tasks import end
 from tests.harness.dead_letters import LetterMaker
 from tests.harness.rules.dispatcher_process import DispatcherProcess
 from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, S3Server, free_port
@@ -79,8 +80,7 @@ async def killing(
     try:
         yield task
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end(task)
 
 
 @pytest.mark.soak

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.job import JobInput
 from contracts.limits import MIB
 from kit.bucket import Bucket, ObjectMissing
+from kit.tasks import map_concurrently
 from modal_workers.runtime.retry import while_unavailable
 
 #: Free disk space required in addition to the inputs.
@@ -56,8 +56,6 @@ class Workspace:
         total_bytes = sum(given.size_bytes for given, _ in wanted)
         if shutil.disk_usage(self.scratch).free < total_bytes + _RESERVE_BYTES:
             raise SaccadeError(ErrorCode.STORAGE_FULL, "The inputs do not fit on the worker's disk.")
-        slots = asyncio.Semaphore(_PARALLEL_DOWNLOADS)
-
         fetched_bytes = 0
 
         def on_chunk(chunk_bytes: int) -> None:
@@ -65,16 +63,11 @@ class Workspace:
             fetched_bytes += chunk_bytes
             on_progress(min(1.0, fetched_bytes / max(1, total_bytes)))
 
-        async def fetch_input(given: JobInput, path: Path) -> None:
-            async with slots:
-                await _fetch(bucket, given, path, on_chunk)
+        async def fetch_input(wanted_input: tuple[JobInput, Path]) -> None:
+            given, path = wanted_input
+            await _fetch(bucket, given, path, on_chunk)
 
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for given, path in wanted:
-                    tasks.create_task(fetch_input(given, path))
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from group
+        await map_concurrently(fetch_input, wanted, _PARALLEL_DOWNLOADS)
 
     def clear(self) -> None:
         """Delete inputs, scratch files and checkpoints; keep the log and the exit code."""

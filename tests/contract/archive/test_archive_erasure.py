@@ -25,6 +25,7 @@ from kit.bus.jetstream_api import request
 from kit.history.event_lines import HistoryEvent
 from kit.history.segment_store import StoredSegment
 from kit.history.segments import Segment, SegmentFile, encode_segment, verify_chain
+from kit.tasks import end
 from services.dispatcher.archive.archive_writer import ArchiveWriter
 from services.dispatcher.erasure.archive_eraser import ArchiveEraser
 from services.dispatcher.erasure.erasures import Erasures
@@ -71,8 +72,7 @@ async def carry_out(stage: ArchiveStage, erasing: Erasures, erasure_id: str = ">
                 assert not task.done()
                 await asyncio.sleep(0.02)
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end(task)
 
 
 async def manifests(stage: ArchiveStage) -> list[Any]:
@@ -138,8 +138,7 @@ async def test_an_erasure_that_dies_after_any_segment_is_gone_on_with(
             task = asyncio.create_task(erasures(stage, stage.writer(), dying).run())
             async with asyncio.timeout(20):
                 await dying.died.wait()
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end(task)
         await carry_out(stage, erasures(stage, stage.writer()))
         assert await history(stage) == kept
         assert verify_chain(await manifests(stage)) == []
@@ -219,8 +218,7 @@ async def test_a_writer_that_begins_before_an_erasure_goes_on_loses_no_events(
         task = asyncio.create_task(erasures(stage, stage.writer(), dying).run())
         async with asyncio.timeout(20):
             await dying.died.wait()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end(task)
         await stage.publish(400, tenants=("beta",))
         writer = stage.writer()
         await stage.archive_all(writer)
@@ -295,8 +293,7 @@ async def test_a_dispatcher_that_dies_between_two_events_of_a_stage_leaves_none_
             task = asyncio.create_task(dying.run())
             async with asyncio.timeout(20):
                 await streams.died.wait()
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end(task)
         await carry_out(stage, without_archive())
         left = [stored.subject async for stored in stage.store.history(0)]
         assert [subject for subject in left if pipeline.removeprefix("job_") in subject] == []

@@ -19,6 +19,7 @@ import pytest
 from contracts.limits import MIB
 from kit.bucket import Bucket, ObjectMissing, open_bucket
 from kit.settings import S3Settings
+from kit.tasks import end
 from tests.harness.network.cutting_pipe import CuttingPipe
 from tests.harness.servers.embedded import HOST, EmbeddedS3, S3Server, free_port
 from tests.harness.servers.proxied_bucket import bucket_proxy
@@ -186,8 +187,7 @@ async def test_a_head_that_does_not_end_and_an_idle_connection_are_closed(bucket
                 await asyncio.wait([with_more], timeout=0.1)
                 if with_more.done():
                     break
-                with_more.cancel()
-                await asyncio.gather(with_more, return_exceptions=True)
+                await end(with_more)
                 if first and not first.endswith(b"\r\n\r\n"):
                     writer.write(b"x")  # a byte now and then does not prolong it
         assert time.monotonic() - begin < 3

@@ -26,6 +26,7 @@ from kit.auth.api_keys import AuthSettings
 from kit.bus.audit_log import AuditLog
 from kit.bus.event_store import EventStore
 from kit.settings import NatsSettings, S3Settings
+from kit.tasks import end
 from services.dispatcher.erasure.erasures import Erasures
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
 from tests.harness.dispatch.scripted_executor import ScriptedExecutor
@@ -72,8 +73,7 @@ async def erasing(running: RunningGateway) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end(task)
 
 
 async def erase(running: RunningGateway, path: str, key: str = "ann", **params: Any) -> httpx.Response:

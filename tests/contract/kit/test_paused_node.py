@@ -12,6 +12,7 @@ import pytest
 from nats.errors import StaleConnectionError
 
 from kit.bus.connection import connect
+from kit.tasks import end
 from tests.harness.servers.embedded import NatsServer
 
 pytestmark = pytest.mark.anyio
@@ -49,9 +50,7 @@ class Pass:
     async def close(self) -> None:
         for writer in (*self._open, *self.paused):
             writer.transport.abort()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from kit.tasks import end
 from tests.harness.servers.embedded import HOST, free_port
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -152,8 +153,7 @@ async def _connected(folder: Path, process: subprocess.Popen[bytes]) -> AsyncIte
         try:
             yield browser
         finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            await end(reading)
 
 
 class _SharedChromium:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any
 
+from kit.tasks import end
 from tests.harness.clients.console_browser import ConsoleTab
 
 _FAIL = "ConnectionReset"
@@ -92,6 +93,5 @@ async def requests_of(tab: ConsoleTab, *patterns: str) -> AsyncIterator[Requests
     try:
         yield requests
     finally:
-        attending.cancel()
-        await asyncio.gather(attending, return_exceptions=True)
+        await end(attending)
         await tab.page.tab.send("Fetch.disable")

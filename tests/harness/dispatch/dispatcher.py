@@ -23,6 +23,7 @@ from kit.bus.connection import connect, declare, request
 from kit.bus.event_store import Conflict, EventStore
 from kit.history.archive_reader import ArchiveReader
 from kit.history.segment_store import SegmentStore
+from kit.tasks import end
 from services.dispatcher.app import Dispatcher
 from services.dispatcher.executors.caller_accounts import OpensAccount
 from services.dispatcher.executors.executor import Executor
@@ -216,8 +217,7 @@ def archive_in(bucket: Bucket) -> ArchiveReader:
 
 async def kill(task: asyncio.Task[Any]) -> None:
     """Kill a dispatcher that runs in a task, without an orderly stop."""
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await end(task)
 
 
 @contextlib.asynccontextmanager

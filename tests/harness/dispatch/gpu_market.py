@@ -30,6 +30,7 @@ from contracts.manifest import Artifact, Manifest
 from contracts.streams import aggregate
 from contracts.workload import Compute
 from kit.bus.event_store import Conflict
+from kit.tasks import end
 from services.dispatcher.executors.executor import CallBacklog, CallState, CallStatus, LaunchFailed, Throttled
 from services.dispatcher.jobs.unfinished_jobs import fold_all
 from services.whatif.memory_store import MemoryStore
@@ -183,8 +184,7 @@ class GpuMarket:
             return
         call.stop.set()
         await asyncio.wait([call.task], timeout=GOING_S)
-        call.task.cancel()
-        await asyncio.wait([call.task])
+        await end(call.task)
 
     async def find(self, run_id: str) -> str | None:  # noqa: ARG002 - Modal cannot tell
         return None
@@ -365,6 +365,4 @@ async def _unless_stopped(work: Any, stop: asyncio.Event) -> bool:
         await asyncio.wait([doing, stopping], return_when=asyncio.FIRST_COMPLETED)
         return doing.done() and not stop.is_set()
     finally:
-        for one in (doing, stopping):
-            one.cancel()
-        await asyncio.gather(doing, stopping, return_exceptions=True)
+        await end(doing, stopping)

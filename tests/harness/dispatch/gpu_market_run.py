@@ -21,7 +21,7 @@ from contracts.streams import aggregate
 from contracts.workload import Workload
 from kit.bucket import Bucket
 from kit.bus.event_store import Conflict, StoredEvent
-from kit.tasks import first_of
+from kit.tasks import end, first_of
 from services.dispatcher.attempts.liveness import Timeouts
 from services.dispatcher.attempts.retry import AttemptPolicy
 from services.dispatcher.budgets.budget_notices import BudgetNotices
@@ -156,8 +156,7 @@ class DispatcherSeries:
 
     async def kill(self) -> None:
         assert self._leading
-        self._leading.cancel()
-        await asyncio.gather(self._leading, return_exceptions=True)
+        await end(self._leading)
         self.reconciler = None
 
     async def listen(self, market_run: MarketRun) -> None:
@@ -210,9 +209,7 @@ async def run_market(seed: int, count: int, limits: BudgetLimits | None = None) 
         market_run.took_s = loop.time()
         await asyncio.sleep(30)
     finally:
-        for task in around:
-            task.cancel()
-        await asyncio.gather(*around, return_exceptions=True)
+        await end(*around)
         await dispatching.kill()
     _read(market_run)
     return market_run

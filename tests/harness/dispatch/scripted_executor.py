@@ -24,6 +24,7 @@ from contracts.streams import aggregate
 from contracts.workload import Compute
 from kit.bucket import Bucket
 from kit.bus.event_store import Conflict, EventStore
+from kit.tasks import end
 from services.dispatcher.executors.executor import CallBacklog, CallState, CallStatus, LaunchFailed
 from services.dispatcher.jobs.unfinished_jobs import fold_all
 
@@ -209,8 +210,7 @@ class ScriptedExecutor:
     async def kill(self, call_id: str) -> None:
         """Kill -9."""
         task = self._tasks[call_id]
-        task.cancel()
-        await asyncio.wait([task])
+        await end(task)
 
     async def find(self, run_id: str) -> str | None:
         call_id = f"call-{run_id}"
@@ -229,6 +229,4 @@ class ScriptedExecutor:
 
     async def end(self) -> None:
         """End of the test."""
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await end(*self._tasks.values())

@@ -25,6 +25,7 @@ from contracts.streams import aggregate
 from contracts.workload import Workload
 from kit.bucket import ObjectMissing, Transfer
 from kit.bus.event_store import Conflict, StoredEvent
+from kit.tasks import end
 from services.dispatcher.jobs.unfinished_jobs import fold_all
 from services.dispatcher.lifecycle.lifecycle_rules import lifecycle_rules
 from services.dispatcher.scheduling.slot_pools import slot_limits
@@ -130,9 +131,7 @@ async def run_varied(seed: int, count: int, changes: Mapping[str, Any] | None = 
             await asyncio.sleep(10)
         await asyncio.sleep(20)
     finally:
-        for task in [*tasks, *people.tasks]:
-            task.cancel()
-        await asyncio.gather(*tasks, *people.tasks, return_exceptions=True)
+        await end(*tasks, *people.tasks)
         await series.kill()
     return VariedRun(list(store.log), settings.values)
 

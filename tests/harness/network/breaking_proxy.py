@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from kit.tasks import end
 from tests.harness.network.connection_server import ConnectionServer
 from tests.harness.servers.embedded import HOST, free_port
 
@@ -186,9 +187,7 @@ class BreakingProxy(ConnectionServer):
         finally:
             self.open -= 1
             self._streams.discard(writer)
-            for task in (answer, gone):
-                task.cancel()
-            await asyncio.gather(answer, gone, return_exceptions=True)
+            await end(answer, gone)
 
     async def _answer(self, there: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault | None) -> None:
         head = await there.readuntil(b"\r\n\r\n")

@@ -6,6 +6,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from typing import Self
 
+from kit.tasks import end
 from tests.harness.servers.embedded import HOST
 
 _HEAD_BYTES = 2**22
@@ -38,9 +39,7 @@ class ConnectionServer(ABC):
         assert self._server
         server, self._server = self._server, None
         server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+from kit.tasks import end
 from tests.harness.servers.embedded import HOST
 
 #: Pieces under way in one direction of a connection; beyond them the sender waits.
@@ -46,9 +47,7 @@ class ShapingProxy:
     async def __aexit__(self, *_: object) -> None:
         for server in self._servers:
             server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
 
     def stalled_s(self, from_s: float, to_s: float) -> float:
         """Return for how long between two moments no data passed."""

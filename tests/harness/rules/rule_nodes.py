@@ -25,6 +25,7 @@ from kit.bus.connection import connect, declare, request
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.tail import EventTail
 from kit.settings import NatsSettings
+from kit.tasks import end
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs, is_job_event
 from services.dispatcher.rules.job_quota import JobQuota
 from services.dispatcher.rules.rule_job import JobPlacement
@@ -67,9 +68,7 @@ class RuleNode:
 
     async def die(self) -> None:
         """Stop at once, whatever it does."""
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await end(*self.tasks)
         self.tasks.clear()
 
 

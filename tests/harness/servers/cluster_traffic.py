@@ -16,6 +16,7 @@ from contracts.events import decode
 from contracts.events.job import JobStarted
 from kit.bus.connection import connect
 from kit.bus.event_store import EventStore, StoredEvent
+from kit.tasks import end
 from tests.harness.servers.cluster import EmbeddedCluster
 from tests.harness.servers.cluster_services import ClusterServices
 from tests.harness.streams.resuming_subscriber import ResumingSubscriber
@@ -89,8 +90,7 @@ class ClusterTraffic:
         assert self._submitting
         if self._submitting.done():
             self._submitting.result()
-        self._submitting.cancel()
-        await asyncio.wait([self._submitting])
+        await end(self._submitting)
 
     @property
     def statuses(self) -> set[int]:
@@ -163,6 +163,4 @@ async def cluster_traffic(services: ClusterServices, told: str = "") -> AsyncIte
             yield traffic
         finally:
             tasks = [job.following for job in traffic.jobs] + ([traffic._submitting] if traffic._submitting else [])
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(*tasks)

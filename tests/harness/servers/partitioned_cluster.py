@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Self
 
+from kit.tasks import end
 from tests.harness.servers.cluster import ClusterNode, EmbeddedCluster
 from tests.harness.servers.embedded import HOST, free_port
 
@@ -129,6 +130,4 @@ class PartitionedCluster(EmbeddedCluster):
         for proxy in self._proxies.values():
             await proxy.stop()
         others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await end(*others)

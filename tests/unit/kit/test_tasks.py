@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from kit.tasks import end, first_of, map_concurrently
+from kit.tasks import all_of, end, first_of, map_concurrently
 
 pytestmark = pytest.mark.anyio
 
@@ -53,6 +53,23 @@ async def test_first_of_cancels_the_others() -> None:
     async with asyncio.timeout(10):
         await first_of(asyncio.sleep(0), follow())
     assert other.cancelled()
+
+
+async def test_all_of_waits_for_all() -> None:
+    ended = []
+
+    async def work(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        ended.append(seconds)
+
+    await all_of(work(0.05), work(0))
+    assert ended == [0, 0.05]
+
+
+async def test_all_of_cancels_again_what_ignores_its_cancellation_when_one_fails() -> None:
+    async with asyncio.timeout(10):
+        with pytest.raises(ValueError, match="broken"):
+            await all_of(deaf(2), fail())
 
 
 async def test_first_of_raises_the_error_of_the_first() -> None:

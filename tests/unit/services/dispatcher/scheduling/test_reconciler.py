@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from contracts.events.job import JobSubmitted
 from contracts.job import Job, State
+from kit.tasks import end
 from services.dispatcher.executors.executor import CallState, CallStatus
 from services.dispatcher.jobs.requeue_after import RequeueAfter
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
@@ -82,8 +83,7 @@ def reconciler(*jobs: Job, executor: CachingExecutor) -> tuple[Reconciler, Stati
 async def lead_for(made: Reconciler, seconds: float) -> None:
     leading = asyncio.create_task(made.lead())
     await asyncio.sleep(seconds)
-    leading.cancel()
-    await asyncio.gather(leading, return_exceptions=True)
+    await end(leading)
 
 
 def test_running_jobs_take_their_slots_before_a_waiting_job_gets_one() -> None:

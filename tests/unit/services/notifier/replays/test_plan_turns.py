@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from kit.tasks import end
 from services.notifier.replays.plan_turns import PLANS_AT_ONCE, PLANS_OF_A_TENANT, PlanTurns
 
 pytestmark = pytest.mark.anyio
@@ -64,9 +65,7 @@ async def test_a_request_that_is_given_up_leaves_its_turn() -> None:
     first = asyncio.ensure_future(plans.make("acme", alone=True))
     waiting = asyncio.ensure_future(plans.make("acme", alone=True))
     await settle()
-    for task in (waiting, first):
-        task.cancel()
-    await asyncio.gather(first, waiting, return_exceptions=True)
+    await end(first, waiting)
     assert plans.turns.tenants == 0
     plans.go.set()
     plans.running.clear()
