@@ -225,6 +225,7 @@ class DeadLetterIndex:
         return self._begun.get(letter_id, ("", None))[1]
 
     def counts(self) -> Counter[tuple[str, str]]:
+        """Return the number of open letters by kind and service; zero where a service could have some and has none."""
         counted = Counter(dict.fromkeys(_ALWAYS_COUNTED, 0))
         counted.update(self._counts)
         return counted
