@@ -8,6 +8,9 @@ process's id and later the exit code, and the container's output. `start.json` i
 The first process hands SIGINT on to the program only; SIGTERM, or the end of the starter, kills everything at once, as
 the loss of a host or of memory does. It reports the program's exit code, or 128 + the number of the signal that ended
 the program. Linux only: orphans become its children by PR_SET_CHILD_SUBREAPER (prctl(2)).
+
+A worker that the program starts is a fork too, of a child that the program has from its beginning
+(tests/harness/preloaded): it has imported packages only, so the worker imports the uploaded files like a new process.
 """
 
 from __future__ import annotations
@@ -24,14 +27,16 @@ import socket
 import sys
 import tempfile
 import time
+import types
 from pathlib import Path
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _WATCHED = {signal.SIGINT, signal.SIGTERM, signal.SIGCHLD}
 #: Modal's runtime, as `python -m` runs it.
 _PROGRAM = "modal._container_entrypoint"
-#: What most programs import besides; nothing of the project is here.
-_PACKAGES = ("psutil", "pydantic", "pydantic_settings")
+#: What most programs and workers import besides; nothing of the project is here.
+_PACKAGES = ("psutil", "pydantic", "pydantic_settings", "aiohttp", "nats", "nats.js")
+_ROOT = Path(__file__).parents[2]
 _PATH_BYTES = 4096
 
 
@@ -159,9 +164,23 @@ def enter(folder: Path) -> None:
     sys.path[:] = [str(Path.cwd()), *variables["PYTHONPATH"].split(os.pathsep), *sys.path]
 
 
+def import_forks() -> tuple[types.ModuleType, types.ModuleType]:
+    """Import from the project what forks programs, and leave nothing of it to be found by a container."""
+    sys.path.insert(0, str(_ROOT))
+    try:
+        names = ("preloaded_process", "popen")
+        preloaded_process, popen = (importlib.import_module(f"tests.harness.preloaded.{name}") for name in names)
+    finally:
+        del sys.path[0]
+        for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+            del sys.modules[name]
+    return preloaded_process, popen
+
+
 if __name__ == "__main__":
     del sys.path[0]  # this file's folder
     gc.disable()  # nothing of the imports is garbage
+    preloaded_process, popen = import_forks()
     for name in (_PROGRAM, *_PACKAGES):
         importlib.import_module(name)
     del sys.modules[_PROGRAM]
@@ -171,5 +190,10 @@ if __name__ == "__main__":
     container = wait_for_container(socket.socket(fileno=int(sys.argv[1])))
     if container is not None:
         enter(container)
+        if sys.argv[2] == "forks":
+            forked = preloaded_process.fork_preloaded_process(Path.cwd())
+            if forked is not None:
+                preloaded_process.run(forked)
+            popen.install()
         sys.argv[1:] = []
         runpy._run_module_as_main(_PROGRAM)  # type: ignore[attr-defined] # what `python -m` calls

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.harness.preloaded import popen
+from tests.harness.preloaded.start_request import MAXIMUM_BYTES
 from tests.harness.servers.loopback_tls import ONE_AUTHORITY
 
 _FIRST_PROCESS = Path(__file__).with_name("first_process.py")
@@ -97,12 +99,15 @@ class Starter:
 
     async def _open(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        room = "x" * MAXIMUM_BYTES  # for the arguments and variables of workers
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
                 str(self._python),
                 str(_FIRST_PROCESS),
                 str(theirs.fileno()),
-                env=common_variables(self._python) | {"HOME": str(self._home)},
+                "forks" if popen.is_installed() else "starts",
+                room,
+                env=common_variables(self._python) | {"HOME": str(self._home), "ROOM": room},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],

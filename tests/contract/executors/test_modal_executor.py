@@ -21,6 +21,7 @@ from modal_workers.deployment import CACHE
 from services.dispatcher.executors.executor import CallBacklog, CallState, LaunchFailed, Throttled
 from services.dispatcher.executors.modal_executor import ModalExecutor, open_modal_executor
 from services.dispatcher.executors.run_access import RunAccess
+from tests.harness.preloaded import popen
 from tests.harness.runtime.executor_environment import (
     ExecutorHarness,
     ExecutorServers,
@@ -146,6 +147,21 @@ async def test_a_killed_container_is_lost(
     status = await harness.ended(executor, call_id)
     assert (status.state, status.failure) == (CallState.ENDED, "lost")
     assert not processes_of_run(assignment)
+
+
+async def test_a_worker_in_a_container_is_a_fork_of_a_process_with_its_packages(
+    harness: ExecutorHarness, executor: ModalExecutor, loopback: Loopback
+) -> None:
+    if not popen.is_installed():
+        pytest.skip("all programs are started")
+    assignment = await harness.driver.submit("keep reached here", "work 60")
+    call_id = await executor.launch(assignment, WORKLOAD.compute)
+    await until_kept(harness, assignment)
+    (worker,) = processes_of_run(assignment)
+    assert worker.cmdline()[1:3] == ["-m", "modal_workers.runtime.worker_process"]
+    assert any("_upb" in mapped.path for mapped in worker.memory_maps()), "Modal imports protobuf, a worker does not"
+    await asyncio.to_thread(loopback.kill, call_id)
+    await harness.ended(executor, call_id)
 
 
 async def test_a_large_assignment_is_stored_in_the_bucket(

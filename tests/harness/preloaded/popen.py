@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.harness.preloaded.start_request import MAXIMUM_BYTES, ROOT, StartRequest, module_of
 
-_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 _NO_DESCRIPTOR = -1
 #: What a start may not ask for: the preloaded process does not do it.
 _DEFAULTS = {
@@ -62,6 +62,10 @@ class PreloadedProcess:
     def __init__(self) -> None:
         #: Starts that were forks.
         self.forks = 0
+        #: Folder of the programs.
+        self.root = ROOT
+        #: Whether another one follows one that has ended.
+        self.can_start = True
         self._lock = threading.Lock()
         self._requests: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -77,6 +81,8 @@ class PreloadedProcess:
             OSError: the preloaded process has ended.
         """
         with self._lock:
+            if self._requests is None and not self.can_start:
+                raise ConnectionResetError("the preloaded process has ended")
             requests = self._requests = self._requests or self._start()
             try:
                 with _adopting_orphans():
@@ -94,9 +100,10 @@ class PreloadedProcess:
             self.forks += 1
             return process_id
 
-    def take(self, requests: socket.socket) -> None:
+    def take(self, requests: socket.socket, root: Path) -> None:
         """Use a preloaded process that was forked from this one, which is a program that has not begun yet."""
         self._requests, self._process, self._lock = requests, None, threading.Lock()
+        self.root, self.can_start = root, root == ROOT
 
     def close(self) -> None:
         """End the preloaded process; the programs stay."""
@@ -123,12 +130,13 @@ class PreloadedProcess:
 @contextlib.contextmanager
 def _adopting_orphans() -> Iterator[None]:
     """Have the kernel make this process the parent of descendants whose parent ends."""
-    library = ctypes.CDLL(None)
+    library, before = ctypes.CDLL(None), ctypes.c_int()
+    library.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
     library.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
         yield
     finally:
-        library.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        library.prctl(_PR_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
 
 
 PRELOADED = PreloadedProcess()
@@ -146,7 +154,13 @@ class PreloadedPopen(_Popen):  # type: ignore[type-arg] # what it is of is what 
             return
         given = (options["p2cread"], options["c2pwrite"], options["errwrite"])
         standard = [number if given_one == _NO_DESCRIPTOR else given_one for number, given_one in enumerate(given)]
-        self.pid = PRELOADED.fork(request, [*standard, *request.descriptors])
+        try:
+            self.pid = PRELOADED.fork(request, [*standard, *request.descriptors])
+        except ConnectionResetError:
+            if PRELOADED.can_start:
+                raise
+            super()._execute_child(*arguments)  # type: ignore[misc]
+            return
         self._child_created = True
         self._close_pipe_fds(*(options[name] for name in _PIPES))  # type: ignore[attr-defined]
 
@@ -169,7 +183,7 @@ def request_of(options: Mapping[str, Any]) -> StartRequest | None:
     command = [os.fspath(word) for word in options["args"]]
     environment = own if options["env"] is None else dict(options["env"])
     folder = str(Path(options["cwd"] or ".").absolute())
-    module = module_of(command, environment, folder, own)
+    module = module_of(command, environment, folder, own, PRELOADED.root)
     if module is None or not Path(folder).is_dir():
         return None
     descriptors = sorted(options["pass_fds"])
@@ -184,6 +198,11 @@ def install(*, first_starts_are_real: bool = False) -> None:
     """Start programs of this project as forks from now on, in this process; or all but the first of each command."""
     _FIRST_STARTS.are_real = first_starts_are_real
     subprocess.Popen = PreloadedPopen  # type: ignore[misc]
+
+
+def is_installed() -> bool:
+    """Return whether programs of this project are started as forks."""
+    return issubclass(subprocess.Popen, PreloadedPopen)
 
 
 def uninstall() -> None:

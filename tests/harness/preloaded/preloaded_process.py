@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.harness.preloaded import popen
-from tests.harness.preloaded.start_request import MAXIMUM_BYTES, StartRequest
+from tests.harness.preloaded.start_request import MAXIMUM_BYTES, ROOT, StartRequest
 
 #: What the programs run, and what they import only when they run.
 _MODULES = (
@@ -187,13 +187,15 @@ def _open_standard_files(variables: Mapping[str, str]) -> None:
         setattr(sys, f"__{name}__", text)
 
 
-def _fork_preloaded_process() -> StartRequest | None:
-    """Fork a preloaded process of the program, which has not begun; return what is asked for in the forks of that."""
+def fork_preloaded_process(root: Path = ROOT) -> StartRequest | None:
+    """Fork a preloaded process of the program, which has not begun; return what is asked for in the forks of that.
+
+    The program starts its children, which are below ``root``, as such forks once `popen.install` is called.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork():
         theirs.close()
-        popen.PRELOADED.take(ours)
-        popen.install()
+        popen.PRELOADED.take(ours, root)
         return None
     ours.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with the program
@@ -206,9 +208,12 @@ def _fork_preloaded_process() -> StartRequest | None:
     return request
 
 
-def _run(request: StartRequest) -> None:
+def run(request: StartRequest) -> None:
     """Run the module as ``python -m`` does."""
-    while request.starts_programs and (forked := _fork_preloaded_process()):
+    while request.starts_programs:
+        if (forked := fork_preloaded_process()) is None:
+            popen.install()
+            break
         request = forked
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _open_standard_files(request.environment)
@@ -222,4 +227,4 @@ if __name__ == "__main__":
     preload()
     started = wait_for_start(socket.socket(fileno=int(sys.argv[1])))
     if started is not None:
-        _run(started)
+        run(started)

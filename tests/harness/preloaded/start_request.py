@@ -67,11 +67,15 @@ class StartRequest:
 
 
 def module_of(
-    command: Sequence[object], environment: Mapping[str, str], folder: str, own_environment: Mapping[str, str]
+    command: Sequence[object],
+    environment: Mapping[str, str],
+    folder: str,
+    own_environment: Mapping[str, str],
+    root: Path = ROOT,
 ) -> str | None:
     """Return the module that a command runs, if a fork of the preloaded process would be the same; None otherwise.
 
-    ``own_environment`` is that of the preloaded process.
+    ``own_environment`` is that of the preloaded process, and below ``root`` are the programs that it starts.
     """
     if len(command) < 3 or command[0] != sys.executable or command[1] != "-m" or command[2] not in PROGRAMS:
         return None
@@ -80,18 +84,18 @@ def module_of(
     if any(environment.get(name) != own_environment.get(name) for name in _READ_BY_IMPORTS):
         return None
     is_same = _finds_the_same_modules(
-        environment.get("PYTHONPATH", ""), None if "PYTHONSAFEPATH" in environment else folder
+        environment.get("PYTHONPATH", ""), None if "PYTHONSAFEPATH" in environment else folder, root
     )
     return str(command[2]) if is_same else None
 
 
-def _finds_the_same_modules(paths: str, folder: str | None) -> bool:
+def _finds_the_same_modules(paths: str, folder: str | None, root: Path) -> bool:
     """Return whether imports find what was preloaded: the folder they look into first is ours, or has no modules."""
     first = paths.partition(os.pathsep)[0]
-    if folder is not None and Path(folder).resolve() == ROOT:
+    if folder is not None and Path(folder).resolve() == root:
         return True
     hides = folder is not None and any(is_module(path) for path in Path(folder).glob("*"))
-    return bool(first) and Path(first).resolve() == ROOT and not hides
+    return bool(first) and Path(first).resolve() == root and not hides
 
 
 def is_module(path: Path) -> bool:
