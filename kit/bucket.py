@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import MIB, PART_BYTES, PRESIGNED_URL_S
-from kit.s3_client import AioConfig, ClosableSession, get_session, in_parts, s3_loader, storage_error
+from kit.s3_client import AioConfig, ClosableSession, in_parts, s3_session, storage_error
 from kit.settings import S3Settings
 
 _CHUNK_BYTES: Final = 1 * MIB
@@ -367,8 +367,7 @@ def _etag(answer: Any) -> str:
 @asynccontextmanager
 async def open_bucket(settings: S3Settings) -> AsyncIterator[Bucket]:
     """Open the bucket's S3 clients and close them at the end."""
-    session = get_session()
-    session.register_component("data_loader", s3_loader())
+    session = s3_session()
     config = AioConfig(
         http_session_cls=ClosableSession,
         signature_version="s3v4",

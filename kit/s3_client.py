@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -17,14 +18,14 @@ from kit.imports import hidden
 with hidden("httpx"):  # only for another transport of aiobotocore; it is a seventh of the CPU time of a worker's start
     from aiobotocore.config import AioConfig
     from aiobotocore.httpsession import AIOHTTPSession
-    from aiobotocore.session import get_session
+    from aiobotocore.session import AioSession, get_session
 
 #: Connections for requests, and as many for bodies that are read: those stay busy for as long as a client reads.
 POOL_CONNECTIONS: Final = 50
 #: How long an attempt of a request waits for a connection, seconds, the time to open one included.
 POOL_WAIT_S: Final = 5.0
 
-__all__ = ["AioConfig", "ClosableSession", "get_session", "in_parts", "s3_loader", "storage_error"]
+__all__ = ["AioConfig", "ClosableSession", "in_parts", "s3_session", "storage_error"]
 
 
 def storage_error(operation: str, error: Exception) -> SaccadeError:
@@ -82,9 +83,31 @@ class _S3Loader(Loader):  # type: ignore[misc] # botocore has no types
 
 
 @functools.cache
-def s3_loader() -> Loader:
+def _s3_loader() -> Loader:
     """Return the loader of this process: it keeps the descriptions, 1 MB of JSON, for the next client."""
     return _S3Loader()
+
+
+class _SessionOfThread(threading.local):
+    """Session of botocore, one of each thread: threads may not share it, while the clients of a thread do.
+
+    A session of its own was two thirds of the CPU time of opening a client.
+    """
+
+    @functools.cached_property
+    def session(self) -> AioSession:
+        """Return the session, made when it is first wanted."""
+        session = get_session()
+        session.register_component("data_loader", _s3_loader())
+        return session
+
+
+_OF_THREAD: Final = _SessionOfThread()
+
+
+def s3_session() -> AioSession:
+    """Return the session that makes the clients of this thread; nothing of a client's settings is kept in it."""
+    return _OF_THREAD.session
 
 
 async def in_parts(chunks: AsyncIterator[bytes], part_bytes: int) -> AsyncIterator[bytes]:

@@ -106,8 +106,11 @@ def deployed_version() -> str:
 
 def warm_device(workload: Workload, environment: Environment | None = None) -> str | None:
     """Return the device on which Modal keeps a container of a workload started; None if it keeps none."""
-    deployment = Deployment.of(workload, environment)
-    return (deployment.gpus[0] if deployment.gpus else "cpu") if deployment.is_warm else None
+    # Asked for every run of an estimate, and next to always None: the rest of a deployment reads its settings anew.
+    if not DeploymentSettings().is_warm(workload.name):
+        return None
+    gpus = Deployment.of(workload, environment).gpus
+    return gpus[0] if gpus else "cpu"
 
 
 def app_name(workload: str) -> str:
