@@ -7,6 +7,7 @@ import itertools
 import click
 from saccade_client import JobView
 from saccade_client.check_view import JobCountsView
+from saccade_client.history_views import Incomplete
 
 from cli.connection import open_client, server_options
 from cli.jobs.changes import POINT_HELP, diff
@@ -16,7 +17,7 @@ from cli.jobs.follow_ups import next_commands
 from cli.jobs.job_plans import cancel, retry
 from cli.jobs.latest import find_job
 from cli.jobs.result import inputs_text, outcome_text, result_lines
-from cli.output import format_time, print_json, print_line, print_table
+from cli.output import format_time, print_json, print_line, print_note, print_table
 from contracts.job import State
 
 
@@ -56,7 +57,10 @@ def jobs(
             _print_counts(client.count_jobs(state=state, workload=workload, text=text), as_json=as_json)
             return
         point = parse_since(at) if at else None
-        found = client.jobs(state=state, workload=workload, text=text, at=point, page_size=min(limit, 200))
+        # A program that reads JSON would take what is missing for what does not exist.
+        notes = None if as_json else _note_incomplete
+        search = {"state": state, "workload": workload, "text": text, "at": point}
+        found = client.jobs(**search, page_size=min(limit, 200), on_incomplete=notes)
         listed = list(itertools.islice(found, limit))
     if as_json:
         for job in listed:
@@ -80,6 +84,11 @@ def jobs(
 
 jobs.add_command(cancel)
 jobs.add_command(retry)
+
+
+def _note_incomplete(incomplete: Incomplete) -> None:
+    count = incomplete.events_missing
+    print_note(f"The server reads its history: jobs of the newest {count} events are missing, or shown as they were.")
 
 
 def _print_counts(counts: JobCountsView, *, as_json: bool) -> None:

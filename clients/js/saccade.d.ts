@@ -274,6 +274,14 @@ export interface JobCheck {
   readonly [field: string]: unknown;
 }
 
+/** How far a list goes that was answered before the server had read its history. */
+export interface Incomplete {
+  /** Cursor of the newest event that the list takes into account. */
+  readonly read_to: string;
+  /** Events of all tenants after it. */
+  readonly events_missing: number;
+}
+
 export interface JobSearch {
   state?: JobState | JobState[];
   workload?: string;
@@ -444,10 +452,16 @@ export class Client {
   check(wanted: Omit<NewJob, "idempotencyKey"> & { partial?: boolean }): Promise<JobCheck>;
   job(jobId: string, options?: Reading): Promise<Job>;
   jobChanges(jobId: string, since: Point, options?: { until?: Point; signal?: AbortSignal }): Promise<Changes>;
-  jobs(search?: JobSearch): AsyncGenerator<Job, void, undefined>;
+  /** `onIncomplete` is told what the list lacks while the server starts; without it such a list is refused. */
+  jobs(search?: JobSearch & { onIncomplete?: (incomplete: Incomplete) => void }): AsyncGenerator<Job, void, undefined>;
   jobPage(
-    search?: JobSearch & { cursor?: string },
-  ): Promise<{ data: Record<string, any>[]; next_cursor: string | null; searched_to: string | null }>;
+    search?: JobSearch & { cursor?: string; incomplete?: boolean },
+  ): Promise<{
+    data: Record<string, any>[];
+    next_cursor: string | null;
+    searched_to: string | null;
+    incomplete: Incomplete | null;
+  }>;
   checkJobPlan(action: "cancel" | "retry", search?: JobChoice): Promise<JobPlanTrial>;
   createJobPlan(
     action: "cancel" | "retry",

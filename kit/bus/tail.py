@@ -91,7 +91,7 @@ class EventTail:
         self.last = 0
         self.caught_up = asyncio.Event()
         #: Sequence after which this tail began, and the last one of the stream then.
-        self._history = (0, 0)
+        self.history = (0, 0)
         #: First sequence of the stream then.
         self._first = 0
         self._handler = handler
@@ -124,7 +124,7 @@ class EventTail:
         if position is None or position > stream.last:
             await self._leave(Cursor(epoch, after))
         self._reach(after)
-        self._history = after, stream.last
+        self.history = after, stream.last
         subscription = await self.store.client.subscribe(self._live, cb=self._on_live)
         try:
             await self._follow()
@@ -138,7 +138,7 @@ class EventTail:
         """Return in a sentence how much of the history is read; None once all of it is."""
         if self.caught_up.is_set():
             return None
-        after, last = self._history
+        after, last = self.history
         if last <= after:
             return f"Stream {self.store.stream} is not read yet."
         percent = min(99, 100 * (self.last - after) // (last - after))

@@ -6,7 +6,7 @@ begin anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import BaseModel
@@ -55,9 +55,11 @@ class Readiness:
 class ReadyGate:
     """Pure ASGI middleware: refuses everything but health, readiness and metrics until the service is ready."""
 
-    def __init__(self, app: ASGIApp, readiness: Readiness) -> None:
-        """Wrap an application."""
-        self._app = app
+    def __init__(
+        self, app: ASGIApp, readiness: Readiness, admits: Callable[[Scope], Awaitable[bool]] | None = None
+    ) -> None:
+        """Wrap an application; ``admits`` returns whether it can answer a request before that all the same."""
+        self._app, self._admits = app, admits
         self._readiness = readiness
         self._is_open = False
 
@@ -67,7 +69,9 @@ class ReadyGate:
             try:
                 self._readiness.report()
             except SaccadeError as error:
-                await send_problem(scope, send, error)
-                return
-            self._is_open = True
+                if self._admits is None or not await self._admits(scope):
+                    await send_problem(scope, send, error)
+                    return
+            else:
+                self._is_open = True
         await self._app(scope, receive, send)

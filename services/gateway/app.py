@@ -29,9 +29,11 @@ from kit.network.download import Downloader
 from kit.settings import WebhookAddressSettings
 from kit.tasks import first_of
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
+from services.gateway.aggregates.early_reads import EarlyReads
 from services.gateway.aggregates.tenant_use import TenantUse
 from services.gateway.aggregates.view import GatewayView
-from services.gateway.aggregates.view_follower import ViewFollower
+from services.gateway.aggregates.view_follower import Projector, ViewFollower
+from services.gateway.artifacts.job_files import JobFiles
 from services.gateway.artifacts.pages import ArtifactPages
 from services.gateway.artifacts.service import ArtifactService
 from services.gateway.audit.audit_reader import AuditReader
@@ -52,6 +54,7 @@ from services.gateway.http_application import add_health_route, add_metrics_rout
 from services.gateway.job_plans.job_items import JobItems
 from services.gateway.job_plans.service import JobPlans
 from services.gateway.jobs.check_presenter import JobCheckPresenter
+from services.gateway.jobs.early_jobs import EarlyJobs
 from services.gateway.jobs.latest_progress import LatestJobProgress
 from services.gateway.jobs.on_job import JobProjector
 from services.gateway.jobs.past_jobs import PastJobs
@@ -67,6 +70,7 @@ from services.gateway.rules.presenter import RulePresenter
 from services.gateway.rules.service import RuleService
 from services.gateway.rules.trial import RuleTrials
 from services.gateway.sessions.caller_accounts import CallerAccounts
+from services.gateway.sessions.early_sessions import EarlySessions
 from services.gateway.sessions.latest_progress import LatestSessionProgress
 from services.gateway.sessions.on_session import SessionProjector
 from services.gateway.sessions.open_sockets import OpenSockets
@@ -212,6 +216,7 @@ def build_gateway(
     state.sessions, state.session_progress, state.session_ingest = sessions, session_progress, ingest
     state.session_presenter = SessionPresenter(jobs, view, session_progress, NatsAccess(session_settings), tail)
     _add_time_machine(app, history := History(store, archive), tail, view, bucket)
+    _add_early_reads(app, follower, history, LatestJobProgress(client))
     streaming: Any = {"open_sockets": open_sockets, "tail": tail, "sessions": sessions}
     words = SessionWords(store=store, idempotency=idempotency, waiters=waiters, history=history, **streaming)
     streaming |= {"authenticator": authenticator, "tickets": tickets, "words": words, "progress": session_progress}
@@ -268,6 +273,29 @@ def _add_time_machine(app: FastAPI, history: History, tail: EventTail, view: Gat
     state.past_sessions = PastSessions(
         history, tail, view=view, presenter=state.session_presenter, bucket=bucket, jobs=jobs.aggregates
     )
+
+
+def _add_early_reads(app: FastAPI, follower: ViewFollower, history: History, progress: LatestJobProgress) -> None:
+    """Add what is read while the view catches up; nothing is subscribed for ``progress``, which is not shown."""
+    state = app.state
+    state.early_reads = reads = EarlyReads(follower, history, partial(projectors_of_objects, progress=progress))
+    state.early_jobs = early_jobs = EarlyJobs(reads, state.job_presenter)
+    state.early_sessions = EarlySessions(reads, state.session_presenter)
+    state.job_files = JobFiles(state.jobs, state.artifacts, early_jobs)
+
+
+def projectors_of_objects(view: GatewayView, progress: LatestJobProgress) -> dict[str, Projector]:
+    """Return projectors that fold jobs, sessions and uploads into a view and start nothing."""
+    waiters = CompletionWaiters()
+    return {
+        "job": JobProjector(view, progress, waiters, _ignore).handle,
+        "session": SessionProjector(view, waiters, _ignore).handle,
+        "upload": UploadProjector(view).handle,
+    }
+
+
+def _ignore(_: str) -> None:
+    """Take an id of what nothing follows from."""
 
 
 def _erasures(client: Client, view: GatewayView, jobs: JobService, uploads: UploadService) -> ErasureService:

@@ -46,6 +46,7 @@ from services.gateway.compat.replaced_paths import ReplacedPaths
 from services.gateway.compat.splat_routes import GatewayHealth
 from services.gateway.console import routes as console_routes
 from services.gateway.dead_letters import routes as dead_letter_routes
+from services.gateway.early_answers import is_answered_early
 from services.gateway.erasure import routes as erasure_routes
 from services.gateway.event_reference import routes as event_reference_routes
 from services.gateway.job_plans import routes as job_plan_routes
@@ -143,7 +144,7 @@ def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk, re
     app.openapi = partial(openapi_of, app, authenticated=auth.authenticated)  # type: ignore[method-assign]
     app.add_middleware(HeadRequests)
     app.add_middleware(FairRequests, identify=_identify)
-    app.add_middleware(ReadyGate, readiness=readiness)
+    app.add_middleware(ReadyGate, readiness=readiness, admits=partial(is_answered_early, app))
     app.add_middleware(BodyLimit)
     install_problems(app, disk.cause_of)
     app.add_middleware(HostGuard, settings=auth, answers_cors=_answers_cors)

@@ -6,7 +6,7 @@ import math
 import time
 import uuid
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urljoin
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from saccade_client.errors import UNAVAILABLE, ClientError, JobFailedError, WaitTimeoutError, refusal, unreachable
 from saccade_client.event_stream import EventStream
-from saccade_client.history_views import ChangesView
+from saccade_client.history_views import ChangesView, Incomplete
 from saccade_client.replay_stream import ReplayStream
 from saccade_client.request_parts import (
     LONGEST_WAIT_S,
@@ -175,9 +175,12 @@ class Api:
         """Cancel or retry a job."""
         return await self.post(model, f"/v1/jobs/{path_segment(job_id)}/{verb}")
 
-    def jobs(self, model: type[JobModel], **search: Any) -> PageIterator[JobModel]:
-        """List jobs, newest first."""
-        return PageIterator(self, model, "/v1/jobs", search)
+    def jobs(
+        self, model: type[JobModel], on_incomplete: Callable[[Incomplete], object] | None = None, **search: Any
+    ) -> PageIterator[JobModel]:
+        """List jobs, newest first; only with ``on_incomplete`` also those that the server knows while it starts."""
+        allowed = {"incomplete": "true"} if on_incomplete else {}
+        return PageIterator(self, model, "/v1/jobs", search | allowed, on_incomplete)
 
     async def artifacts(self, job_id: str, *, presign: bool = False) -> ArtifactsView:
         """Read a job's artifacts."""
@@ -242,9 +245,16 @@ class Api:
 class PageIterator(Generic[Model]):
     """Iterator over a list, read page by page."""
 
-    def __init__(self, api: Api, model: type[Model], path: str, params: Mapping[str, Any]) -> None:
-        """Iterate over ``path``; nothing is read yet."""
-        self._api = api
+    def __init__(
+        self,
+        api: Api,
+        model: type[Model],
+        path: str,
+        params: Mapping[str, Any],
+        on_incomplete: Callable[[Incomplete], object] | None = None,
+    ) -> None:
+        """Iterate over ``path``; nothing is read yet. ``on_incomplete`` is told what a page lacks, if it says so."""
+        self._api, self._on_incomplete = api, on_incomplete
         self._model = model
         self._path = path
         self._params = without_none(params)
@@ -257,6 +267,8 @@ class PageIterator(Generic[Model]):
             if self._over:
                 return None
             page = await self._api.call("GET", self._path, params=self._params)
+            if self._on_incomplete and (incomplete := page.get("incomplete")):
+                self._on_incomplete(Incomplete.model_validate(incomplete))
             self._ready.extend(self._model.model_validate(item) for item in page["data"])
             self._params["cursor"] = page.get("next_cursor")
             self._over = not self._params["cursor"]

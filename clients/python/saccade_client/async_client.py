@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from saccade_client.check_view import JobCheckView, JobCountsView, dry_run
 from saccade_client.download import ArtifactDownload
 from saccade_client.event_stream import SILENCE_S, EventStream
 from saccade_client.events import Event
-from saccade_client.history_views import ChangesView
+from saccade_client.history_views import ChangesView, Incomplete
 from saccade_client.request_parts import Inputs, Since, format_moment, job_body, job_path, without_none
 from saccade_client.transport import AsyncTransport, iterate_async
 from saccade_client.upload import FileUpload, OnProgress
@@ -216,16 +216,18 @@ class AsyncClient:
         until: str | datetime | None = None,
         at: Since | None = None,
         page_size: int | None = None,
+        on_incomplete: Callable[[Incomplete], object] | None = None,
     ) -> AsyncIterator[AsyncJob]:
         """Iterate over jobs, newest first, page by page; ``rule`` is the id of the rule that submitted them.
 
         ``plan`` is the id of an act on many jobs (``client.job_plans``).
         ``text`` is a part of the id, the workload, a file name or the metadata (``lap=7``), in any case.
         With ``at``, a cursor, a time or seconds ago, the list as it was then.
+        ``on_incomplete`` is told what the list lacks while the server starts; without it such a list is refused.
         """
         period = {"since": format_moment(since), "until": format_moment(until), "at": format_moment(at)}
         chosen = {"state": state, "workload": workload, "rule": rule, "plan": plan, "q": text}
-        found = self._api.jobs(AsyncJob, **chosen, limit=page_size, **period)
+        found = self._api.jobs(AsyncJob, on_incomplete, **chosen, limit=page_size, **period)
         return (job.bound_to(self) async for job in iterate_async(found))
 
     async def count_jobs(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from saccade_client.download import ArtifactDownload
 from saccade_client.erasures import ErasuresClient
 from saccade_client.event_stream import SILENCE_S, EventStream
 from saccade_client.events import Event
-from saccade_client.history_views import ChangesView
+from saccade_client.history_views import ChangesView, Incomplete
 from saccade_client.job_plans import JobPlansClient
 from saccade_client.replays import ReplaysClient
 from saccade_client.request_parts import Inputs, Since, format_moment, job_body, job_path, without_none
@@ -219,16 +219,18 @@ class Client:
         until: str | datetime | None = None,
         at: Since | None = None,
         page_size: int | None = None,
+        on_incomplete: Callable[[Incomplete], object] | None = None,
     ) -> Iterator[Job]:
         """Iterate over jobs, newest first, page by page; ``rule`` is the id of the rule that submitted them.
 
         ``plan`` is the id of an act on many jobs (``client.job_plans``).
         ``text`` is a part of the id, the workload, a file name or the metadata (``lap=7``), in any case.
         With ``at``, a cursor, a time or seconds ago, the list as it was then.
+        ``on_incomplete`` is told what the list lacks while the server starts; without it such a list is refused.
         """
         period = {"since": format_moment(since), "until": format_moment(until), "at": format_moment(at)}
         chosen = {"state": state, "workload": workload, "rule": rule, "plan": plan, "q": text}
-        found = self._api.jobs(Job, **chosen, limit=page_size, **period)
+        found = self._api.jobs(Job, on_incomplete, **chosen, limit=page_size, **period)
         return (job.bound_to(self) for job in iterate(found))
 
     def count_jobs(

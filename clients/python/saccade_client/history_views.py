@@ -23,6 +23,15 @@ class PointView(Shown):
     files_removed: bool = False
 
 
+class Incomplete(Shown):
+    """How far a list goes that was answered before the server had read its history."""
+
+    #: Cursor of the newest event that the list takes into account.
+    read_to: str
+    #: Events of all tenants after it.
+    events_missing: int
+
+
 class FieldChange(Shown):
     """A field with another value."""
 

@@ -19,9 +19,9 @@ from kit.http.head_requests import IS_HEAD
 from kit.http.path_ids import JobId
 from kit.http.problems import problem_responses
 from kit.http.request_body import RequestBody
+from services.gateway.artifacts.job_files import JobFiles
 from services.gateway.artifacts.pages import ArtifactPages
 from services.gateway.artifacts.service import ArtifactService
-from services.gateway.jobs.dependencies import JobServiceDep
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/artifacts", tags=["artifacts"])
 
@@ -29,6 +29,7 @@ _E = ErrorCode
 
 
 ArtifactServiceDep = Annotated[ArtifactService, from_app_state("artifacts")]
+JobFilesDep = Annotated[JobFiles, from_app_state("job_files")]
 ArtifactPagesDep = Annotated[ArtifactPages, from_app_state("artifact_pages")]
 
 
@@ -85,8 +86,7 @@ class ArtifactList(BaseModel):
 async def list_artifacts(
     caller: Reader,
     job_id: JobId,
-    jobs: JobServiceDep,
-    artifacts: ArtifactServiceDep,
+    files: JobFilesDep,
     *,
     name: Annotated[
         list[str] | None, Query(max_length=100, description="Only files with these names. May be repeated.")
@@ -97,22 +97,22 @@ async def list_artifacts(
 
     A page reads files with `fetch` by these addresses: it cannot see where a redirect leads.
     """
-    job = await jobs.read(caller.tenant, job_id)
     until = datetime.now(UTC) + timedelta(seconds=PRESIGNED_URL_S) if presign else None
-    manifest = await artifacts.manifest(job)
-    listed = manifest.artifacts if manifest else artifacts.published(job)
-    chosen = [file for file in listed if name is None or file.name in name]
-    files = [
-        ArtifactObject(
-            **file.model_dump(),
-            url=f"/v1/jobs/{job.id}/artifacts/{quote(file.name)}",
-            presigned_url=await artifacts.presigned(job, file) if presign else None,
-        )
-        for file in chosen
-    ]
+    async with files.of(caller.tenant, job_id) as (job, artifacts):
+        manifest = await artifacts.manifest(job)
+        listed = manifest.artifacts if manifest else artifacts.published(job)
+        chosen = [file for file in listed if name is None or file.name in name]
+        found = [
+            ArtifactObject(
+                **file.model_dump(),
+                url=f"/v1/jobs/{job.id}/artifacts/{quote(file.name)}",
+                presigned_url=await artifacts.presigned(job, file) if presign else None,
+            )
+            for file in chosen
+        ]
     if manifest:
         return ArtifactList(
-            complete=True, **manifest.model_dump(exclude={"artifacts"}), artifacts=files, presigned_until=until
+            complete=True, **manifest.model_dump(exclude={"artifacts"}), artifacts=found, presigned_until=until
         )
     return ArtifactList(
         complete=False,
@@ -122,7 +122,7 @@ async def list_artifacts(
         workload_version=job.submitted.workload_version,
         attempt=job.attempt,
         run_id=job.run_id,
-        artifacts=files,
+        artifacts=found,
         presigned_until=until,
     )
 
@@ -149,12 +149,12 @@ async def fetch_artifact(
     job_id: JobId,
     name: str,
     *,
-    jobs: JobServiceDep,
+    files: JobFilesDep,
     artifacts: ArtifactServiceDep,
     pages: ArtifactPagesDep,
 ) -> RedirectResponse:
     """Redirect to the file; names may contain slashes, and `manifest.json` is a valid name."""
-    location = await artifacts.locate(await jobs.read(caller.tenant, job_id), name)
+    location = await files.locate(caller.tenant, job_id, name)
     if location.is_page:
         return _redirect(pages.address(caller, job_id, name, datetime.now(UTC)))
     return _redirect(await artifacts.presign(location, head=_is_head(request)))
@@ -174,13 +174,12 @@ async def create_link(
     job_id: JobId,
     name: str,
     *,
-    jobs: JobServiceDep,
-    artifacts: ArtifactServiceDep,
+    files: JobFilesDep,
     pages: ArtifactPagesDep,
     body: NewLink | None = None,
 ) -> ArtifactLink:
     """Return an address that opens in every browser until it expires, or until the key that made it is removed."""
-    location = await artifacts.locate(await jobs.read(caller.tenant, job_id), name)
+    location = await files.locate(caller.tenant, job_id, name)
     lifetime = timedelta(seconds=(body or NewLink()).expires_in_s)
     response.headers["Cache-Control"] = "no-store"
     url, expires_at = pages.link(caller, job_id, name, datetime.now(UTC), lifetime, is_page=location.is_page)
@@ -198,13 +197,13 @@ async def show_page(
     ticket: str,
     name: str,
     *,
-    jobs: JobServiceDep,
+    files: JobFilesDep,
     artifacts: ArtifactServiceDep,
     pages: ArtifactPagesDep,
 ) -> Response:
     """Return a page; redirect to the bucket for all other files, which the page shows or links to."""
     caller = pages.admit(request.headers, job_id, ticket, name, datetime.now(UTC))
-    location = await artifacts.locate(await jobs.read(caller.tenant, job_id), name)
+    location = await files.locate(caller.tenant, job_id, name)
     if location.is_page:
         return await pages.response(location, head=_is_head(request))
     return _redirect(await artifacts.presign(location, head=_is_head(request)))

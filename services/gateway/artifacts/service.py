@@ -38,6 +38,10 @@ class ArtifactService:
         self._bucket = bucket
         self._view = view
 
+    def reading(self, view: GatewayView) -> ArtifactService:
+        """Return the same access with the reported artifacts of another view."""
+        return ArtifactService(self._bucket, view)
+
     async def manifest(self, job: Job) -> Manifest | None:
         """Return the manifest of a job; None if the job has not succeeded.
 

@@ -9,6 +9,8 @@ from contracts.errors import ErrorCode
 from contracts.job import State
 from kit.auth.principal import Reader
 from kit.http.problems import problem_responses
+from services.gateway.aggregates.early_reads import EarlyReadsDep
+from services.gateway.aggregates.view_gap import Incomplete, IncompleteQuery
 from services.gateway.jobs.dependencies import JobServiceDep
 from services.gateway.jobs.list_filters import JobFilterQuery
 
@@ -25,17 +27,31 @@ class JobCountsObject(BaseModel):
         description="Whether all jobs were looked at: at most 200,000, with filters the newest 50,000 or 1,000 "
         "matches. Otherwise there may be more."
     )
+    incomplete: Incomplete | None = Field(
+        default=None,
+        description="While the gateway reads its history, and has not read all events of the caller: how far the "
+        "list goes. Null: nothing is missing.",
+    )
 
 
 @router.get(
     "/counts", summary="Count jobs by state and workload", responses=problem_responses(ErrorCode.JOB_PLAN_NOT_FOUND)
 )
-async def count_jobs(caller: Reader, jobs: JobServiceDep, wanted: JobFilterQuery) -> JobCountsObject:
+async def count_jobs(
+    caller: Reader,
+    jobs: JobServiceDep,
+    wanted: JobFilterQuery,
+    early: EarlyReadsDep,
+    *,
+    incomplete: IncompleteQuery = False,
+) -> JobCountsObject:
     """Return how many jobs the list with the same filters has; jobs of pipelines' stages count with `pipeline` only."""
+    missing = await early.missing(caller.tenant, allowed=incomplete)
     counts = await jobs.counts(caller.tenant, wanted)
     return JobCountsObject(
         count=counts.by_state.total(),
         by_state={State(state): count for state, count in counts.by_state.items()},
         by_workload=dict(counts.by_workload),
-        complete=counts.complete,
+        complete=counts.complete and missing is None,
+        incomplete=missing,
     )

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from kit.http.app_state import from_app_state
 from services.gateway.jobs.check_presenter import JobCheckPresenter
+from services.gateway.jobs.early_jobs import EarlyJobs
 from services.gateway.jobs.past_jobs import PastJobs
 from services.gateway.jobs.presenter import JobPresenter
 from services.gateway.jobs.service import JobService
@@ -15,4 +16,5 @@ JobServiceDep = Annotated[JobService, from_app_state("jobs")]
 UrlJobsDep = Annotated[UrlJobs, from_app_state("url_jobs")]
 JobCheckPresenterDep = Annotated[JobCheckPresenter, from_app_state("job_checks")]
 JobPresenterDep = Annotated[JobPresenter, from_app_state("job_presenter")]
+EarlyJobsDep = Annotated[EarlyJobs, from_app_state("early_jobs")]
 PastJobsDep = Annotated[PastJobs, from_app_state("past_jobs")]

@@ -46,6 +46,10 @@ class JobPresenter:
         self._view, self._progress, self._tail = view, progress, tail
         self._scratch_hours = scratch_hours
 
+    def reading(self, view: GatewayView) -> JobPresenter:
+        """Return a presenter that reads from another view, and shares the rest."""
+        return JobPresenter(view, self._progress, self._tail, self._scratch_hours, self._holds)
+
     async def full(self, job: Job, *, from_start: bool = False) -> JobObject:
         """Return a job object with stored progress; ``from_start`` sets the cursor before the job's first event."""
         return self._present(job, await self._progress.load(job), self._stages(job), from_start=from_start)

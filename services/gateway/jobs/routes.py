@@ -14,10 +14,13 @@ from kit.auth.principal import Reader, Writer
 from kit.bus.idempotency import IdempotencyHeader, key_of
 from kit.http.path_ids import JobId
 from kit.http.problems import problem_responses
+from services.gateway.aggregates.early_reads import EarlyReadsDep
 from services.gateway.aggregates.page_cursor import JOBS, is_past_cursor, page_cursor_query
 from services.gateway.aggregates.prefer_header import apply_wait
+from services.gateway.aggregates.view_gap import IncompleteQuery
 from services.gateway.jobs.check_schemas import JobCheck
 from services.gateway.jobs.dependencies import (
+    EarlyJobsDep,
     JobCheckPresenterDep,
     JobPresenterDep,
     JobServiceDep,
@@ -126,9 +129,11 @@ async def list_jobs(
     past: PastJobsDep,
     wanted: JobFilterQuery,
     *,
+    early: EarlyReadsDep,
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
     cursor: Annotated[str | None, page_cursor_query(JOBS, past=True)] = None,
     at: AtQuery = None,
+    incomplete: IncompleteQuery = False,
     if_none_match: IfNoneMatch = None,
 ) -> JobPage | Response:
     """Return a page; jobs that are submitted in the meantime do not shift the pages.
@@ -136,7 +141,9 @@ async def list_jobs(
     With `at`, the list as it was then: the jobs that existed, each as it was, filtered by what it was. Its pages are
     all of the same point, and one may hold fewer jobs than `limit` although `next_cursor` is set.
     """
-    if at is not None or is_past_cursor(JOBS, cursor):
+    is_past = at is not None or is_past_cursor(JOBS, cursor)
+    missing = await early.missing(caller.tenant, allowed=incomplete and not is_past)
+    if is_past:
         point = await past.points.point("at", at) if at is not None else None
         page = await past.page(caller.tenant, wanted, point, cursor, limit)
         return cached_answer(page, (point,) if point else (), if_none_match)
@@ -147,7 +154,7 @@ async def list_jobs(
         data.append(presenter.known(job))
         if len(data) % _PIECE_JOBS == 0:
             await asyncio.sleep(0)  # let other requests run
-    return JobPage(data=data, next_cursor=next_cursor, searched_to=searched_to)
+    return JobPage(data=data, next_cursor=next_cursor, searched_to=searched_to, incomplete=missing)
 
 
 @router.get(
@@ -168,6 +175,7 @@ async def read_job(
     url_jobs: UrlJobsDep,
     presenter: JobPresenterDep,
     past: PastJobsDep,
+    early: EarlyJobsDep,
     at: AtQuery = None,
     prefer: Annotated[
         str | None, Header(description=f"`wait=N`: answer when the job has ended or after N seconds, at most {WAIT_S}.")
@@ -184,8 +192,13 @@ async def read_job(
     if at is not None:
         point = await past.points.point("at", at)
         return cached_answer(await past.read(caller.tenant, job_id, point), (point,), if_none_match)
+    wait_s: float = apply_wait(prefer, response)
     try:
-        job = await jobs.read(caller.tenant, job_id, apply_wait(prefer, response))
+        if early.needed:
+            found, wait_s = await early.read(caller.tenant, job_id, wait_s)
+            if found is not None:
+                return found
+        job = await jobs.read(caller.tenant, job_id, wait_s)
     except SaccadeError as error:
         if error.code is not _E.JOB_NOT_FOUND:
             raise

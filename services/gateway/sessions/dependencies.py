@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from kit.http.app_state import from_app_state
+from services.gateway.sessions.early_sessions import EarlySessions
 from services.gateway.sessions.latest_progress import LatestSessionProgress
 from services.gateway.sessions.past_sessions import PastSessions
 from services.gateway.sessions.ply_download import PlyDownload
@@ -17,4 +18,5 @@ SessionPresenterDep = Annotated[SessionPresenter, from_app_state("session_presen
 SessionProgressDep = Annotated[LatestSessionProgress, from_app_state("session_progress")]
 SessionIngestDep = Annotated[SessionIngest, from_app_state("session_ingest")]
 PlyDownloadDep = Annotated[PlyDownload, from_app_state("ply_download")]
+EarlySessionsDep = Annotated[EarlySessions, from_app_state("early_sessions")]
 PastSessionsDep = Annotated[PastSessions, from_app_state("past_sessions")]

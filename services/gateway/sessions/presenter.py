@@ -52,6 +52,11 @@ class SessionPresenter:
             from_start=from_start,
         )
 
+    async def early(self, session: Session, job: Job | None) -> SessionObject:
+        """Return a session object with stored status, given its job, while the view may lack both."""
+        status = await self._progress.load(session)
+        return self._present(session, job, status, self._nats_access.describe(session))
+
     def known(self, session: Session) -> SessionObject:
         """Return a session object for a list, without requests to the bus."""
         job = self._view.job(job_id_of_session(session.id))

@@ -14,12 +14,19 @@ from kit.auth.principal import Reader, Writer
 from kit.bus.idempotency import IdempotencyHeader, key_of
 from kit.http.path_ids import SessionId
 from kit.http.problems import problem_responses
+from services.gateway.aggregates.early_reads import EarlyReadsDep
 from services.gateway.aggregates.page_cursor import SESSIONS, is_past_cursor, page_cursor_query
 from services.gateway.aggregates.prefer_header import PreferHeader, apply_wait
+from services.gateway.aggregates.view_gap import IncompleteQuery
 from services.gateway.jobs.check_schemas import JobCheck
 from services.gateway.jobs.dependencies import JobCheckPresenterDep
 from services.gateway.jobs.submission import JobRequest
-from services.gateway.sessions.dependencies import PastSessionsDep, SessionPresenterDep, SessionServiceDep
+from services.gateway.sessions.dependencies import (
+    EarlySessionsDep,
+    PastSessionsDep,
+    SessionPresenterDep,
+    SessionServiceDep,
+)
 from services.gateway.sessions.schemas import NewSession, SessionObject, SessionPage
 from services.gateway.sessions.service import SessionRequest
 from services.gateway.time_machine.cached_answer import UNCHANGED, IfNoneMatch, cached_answer
@@ -93,11 +100,13 @@ async def list_sessions(
     sessions: SessionServiceDep,
     presenter: SessionPresenterDep,
     past: PastSessionsDep,
+    early: EarlyReadsDep,
     *,
     state: Annotated[list[SessionState] | None, Query(description="May be repeated.")] = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = PAGE_DEFAULT,
     cursor: Annotated[str | None, page_cursor_query(SESSIONS, past=True)] = None,
     at: AtQuery = None,
+    incomplete: IncompleteQuery = False,
     if_none_match: IfNoneMatch = None,
 ) -> SessionPage | Response:
     """Return a page; sessions that are opened in the meantime do not shift the pages.
@@ -105,12 +114,15 @@ async def list_sessions(
     With `at`, the list as it was then: the sessions that existed, each as it was, filtered by what it was. Its pages
     are all of the same point, and one may hold fewer sessions than `limit` although `next_cursor` is set.
     """
-    if at is not None or is_past_cursor(SESSIONS, cursor):
+    is_past = at is not None or is_past_cursor(SESSIONS, cursor)
+    missing = await early.missing(caller.tenant, allowed=incomplete and not is_past)
+    if is_past:
         point = await past.points.point("at", at) if at is not None else None
         page = await past.page(caller.tenant, tuple(map(str, state or ())), point, cursor, limit)
         return cached_answer(page, (point,) if point else (), if_none_match)
     found, next_cursor = sessions.page(caller.tenant, tuple(map(str, state or ())), cursor=cursor, limit=limit)
-    return SessionPage(data=[presenter.known(session) for session in found], next_cursor=next_cursor)
+    data = [presenter.known(session) for session in found]
+    return SessionPage(data=data, next_cursor=next_cursor, incomplete=missing)
 
 
 @router.get(
@@ -127,6 +139,7 @@ async def read_session(
     sessions: SessionServiceDep,
     presenter: SessionPresenterDep,
     past: PastSessionsDep,
+    early: EarlySessionsDep,
     at: AtQuery = None,
     prefer: PreferHeader = None,
     if_none_match: IfNoneMatch = None,
@@ -139,7 +152,12 @@ async def read_session(
     if at is not None:
         point = await past.points.point("at", at)
         return cached_answer(await past.read(caller.tenant, session_id, point), (point,), if_none_match)
-    return await presenter.full(await sessions.read(caller.tenant, session_id, apply_wait(prefer, response)))
+    wait_s: float = apply_wait(prefer, response)
+    if early.needed:
+        found, wait_s = await early.read(caller.tenant, session_id, wait_s)
+        if found is not None:
+            return found
+    return await presenter.full(await sessions.read(caller.tenant, session_id, wait_s))
 
 
 @router.post("/{session_id}/stop", summary="End a session", responses=problem_responses(_E.SESSION_NOT_FOUND))

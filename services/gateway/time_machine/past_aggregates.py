@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Final, Generic, Protocol, TypeVar
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.ids import pipeline_id_of, time_of
 from contracts.streams import aggregate
 from kit.bus.event_store import TooManyResults
 from kit.bus.tail import EventTail
 from kit.history.event_lines import HistoryEvent
 from kit.history.history import History
 from services.gateway.aggregates.aggregate_events import VIEW_TIMEOUT_S
+from services.gateway.aggregates.own_events import events_of_id
 from services.gateway.time_machine.points import Point
 
 #: Aggregates whose newest events one request reads: it answers with at most 1,024.
 _AT_ONCE: Final = 50
-#: The clock of the process that made an id may be so much ahead of that of the bus.
-_CLOCK_SLACK: Final = timedelta(hours=1)
-#: What is created later than this after the time that its id holds (a job of uploads grouped for weeks) is looked up in
-#: the view only.
-_CREATED_WITHIN: Final = timedelta(days=8)
 
 
 class Aggregate(Protocol):
@@ -179,14 +173,7 @@ class PastAggregates(Generic[A]):
         if begins is not None:
             after = max(after, begins)
             return [event async for event in self._history.read(after, until, subjects)]
-        # An id that nobody knows must not cost a search of all that was ever stored.
-        made_at = _made_at(subject_id)
-        after = max(after, await self._history.sequence_before(made_at - _CLOCK_SLACK))
-        created_until = min(until, await self._history.sequence_before(made_at + _CREATED_WITHIN))
-        found = [event async for event in self._history.read(after, created_until, subjects)]
-        if found and created_until < until:
-            found += [event async for event in self._history.read(created_until, until, subjects)]
-        return found
+        return await events_of_id(self._history, subjects, subject_id, after, until)
 
     def fold(self, events: list[HistoryEvent], found: A | None = None) -> A | None:
         """Apply events; those that nobody could read are left out, as the view leaves them out."""
@@ -227,12 +214,3 @@ class PastAggregates(Generic[A]):
     def _is_known(self, tenant: str, subject_id: str) -> bool:
         found = self.kind.from_view(subject_id)
         return found is not None and found.tenant == tenant
-
-
-def _made_at(subject_id: str) -> datetime:
-    """Return when an id was made; of a stage's job, that of its pipeline. Clients write ids, also of the year 10889."""
-    now = datetime.now(UTC)
-    try:
-        return min(time_of(pipeline_id_of(subject_id) or subject_id), now)
-    except ValueError:
-        return now

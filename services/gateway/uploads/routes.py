@@ -7,12 +7,14 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Response
 
 from contracts.errors import ErrorCode
+from contracts.upload import Upload
 from kit.auth.principal import Reader, Writer
 from kit.bus.idempotency import IdempotencyHeader, key_of
 from kit.http.app_state import from_app_state
 from kit.http.path_ids import UploadId
 from kit.http.problems import problem_responses
 from modal_workers import catalog
+from services.gateway.aggregates.early_reads import EarlyReads, EarlyReadsDep
 from services.gateway.backends.reported_backends import ReportedBackends
 from services.gateway.uploads.dependencies import UploadPresenterDep, UploadServiceDep, UrlUploadsDep
 from services.gateway.uploads.schemas import (
@@ -27,6 +29,8 @@ from services.gateway.uploads.schemas import (
     SignRequest,
     UploadObject,
 )
+from services.gateway.uploads.service import UploadService
+from services.gateway.uploads.upload_checks import existing
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 
@@ -113,10 +117,10 @@ async def create_upload(
 
 @router.get("/{upload_id}", summary="Read an upload", responses=problem_responses(_E.UPLOAD_NOT_FOUND))
 async def read_upload(
-    caller: Reader, upload_id: UploadId, uploads: UploadServiceDep, presenter: UploadPresenterDep
+    caller: Reader, upload_id: UploadId, uploads: UploadServiceDep, presenter: UploadPresenterDep, early: EarlyReadsDep
 ) -> UploadObject:
     """Return the upload; while it is open, with its presigned URL or the parts that are in the bucket."""
-    upload = await uploads.get(caller.tenant, upload_id)
+    upload = await _read(early, uploads, caller.tenant, upload_id)
     return await presenter.full(upload, await uploads.stored_parts(upload))
 
 
@@ -151,9 +155,11 @@ async def sign_parts(
     summary="List the parts that are in the bucket",
     responses=problem_responses(_E.UPLOAD_NOT_FOUND, _E.STORAGE_UNAVAILABLE),
 )
-async def list_parts(caller: Reader, upload_id: UploadId, uploads: UploadServiceDep) -> ArrivedParts:
+async def list_parts(
+    caller: Reader, upload_id: UploadId, uploads: UploadServiceDep, early: EarlyReadsDep
+) -> ArrivedParts:
     """Return the parts that need not be sent again when an upload is resumed."""
-    upload = await uploads.get(caller.tenant, upload_id)
+    upload = await _read(early, uploads, caller.tenant, upload_id)
     return ArrivedParts(parts=[Part.model_validate(part) for part in await uploads.stored_parts(upload)])
 
 
@@ -194,3 +200,16 @@ async def complete_upload(
     """
     parts = [(part.part_number, part.etag) for part in body.parts] if body and body.parts else None
     return await presenter.full(await uploads.complete(caller.tenant, upload_id, parts))
+
+
+async def _read(early: EarlyReads, uploads: UploadService, tenant: str, upload_id: str) -> Upload:
+    """Return an upload; while the view catches up, from its own events.
+
+    Raises:
+        SaccadeError: UPLOAD_NOT_FOUND; STARTING, BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+    """
+    if not early.needed:
+        return await uploads.get(tenant, upload_id)
+    async with early.of(tenant) as partial:
+        await partial.add("upload", upload_id)
+        return existing(partial.view.upload(upload_id))

@@ -30,6 +30,7 @@ from services.gateway.uploads.upload_checks import (
     check_declared_size,
     check_media_type,
     check_stored_size,
+    existing,
     is_multipart,
     media_type,
     safe_name,
@@ -159,9 +160,7 @@ class UploadService:
             upload = None if fresh else self._view.upload(upload_id)
             if upload is None or upload.tenant != tenant:
                 upload = await self._events.load(tenant, upload_id)
-        if upload is None or upload.reason == "deleted":
-            raise SaccadeError(ErrorCode.UPLOAD_NOT_FOUND)
-        return upload
+        return existing(upload)
 
     async def get_open(self, tenant: str, upload_id: str) -> Upload:
         """Return an upload that still accepts bytes.

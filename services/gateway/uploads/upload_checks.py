@@ -98,3 +98,14 @@ def check_media_type(upload: Upload, media: MediaFacts) -> None:
 
 
 _NAMES: Final = {"video": "a video", "image": "a picture", "archive": "a ZIP"}
+
+
+def existing(upload: Upload | None) -> Upload:
+    """Return an upload that exists and was not deleted.
+
+    Raises:
+        SaccadeError: UPLOAD_NOT_FOUND.
+    """
+    if upload is None or upload.reason == "deleted":
+        raise SaccadeError(ErrorCode.UPLOAD_NOT_FOUND)
+    return upload

@@ -156,6 +156,7 @@ async def test_jobs_are_submitted_once_listed_and_cancelled(
         "by_state": {"submitted": 1},
         "by_workload": {"lap_compare": 1},
         "complete": True,
+        "incomplete": None,
     }
 
 

@@ -59,6 +59,7 @@ async def test_jobs_are_found_by_what_their_owner_knows_of_them(empty_servers: S
             "by_state": {"cancelled": 1, "submitted": 2},
             "by_workload": {"lap_compare": 3},
             "complete": True,
+            "incomplete": None,
         }
         counts = (await running.http.get("/v1/jobs/counts", params={"q": "bert", "state": "submitted"})).json()
         assert (counts["count"], counts["by_state"]) == (1, {"submitted": 1})

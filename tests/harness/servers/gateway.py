@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -223,9 +223,13 @@ async def running_gateway(
     auth: AuthSettings | None = None,
     url_inputs: UrlInputSettings | None = None,
     session_settings: SessionSettings | None = None,
+    hold: Callable[[EventTail], Awaitable[None]] | None = None,
     **settings: Any,
 ) -> AsyncIterator[RunningGateway]:
-    """Run a gateway on two servers, with its view in ``folder``; by default it fetches no inputs from URLs."""
+    """Run a gateway on two servers, with its view in ``folder``; by default it fetches no inputs from URLs.
+
+    It has caught up when this begins; with ``hold``, when that returns.
+    """
     auth = auth or AuthSettings()
     async with AsyncExitStack() as stack:
         client = await connect(nats, "test")
@@ -249,7 +253,7 @@ async def running_gateway(
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(loop.run)
             with anyio.fail_after(10):
-                await loop.follower.tail.caught_up.wait()
+                await (hold(loop.follower.tail) if hold else loop.follower.tail.caught_up.wait())
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60) as http:
                 yield RunningGateway(app, loop, view, http, EventStore(client), bucket)
             tasks.cancel_scope.cancel()

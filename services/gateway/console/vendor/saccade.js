@@ -209,23 +209,28 @@ export class Client {
     return this.#http.call("GET", `${jobPath(jobId)}/changes`, { query, signal });
   }
 
-  /** Iterate over jobs, newest first, page by page. */
-  async *jobs({ at, pageSize, signal, ...chosen } = {}) {
-    const query = { ...jobQuery(chosen), at: timeText(at), limit: pageSize };
+  /**
+   * Iterate over jobs, newest first, page by page. `onIncomplete` is told what the list lacks while the server starts;
+   * without it such a list is refused.
+   */
+  async *jobs({ at, pageSize, signal, onIncomplete, ...chosen } = {}) {
+    const query = { ...jobQuery(chosen), at: timeText(at), limit: pageSize, incomplete: onIncomplete ? true : undefined };
     do {
       const page = await this.#http.call("GET", "/v1/jobs", { query, signal });
+      if (page.incomplete) onIncomplete?.(page.incomplete);
       for (const fields of page.data) yield new Job(this, fields);
       query.cursor = page.next_cursor;
     } while (query.cursor);
   }
 
   /**
-   * Read one page of the list of jobs as the API returns it: `data`, `next_cursor` and, of a search, `searched_to`.
+   * Read one page of the list of jobs as the API returns it: `data`, `next_cursor`, of a search `searched_to`, and
+   * `incomplete`, what it lacks while the server starts, if `incomplete: true` allows that.
    *
    * @param {object} [search] as `jobs` takes it, and the `cursor` of the previous page
    */
-  async jobPage({ at, pageSize, cursor, signal, ...chosen } = {}) {
-    const query = { ...jobQuery(chosen), at: timeText(at), limit: pageSize, cursor };
+  async jobPage({ at, pageSize, cursor, incomplete, signal, ...chosen } = {}) {
+    const query = { ...jobQuery(chosen), at: timeText(at), limit: pageSize, cursor, incomplete };
     return this.#http.call("GET", "/v1/jobs", { query, signal });
   }
 

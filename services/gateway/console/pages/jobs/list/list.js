@@ -35,6 +35,7 @@ export function JobsPage({ query }) {
     <${Filters} filters=${filters} counts=${list.counts.value} />
     ${filters.plan && html`<${PlanProgress} key=${filters.plan} id=${filters.plan} onEnd=${list.reload} />`}
     ${error.value && html`<${Problem} error=${error.value} retry=${list.reload} />`}
+    ${list.missing.value > 0 && html`<p class="row" role="status">${text.incomplete(number(list.missing.value))} <button type="button" onClick=${list.reload}>${text.readAgain}</button></p>`}
     ${list.fresh.value > 0 && html`<p><button type="button" onClick=${list.reload}>${text.fresh(number(list.fresh.value))}</button></p>`}
     ${rows.value === null
       ? !error.value && html`<p class="quiet" role="status">${common().loading}</p>`
@@ -66,17 +67,18 @@ export const totalOf = (filters, counts) =>
 function makeList(filters) {
   const state = {
     rows: signal(null), error: signal(null), loading: signal(false), next: signal(null), fresh: signal(0), counts: signal(null),
-    searchedTo: signal(null), selected: signal(new Set()), moved: false,
+    searchedTo: signal(null), missing: signal(0), selected: signal(new Set()), moved: false,
   };
-  const { rows, error, loading, next, fresh, counts, searchedTo } = state;
+  const { rows, error, loading, next, fresh, counts, searchedTo, missing } = state;
   const stop = new AbortController();
   const read = async (cursor) => {
     loading.value = true;
     try {
-      const page = await get("/v1/jobs", { ...queryOf(filters), limit: PAGE, cursor }, stop.signal);
+      const page = await get("/v1/jobs", { ...queryOf(filters), limit: PAGE, cursor, incomplete: true }, stop.signal);
       rows.value = cursor ? joined(rows.value, page.data) : page.data;
       next.value = page.next_cursor;
       searchedTo.value = page.searched_to ?? null;
+      missing.value = page.incomplete?.events_missing ?? 0;
       error.value = null;
       if (!cursor) fresh.value = 0;
     } catch (problem) {
@@ -86,7 +88,7 @@ function makeList(filters) {
   };
   const count = async () => {
     try {
-      counts.value = await get("/v1/jobs/counts", queryOf(filters, ["state", "at"]), stop.signal);
+      counts.value = await get("/v1/jobs/counts", { ...queryOf(filters, ["state", "at"]), incomplete: true }, stop.signal);
     } catch {
       // The list is complete without the numbers.
     }
