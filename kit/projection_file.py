@@ -6,6 +6,7 @@ It can be deleted at any time, and is recreated when it is damaged or of another
 from __future__ import annotations
 
 import fcntl
+import os
 import sqlite3
 import threading
 import time
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
+#: Pages in the log from which SQLite writes them into the file, its default.
+_AUTOCHECKPOINT_PAGES: Final = 1000
 #: Primary result codes: a page is not what it should be; the file is no database.
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 #: How long a process waits for another one that ends and has the file open still.
@@ -40,6 +43,11 @@ class ProjectionFile:
         self._lock: IO[bytes] | None = None
         #: Held while the file and its log are written anew, and by what else reads the file while it does.
         self.rewriting = threading.Lock()
+        #: Descriptor by which the file is copied. Not closed before the database is: a process that closes one
+        #: loses the locks that SQLite has on the file.
+        self._copied: int | None = None
+        #: Times that the file was written anew.
+        self.rewrites = 0
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = _locked(path) if shared else None
@@ -225,6 +233,37 @@ class ProjectionFile:
                 self._database.execute("VACUUM")
                 self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._rewrite = False
+            self.rewrites += 1
+
+    def freeze(self) -> int | None:
+        """Commit, and write no page of the file until ``thaw``; return its descriptor.
+
+        None: there is no file, or somebody reads it now. What is committed meanwhile is in the log, except when
+        rows are erased: then ``rewrites`` grows.
+
+        Raises:
+            sqlite3.OperationalError: the disk does not accept it; the file must be opened again.
+        """
+        if self._path is None:
+            return None
+        self._commit()
+        is_whole = False
+        if self.rewriting.acquire(blocking=False):  # while somebody reads the log, the file cannot be all of it
+            try:
+                ((is_busy, *_),) = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                is_whole = not is_busy
+            finally:
+                self.rewriting.release()
+        if is_whole:
+            self._database.execute("PRAGMA wal_autocheckpoint = 0")
+        self._database.execute("BEGIN IMMEDIATE")
+        if is_whole and self._copied is None:
+            self._copied = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        return self._copied if is_whole else None
+
+    def thaw(self) -> None:
+        """Allow changes of the file again; what was committed meanwhile is written into it by a later commit."""
+        self._database.execute(f"PRAGMA wal_autocheckpoint = {_AUTOCHECKPOINT_PAGES}")
 
     def close(self) -> None:
         """Commit the transaction, unless it is held, and close.
@@ -237,6 +276,8 @@ class ProjectionFile:
                 self._commit()
         finally:
             self._database.close()
+            if self._copied is not None:
+                os.close(self._copied)
             self._remove_damaged()
             self._unlock()
 

@@ -7,7 +7,7 @@ import itertools
 import click
 from saccade_client import JobView
 from saccade_client.check_view import JobCountsView
-from saccade_client.history_views import Incomplete
+from saccade_client.history_views import IncompleteView
 
 from cli.connection import open_client, server_options
 from cli.jobs.changes import POINT_HELP, diff
@@ -86,7 +86,7 @@ jobs.add_command(cancel)
 jobs.add_command(retry)
 
 
-def _note_incomplete(incomplete: Incomplete) -> None:
+def _note_incomplete(incomplete: IncompleteView) -> None:
     count = incomplete.events_missing
     print_note(f"The server reads its history: jobs of the newest {count} events are missing, or shown as they were.")
 

@@ -31,6 +31,7 @@ from kit.history.older_events import HistoryBeforeStream
 from kit.history.stream_reader import StreamReader
 from kit.http.health import Health, nats_check
 from kit.http.readiness import Readiness
+from kit.snapshot_store import SnapshotStore
 from kit.tasks import first_of
 from modal_workers.settings import DeploymentSettings
 from services.dispatcher.archive.archive_metrics import ArchiveMetrics, TrimMetrics
@@ -75,7 +76,6 @@ from services.dispatcher.settings import (
     deciding_settings,
 )
 from services.dispatcher.snapshots.dispatcher_fold import DispatcherFold
-from services.dispatcher.snapshots.snapshot_store import SnapshotStore
 from services.dispatcher.snapshots.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
@@ -179,6 +179,7 @@ class Dispatcher:
         if archive and self.archive_writer:
             eraser = ArchiveEraser(archive.segments, self.archive_writer, EventStore(self._client), audit)
         calls: Any = {"may_act": lambda: self.lease.held, "archive": eraser, "snapshots": self.snapshots}
+        calls["view_snapshots"] = SnapshotStore(archive.segments.open_bucket, "gateway") if archive else None
         return Erasures(self._client, bucket, self._executor, self.jobs, audit, **calls)
 
     def _open_health(self, bucket: Bucket) -> Health:
@@ -232,7 +233,7 @@ class Dispatcher:
 
     def _open_snapshots(self, archive: ArchiveReader | None, settings: SnapshotSettings) -> Snapshots:
         fold = DispatcherFold(self.jobs, self.upload_rules.fold, self.notices.budgets)
-        store = SnapshotStore(archive.segments.open_bucket) if archive else None
+        store = SnapshotStore(archive.segments.open_bucket, "dispatcher") if archive else None
         leads: Any = {"every_events": settings.events, "is_leader": lambda: self.lease.held}
         return Snapshots(fold, self.tail, store, **leads)
 

@@ -13,6 +13,7 @@ from typing import Final
 from kit.imports import collect_seldom, without_garbage_collection
 
 with without_garbage_collection():
+    from nats.aio.client import Client
     from pydantic import ValidationError
 
     from contracts.errors import SaccadeError
@@ -28,11 +29,14 @@ with without_garbage_collection():
     from kit.logs import start_logging
     from kit.service_metrics import measured
     from kit.settings import ArchiveSettings, NatsSettings, OriginSettings, S3Settings, invalid_settings
+    from kit.snapshot_store import SnapshotStore
     from kit.tasks import end
     from kit.tracing import start_tracing
-    from services.gateway.aggregates.view import GatewayView
+    from services.gateway.aggregates.view import FILE_NAME, GatewayView
     from services.gateway.app import GatewayLoop, build_gateway
-    from services.gateway.settings import GatewaySettings
+    from services.gateway.settings import GatewaySettings, ViewSnapshotSettings
+    from services.gateway.snapshots.view_snapshots import SERVICE as SNAPSHOTS
+    from services.gateway.snapshots.view_snapshots import fetch_view
 
 log = logging.getLogger("gateway")
 
@@ -48,15 +52,17 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
     nats_settings, s3_settings = NatsSettings(), S3Settings()
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(start_tracing("gateway"))
-        view = _open_view(settings)
-        stack.callback(view.close)
+        opened = _OpenView(settings)
+        stack.callback(opened.close)
         client = await connect(nats_settings, "gateway")
         stack.push_async_callback(client.close)
         await wait_until_available("NATS", lambda: declare(client, nats_settings.replicas))
         bucket = await stack.enter_async_context(open_bucket(s3_settings))
         await wait_until_available("the bucket", bucket.create)
         archive = await stack.enter_async_context(open_archive(s3_settings, ArchiveSettings()))
-        app, loop = build_gateway(settings, auth, client, bucket, view, archive=archive)
+        if archive and ViewSnapshotSettings().events and not auth.read_only:
+            await opened.fetch(SnapshotStore(archive.segments.open_bucket, SNAPSHOTS), client)
+        app, loop = build_gateway(settings, auth, client, bucket, opened.view, archive=archive)
         registry, tail = app.state.metrics.registry, loop.follower.tail
         await stack.enter_async_context(measured(registry, client, tail, all_streams=True))
         running = asyncio.ensure_future(loop.run())
@@ -143,6 +149,30 @@ def _open_view(settings: GatewaySettings) -> GatewayView:
             f"The view cannot be opened in {settings.data_dir} ({reason}): "
             "set GATEWAY_DATA_DIR to a writable folder that only the gateway uses."
         ) from error
+
+
+class _OpenView:
+    """The view, which may be replaced before anything uses it."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self.view = _open_view(settings)
+
+    async def fetch(self, store: SnapshotStore, client: Client) -> None:
+        """Go on from a snapshot, if nothing is folded yet.
+
+        Raises:
+            CannotServeError: the view cannot be opened.
+        """
+        folder = self._settings.data_dir
+        if self.view.sequence or not (folder / FILE_NAME).exists():
+            return  # the disk is full and the view is in memory
+        self.view.close()
+        await fetch_view(store, client, folder)
+        self.view = _open_view(self._settings)
+
+    def close(self) -> None:
+        self.view.close()
 
 
 if __name__ == "__main__":

@@ -21,12 +21,12 @@ from kit.auth.tickets import Tickets
 from kit.bucket import Bucket
 from kit.bus.event_store import EventStore
 from kit.bus.idempotency import Idempotency
-from kit.bus.tail import EventTail
 from kit.history.archive_reader import ArchiveReader
 from kit.history.history import History
 from kit.http.readiness import Readiness
 from kit.network.download import Downloader
 from kit.settings import WebhookAddressSettings
+from kit.snapshot_store import SnapshotStore
 from kit.tasks import first_of
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
 from services.gateway.aggregates.early_reads import EarlyReads
@@ -89,7 +89,10 @@ from services.gateway.settings import (
     LiveSplatSettings,
     SessionSettings,
     UrlInputSettings,
+    ViewSnapshotSettings,
 )
+from services.gateway.snapshots.view_snapshots import SERVICE as SNAPSHOTS
+from services.gateway.snapshots.view_snapshots import ViewSnapshots
 from services.gateway.streams.stream_reports import StreamReports
 from services.gateway.telemetry.consumer_requests import TelemetryConsumerRequests
 from services.gateway.telemetry.frame_acks import FrameAcks
@@ -126,6 +129,7 @@ class GatewayLoop:
     subscribe: Sequence[Callable[[], Awaitable[None]]]
     dead_letters: DeadLetterWork
     retention: RetentionSweep
+    snapshots: ViewSnapshots
     housekeeping_s: float
     #: The events are an imported window: nothing follows from them.
     read_only: bool = False
@@ -150,6 +154,7 @@ class GatewayLoop:
             self.url_jobs.run(caught_up),
             self.holds.run(),
             self.dead_letters.run(),
+            self.snapshots.run(),
         )
 
     async def _housekeeping(self) -> None:
@@ -215,8 +220,7 @@ def build_gateway(
     _add_estimates(app, jobs, holds)
     state.sessions, state.session_progress, state.session_ingest = sessions, session_progress, ingest
     state.session_presenter = SessionPresenter(jobs, view, session_progress, NatsAccess(session_settings), tail)
-    _add_time_machine(app, history := History(store, archive), tail, view, bucket)
-    _add_early_reads(app, follower, history, LatestJobProgress(client))
+    _add_reads_of_history(app, history := History(store, archive), follower, bucket)
     streaming: Any = {"open_sockets": open_sockets, "tail": tail, "sessions": sessions}
     words = SessionWords(store=store, idempotency=idempotency, waiters=waiters, history=history, **streaming)
     streaming |= {"authenticator": authenticator, "tickets": tickets, "words": words, "progress": session_progress}
@@ -229,8 +233,15 @@ def build_gateway(
     subscribe = (job_progress.start, session_progress.start, acks.start, TelemetryConsumerRequests(client).start)
     operators = _add_operators(app, DeadLetterWork(client, jobs, idempotency, metrics, JobItems(jobs)), client)
     background = (follower, reconciler, uploads, fetches, url_jobs, waiters, holds, subscribe, operators)
-    retention, read_only = _retention(app, store, bucket, authenticator), auth.read_only
-    return app, GatewayLoop(*background, retention, settings.housekeeping_s, read_only=read_only)
+    retention, snapshots = _retention(app, store, bucket, authenticator), _snapshots(follower, archive, settings)
+    return app, GatewayLoop(*background, retention, snapshots, settings.housekeeping_s, read_only=auth.read_only)
+
+
+def _snapshots(follower: ViewFollower, archive: ArchiveReader | None, settings: GatewaySettings) -> ViewSnapshots:
+    store = SnapshotStore(archive.segments.open_bucket, SNAPSHOTS) if archive else None
+    return ViewSnapshots(
+        follower.view, follower.tail, store, settings.data_dir, every_events=ViewSnapshotSettings().events
+    )
 
 
 def _retention(app: FastAPI, store: EventStore, bucket: Bucket, authenticator: Authenticator) -> RetentionSweep:
@@ -267,17 +278,18 @@ def _add_operators(app: FastAPI, dead_letters: DeadLetterWork, client: Client) -
     return dead_letters
 
 
-def _add_time_machine(app: FastAPI, history: History, tail: EventTail, view: GatewayView, bucket: Bucket) -> None:
-    state = app.state
+def _add_reads_of_history(app: FastAPI, history: History, follower: ViewFollower, bucket: Bucket) -> None:
+    state, view, tail = app.state, follower.view, follower.tail
     state.past_jobs = jobs = PastJobs(history, tail, view, state.job_presenter, bucket)
     state.past_sessions = PastSessions(
         history, tail, view=view, presenter=state.session_presenter, bucket=bucket, jobs=jobs.aggregates
     )
+    _add_early_reads(app, follower, history)
 
 
-def _add_early_reads(app: FastAPI, follower: ViewFollower, history: History, progress: LatestJobProgress) -> None:
-    """Add what is read while the view catches up; nothing is subscribed for ``progress``, which is not shown."""
-    state = app.state
+def _add_early_reads(app: FastAPI, follower: ViewFollower, history: History) -> None:
+    """Add what is read while the view catches up."""
+    state, progress = app.state, LatestJobProgress(follower.tail.store.client)  # not started, and not shown
     state.early_reads = reads = EarlyReads(follower, history, partial(projectors_of_objects, progress=progress))
     state.early_jobs = early_jobs = EarlyJobs(reads, state.job_presenter)
     state.early_sessions = EarlySessions(reads, state.session_presenter)

@@ -1,4 +1,4 @@
-"""Which requests the gateway answers while its view catches up: those whose answers lack nothing, or say what.
+"""Requests that the gateway answers while its view catches up: those whose answers lack nothing, or say what.
 
 - The console, whose pages read by the API.
 - One object, by its id: it is read from its own events (``aggregates/early_reads.py``).

@@ -81,6 +81,15 @@ class GatewaySettings(BaseSettings):
         return value
 
 
+class ViewSnapshotSettings(BaseSettings):
+    """Snapshots of the view in the bucket of the archive (docs/scale.md)."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_SNAPSHOT_", frozen=True, env_ignore_empty=True)
+
+    #: Events after which the next one is stored; 0: none is written or used.
+    events: int = Field(default=200_000, ge=0)
+
+
 class FileRetentionSettings(BaseSettings):
     """Retention of results and uploads of tenants of which the keys file says nothing (docs/retention.md)."""
 

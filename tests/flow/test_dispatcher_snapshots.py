@@ -24,10 +24,10 @@ from kit.bucket import Bucket, Transfer
 from kit.bus.connection import declare, request
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.lineage import open_epoch, position_of_stream
+from kit.snapshot_store import SnapshotStore, StoredSnapshot
 from services.dispatcher.app import Dispatcher
 from services.dispatcher.erasure.erasures import Erasures
 from services.dispatcher.settings import BudgetSettings
-from services.dispatcher.snapshots.snapshot_store import SnapshotStore, StoredSnapshot
 from tests.harness.dispatch.dispatcher import (
     DispatcherHarness,
     Servers,
@@ -64,7 +64,7 @@ def snapshots_in(harness: DispatcherHarness) -> SnapshotStore:
     async def opened() -> Bucket:
         return harness.bucket
 
-    return SnapshotStore(opened)
+    return SnapshotStore(opened, "dispatcher")
 
 
 async def eventually_snapshot(dispatcher: Dispatcher, at_least: int = 0) -> int:

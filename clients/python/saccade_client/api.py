@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from saccade_client.errors import UNAVAILABLE, ClientError, JobFailedError, WaitTimeoutError, refusal, unreachable
 from saccade_client.event_stream import EventStream
-from saccade_client.history_views import ChangesView, Incomplete
+from saccade_client.history_views import ChangesView, IncompleteView
 from saccade_client.replay_stream import ReplayStream
 from saccade_client.request_parts import (
     LONGEST_WAIT_S,
@@ -176,7 +176,7 @@ class Api:
         return await self.post(model, f"/v1/jobs/{path_segment(job_id)}/{verb}")
 
     def jobs(
-        self, model: type[JobModel], on_incomplete: Callable[[Incomplete], object] | None = None, **search: Any
+        self, model: type[JobModel], on_incomplete: Callable[[IncompleteView], object] | None = None, **search: Any
     ) -> PageIterator[JobModel]:
         """List jobs, newest first; only with ``on_incomplete`` also those that the server knows while it starts."""
         allowed = {"incomplete": "true"} if on_incomplete else {}
@@ -251,7 +251,7 @@ class PageIterator(Generic[Model]):
         model: type[Model],
         path: str,
         params: Mapping[str, Any],
-        on_incomplete: Callable[[Incomplete], object] | None = None,
+        on_incomplete: Callable[[IncompleteView], object] | None = None,
     ) -> None:
         """Iterate over ``path``; nothing is read yet. ``on_incomplete`` is told what a page lacks, if it says so."""
         self._api, self._on_incomplete = api, on_incomplete
@@ -268,7 +268,7 @@ class PageIterator(Generic[Model]):
                 return None
             page = await self._api.call("GET", self._path, params=self._params)
             if self._on_incomplete and (incomplete := page.get("incomplete")):
-                self._on_incomplete(Incomplete.model_validate(incomplete))
+                self._on_incomplete(IncompleteView.model_validate(incomplete))
             self._ready.extend(self._model.model_validate(item) for item in page["data"])
             self._params["cursor"] = page.get("next_cursor")
             self._over = not self._params["cursor"]

@@ -22,7 +22,7 @@ from saccade_client.check_view import JobCheckView, JobCountsView, dry_run
 from saccade_client.download import ArtifactDownload
 from saccade_client.event_stream import SILENCE_S, EventStream
 from saccade_client.events import Event
-from saccade_client.history_views import ChangesView, Incomplete
+from saccade_client.history_views import ChangesView, IncompleteView
 from saccade_client.request_parts import Inputs, Since, format_moment, job_body, job_path, without_none
 from saccade_client.transport import AsyncTransport, iterate_async
 from saccade_client.upload import FileUpload, OnProgress
@@ -216,7 +216,7 @@ class AsyncClient:
         until: str | datetime | None = None,
         at: Since | None = None,
         page_size: int | None = None,
-        on_incomplete: Callable[[Incomplete], object] | None = None,
+        on_incomplete: Callable[[IncompleteView], object] | None = None,
     ) -> AsyncIterator[AsyncJob]:
         """Iterate over jobs, newest first, page by page; ``rule`` is the id of the rule that submitted them.
 

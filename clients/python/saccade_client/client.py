@@ -18,7 +18,7 @@ from saccade_client.download import ArtifactDownload
 from saccade_client.erasures import ErasuresClient
 from saccade_client.event_stream import SILENCE_S, EventStream
 from saccade_client.events import Event
-from saccade_client.history_views import ChangesView, Incomplete
+from saccade_client.history_views import ChangesView, IncompleteView
 from saccade_client.job_plans import JobPlansClient
 from saccade_client.replays import ReplaysClient
 from saccade_client.request_parts import Inputs, Since, format_moment, job_body, job_path, without_none
@@ -219,7 +219,7 @@ class Client:
         until: str | datetime | None = None,
         at: Since | None = None,
         page_size: int | None = None,
-        on_incomplete: Callable[[Incomplete], object] | None = None,
+        on_incomplete: Callable[[IncompleteView], object] | None = None,
     ) -> Iterator[Job]:
         """Iterate over jobs, newest first, page by page; ``rule`` is the id of the rule that submitted them.
 

@@ -23,8 +23,8 @@ class PointView(Shown):
     files_removed: bool = False
 
 
-class Incomplete(Shown):
-    """How far a list goes that was answered before the server had read its history."""
+class IncompleteView(Shown):
+    """Position up to which a list goes that was answered before the server had read its history."""
 
     #: Cursor of the newest event that the list takes into account.
     read_to: str

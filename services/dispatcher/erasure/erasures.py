@@ -38,6 +38,7 @@ from kit.bucket import Bucket
 from kit.bus.audit_log import AuditLog
 from kit.bus.connection import epoch_of
 from kit.bus.event_store import Conflict, EventStore, StoredEvent
+from kit.snapshot_store import SnapshotStore
 from services.dispatcher.erasure.archive_eraser import ArchiveEraser
 from services.dispatcher.erasure.bucket_eraser import BucketEraser
 from services.dispatcher.erasure.coverage import Covered, events_of_stages, folders, other_messages, own_events
@@ -72,9 +73,13 @@ class Erasures:
         may_act: Callable[[], bool],
         archive: ArchiveEraser | None = None,
         snapshots: Snapshots | None = None,
+        view_snapshots: SnapshotStore | None = None,
         look_s: float = _LOOK_S,
     ) -> None:
-        """Erase only while ``may_act()`` is true, and nothing that one of the unfinished ``jobs`` uses."""
+        """Erase only while ``may_act()`` is true, and nothing that one of the unfinished ``jobs`` uses.
+
+        ``view_snapshots`` are those of the gateways, which use none from before an erasure and delete it themselves.
+        """
         self._requests = EventStore(client, ERASURES.name)
         self._events = EventStore(client)
         self._streams = StreamEraser(client)
@@ -84,7 +89,7 @@ class Erasures:
         self._audit = audit
         self._may_act = may_act
         self._archive = archive
-        self._snapshots = snapshots
+        self._snapshots, self._view_snapshots = snapshots, view_snapshots
         self._look_s = look_s
 
     async def run(self) -> None:
@@ -208,6 +213,8 @@ class Erasures:
         async def erase_objects() -> int:
             if self._snapshots:
                 await self._snapshots.erase()
+            if self._view_snapshots:
+                await self._view_snapshots.delete_all()
             return await objects.erase(places)
 
         async def count_objects() -> int:

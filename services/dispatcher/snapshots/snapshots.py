@@ -18,6 +18,7 @@ from contracts.events.base import Cursor
 from kit.bus.event_store import EventStore
 from kit.bus.lineage import Lineage, StreamPosition, open_epoch_if_behind, position_of_stream
 from kit.bus.tail import EventTail
+from kit.snapshot_store import SnapshotStore, StoredSnapshot
 from services.dispatcher.snapshots.dispatcher_fold import DispatcherFold
 from services.dispatcher.snapshots.fold_state import FoldState
 from services.dispatcher.snapshots.snapshot_file import (
@@ -27,7 +28,6 @@ from services.dispatcher.snapshots.snapshot_file import (
     encode_snapshot,
     header_of,
 )
-from services.dispatcher.snapshots.snapshot_store import SnapshotStore, StoredSnapshot
 
 log = logging.getLogger(__name__)
 

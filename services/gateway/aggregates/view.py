@@ -32,8 +32,9 @@ from services.gateway.aggregates.run_rows import RunRows
 from services.gateway.aggregates.spending_rows import SPENDING
 from services.gateway.aggregates.usage_rows import USAGE_INDEXES, UsageRows
 
+FILE_NAME: Final = "view.sqlite3"
 #: Incremented when the tables or their contents change: a file of another version is deleted.
-_SCHEMA_VERSION: Final = 11
+SCHEMA_VERSION: Final = 11
 _SCHEMA: Final = f"""
 CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL, sequence INTEGER NOT NULL);
 INSERT INTO position VALUES (1, '', 0);
@@ -122,7 +123,7 @@ class GatewayView:
         Raises:
             OSError, sqlite3.OperationalError: the folder cannot be written, or another process has the view open.
         """
-        self._file = ProjectionFile(folder and folder / "view.sqlite3", _SCHEMA, _SCHEMA_VERSION, shared=True)
+        self.file = self._file = ProjectionFile(folder and folder / FILE_NAME, _SCHEMA, SCHEMA_VERSION, shared=True)
         self._jobs = KeptRows(self._file, "jobs", _JOB, _job_columns)
         self.job_lists = JobLists(self._file)
         self.job_counter = JobCounter(self._file, self.job_lists)
@@ -176,6 +177,11 @@ class GatewayView:
         self._file.write("UPDATE position SET epoch = ?, sequence = ?", (self.epoch, self.sequence))
         self._file.commit()
         self.dirty = False
+
+    def freeze(self) -> int | None:
+        """Commit and freeze the file, as ``ProjectionFile.freeze`` does; None also if nothing may be committed now."""
+        self.commit()
+        return None if self.dirty or self._file.held() else self._file.freeze()
 
     def close(self) -> None:
         """Commit and close.

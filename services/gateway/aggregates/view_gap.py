@@ -1,4 +1,4 @@
-"""What the view lacks while it catches up: of a tenant that has no newer events it lacks nothing."""
+"""Gap between the view and the stream while it catches up: the view lacks nothing of a tenant without newer events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ERASURES: Final = aggregate(SYSTEM, ERASURE, "*")
 
 
 class Incomplete(BaseModel):
-    """How far a list goes that was answered before the gateway had read its history."""
+    """Position up to which a list goes that was answered before the gateway had read its history."""
 
     read_to: str = Field(description="Cursor of the newest event that the list takes into account.")
     events_missing: int = Field(ge=0, description="Events of all tenants after it, most of which are not the caller's.")

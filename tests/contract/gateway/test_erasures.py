@@ -23,9 +23,11 @@ from contracts.events.job import JobCancelled
 from contracts.ids import new_id
 from contracts.streams import OPS
 from kit.auth.api_keys import AuthSettings
+from kit.bucket import Bucket
 from kit.bus.audit_log import AuditLog
 from kit.bus.event_store import EventStore
 from kit.settings import NatsSettings, S3Settings
+from kit.snapshot_store import SnapshotStore
 from kit.tasks import end
 from services.dispatcher.erasure.erasures import Erasures
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
@@ -62,13 +64,29 @@ async def running(servers: Servers, tmp_path: Path) -> AsyncIterator[RunningGate
         yield found
 
 
+def view_snapshots(running: RunningGateway) -> SnapshotStore:
+    async def opened() -> Bucket:
+        return running.bucket
+
+    return SnapshotStore(opened, "gateway")
+
+
 @asynccontextmanager
 async def erasing(running: RunningGateway) -> AsyncIterator[None]:
     """Carry erasures out, as the dispatcher that leads does."""
     client = running.store.client
     executor = ScriptedExecutor(running.store, running.bucket)
     audit = AuditLog(EventStore(client, OPS.name), "/dispatcher")
-    erasures = Erasures(client, running.bucket, executor, UnfinishedJobs(), audit, may_act=lambda: True, look_s=0.05)
+    erasures = Erasures(
+        client,
+        running.bucket,
+        executor,
+        UnfinishedJobs(),
+        audit,
+        may_act=lambda: True,
+        view_snapshots=view_snapshots(running),
+        look_s=0.05,
+    )
     task = asyncio.create_task(erasures.run())
     try:
         yield
@@ -111,6 +129,8 @@ async def test_a_job_is_erased_with_a_report_and_nobody_else_may_or_sees_it(runn
     assert code_of(await erase(running, path, "bob")) == ErrorCode.JOB_NOT_FOUND
     assert code_of(await erase(running, path, "reader")) == ErrorCode.FORBIDDEN
     assert (await running.http.delete(path)).status_code == 422, "without a reason"
+    await running.loop.snapshots.look(view_snapshots(running))
+    assert await view_snapshots(running).all()
     async with erasing(running):
         answer = await erase(running, path)
         again = await erase(running, path)
@@ -121,6 +141,7 @@ async def test_a_job_is_erased_with_a_report_and_nobody_else_may_or_sees_it(runn
         "bucket": 0, "streams": 0, "events": 0,
     }  # fmt: skip
     assert report["stores"]["bucket"]["removed"] == 2
+    assert await view_snapshots(running).all() == []
     assert report["stores"]["events"]["removed"] == 6
     assert set(report["remains"]) >= {"audit_log", "copies"}
     assert code_of(await running.http.get(f"/v1/jobs/{job_id}")) == ErrorCode.JOB_NOT_FOUND
