@@ -13,26 +13,20 @@ Import everything that is needed before: no module can be loaded afterwards.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import platform
 import resource
-import struct
 from typing import Any, Final
+
+from modal_workers.footage.kernel_rules import filter_calls, forgo_privileges, libc, restrict_files
 
 #: Layers that the kernel may lack, as they are named in the log.
 LAYERS: Final = ("own user", "own network", "landlock", "seccomp")
 
 _NOBODY: Final = 65534
 _NEW_USER, _NEW_NETWORK, _NEW_IPC = 0x10000000, 0x40000000, 0x08000000
-_PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 4, 22, 38
-_SECCOMP_FILTER: Final = 2
-_LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446
-_LANDLOCK_VERSION: Final = 1
-#: Rights over files that each version of Landlock knows: the number of them, which are the lowest bits.
-_FILE_RIGHTS: Final = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
-_ALL_TCP, _ALL_SCOPES = 0b11, 0b11
+_PR_SET_DUMPABLE: Final = 4
 
 #: Numbers of the system calls that are left: x86-64, and ARM64 (asm-generic).
 _ALLOWED: Final = {
@@ -53,21 +47,18 @@ _ALLOW, _FAIL = 0x7FFF0000, 0x00050000 | errno.EPERM
 def lock_down(*, memory_bytes: int, cpu_s: int) -> tuple[str, ...]:
     """Lock this process down and return which of ``LAYERS`` are in force. It must have one thread."""
     limit_resources(memory_bytes, cpu_s)
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-    except (OSError, TypeError):
-        return ()
-    if platform.system() != "Linux":
+    library = libc()
+    if library is None:
         return ()
     layers = {
         "own user": _leave_user(),
-        "own network": libc.unshare(_NEW_USER | _NEW_NETWORK | _NEW_IPC) == 0,
+        "own network": library.unshare(_NEW_USER | _NEW_NETWORK | _NEW_IPC) == 0,
     }
     layers["own user"] |= layers["own network"]
-    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
-        layers["landlock"] = _close_files(libc)
-        layers["seccomp"] = _filter_calls(libc)
+    library.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    if forgo_privileges(library):
+        layers["landlock"] = restrict_files(library)
+        layers["seccomp"] = _filter_calls(library)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
     return tuple(name for name in LAYERS if layers.get(name))
 
@@ -92,24 +83,7 @@ def _leave_user() -> bool:
     return False
 
 
-def _close_files(libc: Any) -> bool:
-    """Deny every path, TCP and what is outside, as far as the kernel's version of Landlock knows it."""
-    version = libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), _LANDLOCK_VERSION)
-    if version < 1:
-        return False
-    files = (1 << _FILE_RIGHTS[min(version, max(_FILE_RIGHTS))]) - 1
-    rights = struct.pack("=QQQ", files, _ALL_TCP if version >= 4 else 0, _ALL_SCOPES if version >= 6 else 0)
-    size = 24 if version >= 6 else 16 if version >= 4 else 8
-    ruleset = libc.syscall(_LANDLOCK_CREATE, rights, ctypes.c_size_t(size), 0)
-    if ruleset < 0:
-        return False
-    try:
-        return bool(libc.syscall(_LANDLOCK_RESTRICT, ruleset, 0) == 0)
-    finally:
-        os.close(ruleset)
-
-
-def _filter_calls(libc: Any) -> bool:
+def _filter_calls(library: Any) -> bool:
     """Allow the system calls on the list; every other one fails."""
     machine = platform.machine()
     if machine not in _ALLOWED:
@@ -124,6 +98,4 @@ def _filter_calls(libc: Any) -> bool:
         (_RETURN, 0, 0, _FAIL),
         (_RETURN, 0, 0, _ALLOW),
     ]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
-    program = struct.pack("=HxxxxxxQ", len(steps), ctypes.addressof(code))
-    return bool(libc.prctl(_PR_SET_SECCOMP, _SECCOMP_FILTER, program, 0, 0) == 0)
+    return filter_calls(library, steps)

@@ -28,17 +28,20 @@ from modal_workers.runtime.context import Context
 from modal_workers.runtime.files.artifacts import ArtifactStore
 from modal_workers.runtime.files.file_cache import FileCache
 from modal_workers.runtime.files.workspace import Workspace
+from modal_workers.runtime.job_lockdown import run_locked
 from modal_workers.runtime.jobs.event_writer import EventWriter
 from modal_workers.runtime.jobs.failure import classify
 from modal_workers.runtime.jobs.job_context import JobContext, RunParts
 from modal_workers.runtime.jobs.progress import ProgressMeter
 from modal_workers.runtime.jobs.run_termination import EXIT_DONE, EXIT_UNREPORTED, REPORT_TIMEOUT_S, RunTermination
 from modal_workers.runtime.loop_thread import LoopThread
-from modal_workers.runtime.settings import WorkerSettings
+from modal_workers.runtime.settings import WorkerSettings, use_temporary_folder
 from modal_workers.runtime.stop import StopCause, StopFlag
 
 log = logging.getLogger(__name__)
 
+#: Package of the workers whose jobs are locked down.
+_OURS: Final = "modal_workers."
 _MAX_RESULT_BYTES: Final = EVENT_BYTES - 16 * KIB
 
 
@@ -63,10 +66,12 @@ class AttemptRunner:
         self._termination = termination
         self._stop = stop
         self._open = AsyncExitStack()
+        self._is_locked = True
 
     def run(self, s3: S3Settings, settings: WorkerSettings) -> int:
         """Run the job, publish the outcome and return the exit code."""
         workspace: Workspace | None = None
+        self._is_locked = settings.lockdown
         try:
             workload = catalog.workload(self._run.workload)
             workspace = Workspace(settings.run_folder, self._run.inputs)
@@ -109,7 +114,18 @@ class AttemptRunner:
         self._thread.wait(workspace.fetch(bucket, on_progress), self._stop)
 
     def _run_job(self, workload: Workload, parts: RunParts) -> Result:
-        return self._result(workload, self._run.params, JobContext(self._run, parts))
+        """Run a job: ours in a thread that is locked down. Those of other packages may need what we do not know of."""
+
+        def work() -> Result:
+            return self._result(workload, self._run.params, JobContext(self._run, parts))
+
+        if not self._is_locked or not workload.job.startswith(_OURS):
+            return work()
+        workspace = parts.workspace
+        # Beside a GPU, drivers, compilers and their caches are anywhere.
+        if files := self._run.device == "cpu":
+            use_temporary_folder(workspace.temporary)
+        return run_locked(work, readable=(workspace.input_folder,), writable=workspace.writable, files=files)
 
     def _run_session(self, workload: Workload, parts: RunParts) -> Result:
         """Run a live session until it ends.

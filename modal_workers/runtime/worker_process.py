@@ -21,7 +21,7 @@ with without_garbage_collection():
     from modal_workers.runtime.context import Stopped
     from modal_workers.runtime.jobs.run_termination import EXIT_DONE, EXIT_UNREPORTED
     from modal_workers.runtime.run import run
-    from modal_workers.runtime.settings import WorkerSettings, bus_settings
+    from modal_workers.runtime.settings import WorkerSettings, bus_settings, erase_secrets
     from modal_workers.runtime.stop import StopCause, StopFlag
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,9 @@ def main() -> int:
     if settings.memory_bytes is not None and assignment.device == "cpu":
         limit_memory(settings.memory_bytes)
     try:
-        code = run(assignment, bus_settings(), S3Settings(), settings, stop)
+        bus, bucket = bus_settings(), S3Settings()
+        erase_secrets()
+        code = run(assignment, bus, bucket, settings, stop)
     except Stopped:
         log.info("stopped before the job was claimed")
         code = EXIT_DONE

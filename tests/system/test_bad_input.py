@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemProcess]:
     with up(folder / "data", SACCADE_API_KEYS_FILE=str(folder / "keys.json")) as started:
         started.ready()
         yield started
+        logs = [path.read_text() for path in (started.data / "dispatcher" / "runs").glob("run_*/worker.log")]
+        assert any(re.search("job's thread is held by: .*seccomp", log) for log in logs)
         assert not any(
             marked_processes(run_folder) for run_folder in (started.data / "dispatcher" / "runs").glob("run_*")
         )

@@ -27,11 +27,23 @@ class Workspace:
         """Create the folders, empty."""
         self.scratch = folder / "scratch"
         self.checkpoints = folder / "checkpoints"
+        #: Temporary files of the job, of its libraries and of the processes that it starts.
+        self.temporary = folder / "tmp"
         self._inputs = inputs
         self._input_folder = folder / "inputs"
         self.clear()
-        for path in (self.scratch, self.checkpoints, self._input_folder):
+        for path in (*self.writable, self._input_folder):
             path.mkdir(parents=True)
+
+    @property
+    def writable(self) -> tuple[Path, ...]:
+        """Folders in which the job writes."""
+        return self.scratch, self.checkpoints, self.temporary
+
+    @property
+    def input_folder(self) -> Path:
+        """Folder of the inputs, which the job reads."""
+        return self._input_folder
 
     def input(self, name: str, index: int = 0) -> tuple[JobInput, Path]:
         """Return an input and its local path.
@@ -71,7 +83,7 @@ class Workspace:
 
     def clear(self) -> None:
         """Delete inputs, scratch files and checkpoints; keep the log and the exit code."""
-        for path in (self.scratch, self.checkpoints, self._input_folder):
+        for path in (*self.writable, self._input_folder):
             shutil.rmtree(path, ignore_errors=True)
 
 
