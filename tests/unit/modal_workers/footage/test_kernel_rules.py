@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import socket
@@ -13,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from modal_workers.footage.kernel_rules import landlock_version, libc
+
 #: A process that tries everything, closes its files, and tries again.
 TRIES = """
-import ctypes, json, os, signal, socket, sys
-from modal_workers.footage.decoder_lockdown import _close_files
+import json, os, socket, sys
+from modal_workers.footage.kernel_rules import forgo_privileges, libc, restrict_files
 
 folder, port, name, process_id = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 kept = open(f"{folder}/kept", "r+")
@@ -61,12 +62,12 @@ def outcomes():
             found[name] = type(error).__name__
     return found
 
-libc = ctypes.CDLL(None, use_errno=True)
+library = libc()
 number = 0
 before = outcomes()
 number = 1
-assert libc.prctl(38, 1, 0, 0, 0) == 0
-closed = _close_files(libc)
+assert forgo_privileges(library)
+closed = restrict_files(library)
 print(json.dumps([closed, before, outcomes()]))
 """
 #: The version of Landlock that forbids it first; 0: it stays allowed.
@@ -78,14 +79,6 @@ SINCE = {
     "read what is open": 0,
     "write what is open": 0,
 }
-
-
-def landlock_version() -> int:
-    """Return the kernel's version of Landlock; 0 if it has none, or this is no Linux."""
-    if sys.platform != "linux":
-        return 0
-    version: int = ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1)
-    return max(0, version)
 
 
 def tried(folder: Path) -> tuple[bool, dict[str, str], dict[str, str]]:
@@ -105,8 +98,9 @@ def tried(folder: Path) -> tuple[bool, dict[str, str], dict[str, str]]:
 
 
 def test_landlock_alone_leaves_a_process_what_it_has_open(tmp_path: Path) -> None:
-    version = landlock_version()
-    if not version:
+    library = libc()
+    version = landlock_version(library) if library else 0
+    if version < 1:
         pytest.skip("the kernel has no Landlock")
     closed, before, after = tried(tmp_path)
     assert closed
