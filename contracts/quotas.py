@@ -37,6 +37,7 @@ class QuotaName(StrEnum):
     SESSIONS = "sessions"
     EVENT_STREAMS = "event_streams"
     SESSION_SOCKETS = "session_sockets"
+    OBJECT_READS = "object_reads"
     WEBHOOKS = "webhooks"
     DELETED_WEBHOOKS = "deleted_webhooks"
     CALLBACK_VIDEOS = "callback_videos"
@@ -90,6 +91,11 @@ QUOTAS: Final[Mapping[QuotaName, Quota]] = {
         ),
         Quota(
             _Q.SESSION_SOCKETS, 200, "open WebSockets of sessions", "Close some of them, then connect again.",
+            code=_LIMITED, exact=False,
+        ),
+        Quota(
+            _Q.OBJECT_READS, 16, "files that are being read through the gateway",
+            "Read those to their end, or close them; while other tenants read too, your share may be less.",
             code=_LIMITED, exact=False,
         ),
         Quota(

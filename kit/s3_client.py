@@ -20,8 +20,10 @@ with hidden("httpx"):  # only for another transport of aiobotocore; it is a seve
     from aiobotocore.httpsession import AIOHTTPSession
     from aiobotocore.session import AioSession, get_session
 
-#: Connections for requests, and as many for bodies that are read: those stay busy for as long as a client reads.
+#: Connections for requests.
 POOL_CONNECTIONS: Final = 50
+#: Connections for bodies that are read, which stay busy for as long as a client reads.
+READ_CONNECTIONS: Final = 100
 #: How long an attempt of a request waits for a connection, seconds, the time to open one included.
 POOL_WAIT_S: Final = 5.0
 
@@ -52,7 +54,7 @@ class ClosableSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has n
         """Take the options of aiobotocore's session, but for the number of connections."""
         named["max_pool_connections"] = POOL_CONNECTIONS
         super().__init__(*options, **named)
-        self._bodies = AIOHTTPSession(*options, **named)
+        self._bodies = AIOHTTPSession(*options, **named | {"max_pool_connections": READ_CONNECTIONS})
         times: aiohttp.ClientTimeout = self._timeout  # type: ignore[has-type]
         waits = aiohttp.ClientTimeout(connect=POOL_WAIT_S, sock_connect=times.sock_connect, sock_read=times.sock_read)
         self._timeout = self._bodies._timeout = waits  # noqa: SLF001 - a session of the same class

@@ -57,12 +57,13 @@ class Quotas:
             self.refused[key] += 1
             raise rate_refusal(quota, limit, wait_s, datetime.now(UTC))
 
-    def require(self, tenant: str, name: QuotaName, used: int, wanted: int = 1) -> None:
-        """Check that a tenant may use more of a level.
+    def require(self, tenant: str, name: QuotaName, used: int, wanted: int = 1, *, most: int | None = None) -> None:
+        """Check that a tenant may use more of a level; ``most`` is what others leave of it, if that is less.
 
         Raises:
             SaccadeError: QUOTA_EXCEEDED.
         """
-        if refusal := level_refusal(QUOTAS[name], self.limit(tenant, name), used, wanted):
+        limit = self.limit(tenant, name)
+        if refusal := level_refusal(QUOTAS[name], limit if most is None else min(limit, most), used, wanted):
             self.refused[tenant, name] += 1
             raise refusal

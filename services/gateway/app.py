@@ -63,6 +63,7 @@ from services.gateway.jobs.reported_holds import ReportedHolds
 from services.gateway.jobs.service import JobService
 from services.gateway.jobs.url_jobs import UrlJobs
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.object_reads import ObjectReads
 from services.gateway.retention.retention_metrics import RetentionMetrics
 from services.gateway.retention.retention_sweep import RetentionSweep
 from services.gateway.rules.on_rule import RuleProjector
@@ -210,7 +211,7 @@ def build_gateway(
     ingest = SessionIngest(TelemetryPublisher(client, metrics), acks := FrameAcks(client, metrics))
     state = (app := http_application(auth, metrics, disk, Readiness("gateway", view=tail.reading))).state
     state.authenticator, state.view, state.uploads, state.backends = authenticator, view, uploads, backends
-    state.upload_presenter, state.ply_download = UploadPresenter(bucket, fetches.progress), PlyDownload(bucket)
+    state.upload_presenter = UploadPresenter(bucket, fetches.progress)
     state.url_uploads, state.url_jobs, state.budgets = UrlUploads(fetches, uploads, idempotency), url_jobs, budgets
     _add_rules(app, RuleService(jobs=jobs, store=store, view=view, tail=tail, idempotency=idempotency, use=use), view)
     state.jobs, state.job_presenter = jobs, JobPresenter(view, job_progress, tail, settings.scratch_hours, holds)
@@ -261,7 +262,9 @@ def _add_artifacts(
 ) -> None:
     app.state.artifacts = artifacts = ArtifactService(bucket, view)
     app.state.console_bucket, app.state.console_settings = bucket, ConsoleSettings()
-    app.state.artifact_pages = ArtifactPages(bucket, artifacts, authenticator, tickets)
+    app.state.object_reads = reads = ObjectReads(bucket, authenticator.quotas)
+    app.state.ply_download = PlyDownload(reads)
+    app.state.artifact_pages = ArtifactPages(reads, artifacts, authenticator, tickets)
 
 
 def _add_rules(app: FastAPI, rules: RuleService, view: GatewayView) -> None:

@@ -14,14 +14,15 @@ from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 
 from contracts.errors import ErrorCode, SaccadeError
 from kit.auth.api_keys import Authenticator, Principal
 from kit.auth.tickets import LIFETIME, Tickets
-from kit.bucket import Bucket, ObjectMissing
+from kit.bucket import ObjectMissing
 from services.gateway.artifacts.service import ArtifactLocation, ArtifactService
-from services.gateway.object_body import closing_body
+from services.gateway.object_body import ObjectResponse
+from services.gateway.object_reads import ObjectReads
 
 #: Where no API key is needed, nor is a ticket: the pages keep their addresses.
 _NO_TICKET: Final = "local"
@@ -38,10 +39,10 @@ class ArtifactPages:
     """Addresses and answers of the pages."""
 
     def __init__(
-        self, bucket: Bucket, artifacts: ArtifactService, authenticator: Authenticator, tickets: Tickets
+        self, reads: ObjectReads, artifacts: ArtifactService, authenticator: Authenticator, tickets: Tickets
     ) -> None:
-        """Read pages from ``bucket``; ``tickets`` signs their addresses where API keys are needed."""
-        self._bucket, self._artifacts = bucket, artifacts
+        """Read pages by ``reads``; ``tickets`` signs their addresses where API keys are needed."""
+        self._reads, self._artifacts = reads, artifacts
         self._authenticator, self._tickets = authenticator, tickets
 
     def address(self, caller: Principal, job_id: str, name: str, now: datetime) -> str:
@@ -78,16 +79,16 @@ class ArtifactPages:
         principal.require("read")
         return principal
 
-    async def response(self, location: ArtifactLocation, *, head: bool = False) -> Response:
-        """Return a page, streamed from the bucket; with ``head`` only its headers.
+    async def response(self, tenant: str, location: ArtifactLocation, *, head: bool = False) -> Response:
+        """Return a page of a tenant's job, streamed from the bucket; with ``head`` only its headers.
 
         Raises:
-            SaccadeError: ARTIFACT_NOT_FOUND, STORAGE_UNAVAILABLE.
+            SaccadeError: ARTIFACT_NOT_FOUND, RATE_LIMITED, STORAGE_UNAVAILABLE.
         """
         policy = _policy(await self._artifacts.presign(location))
         async with AsyncExitStack() as stack:
             try:
-                opened = await stack.enter_async_context(self._bucket.opened(location.key))
+                opened = await stack.enter_async_context(self._reads.opened(tenant, location.key))
             except ObjectMissing:
                 raise SaccadeError(ErrorCode.ARTIFACT_NOT_FOUND, "The file was deleted from the bucket.") from None
             open_object = stack.pop_all()
@@ -95,9 +96,7 @@ class ArtifactPages:
         if head:
             await open_object.aclose()
             return Response(headers=headers, media_type=location.media_type)
-        return StreamingResponse(
-            closing_body(opened.chunks(), open_object), headers=headers, media_type=location.media_type
-        )
+        return ObjectResponse(opened.chunks(), open_object, headers=headers, media_type=location.media_type)
 
 
 def _resource(job_id: str) -> str:

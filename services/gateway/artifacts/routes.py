@@ -205,7 +205,7 @@ async def show_page(
     caller = pages.admit(request.headers, job_id, ticket, name, datetime.now(UTC))
     location = await files.locate(caller.tenant, job_id, name)
     if location.is_page:
-        return await pages.response(location, head=_is_head(request))
+        return await pages.response(caller.tenant, location, head=_is_head(request))
     return _redirect(await artifacts.presign(location, head=_is_head(request)))
 
 

@@ -7,12 +7,12 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from fastapi import Response
-from fastapi.responses import StreamingResponse
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.session import Session, job_id_of_session
-from kit.bucket import Bucket, ObjectMissing, OpenObject
-from services.gateway.object_body import closing_body
+from kit.bucket import ObjectMissing, OpenObject
+from services.gateway.object_body import ObjectResponse
+from services.gateway.object_reads import ObjectReads
 from services.gateway.sessions.ply_cut import PlyCut, cut_ply
 
 MEDIA_TYPE: Final = "application/octet-stream"
@@ -25,23 +25,23 @@ _MODEL: Final = "live.ply"
 class PlyDownload:
     """Downloads of models."""
 
-    def __init__(self, bucket: Bucket) -> None:
-        """Read models from ``bucket``."""
-        self._bucket = bucket
+    def __init__(self, reads: ObjectReads) -> None:
+        """Read models by ``reads``."""
+        self._reads = reads
 
     async def response(self, session: Session, max_splats: int | None, if_none_match: str | None) -> Response:
         """Return the newest model, cut to ``max_splats`` if given; 304 if the client has this version.
 
         Raises:
-            SaccadeError: SESSION_NOT_STARTED, if there is no model; STORAGE_UNAVAILABLE.
+            SaccadeError: SESSION_NOT_STARTED, if there is no model; RATE_LIMITED, STORAGE_UNAVAILABLE.
         """
-        key = self._bucket.key("results", job_id_of_session(session.id), _MODEL)
+        key = self._reads.bucket.key("results", job_id_of_session(session.id), _MODEL)
         async with AsyncExitStack() as stack:
             try:
-                stored_etag, _ = await self._bucket.version(key)
+                stored_etag, _ = await self._reads.bucket.version(key)
                 if _matches(if_none_match, etag := _etag(stored_etag, max_splats)):
                     return Response(status_code=304, headers=_cache_headers(etag))
-                opened = await stack.enter_async_context(self._bucket.opened(key))
+                opened = await stack.enter_async_context(self._reads.opened(session.tenant, key))
             except ObjectMissing:
                 raise _no_model(session) from None
             headers = _cache_headers(_etag(opened.etag, max_splats))
@@ -55,7 +55,7 @@ class PlyDownload:
             "Content-Length": str(size_bytes),
             "Content-Disposition": f'attachment; filename="{session.id}.ply"',
         }
-        return StreamingResponse(closing_body(body, open_object), headers=headers, media_type=MEDIA_TYPE)
+        return ObjectResponse(body, open_object, headers=headers, media_type=MEDIA_TYPE)
 
 
 async def _plan_cut(opened: OpenObject, chunks: AsyncIterator[bytes], rows: int) -> tuple[PlyCut, bytes]:

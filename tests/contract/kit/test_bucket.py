@@ -280,7 +280,7 @@ async def test_clients_that_read_slowly_keep_no_request_waiting(
     any_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten of them held all connections: every other request waited, without an end, until one had read its file."""
-    monkeypatch.setattr("kit.s3_client.POOL_CONNECTIONS", 10)
+    monkeypatch.setattr("kit.s3_client.READ_CONNECTIONS", 10)
     monkeypatch.setattr("kit.s3_client.POOL_WAIT_S", 0.5)
     async with opened(any_s3_server) as bucket, AsyncExitStack() as slow:
         key = bucket.key("uploads", "large")

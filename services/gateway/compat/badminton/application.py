@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, Field, ValidationError
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -44,7 +44,7 @@ from services.gateway.compat.replaced_application import (
     for_caller,
     replaced_application,
 )
-from services.gateway.object_body import closing_body
+from services.gateway.object_body import ObjectResponse
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -196,7 +196,7 @@ class BadmintonRoutes:
                 message = f"The body was not complete after {_PDF_REQUEST_S:g} s."
                 raise SaccadeError(ErrorCode.REQUEST_TIMEOUT, message) from None
         video = await self._videos.get(caller.tenant, video_id)
-        return StreamingResponse(await self._results.pdf_answer(video), media_type="application/json")
+        return await self._results.pdf_answer(video)
 
     async def _asked_video(self, request: Request, caller: Principal) -> Video:
         return await self._videos.get(caller.tenant, _query(request, "videoId"))
@@ -205,7 +205,7 @@ class BadmintonRoutes:
         """Pass a file of the video's job on, in pieces."""
         opened, stack = await self._results.opened(await self._asked_video(request, caller), name)
         headers = {"Content-Length": str(opened.size_bytes)}
-        return StreamingResponse(closing_body(opened.chunks(), stack), 200, headers, "application/json")
+        return ObjectResponse(opened.chunks(), stack, headers=headers, media_type="application/json")
 
 
 def _error(error: SaccadeError) -> JSONResponse:

@@ -49,7 +49,7 @@ def mount_badminton(
         functions=Functions(videos, urls),
         changes=changes,
         uploads=UploadBodies(state.uploads, bucket),
-        results=Results(state.artifacts, bucket),
+        results=Results(state.artifacts, state.object_reads),
         urls=urls,
         health=BadmintonHealth(state.health, state.backends, videos, app.version),
         cause_of=cause_of,

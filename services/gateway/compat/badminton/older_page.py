@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from contracts.errors import ErrorCode, SaccadeError
@@ -24,7 +23,7 @@ from services.gateway.compat.badminton.videos.video_changes import VideoChanges,
 from services.gateway.compat.badminton.videos.video_log import video_entries
 from services.gateway.compat.badminton.videos.video_rows import Video, row
 from services.gateway.compat.badminton.videos.video_service import Videos
-from services.gateway.object_body import closing_body
+from services.gateway.object_body import ObjectResponse
 
 #: Time after which a call that waits looks whether its client is still there.
 _LOOK_S: Final = 5.0
@@ -72,12 +71,12 @@ class OlderPage:
             message = row(video).get("error", "The analysis failed.")
             return JSONResponse({"detail": message, "error": message}, 500)
         opened, stack = await self._results.opened(video, RESULTS)
-        return StreamingResponse(_analysis(video, opened, stack), media_type="application/json")
+        return ObjectResponse(_analysis(video, opened), stack, media_type="application/json")
 
     async def results(self, request: Request, caller: Principal) -> Response:
         """Return the results file, which contains the skeletons too."""
         opened, stack = await self._results.opened(await self._video(request, caller), RESULTS)
-        return StreamingResponse(closing_body(opened.chunks(), stack), media_type="application/json")
+        return ObjectResponse(opened.chunks(), stack, media_type="application/json")
 
     async def original(self, request: Request, caller: Principal) -> Response:
         """Redirect to the uploaded file."""
@@ -156,11 +155,11 @@ def _redirect(url: str) -> Response:
     return RedirectResponse(url, 307, {"Cache-Control": "no-store"})
 
 
-async def _analysis(video: Video, opened: OpenObject, stack: AsyncExitStack) -> AsyncIterator[bytes]:
+async def _analysis(video: Video, opened: OpenObject) -> AsyncIterator[bytes]:
     """Yield the answer to a call that has waited for the results."""
     head = {"video_id": video.upload.id, "status": "completed", "result": None}
     yield json.dumps(head).removesuffix("null}").encode()
-    async for chunk in closing_body(opened.chunks(), stack):
+    async for chunk in opened.chunks():
         yield chunk
     yield b"}"
 

@@ -11,10 +11,12 @@ from typing import Any, Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import MIB
-from kit.bucket import Bucket, ObjectMissing, OpenObject
+from kit.bucket import ObjectMissing, OpenObject
 from services.gateway.artifacts.service import ArtifactService
 from services.gateway.compat.badminton.heat_map import resized_heat_map
 from services.gateway.compat.badminton.videos.video_rows import Video
+from services.gateway.object_body import ObjectResponse
+from services.gateway.object_reads import ObjectReads
 
 ZONES: Final = "compat/zones.json"
 SPEED: Final = "compat/speed.json"
@@ -26,22 +28,22 @@ _MAX_HEAT_MAP_BYTES: Final = 8 * MIB
 class Results:
     """Files of jobs, as the page's routes answer with them."""
 
-    def __init__(self, artifacts: ArtifactService, bucket: Bucket) -> None:
-        """Find files by ``artifacts`` and read them from ``bucket``."""
-        self._artifacts, self._bucket = artifacts, bucket
+    def __init__(self, artifacts: ArtifactService, reads: ObjectReads) -> None:
+        """Find files by ``artifacts`` and read them by ``reads``."""
+        self._artifacts, self._reads = artifacts, reads
 
     async def opened(self, video: Video, name: str) -> tuple[OpenObject, AsyncExitStack]:
         """Open a file of a video's job for reading; the caller closes the stack.
 
         Raises:
-            SaccadeError: ARTIFACT_NOT_FOUND, ARTIFACTS_NOT_READY; STORAGE_UNAVAILABLE.
+            SaccadeError: ARTIFACT_NOT_FOUND, ARTIFACTS_NOT_READY; RATE_LIMITED, STORAGE_UNAVAILABLE.
         """
         if video.job is None:
             raise SaccadeError(ErrorCode.ARTIFACTS_NOT_READY, "Video or results not found: it was not analysed yet.")
         location = await self._artifacts.locate(video.job, name)
         async with AsyncExitStack() as stack:
             try:
-                opened = await stack.enter_async_context(self._bucket.opened(location.key))
+                opened = await stack.enter_async_context(self._reads.opened(video.job.tenant, location.key))
             except ObjectMissing:
                 raise SaccadeError(ErrorCode.ARTIFACT_NOT_FOUND, f"{name} was deleted from the bucket.") from None
             return opened, stack.pop_all()
@@ -64,7 +66,7 @@ class Results:
             raise SaccadeError(ErrorCode.NOT_FOUND, f"The video has no player {player[:20]!r}.")
         return await asyncio.to_thread(resized_heat_map, found, width, height, player)
 
-    async def pdf_answer(self, video: Video) -> AsyncIterator[bytes]:
+    async def pdf_answer(self, video: Video) -> ObjectResponse:
         """Return the report as JSON with base64, in pieces.
 
         Raises:
@@ -75,14 +77,13 @@ class Results:
         head = {"success": True, "size": opened.size_bytes, "filename": filename, "pdfBase64": ""}
 
         async def pieces() -> AsyncIterator[bytes]:
-            async with stack:
-                yield json.dumps(head).removesuffix('"}').encode()
-                waiting = b""
-                async for chunk in opened.chunks():
-                    waiting += chunk
-                    ready = len(waiting) - len(waiting) % 3
-                    yield base64.b64encode(waiting[:ready])
-                    waiting = waiting[ready:]
-                yield base64.b64encode(waiting) + b'"}'
+            yield json.dumps(head).removesuffix('"}').encode()
+            waiting = b""
+            async for chunk in opened.chunks():
+                waiting += chunk
+                ready = len(waiting) - len(waiting) % 3
+                yield base64.b64encode(waiting[:ready])
+                waiting = waiting[ready:]
+            yield base64.b64encode(waiting) + b'"}'
 
-        return pieces()
+        return ObjectResponse(pieces(), stack, media_type="application/json")
