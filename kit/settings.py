@@ -15,21 +15,18 @@ from kit.auth.api_keys import AuthSettings, comma_separated, is_loopback
 
 _THIS_MACHINE: Final = ("127.0.0.0/8", "::1")
 #: Placeholder for secrets in deploy/example.env.
-_PLACEHOLDER: Final = "change-me"
+PLACEHOLDER: Final = "change-me"
 #: Beginning of the secrets that docker-compose.yml has by default.
-_DEVELOPMENT: Final = "development-only"
-_ALLOWED_HOSTS, _PUBLIC_BUCKET = "SACCADE_ALLOWED_HOSTS", "S3_PUBLIC_ENDPOINT_URL"
+DEVELOPMENT: Final = "development-only"
+_ALLOWED_HOSTS, _PUBLIC_BUCKET, _PUBLIC_URL = "SACCADE_ALLOWED_HOSTS", "S3_PUBLIC_ENDPOINT_URL", "SACCADE_PUBLIC_URL"
 
 
 def _chosen(secret: SecretStr) -> SecretStr:
     """Refuse the public placeholder, and on a server that others reach the public values for development."""
-    if secret.get_secret_value().startswith(_PLACEHOLDER):
+    if secret.get_secret_value().startswith(PLACEHOLDER):
         raise ValueError("it is still the placeholder of deploy/example.env: replace it by a long random value")
-    if secret.get_secret_value().startswith(_DEVELOPMENT) and (variable := _public_host()):
-        raise ValueError(
-            f"it is the public value for development, and {variable} names other hosts than this machine: replace it "
-            "by a long random value"
-        )
+    if secret.get_secret_value().startswith(DEVELOPMENT) and (reach := public_reach()):
+        raise ValueError(f"it is the public value for development, and {reach}: replace it by a long random value")
     return secret
 
 
@@ -38,15 +35,26 @@ class _Reach(BaseSettings):
 
     allowed_hosts: str = Field(default="", validation_alias=_ALLOWED_HOSTS)
     bucket_url: str = Field(default="", validation_alias=_PUBLIC_BUCKET)
+    public_url: str = Field(default="", validation_alias=_PUBLIC_URL)
+    api_keys_file: str = Field(default="", validation_alias="SACCADE_API_KEYS_FILE")
 
 
-def _public_host() -> str | None:
-    """Return the variable that names a host besides this machine, if one does."""
+def public_reach() -> str | None:
+    """Return how others than the user of this machine may reach the servers, in words; None if they cannot.
+
+    With API keys and without a list every host name is served, so a server with no other setting is reached by all.
+    """
     reach = _Reach()
-    if any(not is_loopback(host) for host in comma_separated(reach.allowed_hosts)):
-        return _ALLOWED_HOSTS
-    public = urlsplit(reach.bucket_url).hostname
-    return _PUBLIC_BUCKET if public and not is_loopback(public) else None
+    hosts = comma_separated(reach.allowed_hosts)
+    if reach.api_keys_file and not hosts:
+        return f"without {_ALLOWED_HOSTS} every host name is served"
+    named = {_ALLOWED_HOSTS: hosts}
+    for variable, url in ((_PUBLIC_BUCKET, reach.bucket_url), (_PUBLIC_URL, reach.public_url)):
+        named[variable] = (urlsplit(url).hostname or "localhost",)
+    for variable, names in named.items():
+        if any(not is_loopback(host) for host in names):
+            return f"{variable} names other hosts than this machine"
+    return None
 
 
 #: A secret that is not public.
@@ -62,6 +70,8 @@ class NatsSettings(BaseSettings):
     url: str = "nats://127.0.0.1:4222"
     user: str | None = None
     password: ChosenSecret | None = None
+    #: Name of the user that may send commands; its password is no service's.
+    operator_user: str = "operator"
     #: A credentials file (JWT and seed), for operator mode.
     credentials_file: str | None = None
     #: The content of such a file, for a process with credentials of its own.

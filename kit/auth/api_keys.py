@@ -72,7 +72,8 @@ class AuthSettings(BaseSettings):
     #: JSON list of ``{"id", "sha256", "tenant", "scopes"}``, of ``{"tenant", "quotas"}`` (docs/quotas.md), and of
     #: ``{"tenant", "retention_hours"}`` (docs/retention.md); without it requests need no key.
     api_keys_file: Path | None = None
-    #: Host names that are allowed in addition to loopback; with API keys and an empty list all are.
+    #: Host names that are allowed in addition to loopback; with API keys and an empty list all are, and the server
+    #: counts as one that others reach.
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     #: Origins whose pages may send requests, ``https://app.example.com``; ``*`` for all, with API keys only.
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
@@ -103,10 +104,11 @@ class AuthSettings(BaseSettings):
             ValueError: there is one, and the server may be reached from other machines.
         """
         key_id = next((key.id for key in keys if key.sha256 in _EXAMPLE_HASHES), None)
-        if key_id is not None and any(not is_loopback(host) for host in self.allowed_hosts):
+        if key_id is not None and not (self.allowed_hosts and all(map(is_loopback, self.allowed_hosts))):
+            says = "names other hosts than this machine" if self.allowed_hosts else "is empty, so every host is served"
             raise ValueError(
-                f"the API key {key_id!r} comes from the public examples, and SACCADE_ALLOWED_HOSTS names other hosts "
-                "than this machine: remove the key from the keys file and create your own with `saccade key`"
+                f"the API key {key_id!r} comes from the public examples, and SACCADE_ALLOWED_HOSTS {says}: remove the "
+                "key from the keys file and create your own with `saccade key`"
             )
         return key_id
 

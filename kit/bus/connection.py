@@ -203,6 +203,25 @@ async def connect(settings: NatsSettings, name: str, on_refused: Callable[[str],
     return client
 
 
+async def takes_password(settings: NatsSettings, user: str, password: str) -> bool:
+    """Return whether a server, which must be available, takes a user's password."""
+
+    async def ignore(_: Exception) -> None:
+        """Log nothing: that a password is refused is an answer."""
+
+    client = _Client()
+    named = _options(settings) | {"user": user, "password": password, "allow_reconnect": False, "error_cb": ignore}
+    try:
+        await client.connect(settings.urls, **named | {"max_reconnect_attempts": 1})
+    except (nats.errors.Error, TimeoutError, OSError):
+        return False
+    else:
+        return True
+    finally:
+        await client.close()
+        client._abort()  # noqa: SLF001 - closing leaves the socket of a refused attempt open
+
+
 def _options(settings: NatsSettings) -> dict[str, Any]:
     """Return nats-py's options: timeouts, credentials, TLS (``SSL_CERT_FILE`` names a private authority)."""
     options: dict[str, Any] = {

@@ -31,6 +31,7 @@ with without_garbage_collection():
     from services.dispatcher.app import Dispatcher
     from services.dispatcher.executors.executor_factory import account_opener, open_executor
     from services.dispatcher.executors.installed_backends import installed_backends
+    from services.dispatcher.published_passwords import refuse_published_operator
     from services.dispatcher.settings import DispatcherSettings
 
 log = logging.getLogger("dispatcher")
@@ -55,6 +56,7 @@ async def _run(stop: asyncio.Event) -> None:
         client = await connect(nats_settings, "dispatcher")
         stack.push_async_callback(client.close)
         await wait_until_available("NATS", lambda: declare(client, nats_settings.replicas))
+        await refuse_published_operator(nats_settings)
         await wait_until_available("the bucket", bucket.create)
         dispatcher = Dispatcher(
             client=client,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -40,7 +41,9 @@ from kit.bus.connection import connect, declare, request
 from kit.bus.dead_letters import DeadLetters
 from kit.bus.event_store import EventStore
 from kit.bus.service_requests import answer_requests, ask
-from kit.settings import NatsSettings
+from kit.http.server import CannotServeError
+from kit.settings import NatsSettings, inherited_environment
+from services.dispatcher.published_passwords import refuse_published_operator
 from tests.harness.servers.embedded import HOST, ROOT, EmbeddedNats, OperatorNats, free_port, wait_for_port
 
 pytestmark = pytest.mark.anyio
@@ -84,11 +87,15 @@ def _operator_mode(folder: Path) -> Iterator[Users]:
 class _DeployNats(EmbeddedNats):
     """The users of deploy/nats_users.conf, with values for its variables."""
 
+    def __init__(self, folder: Path, **values: str) -> None:
+        self._values = values
+        super().__init__(folder)
+
     def _more_configuration(self) -> str:
         text = (ROOT / "deploy" / "nats_users.conf").read_text()
         values = {"NATS_OPERATOR_USER": "ops", "NATS_OPERATOR_PASSWORD": "o", "NATS_USER": "svc", "NATS_PASSWORD": "s"}
         values |= {"NATS_REPLAYER_USER": "replayer", "NATS_REPLAYER_PASSWORD": "r"}
-        for name, value in values.items():
+        for name, value in (values | self._values).items():
             text = text.replace(f"${name}", value)
         return f"authorization {{\n{text}}}\n"
 
@@ -260,3 +267,38 @@ def test_the_file_of_the_repository_is_the_one_that_is_written() -> None:
     from cli.nats_users import BASE, written
 
     assert (ROOT / "deploy" / "nats_users.conf").read_text() == written(BASE, {})
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Iterator[NatsSettings]:
+    """Run the server of deploy with the published password of docker-compose.yml for operators."""
+    with _DeployNats(tmp_path, NATS_OPERATOR_USER="operator", NATS_OPERATOR_PASSWORD="development-only") as server:
+        yield password_user(server.url, "svc", "s")
+
+
+async def test_the_published_password_of_operators_is_refused_where_others_reach_the_server(
+    published: NatsSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No service knows the password: the dispatcher tries the published one before it does anything."""
+    monkeypatch.setenv("SACCADE_ALLOWED_HOSTS", "localhost")
+    await refuse_published_operator(published)
+    monkeypatch.setenv("SACCADE_ALLOWED_HOSTS", "saccade.example.org")
+    with pytest.raises(CannotServeError, match="SACCADE_ALLOWED_HOSTS names other hosts"):
+        await refuse_published_operator(published)
+    environment = inherited_environment() | {
+        "NATS_URL": published.url, "NATS_USER": "svc", "NATS_PASSWORD": "s",
+        "S3_ENDPOINT_URL": f"http://{HOST}:1", "S3_ACCESS_KEY_ID": "a", "S3_SECRET_ACCESS_KEY": "b",
+        "SACCADE_ALLOWED_HOSTS": "saccade.example.org", "DISPATCHER_DATA_DIR": str(tmp_path / "runs"),
+    }  # fmt: skip
+    command_line = [sys.executable, "-m", "services.dispatcher"]
+    process = await asyncio.create_subprocess_exec(*command_line, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+    async with asyncio.timeout(120):
+        _, said = await process.communicate()
+    assert process.returncode == 1
+    assert "NATS takes a published value for 'operator'" in said.decode()
+
+
+async def test_an_own_password_of_operators_is_not_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SACCADE_ALLOWED_HOSTS", "saccade.example.org")
+    with _DeployNats(tmp_path, NATS_OPERATOR_USER="operator") as server:
+        await refuse_published_operator(password_user(server.url, "svc", "s"))

@@ -138,7 +138,9 @@ def test_placeholders_of_the_example_are_refused(settings: Callable[[str], objec
 
 
 PUBLIC = {"SACCADE_ALLOWED_HOSTS": "localhost,saccade.example.org", "S3_PUBLIC_ENDPOINT_URL": "https://s3.example.org"}
+PUBLIC |= {"SACCADE_PUBLIC_URL": "https://saccade.example.org"}
 LOCAL = {"SACCADE_ALLOWED_HOSTS": "localhost, [::1]", "S3_PUBLIC_ENDPOINT_URL": "http://127.0.0.1:9000"}
+LOCAL |= {"SACCADE_PUBLIC_URL": "http://localhost:8080"}
 
 
 @pytest.mark.parametrize(("settings", "field", "variable"), SECRETS)
@@ -161,6 +163,14 @@ def test_secrets_for_development_are_refused_where_others_reach_the_server(
             assert invalid_settings(refused.value).partition(":")[0] == variable
             assert secret not in str(refused.value.errors(include_input=False)), field
         monkeypatch.setenv(name, LOCAL[name])
+    # With API keys and no list every host name is served; an embedded system has neither.
+    monkeypatch.setenv("SACCADE_ALLOWED_HOSTS", "")
+    for secret in published:
+        settings(secret)
+    monkeypatch.setenv("SACCADE_API_KEYS_FILE", "keys.json")
+    for secret in published:
+        with pytest.raises(ValidationError, match="without SACCADE_ALLOWED_HOSTS every host name is served"):
+            settings(secret)
 
 
 def keys_of(folder: Path, secret: str) -> Path:
@@ -173,9 +183,10 @@ def keys_of(folder: Path, secret: str) -> Path:
 def test_the_example_key_is_only_accepted_on_this_machine(tmp_path: Path) -> None:
     development = ROOT / "deploy/development_keys.json"
     headers = {"authorization": "Bearer development.development-only"}
-    for hosts in ("", "localhost, 127.0.0.1"):
-        settings = AuthSettings(api_keys_file=development, allowed_hosts=hosts)
-        assert Authenticator(settings).authenticate(headers).tenant == "local"
+    settings = AuthSettings(api_keys_file=development, allowed_hosts="localhost, 127.0.0.1")
+    assert Authenticator(settings).authenticate(headers).tenant == "local"
+    with pytest.raises(ValidationError, match="is empty, so every host is served"):
+        AuthSettings(api_keys_file=development)
     with pytest.raises(ValidationError, match="saccade key"):
         AuthSettings(api_keys_file=development, allowed_hosts="localhost, saccade.example.org")
     # Under another name it is the same, and as a change of the file it is not taken over.
