@@ -17,12 +17,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import TENANT_PATTERN
-from contracts.limits import GIB
+from contracts.limits import GIB, MIB
 from contracts.token_bucket import TokenBucket, Tokens
 
 #: Tenant of the entry of a keys file that changes the defaults of all tenants.
 ALL_TENANTS: Final = "*"
 _DAY_S: Final = 86_400.0
+#: Part of a stream that tenants fill as they like, and the part that is shared evenly from then on. The rest is for
+#: changes of what is stored: a stream that is full takes none.
+_FREE_SHARE: Final = 0.75
+_RESERVED_SHARE: Final = 0.2
 
 
 class QuotaName(StrEnum):
@@ -40,6 +44,7 @@ class QuotaName(StrEnum):
     OBJECT_READS = "object_reads"
     WEBHOOKS = "webhooks"
     DELETED_WEBHOOKS = "deleted_webhooks"
+    WEBHOOK_BYTES = "webhook_bytes"
     CALLBACK_VIDEOS = "callback_videos"
 
 
@@ -105,6 +110,11 @@ QUOTAS: Final[Mapping[QuotaName, Quota]] = {
         Quota(
             _Q.DELETED_WEBHOOKS, 1_000, "deleted webhook endpoints",
             "Change an endpoint with PATCH instead of creating it anew; a deleted one is forgotten after 35 days.",
+        ),
+        Quota(
+            _Q.WEBHOOK_BYTES, 8 * MIB, "bytes of webhook endpoints",
+            "Shorten headers and templates, and change an endpoint instead of creating it anew; a deleted one is "
+            "forgotten after 35 days.",
         ),
         Quota(
             _Q.CALLBACK_VIDEOS, 10_000, "videos of the badminton endpoint",
@@ -179,6 +189,16 @@ def level_refusal(quota: Quota, limit: int, used: int, wanted: int = 1) -> Sacca
     )
     facts = _facts(quota, limit, used, None)
     return SaccadeError(quota.code, message, hint=quota.advice, quota=facts)
+
+
+def part_of_reserve(used_bytes: int, max_bytes: int, tenants: int) -> int | None:
+    """Return how many bytes one of ``tenants`` may have in a stream of all; None while there is room for all.
+
+    Who has less, and who comes anew, still stores something when others have filled what is free.
+    """
+    if max_bytes <= 0 or used_bytes < _FREE_SHARE * max_bytes:
+        return None
+    return int(_RESERVED_SHARE * max_bytes / max(1, tenants))
 
 
 def _facts(quota: Quota, limit: int, used: int, until: datetime | None) -> dict[str, Any]:

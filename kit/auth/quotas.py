@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NoReturn
 
 from contracts.quotas import QUOTAS, QuotaLimits, QuotaName, level_refusal, rate_refusal, take
 from contracts.token_bucket import Tokens
@@ -56,6 +56,15 @@ class Quotas:
         if wait_s:
             self.refused[key] += 1
             raise rate_refusal(quota, limit, wait_s, datetime.now(UTC))
+
+    def refuse_rate(self, tenant: str, name: QuotaName, limit: int, wait_s: float) -> NoReturn:
+        """Refuse a request beyond ``limit``, which is less than the tenant's because of others.
+
+        Raises:
+            SaccadeError: RATE_LIMITED.
+        """
+        self.refused[tenant, name] += 1
+        raise rate_refusal(QUOTAS[name], limit, wait_s, datetime.now(UTC))
 
     def require(self, tenant: str, name: QuotaName, used: int, wanted: int = 1, *, most: int | None = None) -> None:
         """Check that a tenant may use more of a level; ``most`` is what others leave of it, if that is less.

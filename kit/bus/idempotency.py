@@ -12,6 +12,9 @@ import asyncio
 import hashlib
 import json
 import re
+import time
+from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -25,12 +28,19 @@ from contracts.limits import IDEMPOTENCY_KEY_CHARS
 from contracts.quotas import QuotaName
 from kit.auth.quotas import Quotas
 from kit.bus.event_store import Conflict, EventStore
+from kit.bus.stream_room import StreamRoom
 
 #: Spaces at the ends of a header's value are not part of it.
 _KEY_PATTERN: Final = f"^[!-~]([ -~]{{0,{IDEMPOTENCY_KEY_CHARS - 2}}}[!-~])?$"
 #: Attempts to record an id where another one is recorded, and cannot be read.
 _ATTEMPTS: Final = 50
 _RETRY_S: Final = 0.05
+#: What a record takes in the stream, with its subject and headers (measured: 569).
+_RECORD_BYTES: Final = 600
+_HOUR_S: Final = 3600.0
+_HOURS: Final = 24
+#: Time after which a tenant may try again that has its part of a stream that is nearly full, seconds.
+_NEARLY_FULL_S: Final = 60.0
 
 
 class IdempotencyRecord(BaseModel):
@@ -71,6 +81,7 @@ class Idempotency:
     def __init__(self, store: EventStore, quotas: Quotas | None = None) -> None:
         """Use the store of the stream of records; ``quotas`` limit how many a tenant makes."""
         self._store, self._quotas = store, quotas
+        self._room, self._recent = StreamRoom(store.client, store.stream), RecentKeys()
 
     async def recall(self, key: IdempotencyKey) -> str | None:
         """Return the id that is recorded for a key; None when there is none.
@@ -94,6 +105,7 @@ class Idempotency:
         """
         if self._quotas is not None:
             self._quotas.take(key.tenant, QuotaName.IDEMPOTENCY_KEYS)
+            await self._require_room(key.tenant, self._quotas)
         record = IdempotencyRecord(id=new_id("evt"), request_sha256=key.request_sha256, made=made)
         message = Message(key.subject, record.id, record.model_dump_json().encode())
         for _ in range(_ATTEMPTS):
@@ -104,8 +116,56 @@ class Idempotency:
                     return recorded
                 await asyncio.sleep(_RETRY_S)  # it has expired meanwhile, or a new leader does not have it yet
             else:
+                self._recent.add(key.tenant)
                 return made
         raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, "The record of this Idempotency-Key cannot be read.")
+
+    async def _require_room(self, tenant: str, quotas: Quotas) -> None:
+        """Check that the tenant has room in the stream, which refuses the keys of all when it is full.
+
+        Raises:
+            SaccadeError: RATE_LIMITED; BUS_UNAVAILABLE.
+        """
+        used = self._recent.count(tenant)
+        part = await self._room.part_bytes(self._recent.tenants + (not used))
+        if part is not None and used >= (most := part // _RECORD_BYTES):
+            quotas.refuse_rate(tenant, QuotaName.IDEMPOTENCY_KEYS, most, _NEARLY_FULL_S)
+
+
+class RecentKeys:
+    """Numbers of keys that tenants have recorded in this process within about a day, as long as records are stored."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Count nothing yet."""
+        self._clock = clock
+        #: By hour, the oldest first.
+        self._hours: deque[tuple[int, Counter[str]]] = deque()
+        self._total: Counter[str] = Counter()
+
+    @property
+    def tenants(self) -> int:
+        """Number of tenants that have any."""
+        return len(self._total)
+
+    def add(self, tenant: str) -> None:
+        """Count a key."""
+        hour = self._forget()
+        if not self._hours or self._hours[-1][0] != hour:
+            self._hours.append((hour, Counter()))
+        self._hours[-1][1][tenant] += 1
+        self._total[tenant] += 1
+
+    def count(self, tenant: str) -> int:
+        """Return the number of a tenant's keys."""
+        self._forget()
+        return self._total[tenant]
+
+    def _forget(self) -> int:
+        """Forget what is older than a day, and return this hour."""
+        hour = int(self._clock() // _HOUR_S)
+        while self._hours and self._hours[0][0] <= hour - _HOURS - 1:
+            self._total -= self._hours.popleft()[1]
+        return hour
 
 
 IdempotencyHeader = Annotated[

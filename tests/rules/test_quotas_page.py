@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contracts.limits import GIB
+from contracts.limits import GIB, MIB
 from contracts.quotas import QUOTAS, Quota
 from tests.rules.tree import ROOT
 
@@ -10,7 +10,9 @@ _PERIODS = {1.0: "second", 60.0: "minute", 86_400.0: "day"}
 
 
 def row(quota: Quota) -> str:
-    amount = f"{quota.default // GIB:,} GiB" if quota.name.endswith("_bytes") else f"{quota.default:,}"
+    amount = f"{quota.default:,}"
+    if quota.name.endswith("_bytes"):
+        amount = f"{quota.default // GIB:,} GiB" if quota.default >= GIB else f"{quota.default // MIB:,} MiB"
     if quota.period_s is not None:
         amount += f" a {_PERIODS[quota.period_s]}"
         if quota.burst_periods > 1:

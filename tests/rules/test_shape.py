@@ -96,7 +96,7 @@ def test_the_kit_is_a_closed_list() -> None:
         "bus/audit_log bus/connection bus/dead_letter_writer bus/dead_letters bus/event_store bus/idempotency "
         "bus/jetstream_api bus/leader_reads bus/lease bus/lineage bus/message_size bus/newest_message "
         "bus/publish_record bus/recorded_act "
-        "bus/service_requests bus/stored_event bus/stream_copies bus/tail "
+        "bus/service_requests bus/stored_event bus/stream_copies bus/stream_room bus/tail "
         "bus/telemetry_consumer bus/tenant_erasures "
         "history/archive_access history/archive_reader history/crc32c history/event_lines history/history "
         "history/manifest history/nats_archive history/nats_archive_reader history/segment_store history/segments "

@@ -10,11 +10,16 @@ from pathlib import Path
 
 import httpx
 import pytest
+from nats.aio.client import Client
 
+from contracts.streams import WEBHOOKS
+from kit.bus.connection import connect, request
 from tests.harness.servers.embedded import EmbeddedNats
 from tests.harness.webhooks.callers import Callers, callers, keys_of_two_tenants, webhook_settings
 
 pytestmark = pytest.mark.anyio
+#: A header that makes the record of an endpoint a large one.
+LARGE = {"headers": {f"X-{number}": "x" * 1000 for number in range(20)}}
 ENDPOINT = {"url": "https://hooks.example.com/x", "types": ["job.succeeded"]}
 
 
@@ -97,3 +102,63 @@ async def test_endpoints_that_are_created_at_once_are_limited_too(two: Callers) 
     assert before + len(made) == 3, [answer.text for answer in answers]
     assert len((await two.rival.get("/v1/webhooks")).json()["data"]) == 3
     assert {answer.json()["code"] for answer in answers if answer.status_code != 201} == {"too_many_webhooks"}
+
+
+@pytest.fixture
+async def client(nats: EmbeddedNats) -> AsyncIterator[Client]:
+    client = await connect(nats.settings, "test")
+    yield client
+    await client.close()
+
+
+async def resize(client: Client, max_bytes: int) -> None:
+    """Give the stream of endpoints another size."""
+    info = await client.jetstream().stream_info(WEBHOOKS.name)
+    changed = await request(client, f"STREAM.UPDATE.{WEBHOOKS.name}", info.config.as_dict() | {"max_bytes": max_bytes})
+    assert "error" not in changed, changed
+
+
+async def stored_bytes(client: Client) -> int:
+    return (await client.jetstream().stream_info(WEBHOOKS.name)).state.bytes
+
+
+async def test_the_bytes_of_a_tenants_endpoints_are_limited(two: Callers, tmp_path: Path) -> None:
+    await two.rival.post("/v1/webhooks", json=ENDPOINT)
+    made = (await two.rival.get("/v1/webhooks")).json()["data"][0]
+    limits = json.loads((tmp_path / "keys.json").read_text())
+    limits.append({"tenant": "rival", "quotas": {"webhooks": 100, "webhook_bytes": 20_000}})
+    (tmp_path / "keys.json").write_text(json.dumps(limits))
+    refused = await two.rival.post("/v1/webhooks", json=ENDPOINT | LARGE)
+    assert (refused.status_code, refused.json()["code"]) == (409, "quota_exceeded")
+    assert refused.json()["quota"]["name"] == "webhook_bytes"
+    assert refused.json()["quota"]["limit"] == 20_000
+    grown = await two.rival.patch(f"/v1/webhooks/{made['id']}", json=LARGE)
+    assert (grown.status_code, grown.json()["quota"]["name"]) == (409, "webhook_bytes")
+    assert (await two.rival.patch(f"/v1/webhooks/{made['id']}", json={"description": "x"})).status_code == 200
+    assert (await two.rival.post("/v1/webhooks", json=ENDPOINT)).status_code == 201
+
+
+async def test_a_tenant_with_little_creates_an_endpoint_when_another_has_filled_the_stream(
+    nats: EmbeddedNats, client: Client, tmp_path: Path
+) -> None:
+    auth = keys_of_two_tenants(tmp_path)
+    async with callers(nats, auth, webhook_settings()) as two:
+        made = []
+        for _ in range(12):
+            answer = await two.acme.post("/v1/webhooks", json=ENDPOINT | LARGE)
+            assert answer.status_code == 201, answer.text
+            made.append(answer.json()["id"])
+        await resize(client, int(await stored_bytes(client) / 0.7))
+        try:
+            codes = []
+            while not codes or codes[-1] == 201:
+                codes.append((answer := await two.acme.post("/v1/webhooks", json=ENDPOINT | LARGE)).status_code)
+            assert (answer.status_code, answer.json()["quota"]["name"]) == (409, "webhook_bytes")
+            assert answer.json()["quota"]["limit"] < answer.json()["quota"]["used"]
+            answer = await two.rival.post("/v1/webhooks", json=ENDPOINT)
+            assert answer.status_code == 201, answer.text
+            # What is stored can be changed and deleted, also by who has most of it.
+            assert (await two.acme.patch(f"/v1/webhooks/{made[0]}", json={"enabled": False})).status_code == 200
+            assert (await two.acme.delete(f"/v1/webhooks/{made[0]}")).status_code == 204
+        finally:
+            await resize(client, WEBHOOKS.max_bytes)

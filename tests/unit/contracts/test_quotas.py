@@ -15,6 +15,7 @@ from contracts.quotas import (
     QuotaName,
     TenantQuotas,
     level_refusal,
+    part_of_reserve,
     rate_refusal,
     take,
 )
@@ -103,3 +104,10 @@ def test_one_tenants_rate_is_not_another_ones() -> None:
     assert quotas.refused == {("acme", QuotaName.REQUESTS): 1}
     clock = 1.0
     quotas.take("acme", QuotaName.REQUESTS)
+
+
+def test_what_tenants_may_have_of_a_stream_that_is_nearly_full_is_an_even_part_of_its_reserve() -> None:
+    assert part_of_reserve(749, 1000, 4) is None
+    assert part_of_reserve(750, 1000, 4) == 50
+    assert part_of_reserve(1000, 1000, 0) == 200
+    assert part_of_reserve(5, 0, 1) is None, "a stream that is not limited"

@@ -17,6 +17,7 @@ from kit.auth.quotas import Quotas
 from kit.bus.connection import epoch_of
 from kit.bus.event_store import Conflict
 from kit.bus.idempotency import Idempotency, IdempotencyKey
+from kit.bus.stream_room import StreamRoom
 from kit.network.address_guard import AddressGuard
 from services.notifier.webhooks.endpoints.email_addresses import EmailRecipients
 from services.notifier.webhooks.endpoints.endpoint import Endpoint, EndpointSecret
@@ -29,6 +30,9 @@ from services.notifier.webhooks.signing import EndpointKeyPair, Signer
 #: our receivers read 16 of them.
 MAX_SECRETS: Final = 8
 MAX_OVERLAP: Final = timedelta(days=7)
+
+#: Fields by which a record can grow much.
+_TEXTS: Final = frozenset({"url", "types", "description", "headers", "template", "subject"})
 
 
 class EndpointService:
@@ -55,6 +59,7 @@ class EndpointService:
         #: By tenant: one endpoint is created after the other, since each counts before the next may be stored.
         self._creating: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._signer = signer
+        self._room = StreamRoom(endpoints.store.client, endpoints.store.stream, kept_s=0)
         self.now = now
 
     def list_endpoints(self, tenant: str) -> list[Endpoint]:
@@ -128,6 +133,7 @@ class EndpointService:
         self._quotas.require(tenant, QuotaName.WEBHOOKS, len(self._endpoints.of_tenant(tenant)))
         self._quotas.require(tenant, QuotaName.DELETED_WEBHOOKS, self._endpoints.count_deleted(tenant, now))
         endpoint = replace(endpoint, **await self._head())
+        await self._require_room(endpoint, now)
         try:
             await self._endpoints.put(endpoint, 0)
         except Conflict:  # a request with the same key, in another process
@@ -135,11 +141,26 @@ class EndpointService:
             return self.get(tenant, endpoint.id)
         return endpoint
 
+    async def _require_room(self, endpoint: Endpoint, now: datetime) -> None:
+        """Check that an endpoint's record fits into what its tenant may store.
+
+        Raises:
+            SaccadeError: QUOTA_EXCEEDED, BUS_UNAVAILABLE.
+        """
+        added, tenant = self._endpoints.added_bytes(endpoint), endpoint.tenant
+        if added <= 0:
+            return
+        used, tenants = self._endpoints.stored_bytes(tenant, now), self._endpoints.tenants
+        tenants += not used
+        most = await self._room.part_bytes(tenants)
+        self._quotas.require(tenant, QuotaName.WEBHOOK_BYTES, used, added, most=most)
+
     async def change(self, tenant: str, endpoint_id: str, changes: Mapping[str, Any]) -> Endpoint:
         """Change fields of an endpoint; one that is enabled again gets the events from then on.
 
         Raises:
-            SaccadeError: WEBHOOK_NOT_FOUND, WEBHOOK_CHANGED, INVALID_PARAMETER, EMAIL_NOT_CONFIGURED, BUS_UNAVAILABLE.
+            SaccadeError: WEBHOOK_NOT_FOUND, WEBHOOK_CHANGED, INVALID_PARAMETER, EMAIL_NOT_CONFIGURED, QUOTA_EXCEEDED,
+                BUS_UNAVAILABLE.
         """
         endpoint = self.get(tenant, endpoint_id)
         sequence = self._endpoints.sequence(endpoint_id)
@@ -155,6 +176,8 @@ class EndpointService:
         if {"url", "format"} & fields.keys():
             self._check_destination(changed)
         check_format(changed)
+        if _TEXTS & fields.keys():  # switching an endpoint on and off needs no room that is worth a refusal
+            await self._require_room(changed, changed.updated_at)
         return await self._put(changed, sequence)
 
     async def rotate(self, tenant: str, endpoint_id: str, overlap: timedelta) -> Endpoint:

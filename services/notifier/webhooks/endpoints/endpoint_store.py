@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 _DEFAULT: Final = "default"
 #: Lifetime of a deletion's record: deliveries are listed for 30 days, attempts end sooner.
 _TOMBSTONE_S: Final = 35 * 86_400
+#: What a record takes in the stream beside its body: subject and headers.
+_OVERHEAD_BYTES: Final = 300
 
 
 class _Record(BaseModel):
@@ -86,6 +88,8 @@ class DefaultSecrets:
 class _StoredEndpoint:
     endpoint: Endpoint
     sequence: int
+    #: Size of its record.
+    bytes: int
 
 
 class EndpointStore:
@@ -163,6 +167,24 @@ class EndpointStore:
         known = self._by_tenant.get(tenant, {}).values()
         return sum(endpoint.deleted and endpoint.updated_at > since for endpoint in known)
 
+    def stored_bytes(self, tenant: str, now: datetime) -> int:
+        """Return the bytes of a tenant's records that are still stored, deleted endpoints included."""
+        since = now - timedelta(seconds=_TOMBSTONE_S)
+        known = self._by_tenant.get(tenant, {}).values()
+        return sum(
+            self._by_id[endpoint.id].bytes for endpoint in known if not endpoint.deleted or endpoint.updated_at > since
+        )
+
+    @property
+    def tenants(self) -> int:
+        """Number of tenants that have records, or had some."""
+        return len(self._by_tenant)
+
+    def added_bytes(self, endpoint: Endpoint) -> int:
+        """Return by how much the record of an endpoint is larger than the stored one."""
+        known = self._by_id.get(endpoint.id)
+        return len(self._encoded(endpoint)) + _OVERHEAD_BYTES - (known.bytes if known else 0)
+
     def all(self) -> list[Endpoint]:
         """Return all endpoints, also deleted ones."""
         return [known.endpoint for known in self._by_id.values()]
@@ -179,6 +201,16 @@ class EndpointStore:
             Conflict: it has changed.
             SaccadeError: BUS_UNAVAILABLE.
         """
+        body = self._encoded(endpoint)
+        # The tombstone of a deleted endpoint outlasts all records of its deliveries and then expires by itself.
+        headers = {"Nats-TTL": f"{_TOMBSTONE_S}s"} if endpoint.deleted else None
+        message = Message(_subject(endpoint.tenant, endpoint.id), new_id("evt"), body)
+        sequence = await self.store.publish(message, after=expected_sequence, headers=headers)
+        self._update(endpoint, sequence, len(body))
+        return sequence
+
+    def _encoded(self, endpoint: Endpoint) -> bytes:
+        """Return the record of an endpoint; encrypted anew, it is as long each time."""
         subject = _subject(endpoint.tenant, endpoint.id)
         secrets = tuple(map(_to_record, endpoint.secrets))
         encrypted = _EncryptedPart(
@@ -207,13 +239,7 @@ class EndpointStore:
             quiet_hours=endpoint.quiet_hours,
             sealed=self._encryption.encrypt(encrypted.model_dump(mode="json"), subject),
         )
-        body = record.model_dump_json(exclude_defaults=True).encode()
-        # The tombstone of a deleted endpoint outlasts all records of its deliveries and then expires by itself.
-        headers = {"Nats-TTL": f"{_TOMBSTONE_S}s"} if endpoint.deleted else None
-        message = Message(subject, new_id("evt"), body)
-        sequence = await self.store.publish(message, after=expected_sequence, headers=headers)
-        self._update(endpoint, sequence)
-        return sequence
+        return record.model_dump_json(exclude_defaults=True).encode()
 
     async def wait_for(self, endpoint_id: str) -> None:
         """Wait up to two seconds until an endpoint that another process just created is known."""
@@ -275,7 +301,7 @@ class EndpointStore:
             reason = error if isinstance(error, DecryptionError) else f"{error.error_count()} of its fields are invalid"
             log.error("endpoint %s cannot be read and gets no webhooks: %s", name, reason)  # noqa: TRY400 - no secrets in logs
             return
-        self._update(endpoint, stored.sequence)
+        self._update(endpoint, stored.sequence, len(stored.body))
 
     def _decoded(self, stored: StoredEvent, tenant: str, name: str) -> Endpoint:
         record = _Record.model_validate_json(stored.body)
@@ -286,10 +312,10 @@ class EndpointStore:
         endpoint = Endpoint(**plain, headers=encrypted.headers, secrets=secrets)
         return replace(endpoint, id=name, tenant=tenant)
 
-    def _update(self, endpoint: Endpoint, sequence: int) -> None:
+    def _update(self, endpoint: Endpoint, sequence: int, body_bytes: int) -> None:
         if sequence <= self.sequence(endpoint.id):
             return  # this process' own change, read back from the stream
-        self._by_id[endpoint.id] = _StoredEndpoint(endpoint, sequence)
+        self._by_id[endpoint.id] = _StoredEndpoint(endpoint, sequence, body_bytes + _OVERHEAD_BYTES)
         self._by_tenant.setdefault(endpoint.tenant, {})[endpoint.id] = endpoint
         for observer in self._observers:
             observer(endpoint)
