@@ -46,6 +46,7 @@ class QuotaName(StrEnum):
     DELETED_WEBHOOKS = "deleted_webhooks"
     WEBHOOK_BYTES = "webhook_bytes"
     CALLBACK_VIDEOS = "callback_videos"
+    CAPTION_BYTES = "caption_bytes"
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,10 @@ QUOTAS: Final[Mapping[QuotaName, Quota]] = {
         Quota(
             _Q.CALLBACK_VIDEOS, 10_000, "videos of the badminton endpoint",
             "Send a video again with its own videoId; one is forgotten 30 days after its last request or callback.",
+        ),
+        Quota(
+            _Q.CAPTION_BYTES, 16 * MIB, "bytes of uploaded captions", "Upload fewer or shorter captions.",
+            period_s=_DAY_S,
         ),
     )
 }  # fmt: skip

@@ -149,3 +149,20 @@ async def test_a_wrong_entry_changes_nothing(running: RunningGateway, keys: Path
     assert (await running.http.get("/v1/jobs", headers=ACME)).status_code == 200
     refused = await running.http.post("/v1/sessions", json={"workload": "live_splat"}, headers=ACME)
     assert refused.json()["quota"]["name"] == "sessions"
+
+
+async def test_bytes_of_captions(running: RunningGateway, keys: Path) -> None:
+    """Their stream deletes its oldest: those of one tenant must not push out those of others."""
+    limit(keys, caption_bytes=1_000)
+
+    async def upload(headers: dict[str, str]) -> Any:
+        body = {"windowId": new_id("evt"), "timestamp": 1.0, "chunkStartS": 1.0, "chunkEndS": 2.0, "caption": "x" * 400}
+        return await running.http.post("/compat/vision/captions/upload", json=body, headers=headers)
+
+    assert (await upload(ACME)).status_code == 200
+    refused = await upload(ACME)
+    assert (refused.status_code, refused.headers["retry-after"].isdigit()) == (429, True)
+    assert "quota of 1,000 bytes of uploaded captions a day" in refused.json()["detail"]
+    assert (await upload(RIVAL)).status_code == 200
+    metrics = (await running.http.get("/metrics")).text
+    assert 'saccade_quota_refused_total{quota="caption_bytes",tenant="acme"}' in metrics

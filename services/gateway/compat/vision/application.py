@@ -17,6 +17,7 @@ from contracts.errors import SaccadeError
 from kit.auth.api_keys import Authenticator, Principal
 from kit.auth.mapped_credential import caller_of
 from kit.auth.revocation import serve_until_revoked
+from kit.http.problems import problem_headers
 from kit.http.request_body import parse_body
 from services.gateway.compat.replaced_application import Handler, counted_route, json_of, parsed, replaced_application
 from services.gateway.compat.vision.captions import Captions, UploadedCaption
@@ -140,4 +141,4 @@ def _answer(error: SaccadeError) -> Response:
     if error.kind.status in _FORBIDDEN:
         return PlainTextResponse("forbidden", 403)
     content = {"detail": error.message, "code": error.code, "hint": error.hint}
-    return JSONResponse(content, error.kind.status, {"Cache-Control": "no-store"})
+    return JSONResponse(content, error.kind.status, problem_headers(error))

@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from contracts.events.base import Message
 from contracts.ids import new_id
+from contracts.quotas import QuotaName
 from contracts.streams import CAPTIONS
+from kit.auth.quotas import Quotas
 from kit.bus.event_store import Conflict, EventStore
 from kit.http.request_body import RequestBody
 
@@ -55,20 +57,22 @@ class CaptionPage:
 class Captions:
     """The captions of all tenants."""
 
-    def __init__(self, client: Client) -> None:
-        """Use a connection; the stream must have been declared."""
-        self._store = EventStore(client, CAPTIONS.name)
+    def __init__(self, client: Client, quotas: Quotas) -> None:
+        """Use a connection; the stream must have been declared. It deletes its oldest: ``quotas`` limit tenants."""
+        self._store, self._quotas = EventStore(client, CAPTIONS.name), quotas
 
     async def keep(self, tenant: str, caption: UploadedCaption) -> int:
         """Store a caption, unless one with its id is stored; return when that was (Unix milliseconds).
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE.
+            SaccadeError: RATE_LIMITED, BUS_UNAVAILABLE.
         """
         subject = f"saccade.cap.{tenant}.{hashlib.sha256(caption.windowId.encode()).hexdigest()[:32]}"
         stored = StoredCaption(caption=caption, stored_at_ms=time.time_ns() // 1_000_000)
+        body = stored.model_dump_json().encode()
+        self._quotas.take(tenant, QuotaName.CAPTION_BYTES, len(body))
         try:
-            await self._store.publish(Message(subject, new_id("evt"), stored.model_dump_json().encode()), after=0)
+            await self._store.publish(Message(subject, new_id("evt"), body), after=0)
         except Conflict:
             for known in await self._store.load(subject):
                 return StoredCaption.model_validate_json(known.body).stored_at_ms

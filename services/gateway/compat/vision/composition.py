@@ -56,7 +56,7 @@ def mount_vision(
 
     routes = VisionRoutes(
         authenticator=state.authenticator,
-        captions=Captions(client),
+        captions=Captions(client, state.authenticator.quotas),
         poke=Poke(post, settings.poke_url),
         new_socket=new_socket,
         account_of=account_of,
