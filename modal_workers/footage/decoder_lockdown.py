@@ -13,13 +13,25 @@ Import everything that is needed before: no module can be loaded afterwards.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import platform
 import resource
 from typing import Any, Final
 
-from modal_workers.footage.kernel_rules import filter_calls, forgo_privileges, libc, restrict_files
+from modal_workers.footage.kernel_rules import (
+    ALLOW,
+    ARCHITECTURE_OFFSET,
+    ARCHITECTURES,
+    FAIL,
+    JUMP_EQUAL,
+    LOAD,
+    NUMBER_OFFSET,
+    RETURN,
+    filter_calls,
+    forgo_privileges,
+    libc,
+    restrict_files,
+)
 
 #: Layers that the kernel may lack, as they are named in the log.
 LAYERS: Final = ("own user", "own network", "landlock", "seccomp")
@@ -39,9 +51,6 @@ _ALLOWED: Final = {
         139, 160, 165, 169, 172, 178, 179, 214, 215, 216, 222, 226, 233, 261, 278, 283, 293,
     ),
 }  # fmt: skip
-_ARCHITECTURE: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_LOAD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06
-_ALLOW, _FAIL = 0x7FFF0000, 0x00050000 | errno.EPERM
 
 
 def lock_down(*, memory_bytes: int, cpu_s: int) -> tuple[str, ...]:
@@ -91,11 +100,11 @@ def _filter_calls(library: Any) -> bool:
     allowed = _ALLOWED[machine]
     count = len(allowed)
     steps = [
-        (_LOAD, 0, 0, 4),  # the architecture: the numbers of another one mean other calls
-        (_JUMP_EQUAL, 0, count + 1, _ARCHITECTURE[machine]),
-        (_LOAD, 0, 0, 0),
-        *((_JUMP_EQUAL, count - index, 0, number) for index, number in enumerate(allowed)),
-        (_RETURN, 0, 0, _FAIL),
-        (_RETURN, 0, 0, _ALLOW),
+        (LOAD, 0, 0, ARCHITECTURE_OFFSET),  # the architecture: the numbers of another one mean other calls
+        (JUMP_EQUAL, 0, count + 1, ARCHITECTURES[machine]),
+        (LOAD, 0, 0, NUMBER_OFFSET),
+        *((JUMP_EQUAL, count - index, 0, number) for index, number in enumerate(allowed)),
+        (RETURN, 0, 0, FAIL),
+        (RETURN, 0, 0, ALLOW),
     ]
     return filter_calls(library, steps)

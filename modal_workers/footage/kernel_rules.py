@@ -7,6 +7,7 @@ container that lacks one says so. Both hold for the calling thread and what it s
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
 import struct
@@ -32,6 +33,14 @@ _OF_FILE: Final = 0b111 | 1 << 14 | 1 << 15
 
 #: A step of a seccomp program: code, jump if true, jump if false, value (linux/filter.h).
 Step = tuple[int, int, int, int]
+#: Codes of steps.
+LOAD, JUMP_EQUAL, JUMP_GREATER_EQUAL, RETURN = 0x20, 0x15, 0x35, 0x06
+#: Outcomes of a program: the call is made; it fails with EPERM.
+ALLOW, FAIL = 0x7FFF0000, 0x00050000 | errno.EPERM
+#: Where a program finds the architecture that a call is made for, and the call's number.
+ARCHITECTURE_OFFSET, NUMBER_OFFSET = 4, 0
+#: Number of each architecture (linux/audit.h).
+ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 
 def libc() -> Any:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import errno
 import logging
 import platform
 import sys
@@ -20,7 +19,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from modal_workers.footage.kernel_rules import Step, filter_calls, forgo_privileges, libc, restrict_files
+from modal_workers.footage.kernel_rules import (
+    ALLOW,
+    ARCHITECTURE_OFFSET,
+    ARCHITECTURES,
+    FAIL,
+    JUMP_EQUAL,
+    JUMP_GREATER_EQUAL,
+    LOAD,
+    NUMBER_OFFSET,
+    RETURN,
+    Step,
+    filter_calls,
+    forgo_privileges,
+    libc,
+    restrict_files,
+)
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +66,11 @@ _REFUSED: Final = {
     ),
 }  # fmt: skip
 _SOCKET: Final = {"x86_64": 41, "aarch64": 198}
-_ARCHITECTURE: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 #: Numbers from here on are those of a third way to make a call, of x86-64 alone.
 _X32: Final = 0x40000000
 _SAME_MACHINE: Final = 1
-_LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _RETURN = 0x20, 0x15, 0x35, 0x06
-_ALLOW, _FAIL = 0x7FFF0000, 0x00050000 | errno.EPERM
+#: Where a program finds the first argument of a call.
+_ARGUMENT_OFFSET: Final = 16
 
 
 def run_locked(work: Callable[[], T], *, readable: tuple[Path, ...], writable: tuple[Path, ...], files: bool) -> T:
@@ -119,16 +132,16 @@ def _refuse_calls(library: Any) -> bool:
     count = len(refused)
     # After the numbers: socket?, allow, load the family, family?, fail, allow.
     steps: list[Step] = [
-        (_LOAD, 0, 0, 4),  # the architecture: the numbers of another one mean other calls
-        (_JUMP_EQUAL, 0, count + 6, _ARCHITECTURE[machine]),
-        (_LOAD, 0, 0, 0),
-        (_JUMP_GREATER_EQUAL, count + 4, 0, _X32),
-        *((_JUMP_EQUAL, count - index + 3, 0, number) for index, number in enumerate(refused)),
-        (_JUMP_EQUAL, 1, 0, _SOCKET[machine]),
-        (_RETURN, 0, 0, _ALLOW),
-        (_LOAD, 0, 0, 16),
-        (_JUMP_EQUAL, 1, 0, _SAME_MACHINE),
-        (_RETURN, 0, 0, _FAIL),
-        (_RETURN, 0, 0, _ALLOW),
+        (LOAD, 0, 0, ARCHITECTURE_OFFSET),  # the architecture: the numbers of another one mean other calls
+        (JUMP_EQUAL, 0, count + 6, ARCHITECTURES[machine]),
+        (LOAD, 0, 0, NUMBER_OFFSET),
+        (JUMP_GREATER_EQUAL, count + 4, 0, _X32),
+        *((JUMP_EQUAL, count - index + 3, 0, number) for index, number in enumerate(refused)),
+        (JUMP_EQUAL, 1, 0, _SOCKET[machine]),
+        (RETURN, 0, 0, ALLOW),
+        (LOAD, 0, 0, _ARGUMENT_OFFSET),
+        (JUMP_EQUAL, 1, 0, _SAME_MACHINE),
+        (RETURN, 0, 0, FAIL),
+        (RETURN, 0, 0, ALLOW),
     ]
     return filter_calls(library, steps)

@@ -29,21 +29,17 @@ class Workspace:
         self.checkpoints = folder / "checkpoints"
         #: Temporary files of the job, of its libraries and of the processes that it starts.
         self.temporary = folder / "tmp"
+        #: Folder of the inputs, which the job reads.
+        self.input_folder = folder / "inputs"
         self._inputs = inputs
-        self._input_folder = folder / "inputs"
         self.clear()
-        for path in (*self.writable, self._input_folder):
+        for path in (*self.writable, self.input_folder):
             path.mkdir(parents=True)
 
     @property
     def writable(self) -> tuple[Path, ...]:
         """Folders in which the job writes."""
         return self.scratch, self.checkpoints, self.temporary
-
-    @property
-    def input_folder(self) -> Path:
-        """Folder of the inputs, which the job reads."""
-        return self._input_folder
 
     def input(self, name: str, index: int = 0) -> tuple[JobInput, Path]:
         """Return an input and its local path.
@@ -56,7 +52,7 @@ class Workspace:
         except (KeyError, IndexError):
             raise ValueError(f"the job has no input {name!r} number {index}") from None
         # Without the user's suffix: libraries choose a format by it, a playlist for example (docs/adr/0038).
-        return given, self._input_folder / f"{name}-{index}"
+        return given, self.input_folder / f"{name}-{index}"
 
     async def fetch(self, bucket: Bucket, on_progress: Callable[[float], None]) -> None:
         """Download every input, streamed, and check its SHA-256; ``on_progress`` gets the fraction done (0..1).
@@ -83,7 +79,7 @@ class Workspace:
 
     def clear(self) -> None:
         """Delete inputs, scratch files and checkpoints; keep the log and the exit code."""
-        for path in (*self.writable, self._input_folder):
+        for path in (*self.writable, self.input_folder):
             shutil.rmtree(path, ignore_errors=True)
 
 
