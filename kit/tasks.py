@@ -43,14 +43,7 @@ async def first_of(*coroutines: Coroutine[Any, Any, Any]) -> None:
     Raises:
         BaseException: the error of one that ended by itself.
     """
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    done: set[asyncio.Future[Any]] = set()
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await end(*tasks)
-    for task in done:
-        task.result()
+    await _run_until(asyncio.FIRST_COMPLETED, coroutines)
 
 
 async def all_of(*coroutines: Coroutine[Any, Any, Any]) -> None:
@@ -61,10 +54,15 @@ async def all_of(*coroutines: Coroutine[Any, Any, Any]) -> None:
     Raises:
         BaseException: the error of one that failed.
     """
+    await _run_until(asyncio.FIRST_EXCEPTION, coroutines)
+
+
+async def _run_until(return_when: str, coroutines: Iterable[Coroutine[Any, Any, Any]]) -> None:
+    """Run coroutines until ``asyncio.wait`` returns, and cancel those that still run; raise an error of the others."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     done: set[asyncio.Future[Any]] = set()
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        done, _ = await asyncio.wait(tasks, return_when=return_when)
     finally:
         await end(*tasks)
     for task in done:

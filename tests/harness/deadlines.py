@@ -52,7 +52,7 @@ class Deadlines:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-        """Give a coroutine its deadline."""
+        """Set the deadline of a coroutine."""
         original = pyfuncitem.obj
         if inspect.iscoroutinefunction(original):
             pyfuncitem.obj = with_deadline(original, _SHARE_OF_COROUTINE * self._timeout_s(pyfuncitem))

@@ -112,7 +112,7 @@ async def client(nats: EmbeddedNats) -> AsyncIterator[Client]:
 
 
 async def resize(client: Client, max_bytes: int) -> None:
-    """Give the stream of endpoints another size."""
+    """Set the size of the stream of endpoints."""
     info = await client.jetstream().stream_info(WEBHOOKS.name)
     changed = await request(client, f"STREAM.UPDATE.{WEBHOOKS.name}", info.config.as_dict() | {"max_bytes": max_bytes})
     assert "error" not in changed, changed

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from kit.network.address_guard import AddressGuard
+from kit.tasks import end
 from services.notifier.webhooks.sending.sender import WebhookRequest
 
 LOOPBACK = AddressGuard.allowing(["127.0.0.0/8"])
@@ -73,10 +74,8 @@ async def receiving(
         yield receiver
     finally:
         server.close()
-        while tasks:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=0.2)
+        while tasks:  # one may have been accepted meanwhile
+            await end(*tasks)
 
 
 async def request(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
