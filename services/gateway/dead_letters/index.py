@@ -160,18 +160,21 @@ class DeadLetterIndex:
 
     def _remove(self, letter: Letter) -> None:
         del self._letters[letter.kind][letter.id]
-        self._set_open(letter, False)
+        self._set_open(letter, is_open=False)
 
     def _count(self, letter: Letter | None) -> None:
         """Count a letter as what it is now."""
         if letter is not None:
-            self._set_open(letter, self.state(letter) is LetterState.OPEN)
+            self._set_open(letter, is_open=self.state(letter) is LetterState.OPEN)
 
-    def _set_open(self, letter: Letter, is_open: bool) -> None:
-        if is_open == (letter.id in self._open):
-            return
-        (self._open.add if is_open else self._open.remove)(letter.id)
-        self._counts[letter.kind.value, letter.service] += 1 if is_open else -1
+    def _set_open(self, letter: Letter, *, is_open: bool) -> None:
+        place = letter.kind.value, letter.service
+        if is_open and letter.id not in self._open:
+            self._open.add(letter.id)
+            self._counts[place] += 1
+        elif not is_open and letter.id in self._open:
+            self._open.remove(letter.id)
+            self._counts[place] -= 1
 
     def prune(self, kind: Kind, first: int) -> None:
         """Remove the letters whose record is older than the first of its stream."""
