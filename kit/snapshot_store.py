@@ -74,10 +74,7 @@ class SnapshotStore:
         Raises:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
-        bucket = await self._open_bucket()
-        key = self._key(bucket, epoch, sequence)
-        await bucket.put(key, data, _CONTENT_TYPE)
-        return StoredSnapshot(sequence, epoch, key)
+        return await self._store(epoch, sequence, lambda bucket, key: bucket.put(key, data, _CONTENT_TYPE))
 
     async def send(self, epoch: str, sequence: int, path: Path) -> StoredSnapshot:
         """Store a snapshot that is a file; what was sent of it is not one until all was.
@@ -85,10 +82,7 @@ class SnapshotStore:
         Raises:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
-        bucket = await self._open_bucket()
-        key = self._key(bucket, epoch, sequence)
-        await bucket.send_file(path, key, _CONTENT_TYPE)
-        return StoredSnapshot(sequence, epoch, key)
+        return await self._store(epoch, sequence, lambda bucket, key: bucket.send_file(path, key, _CONTENT_TYPE))
 
     async def fetch(self, snapshot: StoredSnapshot, path: Path) -> bool:
         """Write a snapshot into a file; return False when it was deleted meanwhile.
@@ -102,8 +96,13 @@ class SnapshotStore:
             return True
         return False
 
-    def _key(self, bucket: Bucket, epoch: str, sequence: int) -> str:
-        return bucket.key(_FOLDER, self._service, epoch, f"{sequence:018d}.zst")
+    async def _store(
+        self, epoch: str, sequence: int, put: Callable[[Bucket, str], Awaitable[object]]
+    ) -> StoredSnapshot:
+        bucket = await self._open_bucket()
+        key = bucket.key(_FOLDER, self._service, epoch, f"{sequence:018d}.zst")
+        await put(bucket, key)
+        return StoredSnapshot(sequence, epoch, key)
 
     async def delete_all(self) -> None:
         """Delete all snapshots.

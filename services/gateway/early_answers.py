@@ -36,8 +36,8 @@ _OF_TENANT: Final = re.compile(r"/v1/(jobs|job-plans|sessions|uploads|rules|budg
 #: Operators of all tenants read the spending of others too.
 _SPEND: Final = "/v1/spend"
 _LISTS: Final = frozenset({"/v1/jobs", "/v1/jobs/counts", "/v1/sessions"})
-#: Parameters of reads as of a point of the history, which needs the list of all that there was.
-_OF_THE_PAST: Final = frozenset({"at"})
+#: Parameter of reads as of a point of the history, which needs the list of all that there was.
+_OF_THE_PAST: Final = "at"
 _YES: Final = frozenset({"true", "1", "yes", "on"})
 
 
@@ -45,18 +45,19 @@ async def is_answered_early(app: FastAPI, scope: Scope) -> bool:
     """Return whether a request is answered before the view has caught up."""
     if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
         return False
-    if _WITHOUT_VIEW.fullmatch(scope["path"]) or not scope["path"].startswith("/v1/"):
-        return _WITHOUT_VIEW.fullmatch(scope["path"]) is not None
     path, query = scope["path"], parse_qs(scope["query_string"].decode("latin-1"))
-    is_past = not _OF_THE_PAST.isdisjoint(query)
-    if _OBJECT.fullmatch(path) and not is_past:
+    if _WITHOUT_VIEW.fullmatch(path):
         return True
-    if path in _LISTS and not is_past and query.get("incomplete", [""])[-1].lower() in _YES:
-        return True
-    reads: EarlyReads = app.state.early_reads
-    caller = _caller(app.state.authenticator, scope)
-    if caller is None or not (_OF_TENANT.fullmatch(path) or (path == _SPEND and not caller.across_tenants)):
+    if _OF_THE_PAST not in query:
+        allows_incomplete = query.get("incomplete", [""])[-1].lower() in _YES
+        if _OBJECT.fullmatch(path) or (path in _LISTS and allows_incomplete):
+            return True
+    if path != _SPEND and not _OF_TENANT.fullmatch(path):
         return False
+    caller = _caller(app.state.authenticator, scope)
+    if caller is None or (path == _SPEND and caller.across_tenants):
+        return False
+    reads: EarlyReads = app.state.early_reads
     try:
         return not await reads.gap.lacks(caller.tenant)
     except SaccadeError:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 from contracts.events.base import decode_at
 from kit.history.history import History
@@ -21,6 +21,8 @@ from services.gateway.aggregates.view_follower import Projector, ViewFollower
 from services.gateway.aggregates.view_gap import Incomplete, ViewGap
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Objects that are read at the same time for one answer.
 _AT_ONCE: Final = 8
@@ -104,11 +106,26 @@ class EarlyReads:
         with closing(GatewayView(None)) as view:
             yield PartialView(view, self._events, self._projectors(view), tenant)
 
-    async def pause(self, most_s: float) -> None:
-        """Wait, at most so long, before an object is read again for a request that waits for its end."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(min(most_s, _POLL_S)):
-                await self._tail.caught_up.wait()
+    async def answer(
+        self, read: Callable[[Callable[[], bool]], Awaitable[T | None]], wait_s: float
+    ) -> tuple[T | None, float]:
+        """Return what ``read`` finds of an object for a request that waits at most ``wait_s`` for its end.
+
+        ``read`` is given whether that time is over, and returns None to be called again. None, and the seconds that are
+        left: the view has caught up.
+
+        Raises:
+            SaccadeError: as ``read``.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + wait_s
+        while self.needed:
+            if (found := await read(lambda: loop.time() >= end)) is not None:
+                return found, 0.0
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(end - loop.time(), _POLL_S)):
+                    await self._tail.caught_up.wait()
+        return None, max(0.0, end - loop.time())
 
 
 EarlyReadsDep = Annotated[EarlyReads, from_app_state("early_reads")]

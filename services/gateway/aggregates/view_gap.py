@@ -15,7 +15,8 @@ from contracts.streams import aggregate
 from kit.bus.lineage import StreamPosition, position_of_stream
 from services.gateway.aggregates.view_follower import ViewFollower
 
-_ERASURES: Final = aggregate(SYSTEM, ERASURE, "*")
+#: Subjects of the erasures of all tenants.
+ERASURES_OF_ALL: Final = aggregate(SYSTEM, ERASURE, "*")
 
 
 class Incomplete(BaseModel):
@@ -25,6 +26,13 @@ class Incomplete(BaseModel):
     events_missing: int = Field(ge=0, description="Events of all tenants after it, most of which are not the caller's.")
 
 
+IncompleteField = Annotated[
+    Incomplete | None,
+    Field(
+        description="While the gateway reads its history, and has not read all events of the caller: how far the "
+        "list goes. Null: nothing is missing.",
+    ),
+]
 IncompleteQuery = Annotated[
     bool,
     Query(
@@ -65,7 +73,7 @@ class ViewGap:
             return True
         before = await self._position()
         after = max(position, self._none_until.get(tenant, 0))
-        for subjects in (aggregate(tenant, "*", "*"), _ERASURES):
+        for subjects in (aggregate(tenant, "*", "*"), ERASURES_OF_ALL):
             found, _ = await self._tail.store.batch(after, subjects, size=1)
             if found:
                 self._next[tenant] = found[0].sequence
@@ -90,7 +98,7 @@ class ViewGap:
             raise self.refusal()
         # What this process has folded was not erased before it began.
         after = position if began_after else max(position, began_until)
-        erased, _ = await self._tail.store.batch(after, _ERASURES, size=1)
+        erased, _ = await self._tail.store.batch(after, ERASURES_OF_ALL, size=1)
         if erased:
             raise self.refusal()
         return Incomplete(read_to=str(Cursor(self._tail.epoch, position)), events_missing=stream.last - position)

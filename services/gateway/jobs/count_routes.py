@@ -10,7 +10,7 @@ from contracts.job import State
 from kit.auth.principal import Reader
 from kit.http.problems import problem_responses
 from services.gateway.aggregates.early_reads import EarlyReadsDep
-from services.gateway.aggregates.view_gap import Incomplete, IncompleteQuery
+from services.gateway.aggregates.view_gap import IncompleteField, IncompleteQuery
 from services.gateway.jobs.dependencies import JobServiceDep
 from services.gateway.jobs.list_filters import JobFilterQuery
 
@@ -27,11 +27,7 @@ class JobCountsObject(BaseModel):
         description="Whether all jobs were looked at: at most 200,000, with filters the newest 50,000 or 1,000 "
         "matches. Otherwise there may be more."
     )
-    incomplete: Incomplete | None = Field(
-        default=None,
-        description="While the gateway reads its history, and has not read all events of the caller: how far the "
-        "list goes. Null: nothing is missing.",
-    )
+    incomplete: IncompleteField = None
 
 
 @router.get(

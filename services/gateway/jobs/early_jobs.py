@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from contracts.errors import ErrorCode, SaccadeError
@@ -31,20 +30,19 @@ class EarlyJobs:
     async def read(self, tenant: str, job_id: str, wait_s: float) -> tuple[JobObject | None, float]:
         """Return a job that includes every event stored before this call, when it has ended or after ``wait_s``.
 
-        None, and the seconds that are left: the view has caught up meanwhile.
+        None, and the seconds that are left: the view has caught up.
 
         Raises:
             SaccadeError: JOB_NOT_FOUND, also for other tenants' jobs; STARTING; BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
-        loop = asyncio.get_running_loop()
-        end = loop.time() + wait_s
-        while True:
+
+        async def read(is_over: Callable[[], bool]) -> JobObject | None:
             async with self.folded(tenant, job_id) as (job, view):
-                if job.state.ended or (left_s := end - loop.time()) <= 0:
-                    return await self._presenter.reading(view).full(job), 0
-            await self._reads.pause(left_s)
-            if not self.needed:
-                return None, max(0.0, end - loop.time())
+                if job.state.ended or is_over():
+                    return await self._presenter.reading(view).full(job)
+            return None
+
+        return await self._reads.answer(read, wait_s)
 
     @asynccontextmanager
     async def folded(self, tenant: str, job_id: str) -> AsyncIterator[tuple[Job, GatewayView]]:

@@ -194,10 +194,9 @@ async def read_job(
         return cached_answer(await past.read(caller.tenant, job_id, point), (point,), if_none_match)
     wait_s: float = apply_wait(prefer, response)
     try:
-        if early.needed:
-            found, wait_s = await early.read(caller.tenant, job_id, wait_s)
-            if found is not None:
-                return found
+        found, wait_s = await early.read(caller.tenant, job_id, wait_s)
+        if found is not None:
+            return found
         job = await jobs.read(caller.tenant, job_id, wait_s)
     except SaccadeError as error:
         if error.code is not _E.JOB_NOT_FOUND:

@@ -15,7 +15,7 @@ from contracts.job import State
 from contracts.limits import METADATA_BYTES
 from contracts.prices import ALIASES
 from kit.http.request_body import RequestBody
-from services.gateway.aggregates.view_gap import Incomplete
+from services.gateway.aggregates.view_gap import IncompleteField
 from services.gateway.jobs.stage_objects import StageObject
 from services.gateway.jobs.url_inputs import UrlInput
 from services.gateway.time_machine.schemas import AsOf
@@ -214,8 +214,4 @@ class JobPage(BaseModel):
         description="Of a search that has a next page: no job that was created before this was looked at yet.",
     )
     as_of: AsOf | None = Field(default=None, description="Of a list as of a point of the history; null otherwise.")
-    incomplete: Incomplete | None = Field(
-        default=None,
-        description="While the gateway reads its history, and has not read all events of the caller: how far the "
-        "list goes. Null: nothing is missing.",
-    )
+    incomplete: IncompleteField = None

@@ -153,10 +153,9 @@ async def read_session(
         point = await past.points.point("at", at)
         return cached_answer(await past.read(caller.tenant, session_id, point), (point,), if_none_match)
     wait_s: float = apply_wait(prefer, response)
-    if early.needed:
-        found, wait_s = await early.read(caller.tenant, session_id, wait_s)
-        if found is not None:
-            return found
+    found, wait_s = await early.read(caller.tenant, session_id, wait_s)
+    if found is not None:
+        return found
     return await presenter.full(await sessions.read(caller.tenant, session_id, wait_s))
 
 

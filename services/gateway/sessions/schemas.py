@@ -14,7 +14,7 @@ from contracts.job import State
 from contracts.limits import METADATA_BYTES, SESSION_IDLE_S, SESSION_LENGTH_S
 from contracts.session import SessionState
 from kit.http.request_body import RequestBody
-from services.gateway.aggregates.view_gap import Incomplete
+from services.gateway.aggregates.view_gap import IncompleteField
 from services.gateway.telemetry.nats_access import NatsIngest
 from services.gateway.time_machine.schemas import AsOf
 from services.gateway.workload_names import names_of
@@ -156,8 +156,4 @@ class SessionPage(BaseModel):
     data: list[SessionObject]
     next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
     as_of: AsOf | None = Field(default=None, description="Of a list as of a point of the history; null otherwise.")
-    incomplete: Incomplete | None = Field(
-        default=None,
-        description="While the gateway reads its history, and has not read all events of the caller: how far the "
-        "list goes. Null: nothing is missing.",
-    )
+    incomplete: IncompleteField = None

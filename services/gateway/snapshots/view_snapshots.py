@@ -15,29 +15,26 @@ import sqlite3
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from nats.aio.client import Client
 
-from contracts.audit import SYSTEM
-from contracts.erasure import NOUN as ERASURE
 from contracts.errors import SaccadeError
 from contracts.events.base import Cursor
-from contracts.streams import EVENTS, aggregate
+from contracts.streams import EVENTS
 from kit.bus.event_store import EventStore
 from kit.bus.lineage import StreamPosition, open_epoch_if_behind, position_of_stream
 from kit.bus.tail import EventTail
 from kit.snapshot_store import SnapshotStore, StoredSnapshot
 from services.gateway.aggregates.view import FILE_NAME, GatewayView
+from services.gateway.aggregates.view_gap import ERASURES_OF_ALL
 from services.gateway.snapshots.snapshot_file import ViewSnapshotHeader, ViewSnapshotInvalid, pack, unpack
 
 log = logging.getLogger(__name__)
 
 SERVICE: Final = "gateway"
-_ERASURES: Final = aggregate(SYSTEM, ERASURE, "*")
 #: Interval of the looks at the bucket; gateways that start together do not all look at the same moment.
 _LOOK_S: Final = 60.0
 #: Snapshots that are kept: a gateway may read one while the next one is written.
@@ -51,26 +48,20 @@ _PATIENCE_S: Final = 15.0
 _PACKED, _UNPACKED, _FETCHED = "snapshot.written", "snapshot.view", "snapshot.fetched"
 
 
-@dataclass(frozen=True)
-class StreamOfEvents:
-    """Stream that snapshots are compared with."""
+async def _refusal_of(client: Client, epoch: str, sequence: int) -> str | None:
+    """Return why a view that ends with an event is not to be used; None if it is what was folded by then.
 
-    client: Client
-
-    async def refusal_of(self, epoch: str, sequence: int) -> str | None:
-        """Return why a view that ends with an event is not to be used; None if it is what was folded by then.
-
-        Raises:
-            SaccadeError: BUS_UNAVAILABLE.
-        """
-        stream = await position_of_stream(self.client, EVENTS.name)
-        if not _is_in(stream, epoch, sequence):
-            return "it is of another lineage of the stream"
-        if stream.first > sequence + 1:
-            return "the stream has deleted events that came after it"
-        # An erasure that was deleted by now is before the stream's first event, and so before the snapshot.
-        erased, _ = await EventStore(self.client, EVENTS.name).batch(sequence, _ERASURES, size=1)
-        return "something was erased since" if erased else None
+    Raises:
+        SaccadeError: BUS_UNAVAILABLE.
+    """
+    stream = await position_of_stream(client, EVENTS.name)
+    if not _is_in(stream, epoch, sequence):
+        return "it is of another lineage of the stream"
+    if stream.first > sequence + 1:
+        return "the stream has deleted events that came after it"
+    # An erasure that was deleted by now is before the stream's first event, and so before the snapshot.
+    erased, _ = await EventStore(client, EVENTS.name).batch(sequence, ERASURES_OF_ALL, size=1)
+    return "something was erased since" if erased else None
 
 
 def _is_in(stream: StreamPosition, epoch: str, sequence: int) -> bool:
@@ -102,12 +93,12 @@ async def _fetch(store: SnapshotStore, client: Client, folder: Path) -> bool:
         SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         OSError: the disk does not take it.
     """
-    began, stream = time.monotonic(), StreamOfEvents(client)
+    began = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     for stored in await store.all():
         try:
             if stored.sequence <= (await position_of_stream(client, EVENTS.name)).last:
-                await _require_fit(stream, stored.epoch, stored.sequence)
+                await _require_fit(client, stored.epoch, stored.sequence)
             if not await store.fetch(stored, folder / _FETCHED):
                 continue
             most_bytes = shutil.disk_usage(folder).free
@@ -117,7 +108,7 @@ async def _fetch(store: SnapshotStore, client: Client, folder: Path) -> bool:
             await asyncio.to_thread(_check_view, folder / _UNPACKED, header)
             # It proves how far the stream had come: if it ends before that, its files were set back (docs/adr/0033).
             await open_epoch_if_behind(client, EVENTS.name, Cursor(header.epoch, header.sequence))
-            await _require_fit(stream, header.epoch, header.sequence)  # something may have been erased meanwhile
+            await _require_fit(client, header.epoch, header.sequence)  # something may have been erased meanwhile
         except ViewSnapshotInvalid as reason:
             log.warning("the snapshot %s is not used: %s", stored.key, reason)
             continue
@@ -130,14 +121,14 @@ async def _fetch(store: SnapshotStore, client: Client, folder: Path) -> bool:
     return False
 
 
-async def _require_fit(stream: StreamOfEvents, epoch: str, sequence: int) -> None:
+async def _require_fit(client: Client, epoch: str, sequence: int) -> None:
     """Check that a snapshot is of today's stream, and has nothing that was erased since.
 
     Raises:
         ViewSnapshotInvalid: it is not, or it has.
         SaccadeError: BUS_UNAVAILABLE.
     """
-    if reason := await stream.refusal_of(epoch, sequence):
+    if reason := await _refusal_of(client, epoch, sequence):
         raise ViewSnapshotInvalid(reason)
 
 
@@ -174,7 +165,6 @@ class ViewSnapshots:
         self._view, self._tail, self._folder = view, tail, folder
         self._store = store if every_events else None
         self._every_events = every_events
-        self._stream = StreamOfEvents(tail.store.client)
         #: Snapshots that this process wrote.
         self.written = 0
 
@@ -203,7 +193,7 @@ class ViewSnapshots:
         """
         fitting: list[StoredSnapshot] = []
         for stored in await store.all():
-            reason = await self._stream.refusal_of(stored.epoch, stored.sequence)
+            reason = await _refusal_of(self._tail.store.client, stored.epoch, stored.sequence)
             if stored.stored_at and datetime.now(UTC) - stored.stored_at >= _MOST_AGE:
                 reason = "it is old"
             if reason or len(fitting) == _KEPT:
