@@ -123,7 +123,7 @@ async def test_an_account_that_is_too_small_is_found(tmp_path: Path) -> None:
         settings = server.settings.model_copy(update={"user": "saccade", "password": SecretStr(RIGHT)})
         found = await look(settings)
     limits = [finding.says for finding in found if finding.check == "bus limits" and finding.outcome == "FAIL"]
-    assert limits[0] == "the account may store 1 GiB, and the streams reserve 41.59 GiB"
+    assert limits[0] == "the account may store 1 GiB, and the streams reserve 42.59 GiB"
     assert "5 streams" in limits[1]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -172,20 +171,40 @@ def test_a_player_keeps_the_number_through_a_change_of_ends(tmp_path: Path, soak
     assert [player.player for player in compared.players] == [0, 1]
 
 
-def clip(path: Path, *arguments: str) -> Path:
-    subprocess.run(["ffmpeg", "-loglevel", "error", "-y", *arguments, str(path)], check=True, timeout=60)
+def clip(path: Path, frames: int) -> Path:
+    """Write a grey clip at 25 frames a second."""
+    with av.open(str(path), "w") as container:
+        track: Any = container.add_stream("libx264", rate=25)
+        track.width, track.height, track.pix_fmt = 320, 180, "yuv420p"
+        container.start_encoding()
+        for _ in range(frames):
+            grey = np.full((180, 320, 3), 128, np.uint8)
+            container.mux(track.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        container.mux(track.encode())
+    return path
+
+
+def sound_only(path: Path, duration_s: int) -> Path:
+    """Write a file with a tone and no video."""
+    rate_hz = 44_100
+    with av.open(str(path), "w", format="mp4") as container:
+        track: Any = container.add_stream("aac", rate=rate_hz, layout="mono")
+        tone = np.sin(2 * np.pi * 440 * np.arange(duration_s * rate_hz) / rate_hz).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(tone[None], format="fltp", layout="mono")
+        frame.sample_rate = rate_hz
+        container.mux(track.encode(frame))
+        container.mux(track.encode())
     return path
 
 
 def test_files_that_hold_no_video_worth_the_name_are_refused(tmp_path: Path) -> None:
-    grey = ("-f", "lavfi", "-i", "color=c=gray:size=320x180:rate=25:duration=1")
-    sound = clip(tmp_path / "sound.m4a", "-f", "lavfi", "-i", "sine=duration=3")
-    short = clip(tmp_path / "short.mp4", *grey)
+    sound = sound_only(tmp_path / "sound.m4a", 3)
+    short = clip(tmp_path / "short.mp4", 25)
     text = tmp_path / "text.mp4"
     text.write_text("no video at all")
     cut_off = tmp_path / "cut_off.mp4"
     cut_off.write_bytes(short.read_bytes()[:600])
-    empty = clip(tmp_path / "empty.mp4", *grey, "-frames:v", "0")
+    empty = clip(tmp_path / "empty.mp4", 0)
     codes = {path.stem: refused(path, tmp_path / path.stem).code for path in (sound, short, text, cut_off, empty)}
     assert codes.pop("sound") is ErrorCode.MEDIA_NO_VIDEO
     assert codes.pop("short") is ErrorCode.CLIP_TOO_SHORT

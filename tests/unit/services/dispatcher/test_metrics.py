@@ -62,5 +62,5 @@ def test_waits_and_failures_are_counted_by_class():
 
 def test_a_standby_and_a_start_count_nothing():
     for value in (played(leading=False), played(age=timedelta(hours=1))):
-        assert value("saccade_dispatcher_jobs_failed_total", failure="lost") is None
+        assert value("saccade_dispatcher_jobs_failed_total", failure="lost") == 0
         assert value("saccade_dispatcher_queue_wait_seconds_sum", workload="laps") is None
