@@ -39,6 +39,7 @@ _HINTS: Final = {
     "cursor_invalid": "Give a time or a duration with --since, for example 2h.",
     "not_found": "Check the address in --url or SACCADE_URL: this server has no such route.",
     "method_not_allowed": "Check the address in --url or SACCADE_URL.",
+    "wrong_partition": "Set SACCADE_URL, or --url, to the one address of the whole system, not to one of its servers.",
     "unauthenticated": "Set SACCADE_API_KEY to your key.",
     "rate_limited": "Wait a minute and try again.",
     "upload_not_found": _FILE,

@@ -55,6 +55,7 @@ class ErrorCode(StrEnum):
     BROWSER_SESSIONS_NOT_CONFIGURED = "browser_sessions_not_configured"
     EMBEDDING_NOT_CONFIGURED = "embedding_not_configured"
     READ_ONLY = "read_only"
+    WRONG_PARTITION = "wrong_partition"
     RATE_LIMITED = "rate_limited"
     QUOTA_EXCEEDED = "quota_exceeded"
     # uploads
@@ -217,6 +218,7 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.BROWSER_SESSIONS_NOT_CONFIGURED: _kind(501, "Nobody can log in to this server in a browser", "Ask the operator to set NOTIFIER_TICKET_KEY for gateway and notifier."),
     _C.EMBEDDING_NOT_CONFIGURED: _kind(403, "No other page may show the webhooks of this server", "Ask the operator to set GATEWAY_EMBED_ORIGINS to the origins of those pages."),
     _C.READ_ONLY: _kind(403, "This server shows an imported window and changes nothing", "Send the request to the server that the window came from."),
+    _C.WRONG_PARTITION: _kind(421, "This server does not serve this tenant", "Send the request to the one address of the whole system, not to one of its servers. Its operator: SACCADE_PARTITION of that server and the origin's table of slots must agree (docs/scale.md)."),
     _C.RATE_LIMITED: _kind(429, "Too many requests", "Wait for the seconds in Retry-After and try again.", retryable=True),
     _C.QUOTA_EXCEEDED: _kind(409, "Your quota is used up", "The message says which; it is freed by what ends or is deleted (docs/quotas.md)."),
     _C.UPLOAD_NOT_FOUND: _kind(404, "There is no such upload", "Create an upload with POST /v1/uploads."),

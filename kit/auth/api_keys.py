@@ -28,6 +28,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from contracts.audit import SYSTEM
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import TENANT_PATTERN
+from contracts.partitions import Partition
 from contracts.quotas import QuotaLimits, TenantQuotas
 from contracts.tenant_retention import RetentionLimits, TenantRetention
 from kit.auth.browser_session import BrowserSessions
@@ -81,6 +82,14 @@ class AuthSettings(BaseSettings):
     read_only: bool = False
     #: Tenant of who calls a server without keys.
     local_tenant: str = Field(default=LOCAL_TENANT, pattern=TENANT_PATTERN)
+    #: Slots of tenants that this server serves, ``0-31/64``; by default all (docs/scale.md).
+    partition: Annotated[Partition, NoDecode] = Partition()
+
+    @field_validator("partition", mode="before")
+    @classmethod
+    def _parsed(cls, value: Any) -> Any:
+        """Read ``0-31/64``."""
+        return Partition.parse(value) if isinstance(value, str) else value
 
     @field_validator("allowed_hosts", "allowed_origins", mode="before")
     @classmethod
@@ -92,7 +101,9 @@ class AuthSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _readable_keys(self) -> Self:
-        """Refuse at the start a file that would be refused when the keys are read."""
+        """Refuse at the start a file that would be refused when the keys are read, and a partition without keys."""
+        if self.api_keys_file is None and not self.partition.is_whole:
+            raise ValueError("SACCADE_PARTITION needs SACCADE_API_KEYS_FILE: without keys there is one tenant")
         if self.api_keys_file is not None:
             self.find_example_key(_read_keys(self.api_keys_file)[0])
         return self
@@ -176,17 +187,21 @@ class Principal:
     #: The caller operates every tenant.
     across_tenants: bool = False
     read_only: bool = False
+    #: Tenants that this server serves.
+    partition: Partition = field(default=Partition(), repr=False, compare=False)
     #: Hash of the key's secret: what was begun with a key ends when it gets another secret.
     key_version: str = field(default="", repr=False)
     #: End of the browser's session by which the caller came, if it came by one.
     valid_until: datetime | None = field(default=None, compare=False)
 
     def require(self, *scopes: ScopeName) -> None:
-        """Check that the key has one of these scopes, if any are named.
+        """Check that this server serves the key's tenant, and that the key has one of these scopes, if any are named.
 
         Raises:
-            SaccadeError: FORBIDDEN.
+            SaccadeError: WRONG_PARTITION; FORBIDDEN.
         """
+        if not self.across_tenants:
+            self.partition.require(self.tenant)
         if scopes and self.read_only and "read" not in scopes:
             raise SaccadeError(ErrorCode.READ_ONLY)
         if scopes and self.scopes.isdisjoint(scopes):
@@ -210,6 +225,7 @@ def _principal(key: ApiKey, settings: AuthSettings) -> Principal:
         key.id,
         across_tenants=across_tenants,
         read_only=settings.read_only,
+        partition=settings.partition,
         key_version=key.sha256,
     )
 
@@ -252,7 +268,7 @@ class Authenticator:
         """Return the caller of a request and check that its key has one of these scopes, if any are named.
 
         Raises:
-            SaccadeError: UNAUTHENTICATED; FORBIDDEN.
+            SaccadeError: UNAUTHENTICATED; WRONG_PARTITION; FORBIDDEN.
         """
         if self._file is None:
             self._local.require(*scopes)

@@ -39,7 +39,7 @@ def caller_of(authenticator: Authenticator, connection: HTTPConnection, *scopes:
     The request counts as one of its tenant's.
 
     Raises:
-        SaccadeError: UNAUTHENTICATED; FORBIDDEN; RATE_LIMITED.
+        SaccadeError: UNAUTHENTICATED; WRONG_PARTITION; FORBIDDEN; RATE_LIMITED.
     """
     principal = _identified(authenticator, connection, *scopes)
     connection.scope.setdefault("state", {})[KEY_ID] = principal.key_id

@@ -52,7 +52,7 @@ def scopes_of(dependant: Dependant) -> tuple[ScopeName, ...]:
     return min(found, key=len, default=())
 
 
-#: Raise UNAUTHENTICATED or FORBIDDEN. The application keeps its ``authenticator`` in its state.
+#: Raise UNAUTHENTICATED, WRONG_PARTITION or FORBIDDEN. The application keeps its ``authenticator`` in its state.
 Reader = Annotated[Principal, Depends(_CallerWith("read"))]
 Writer = Annotated[Principal, Depends(_CallerWith("write"))]
 Operator = Annotated[Principal, Depends(_CallerWith("operate"))]
@@ -66,9 +66,12 @@ def tenants_of(principal: Principal, asked: str | None = None) -> str | None:
     """Return the tenant that a request is about; None for every tenant, which only an operator of all can reach.
 
     Raises:
-        SaccadeError: FORBIDDEN, when the key does not reach the tenant that is asked for.
+        SaccadeError: FORBIDDEN, when the key does not reach the tenant that is asked for; WRONG_PARTITION, when this
+            server does not serve it.
     """
     if principal.across_tenants:
+        if asked not in (None, SYSTEM):
+            principal.partition.require(asked)
         return asked
     if asked not in (None, principal.tenant):
         raise SaccadeError(
@@ -83,8 +86,8 @@ def tenant_of(principal: Principal, asked: str | None = None) -> str:
     """Return the one tenant that a request is about: the caller's own unless another one is named.
 
     Raises:
-        SaccadeError: FORBIDDEN, as ``tenants_of``; INVALID_PARAMETER, when the key has no tenant of its own and none is
-            named.
+        SaccadeError: FORBIDDEN, WRONG_PARTITION, as ``tenants_of``; INVALID_PARAMETER, when the key has no tenant of
+            its own and none is named.
     """
     tenant = tenants_of(principal, asked) or principal.tenant
     if tenant == SYSTEM:

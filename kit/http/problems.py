@@ -134,6 +134,7 @@ def problem_responses(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
         ErrorCode.FORBIDDEN,
         ErrorCode.HOST_NOT_ALLOWED,
         ErrorCode.ORIGIN_NOT_ALLOWED,
+        ErrorCode.WRONG_PARTITION,
         ErrorCode.RATE_LIMITED,
         ErrorCode.BUS_UNAVAILABLE,
         ErrorCode.STARTING,

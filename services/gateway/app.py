@@ -217,7 +217,7 @@ def build_gateway(
     state.jobs, state.job_presenter = jobs, JobPresenter(view, job_progress, tail, settings.scratch_hours, holds)
     _add_artifacts(app, bucket, view, authenticator, tickets)
     add_nerf(app, url_jobs, settings, bucket, disk)
-    state.worker_ingest = WorkerIngest(store, EventStore(client, "PROGRESS"), settings.worker_key)
+    state.worker_ingest = WorkerIngest(store, EventStore(client, "PROGRESS"), settings.worker_key, auth.partition)
     _add_estimates(app, jobs, holds)
     state.sessions, state.session_progress, state.session_ingest = sessions, session_progress, ingest
     state.session_presenter = SessionPresenter(jobs, view, session_progress, NatsAccess(session_settings), tail)

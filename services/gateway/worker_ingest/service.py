@@ -8,6 +8,7 @@ from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import ADVISORY, Message, subject_of
+from contracts.partitions import Partition
 from contracts.streams import PROGRESS, aggregate
 from kit.bus.event_store import Conflict, EventStore, StoredEvent
 from services.gateway.worker_ingest.event_check import check_own_event, parse_event
@@ -25,12 +26,14 @@ class WorkerIngest:
     progress: EventStore
     #: Public key of the account whose tokens are accepted; None accepts none.
     worker_key: str | None
+    partition: Partition
 
     def authenticate(self, authorization: str, run_id: str) -> WorkerClaims:
         """Verify a bearer token and that it belongs to this run; return its claims.
 
         Raises:
-            SaccadeError: NOT_FOUND, if this gateway accepts no workers' events; UNAUTHENTICATED; FORBIDDEN.
+            SaccadeError: NOT_FOUND, if this gateway accepts no workers' events; UNAUTHENTICATED; WRONG_PARTITION;
+                FORBIDDEN.
         """
         if self.worker_key is None:
             raise SaccadeError(
@@ -46,6 +49,7 @@ class WorkerIngest:
                 hint="Send Authorization: Bearer with the run's own token; API keys are not accepted here.",
             )
         claims = verify_worker_token(token.strip(), self.worker_key, datetime.now(UTC))
+        self.partition.require(claims.tenant)
         if claims.run_id != run_id:
             raise SaccadeError(ErrorCode.FORBIDDEN, "The token belongs to another run.")
         return claims
