@@ -37,6 +37,8 @@ class ErasureRequest(BaseModel):
     by: Attribution
     #: What was removed so far, by store; a dispatcher that takes over goes on counting.
     removed: dict[str, int] = {}
+    #: What was found in a store and was about to be deleted, by store: what of it is gone later counts as removed.
+    found: dict[str, int] = {}
     #: Number of dispatchers that have worked on it.
     attempts: int = 0
 
@@ -67,7 +69,7 @@ class ErasureReport(BaseModel):
     stores: dict[str, StoreReport]
     #: What is not erased, and why.
     remains: dict[str, str]
-    #: Whether a dispatcher died in between: what it had removed last may be missing from the numbers.
+    #: Whether a dispatcher died, or lost its lease, in between; the numbers are what all attempts have removed.
     interrupted: bool = False
 
 

@@ -120,4 +120,4 @@ def _show(found: ErasureView, *, as_json: bool) -> None:
     for name, reason in report["remains"].items():
         print_line(f"Remains: {name}. {reason}")
     if report["interrupted"]:
-        print_line("It was interrupted: the numbers removed may be too small. Nothing remains all the same.")
+        print_line("It was interrupted and repeated; the numbers are those of all attempts together.")

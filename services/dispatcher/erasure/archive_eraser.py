@@ -23,6 +23,7 @@ from kit.history.segments import Segment, SegmentBuilder, SegmentFile
 from services.dispatcher.archive.checkpoints import NOUN, REQUESTED, STORED, Checkpoints, as_checkpoint
 from services.dispatcher.erasure.coverage import covers_event
 from services.dispatcher.erasure.inventory import Inventory
+from services.dispatcher.erasure.progress import StoreContents
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +56,16 @@ class ArchiveEraser:
             file = await self._segments.verified(stored)
             await asyncio.to_thread(_read, file, inventory)
 
-    async def erase(self, inventory: Inventory) -> int:
-        """Write the segments with erased events anew, and those whose chain changes; return how many events those were.
+    async def found(self, inventory: Inventory) -> StoreContents:
+        """Return the erased events of the archive, to be deleted.
+
+        Raises:
+            SegmentDamaged, SaccadeError: as ``erase``.
+        """
+        return StoreContents(await self.count(inventory), lambda: self.erase(inventory))
+
+    async def erase(self, inventory: Inventory) -> None:
+        """Write the segments with erased events anew, and those whose chain changes.
 
         Raises:
             SegmentDamaged: a segment cannot be read, or is not what was written.
@@ -66,7 +75,6 @@ class ArchiveEraser:
         key_of = {sha256: key for key, hashes in recorded.items() for sha256 in hashes}
         #: Hash of each segment as it is now.
         current: dict[str, str] = {}
-        erased = 0
         segments = await self._all()
         newest = {stored.epoch: stored for stored in segments}
         for stored in segments:
@@ -75,19 +83,16 @@ class ArchiveEraser:
             key_of.setdefault(manifest.sha256, stored.key)
             before = key_of.get(manifest.previous, "")
             previous = current.get(before, manifest.previous)
-            count = 0
             if previous != manifest.previous or inventory.request.tenant in manifest.tenants:
                 file = await self._segments.verified(stored)
-                segment, count = await asyncio.to_thread(_without, file, inventory, previous)
+                segment = await asyncio.to_thread(_without, file, inventory, previous)
                 if segment.manifest.sha256 != manifest.sha256:
                     await self._store(stored, segment, is_newest=newest[stored.epoch] == stored)
                     manifest = segment.manifest
-            erased += count
             if is_ours:
                 current[stored.key] = manifest.sha256
             else:
                 log.error("segment %s is not the one that was stored: its chain stays broken", stored.key)
-        return erased
 
     async def count(self, inventory: Inventory) -> int:
         """Return how many erased events the archive holds.
@@ -140,17 +145,14 @@ def _read(file: SegmentFile, inventory: Inventory) -> None:
         inventory.add_archived(event.subject, event.body)
 
 
-def _without(file: SegmentFile, inventory: Inventory, previous: str) -> tuple[Segment, int]:
-    """Return a segment without the erased events, and how many those were."""
+def _without(file: SegmentFile, inventory: Inventory, previous: str) -> Segment:
+    """Return a segment without the erased events."""
     manifest = file.manifest
     builder = SegmentBuilder(manifest.stream, manifest.epoch, manifest.first, previous, manifest.expired)
-    erased = 0
     for event in file.events():
-        if covers_event(inventory.request, inventory.job_ids, event.subject, event.body):
-            erased += 1
-        else:
+        if not covers_event(inventory.request, inventory.job_ids, event.subject, event.body):
             builder.add([event])
-    return builder.finish(manifest.last), erased
+    return builder.finish(manifest.last)
 
 
 def _count(file: SegmentFile, inventory: Inventory) -> int:

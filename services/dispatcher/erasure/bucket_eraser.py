@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from kit.bucket import Bucket, ObjectMissing
 from kit.tasks import map_concurrently
+from services.dispatcher.erasure.progress import StoreContents
 
 _PARALLEL: Final = 16
 
@@ -18,9 +19,9 @@ class BucketEraser:
     A server may list an object for some seconds after it was deleted.
     """
 
-    def __init__(self, bucket: Bucket) -> None:
-        """Delete from ``bucket``."""
-        self._bucket = bucket
+    def __init__(self, bucket: Bucket, *, lists_deleted: bool = False) -> None:
+        """Delete from ``bucket``, which may list objects from before that are deleted if ``lists_deleted``."""
+        self._bucket, self._lists_deleted = bucket, lists_deleted
         self._deleted: set[str] = set()
 
     async def count(self, folders: Iterable[tuple[str, ...]]) -> int:
@@ -29,12 +30,23 @@ class BucketEraser:
         Raises:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
-        count = 0
-        for key in await self._keys(folders):
+        return len(await self._existing(await self._keys(folders)))
+
+    async def _existing(self, keys: Iterable[str]) -> set[str]:
+        """Return the keys of which there is an object.
+
+        Raises:
+            SaccadeError: STORAGE_UNAVAILABLE.
+        """
+        found = set[str]()
+
+        async def look_at(key: str) -> None:
             with contextlib.suppress(ObjectMissing):
                 await self._bucket.size(key)
-                count += 1
-        return count
+                found.add(key)
+
+        await map_concurrently(look_at, keys, _PARALLEL)
+        return found
 
     async def _keys(self, folders: Iterable[tuple[str, ...]]) -> list[str]:
         """Return the keys in folders.
@@ -48,17 +60,22 @@ class BucketEraser:
 
         return [key for found in await map_concurrently(keys_of, folders, _PARALLEL) for key in found]
 
-    async def erase(self, folders: Iterable[tuple[str, ...]]) -> int:
-        """Delete the objects in folders; return how many there were.
+    async def found(self, folders: Iterable[tuple[str, ...]]) -> StoreContents:
+        """Return what is in folders, to be deleted; what was deleted before is not counted again.
 
         Raises:
             SaccadeError: STORAGE_UNAVAILABLE.
         """
         keys = await self._keys(folders)
-        await map_concurrently(self._bucket.delete, keys, _PARALLEL)
-        new = set(keys) - self._deleted
-        self._deleted |= new
-        return len(new)
+        new: Collection[str] = set(keys) - self._deleted
+        if self._lists_deleted:
+            new = await self._existing(new)
+
+        async def delete() -> None:
+            await map_concurrently(self._bucket.delete, keys, _PARALLEL)
+            self._deleted.update(keys)
+
+        return StoreContents(len(new), delete)
 
     async def abort(self, multiparts: dict[str, str]) -> None:
         """Delete the parts of uploads that were not completed, by key and id.

@@ -29,9 +29,8 @@ from contracts.erasure import (
     sha256_of,
 )
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.base import Message, encode
+from contracts.events.base import encode
 from contracts.events.erasure import ErasureCompleted
-from contracts.ids import new_id
 from contracts.job import Job
 from contracts.streams import ERASURES, aggregate
 from kit.bucket import Bucket
@@ -43,6 +42,7 @@ from services.dispatcher.erasure.archive_eraser import ArchiveEraser
 from services.dispatcher.erasure.bucket_eraser import BucketEraser
 from services.dispatcher.erasure.coverage import Covered, events_of_stages, folders, other_messages, own_events
 from services.dispatcher.erasure.inventory import Inventory
+from services.dispatcher.erasure.progress import ErasureProgress, StoreContents
 from services.dispatcher.erasure.stream_eraser import StreamEraser
 from services.dispatcher.executors.executor import Executor
 from services.dispatcher.jobs.job_repository import SOURCE, NotLeading
@@ -163,8 +163,9 @@ class Erasures:
     async def _complete_alone(
         self, request: ErasureRequest, sequence: int, intent: AuditRecord, inventory: Inventory
     ) -> None:
-        progress = _Progress(self._requests, request.model_copy(update={"attempts": request.attempts + 1}), sequence)
-        objects = BucketEraser(self._bucket)
+        progress = ErasureProgress(self._requests, request, sequence)
+        # Of an attempt before, the bucket may still list what it has deleted.
+        objects = BucketEraser(self._bucket, lists_deleted=request.attempts > 0)
         await inventory.read(self._streams)
         if self._archive is not None:
             await self._archive.read(inventory)
@@ -173,9 +174,12 @@ class Erasures:
         for round_number in range(_ROUNDS):
             if round_number:
                 await asyncio.sleep(_ROUND_PAUSE_S)
-            for store, erase, _ in self._stores(inventory, objects):
+            for store, find, _ in self._stores(inventory, objects):
                 self._require_leader()
-                await progress.add(store, await erase())
+                found = await find()
+                await progress.found(store, found.count)
+                await found.delete()
+                await progress.removed(store)
             until_time = datetime.now(UTC)
             _, until = await epoch_of(self._events.client, self._events.stream)
             remaining = {store: await count() for store, _, count in self._stores(inventory, objects)}
@@ -203,30 +207,30 @@ class Erasures:
 
     def _stores(
         self, inventory: Inventory, objects: BucketEraser
-    ) -> list[tuple[str, Callable[[], Awaitable[int]], Callable[[], Awaitable[int]]]]:
-        """Return each store with its erasure and its count; the events come last."""
+    ) -> list[tuple[str, Callable[[], Awaitable[StoreContents]], Callable[[], Awaitable[int]]]]:
+        """Return each store with what finds what to delete, and with its count; the events come last."""
         request, streams = inventory.request, self._streams
         others = other_messages(request, inventory.job_ids)
         events = own_events(request) + events_of_stages(request, inventory.job_ids)
         places = folders(request, inventory.job_ids)
 
-        async def erase_objects() -> int:
+        async def find_objects() -> StoreContents:
             if self._snapshots:
                 await self._snapshots.erase()
             if self._view_snapshots:
                 await self._view_snapshots.delete_all()
-            return await objects.erase(places)
+            return await objects.found(places)
 
         async def count_objects() -> int:
             return await objects.count(places) + (await self._snapshots.count() if self._snapshots else 0)
 
-        found: list[tuple[str, Callable[[], Awaitable[int]], Callable[[], Awaitable[int]]]] = [
-            (_BUCKET, erase_objects, count_objects),
-            (_STREAMS, lambda: streams.erase(others), lambda: streams.count(others)),
+        found: list[tuple[str, Callable[[], Awaitable[StoreContents]], Callable[[], Awaitable[int]]]] = [
+            (_BUCKET, find_objects, count_objects),
+            (_STREAMS, lambda: streams.found(others), lambda: streams.count(others)),
         ]
         if (archive := self._archive) is not None:
-            found.append((_ARCHIVE, lambda: archive.erase(inventory), lambda: archive.count(inventory)))
-        return [*found, (_EVENTS, lambda: streams.erase(events), lambda: streams.count(events))]
+            found.append((_ARCHIVE, lambda: archive.found(inventory), lambda: archive.count(inventory)))
+        return [*found, (_EVENTS, lambda: streams.found(events), lambda: streams.count(events))]
 
     async def _clear_caches(self, job_ids: set[str]) -> str:
         """Remove jobs from the workers' caches; return why that was not possible, or nothing."""
@@ -263,7 +267,7 @@ class Erasures:
 
     async def _delete_request(self, request: ErasureRequest) -> None:
         covered = Covered(ERASURES.name, request_subject(request.id))
-        await self._streams.erase([covered])
+        await (await self._streams.found([covered])).delete()
 
     def _require_leader(self) -> None:
         if not self._may_act():
@@ -272,25 +276,3 @@ class Erasures:
 
 def _uses(job: Job, request: ErasureRequest) -> bool:
     return request.scope == "upload" and request.subject_id in job.submitted.used_uploads
-
-
-class _Progress:
-    """Counts what was removed, in the stored request: a dispatcher that takes over goes on counting."""
-
-    def __init__(self, store: EventStore, request: ErasureRequest, sequence: int) -> None:
-        self.request = request
-        self._store = store
-        self._sequence = sequence
-
-    async def add(self, store: str, count: int) -> None:
-        """Add to what was removed from a store.
-
-        Raises:
-            Conflict: another dispatcher works on the same request.
-            SaccadeError: BUS_UNAVAILABLE.
-        """
-        removed = {**self.request.removed, store: self.request.removed.get(store, 0) + count}
-        self.request = self.request.model_copy(update={"removed": removed})
-        subject = request_subject(self.request.id)
-        message = Message(subject, new_id("evt"), self.request.model_dump_json().encode())
-        self._sequence = await self._store.publish(message, after=self._sequence, among=subject)

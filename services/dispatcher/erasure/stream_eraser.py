@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
@@ -12,6 +13,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from kit.bus.connection import request
 from kit.bus.event_store import EventStore, StoredEvent
 from services.dispatcher.erasure.coverage import Covered
+from services.dispatcher.erasure.progress import StoreContents
 
 _BATCH: Final = 500
 _PARALLEL: Final = 64
@@ -45,15 +47,15 @@ class StreamEraser:
                     yield stored
             after = found[-1].sequence
 
-    async def delete(self, stream: str, sequences: Sequence[int]) -> int:
-        """Delete messages and have their bytes overwritten; return how many there were.
+    async def delete(self, stream: str, sequences: Sequence[int]) -> None:
+        """Delete messages and have their bytes overwritten.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
         semaphore = asyncio.Semaphore(_PARALLEL)
 
-        async def delete(sequence: int) -> bool:
+        async def delete(sequence: int) -> None:
             async with semaphore:
                 answer = await request(
                     self._client, f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": False}
@@ -61,26 +63,28 @@ class StreamEraser:
             error = answer.get("error")
             if error and error.get("err_code") not in _NO_MESSAGE:
                 raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {error.get('description')}.")
-            return not error
 
-        return sum(await asyncio.gather(*(delete(sequence) for sequence in sequences)))
+        await asyncio.gather(*(delete(sequence) for sequence in sequences))
 
-    async def erase(self, covered: Sequence[Covered]) -> int:
-        """Delete all covered messages; return how many there were.
+    async def found(self, covered: Sequence[Covered]) -> StoreContents:
+        """Return all covered messages, to be deleted.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        count = 0
+        parts: list[tuple[str, array[int]]] = []
         for part in covered:
-            waiting: list[int] = []
+            sequences = array("Q")  # a tenant may have millions
             async for stored in self.find(part):
-                waiting.append(stored.sequence)
-                if len(waiting) == _BATCH:
-                    count += await self.delete(part.stream, waiting)
-                    waiting.clear()
-            count += await self.delete(part.stream, waiting)
-        return count
+                sequences.append(stored.sequence)
+            parts.append((part.stream, sequences))
+
+        async def delete() -> None:
+            for stream, sequences in parts:
+                for start in range(0, len(sequences), _BATCH):
+                    await self.delete(stream, sequences[start : start + _BATCH])
+
+        return StoreContents(sum(len(sequences) for _, sequences in parts), delete)
 
     async def count(self, covered: Sequence[Covered]) -> int:
         """Return how many covered messages there are.

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
+
+from nats.aio.client import Client
 
 from contracts.callback import callback_subject
 from contracts.events.base import EventData, Message, encode
@@ -20,9 +23,24 @@ from contracts.ids import new_id
 from contracts.streams import STREAMS
 from kit.bucket import Bucket
 from kit.bus.event_store import EventStore
-from tests.harness.dispatch.dispatcher import DispatcherHarness
 
 PATTERN = "canary-"
+
+
+class Stores(Protocol):
+    """Bus and bucket of a test."""
+
+    @property
+    def client(self) -> Client:
+        """Connection to the bus."""
+
+    @property
+    def store(self) -> EventStore:
+        """Stream of the events."""
+
+    @property
+    def bucket(self) -> Bucket:
+        """Bucket."""
 
 
 @dataclass
@@ -40,7 +58,7 @@ class Seeded:
         return self.canaries[-1]
 
 
-async def seed(harness: DispatcherHarness, tenant: str, count: int, rng: random.Random) -> Seeded:
+async def seed(harness: Stores, tenant: str, count: int, rng: random.Random) -> Seeded:
     """Store data of a tenant with at least ``count`` canaries: jobs that have ended, uploads, rules and records."""
     seeded = Seeded(tenant)
     while len(seeded.canaries) < count:
@@ -51,7 +69,7 @@ async def seed(harness: DispatcherHarness, tenant: str, count: int, rng: random.
     return seeded
 
 
-async def _seed_job(harness: DispatcherHarness, seeded: Seeded, rng: random.Random) -> None:
+async def _seed_job(harness: Stores, seeded: Seeded, rng: random.Random) -> None:
     tenant, bucket = seeded.tenant, harness.bucket
     job_id, upload_id = new_id("job"), new_id("upl")
     seeded.jobs.append(job_id)
@@ -89,9 +107,7 @@ async def _seed_job(harness: DispatcherHarness, seeded: Seeded, rng: random.Rand
     await bucket.put(key, seeded.canary().encode())
 
 
-async def _seed_messages(
-    harness: DispatcherHarness, seeded: Seeded, job_id: str, upload_id: str, rng: random.Random
-) -> None:
+async def _seed_messages(harness: Stores, seeded: Seeded, job_id: str, upload_id: str, rng: random.Random) -> None:
     """Store what other streams than that of the events hold of a job."""
     tenant = seeded.tenant
     delivered = WebhookDelivered(
@@ -126,7 +142,7 @@ async def _seed_messages(
     await harness.store.publish(letter, headers=headers)
 
 
-async def _publish(harness: DispatcherHarness, tenant: str, subject_id: str, data: EventData) -> None:
+async def _publish(harness: Stores, tenant: str, subject_id: str, data: EventData) -> None:
     await harness.store.publish(encode(data, tenant=tenant, subject_id=subject_id, source="/test"))
 
 
@@ -134,7 +150,7 @@ def _message(subject: str, seeded: Seeded) -> Message:
     return Message(subject, new_id("evt"), f'{{"text": "{seeded.canary()}"}}'.encode())
 
 
-async def found_in_streams(harness: DispatcherHarness, tenant: str) -> set[str]:
+async def found_in_streams(harness: Stores, tenant: str) -> set[str]:
     """Return the streams in which something of a tenant is found, by body or header."""
     wanted, found = f"{PATTERN}{tenant}-".encode(), set[str]()
     for stream in STREAMS:
