@@ -1,7 +1,8 @@
 """Table of the quotas of a tenant, and the decisions by them. Pure: who counts, and what with, is the services' part.
 
-Two kinds: a *rate* is refilled by time (``rate_limited``, with Retry-After), a *level* is freed by what ends or is
-deleted (``quota_exceeded``). docs/quotas.md is generated from this table.
+Three kinds: a *rate* is refilled by time (``rate_limited``, with Retry-After), a *level* is freed by what ends or is
+deleted (``quota_exceeded``), and of a *part* of a stream nothing is refused: the tenant's own oldest are deleted.
+docs/quotas.md has this table.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ class QuotaName(StrEnum):
     WEBHOOK_BYTES = "webhook_bytes"
     CALLBACK_VIDEOS = "callback_videos"
     CAPTION_BYTES = "caption_bytes"
+    TELEMETRY_BYTES = "telemetry_bytes"
+    DELIVERY_BYTES = "delivery_bytes"
+    DEAD_LETTER_BYTES = "dead_letter_bytes"
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class Quota:
     advice: str
     #: Code of the refusal; a rate is always ``rate_limited``.
     code: ErrorCode = ErrorCode.QUOTA_EXCEEDED
+    #: Whether nothing is refused: when there is no room for all, the tenant's oldest beyond it are deleted.
+    deletes_oldest: bool = False
     #: Whether all processes count together; otherwise each allows as much, as with every rate.
     exact: bool = True
     #: Period of a rate; None for a level.
@@ -124,6 +130,18 @@ QUOTAS: Final[Mapping[QuotaName, Quota]] = {
         Quota(
             _Q.CAPTION_BYTES, 16 * MIB, "bytes of uploaded captions", "Upload fewer or shorter captions.",
             period_s=_DAY_S,
+        ),
+        Quota(
+            _Q.TELEMETRY_BYTES, 2 * GIB, "bytes of sessions' telemetry", "Record fewer or smaller frames.",
+            deletes_oldest=True,
+        ),
+        Quota(
+            _Q.DELIVERY_BYTES, 1 * GIB, "bytes of records of webhook attempts",
+            "Subscribe to fewer events, and delete endpoints that do not answer.", deletes_oldest=True,
+        ),
+        Quota(
+            _Q.DEAD_LETTER_BYTES, 512 * MIB, "bytes of dead letters of events", "Settle them, and mend their handler.",
+            deletes_oldest=True,
         ),
     )
 }  # fmt: skip
@@ -204,6 +222,19 @@ def part_of_reserve(used_bytes: int, max_bytes: int, tenants: int) -> int | None
     if max_bytes <= 0 or used_bytes < _FREE_SHARE * max_bytes:
         return None
     return int(_RESERVED_SHARE * max_bytes / max(1, tenants))
+
+
+def kept_bytes(used: Mapping[str, int], limits: Mapping[str, int], room_bytes: int) -> dict[str, int]:
+    """Return how many bytes each tenant keeps, so that all together have at most ``room_bytes``.
+
+    None keeps more than its limit. If that is not enough, those with most keep an even part, and the others all.
+    """
+    wanted = {tenant: min(size, limits[tenant]) for tenant, size in used.items()}
+    kept: dict[str, int] = {}
+    for tenant in sorted(wanted, key=lambda tenant: wanted[tenant]):
+        kept[tenant] = min(wanted[tenant], room_bytes // (len(wanted) - len(kept)))
+        room_bytes -= kept[tenant]
+    return kept
 
 
 def _facts(quota: Quota, limit: int, used: int, until: datetime | None) -> dict[str, Any]:

@@ -77,6 +77,7 @@ from services.dispatcher.settings import (
 )
 from services.dispatcher.snapshots.dispatcher_fold import DispatcherFold
 from services.dispatcher.snapshots.snapshots import Snapshots
+from services.dispatcher.stream_shares.stream_shares import open_stream_shares
 
 log = logging.getLogger(__name__)
 
@@ -167,6 +168,7 @@ class Dispatcher:
         self.archive_writer = self._open_archive_writer(archive)
         self.snapshots = self._open_snapshots(archive, snapshots)
         self.trimmer = self._open_trimmer()
+        self.stream_shares = open_stream_shares(self._client, self.metrics.registry)
         self.erasures = self._open_erasures(bucket, archive)
         self.health = self._open_health(bucket)
 
@@ -332,6 +334,7 @@ class Dispatcher:
             self.operations.abandoned.run(),
             *([self.archive_writer.run()] if self.archive_writer else []),
             self.trimmer.run(),
+            self.stream_shares.run(),
             self.erasures.run(),
             self.snapshots.run(),
         )

@@ -18,8 +18,9 @@ def row(quota: Quota) -> str:
         if quota.burst_periods > 1:
             amount += f" ({round(quota.default * quota.burst_periods):,} at once)"
     code = "rate_limited" if quota.is_rate else quota.code
+    answer = "none: its oldest go" if quota.deletes_oldest else f"`{code}`"
     whose = "all together" if quota.exact and not quota.is_rate else "each process"
-    return f"| `{quota.name}` | {amount} | {quota.counts} | `{code}` | {whose} |"
+    return f"| `{quota.name}` | {amount} | {quota.counts} | {answer} | {whose} |"
 
 
 def test_the_page_has_the_table() -> None:

@@ -23,7 +23,7 @@ BOUNDED = {
     "implementation", "major", "minor", "patchlevel", "version",
 }  # fmt: skip
 #: A tenant is a label of what the operator limits by tenant, and of nothing else.
-BY_TENANT = {"saccade_quota_refused"}
+BY_TENANT = {"saccade_quota_refused", "saccade_stream_quota_deleted_bytes"}
 
 
 def _port(process: psutil.Process, service: str) -> int:

@@ -14,6 +14,7 @@ from contracts.quotas import (
     QuotaLimits,
     QuotaName,
     TenantQuotas,
+    kept_bytes,
     level_refusal,
     part_of_reserve,
     rate_refusal,
@@ -111,3 +112,18 @@ def test_what_tenants_may_have_of_a_stream_that_is_nearly_full_is_an_even_part_o
     assert part_of_reserve(750, 1000, 4) == 50
     assert part_of_reserve(1000, 1000, 0) == 200
     assert part_of_reserve(5, 0, 1) is None, "a stream that is not limited"
+
+
+USED = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 1000), min_size=1)
+
+
+@given(USED, st.integers(0, 3000), st.integers(1, 1000))
+def test_what_tenants_keep_of_a_stream(used: dict[str, int], room: int, limit: int) -> None:
+    kept = kept_bytes(used, dict.fromkeys(used, limit), room)
+    assert kept.keys() == used.keys()
+    assert sum(kept.values()) <= room
+    assert all(kept[tenant] <= min(used[tenant], limit) for tenant in used)
+    # Who loses more than its limit says has no less than anybody else, so who has least loses last.
+    cut = [tenant for tenant in used if kept[tenant] < min(used[tenant], limit)]
+    assert all(kept[tenant] + 1 >= kept[other] for tenant in cut for other in used)
+    assert not cut or sum(kept.values()) > room - len(used), "no more is deleted than there is no room for"

@@ -1,0 +1,1 @@
+"""Parts of tenants in streams that delete their oldest: who has more than its part loses its own oldest first."""
