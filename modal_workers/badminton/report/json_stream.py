@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 #: Rows of an array that are written at once.
 ROWS: Final = 4096
+_ENCODED: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +51,22 @@ def _write(file: TextIO, value: Any) -> None:
         for number, item in enumerate(value):
             if number:
                 file.write(",")
-            _write(file, item)
+            _write_row(file, item)
         file.write("]")
     elif isinstance(value, float) and not math.isfinite(value):
         file.write("null")
     else:
-        file.write(json.dumps(value, ensure_ascii=False, allow_nan=False))
+        file.write(_ENCODED(value))
+
+
+def _write_row(file: TextIO, row: Any) -> None:
+    """Write an item of an array by the encoder in C, more than twice as fast, unless it has a NaN or a type of ours."""
+    try:
+        text = _ENCODED(row)
+    except (TypeError, ValueError):
+        _write(file, row)
+    else:
+        file.write(text)
 
 
 def _write_column(file: TextIO, column: Column) -> None:
