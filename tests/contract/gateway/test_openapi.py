@@ -76,19 +76,22 @@ def test_hostile_values_are_refused_and_break_nothing(gateway: Gateway, seed: in
 
 @pytest.mark.soak
 def test_generated_requests_are_refused_by_stated_rules_only(
-    gateway: Gateway, tmp_path: Path, seed: int, soak_runs: int
+    gateway: Gateway, tmp_path: Path, seed: int, soak_runs: int, share: Share
 ):
     # A request with a header more than are declared is no wrong one; it takes these routes, whose pictures it can draw.
     settings = "".join(
         f'[[operations]]\ninclude-path = "{path}"\nchecks.negative_data_rejection.enabled = false\n'
         for path in ("/v1/sessions/{session_id}/frames", "/api/upload/photos")
     )
-    run_schemathesis(gateway.document, gateway.url, tmp_path, examples=soak_runs // 2, seed=seed, settings=settings)
+    examples = soak_runs // 2
+    run_schemathesis(
+        gateway.document, gateway.url, tmp_path, examples=examples, seed=seed, share=share, settings=settings
+    )
 
 
 @pytest.mark.soak
 def test_parameters_that_fit_a_workloads_schema_are_accepted(
-    gateway: Gateway, tmp_path: Path, seed: int, soak_runs: int
+    gateway: Gateway, tmp_path: Path, seed: int, soak_runs: int, share: Share
 ):
     workloads = httpx.get(f"{gateway.url}/v1/workloads").json()["data"]
     document = copy.deepcopy(gateway.document)
@@ -114,7 +117,10 @@ def test_parameters_that_fit_a_workloads_schema_are_accepted(
     paths["/v1/jobs"]["post"]["parameters"] = [only | {"name": name} for name in ("dry_run", "partial")]
     document["paths"] = paths
     more = ("--mode", "positive")
-    run_schemathesis(document, gateway.url, tmp_path, examples=soak_runs // 2, seed=seed, more=more, each_value=True)
+    examples = soak_runs // 2
+    run_schemathesis(
+        document, gateway.url, tmp_path, examples=examples, seed=seed, share=share, more=more, each_value=True
+    )
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:

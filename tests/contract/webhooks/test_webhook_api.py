@@ -354,6 +354,7 @@ def test_requests_made_from_the_document(
             tmp_path,
             examples=soak_runs // 2,
             seed=seed,
+            share=share,
             # An endpoint that was just created has no delivery that its redelivery could name.
             settings="[[operations]]\ninclude-path-regex = 'redeliver$'\n"
             "checks.ensure_resource_availability.enabled = false\n",

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.harness.servers.embedded import binary
+from tests.harness.share import Share
 
 #: Examples of each operation in the short suite.
 SHORT_EXAMPLES = 3
-#: One operation of so many gets each value at each place (schemathesis calls that coverage) in the short suite; all
-#: operations did, and that was two thirds of the CPU time.
-SHORT_COVERAGE = 4
+#: One operation of so many, which the run's share chooses, gets each value at each place (schemathesis calls that
+#: coverage): 150 requests to each, and with one of four still two thirds of the CPU time.
+COVERAGE_SHARE = 12
 ROOT = Path(__file__).parents[3]
 #: A list that is too long may also be a body that is too long.
 _REFUSALS = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422]
@@ -27,6 +28,7 @@ def run_schemathesis(
     *,
     examples: int,
     seed: int,
+    share: Share,
     settings: str = "",
     more: Sequence[str] = (),
     stateful: bool = False,
@@ -34,13 +36,13 @@ def run_schemathesis(
 ) -> None:
     """Send generated requests and fail on a server error, an undocumented answer or a rule that is not stated.
 
-    A short run makes the same requests each time. With ``each_value``, all operations get each value at each place in
-    it, not only one of ``SHORT_COVERAGE``.
+    A short run generates the same requests each time. With ``each_value``, all operations get each value at each place
+    in it, not only those of the share.
     """
     is_short = examples <= SHORT_EXAMPLES
     if is_short:
         seed = 1
-        settings += "" if each_value else _without_each_value(document)
+        settings += "" if each_value else _without_each_value(document, share)
     (folder / "openapi.json").write_text(json.dumps(document))
     (folder / "schemathesis.toml").write_text(
         f"[checks]\nnegative_data_rejection.expected-statuses = {_REFUSALS}\n{settings}"
@@ -64,7 +66,7 @@ def run_schemathesis(
     assert found.returncode == 0, found.stdout[-8000:] + found.stderr[-2000:]
 
 
-def _without_each_value(document: dict[str, Any]) -> str:
+def _without_each_value(document: dict[str, Any], share: Share) -> str:
     """Return the settings that leave the phase of each value at each place to a share of the operations."""
     names = [
         f"{method.upper()} {path}"
@@ -72,5 +74,5 @@ def _without_each_value(document: dict[str, Any]) -> str:
         for method in sorted(methods)
         if method != "head"
     ]
-    left_out = [name for number, name in enumerate(names, 1) if number % SHORT_COVERAGE]
+    left_out = [name for number, name in enumerate(names) if not share.takes(number, COVERAGE_SHARE)]
     return f"[[operations]]\ninclude-name = {json.dumps(left_out)}\nphases.coverage.enabled = false\n"

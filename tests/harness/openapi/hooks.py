@@ -41,6 +41,7 @@ IN_WORDS: Final = (
     # Between the target of a replay, its start and what belongs to them.
     r"body: as_new is for webhooks",
     r"body: start needs expected_count",
+    r"A replay of more than \d+ events, several tenants or a sandbox needs a reason",
     # Between the format of an endpoint and what only some formats have.
     r"template: only messages have one",
     r"subject: only e-mails have one",
