@@ -1,4 +1,7 @@
-"""A vision stream session: show the model a chunk of frames, say what it answers, publish the alerts of the rules."""
+"""A vision stream session: show the model a chunk of frames, say what it answers, publish the alerts of the rules.
+
+``chunks.py`` decides when: every ``chunk_s``, or at once when a question waits.
+"""
 
 from __future__ import annotations
 

@@ -53,9 +53,9 @@ from services.dispatcher.executors.executor import Executor
 from services.dispatcher.jobs.job_repository import JobRepository, utc_now
 from services.dispatcher.jobs.stored_uploads import StoredUploads
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
-from services.dispatcher.lifecycle.janitor import Janitor
 from services.dispatcher.lifecycle.lifecycle import Lifecycle
 from services.dispatcher.lifecycle.lifecycle_rules import lifecycle_rules
+from services.dispatcher.lifecycle.scratch_sweep import ScratchSweep
 from services.dispatcher.lifecycle.upload_sweep import UploadSweep
 from services.dispatcher.metrics import DispatcherMetrics
 from services.dispatcher.pipelines.progress_publisher import PipelineProgressPublisher
@@ -134,7 +134,7 @@ class Dispatcher:
         budgets = TenantBudgets(budget.limits, repository.clock, self.tail.wait_for)
         self.notices = BudgetNotices(store, budgets, lambda: self.lease.held, lambda: self.tail.last)
         retention = retention or RetentionSettings()
-        self.janitor = Janitor(repository, bucket, executor, self.jobs, retention)
+        self.scratch_sweep = ScratchSweep(repository, bucket, executor, self.jobs, retention)
         self.upload_sweep = UploadSweep(StoredUploads(store, history, partly=True), bucket, retention, repository)
         self.lifecycle = Lifecycle(
             repository=repository,
@@ -200,7 +200,7 @@ class Dispatcher:
             is_connected=lambda: self._client.is_connected,
             pipelines=frozenset(name for name, workload in workloads.items() if workload.kind == "pipeline"),
             sessions=session_workloads(workloads),
-            on_retention_changed=self.janitor.on_retention_changed,
+            on_retention_changed=self.scratch_sweep.on_retention_changed,
             executor_of=self._callers.of,
         )
 
@@ -327,7 +327,7 @@ class Dispatcher:
         await first_of(
             self.reconciler.lead(),
             self.pipeline_progress.run(),
-            self.janitor.run(),
+            self.scratch_sweep.run(),
             self.upload_sweep.run(),
             self.upload_rules.lead(),
             self.notices.run(),

@@ -1,6 +1,7 @@
 """The ``gap`` event of a stream: a client's cursor, compared with the stream, shows that it missed events.
 
-A gap is followed by a ``snapshot`` of the job or session, so that the client knows its state all the same.
+``stream_history.py`` asks for it when a stream begins, and writes it. A gap is followed by a ``snapshot`` of the job or
+session, so that the client knows its state all the same.
 """
 
 from __future__ import annotations

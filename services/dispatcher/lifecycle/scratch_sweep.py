@@ -1,4 +1,4 @@
-"""Janitor: removes the scratch files of ended jobs when their retention is over, and publishes that.
+"""Removes the scratch files of ended jobs, by default 48 h after their end, and publishes that.
 
 The files are listed from the bucket and the time is computed from each job's events, so that nothing depends on a
 process staying alive. Results stay: only ``scratch/`` is swept, and the cache that workers keep of it. The last key of
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _ERROR_RETRY_S: Final = 5.0
 
 
-class Janitor:
+class ScratchSweep:
     """Sweeps of the bucket, while its dispatcher leads."""
 
     def __init__(
