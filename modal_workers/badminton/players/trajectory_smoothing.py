@@ -10,6 +10,7 @@ by more than the smoother's memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +21,8 @@ from modal_workers.badminton.players.motion_filter import START_SPEED_M_S
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+#: Place, speed and their covariance (pp, pv, vv), one of each for every lane and axis.
+_State = tuple[Floats, Floats, Floats, Floats, Floats]
 
 #: Spectral density of the acceleration, for the best velocities in simulated matches.
 ACCELERATION_M2_S3: Final = 12.0
@@ -188,70 +191,102 @@ def _filter(places: Floats, variances: Floats, steps: Floats, acceleration: Floa
     ``acceleration`` [lanes, T, 1 or 2]: of both axes together, or of each.
     """
     lanes, length, _ = places.shape
-    states = np.empty((lanes, length, 2, 2))
-    covariances = np.empty((lanes, length, 2, 3))
     rejected = np.zeros((lanes, length), bool)
-    place, speed = places[:, 0].copy(), np.zeros((lanes, 2))
+    # By time first: the loop takes a row of each. What does not depend on the row before is computed for all at once,
+    # because most of the time of a row is that of NumPy's calls.
+    step, step_places, step_variances = _by_time(steps[..., None]), _by_time(places), _by_time(variances)
+    pushed = _pushed(step, _by_time(acceleration))
+    rows: list[_State] = []
+    place, speed = step_places[0], np.zeros((lanes, 2))
     # Half a metre of doubt lets later detections correct a wrong first one.
-    pp, pv, vv = variances[:, 0] + 0.25, np.zeros((lanes, 2)), np.full((lanes, 2), START_SPEED_M_S**2)
+    pp, pv, vv = step_variances[0] + 0.25, np.zeros((lanes, 2)), np.full((lanes, 2), START_SPEED_M_S**2)
     for index in range(length):
-        step, density = steps[:, index, None], acceleration[:, index]
-        place = place + speed * step
-        pp = pp + (2 * pv + step * vv) * step + density * step**3 / 3
-        pv = pv + step * vv + density * step**2 / 2
-        vv = vv + density * step
-        off = places[:, index] - place
-        total = pp + variances[:, index]
+        state = _predicted((place, speed, pp, pv, vv), step[index], [part[index] for part in pushed])
+        place, speed, pp, pv, vv = state
+        off = step_places[index] - place
+        total = pp + step_variances[index]
         distance = (off**2 / total).sum(axis=1)
-        used = distance <= _GATE
+        used = (distance <= _GATE)[:, None]
         rejected[:, index] = distance > _GATE
-        gain_place = np.where(used[:, None], pp / total, 0.0)
-        gain_speed = np.where(used[:, None], pv / total, 0.0)
-        off = np.where(used[:, None], off, 0.0)
+        gain_place = np.where(used, pp / total, 0.0)
+        gain_speed = np.where(used, pv / total, 0.0)
+        off = np.where(used, off, 0.0)
         place, speed = place + gain_place * off, speed + gain_speed * off
         vv = vv - gain_speed * pv
         pv = pv - gain_place * pv
         pp = pp - gain_place * pp
-        states[:, index, :, 0], states[:, index, :, 1] = place, speed
-        covariances[:, index, :, 0], covariances[:, index, :, 1], covariances[:, index, :, 2] = pp, pv, vv
-    return states, covariances, rejected
+        rows.append((place, speed, pp, pv, vv))
+    by_lane = np.asarray(rows).transpose(2, 0, 3, 1)
+    return by_lane[..., :2].copy(), by_lane[..., 2:].copy(), rejected
 
 
 def _smooth_back(states: Floats, covariances: Floats, steps: Floats, acceleration: Floats) -> tuple[Floats, Floats]:
     """Change states and covariances to those given all detections; return ``push`` and ``expected`` of the pass."""
     push, expected = np.zeros(steps.shape), np.zeros(steps.shape)
-    for index in range(states.shape[1] - 2, -1, -1):
-        step, density = steps[:, index + 1, None], acceleration[:, index + 1]
-        place, speed = states[:, index, :, 0], states[:, index, :, 1]
-        pp, pv, vv = (covariances[:, index, :, part].copy() for part in range(3))
-        # Predicted covariance of the next frame.
-        npp = pp + (2 * pv + step * vv) * step + density * step**3 / 3
-        npv = pv + step * vv + density * step**2 / 2
-        nvv = vv + density * step
-        determinant = np.maximum(npp * nvv - npv**2, 1e-18)
-        # Gain = P Fᵀ (predicted P)⁻¹, a 2x2 matrix per axis.
-        first, second, third, fourth = pp + step * pv, pv, pv + step * vv, vv
-        a = (first * nvv - second * npv) / determinant
-        b = (second * npp - first * npv) / determinant
-        c = (third * nvv - fourth * npv) / determinant
-        d = (fourth * npp - third * npv) / determinant
-        off = states[:, index + 1, :, 0] - (place + step * speed)
-        off_speed = states[:, index + 1, :, 1] - speed
-        dpp = covariances[:, index + 1, :, 0] - npp
-        dpv = covariances[:, index + 1, :, 1] - npv
-        dvv = covariances[:, index + 1, :, 2] - nvv
-        # (predicted P)⁻¹ times the push, and times what the detections took from its covariance, weighed as the
-        # covariance of an acceleration's integrals over the step is.
-        one, two = (nvv * off - npv * off_speed) / determinant, (npp * off_speed - npv * off) / determinant
-        e, f = (nvv * dpp - npv * dpv) / determinant, (nvv * dpv - npv * dvv) / determinant
-        g, h = (npp * dpv - npv * dpp) / determinant, (npp * dvv - npv * dpv) / determinant
-        shapes = step**3 / 3, step**2, step
-        push[:, index + 1] = (shapes[0] * one**2 + shapes[1] * one * two + shapes[2] * two**2).sum(axis=1)
-        taken = shapes[0] * (e * nvv - f * npv) + shapes[1] * (f * npp - e * npv) + shapes[2] * (h * npp - g * npv)
-        expected[:, index + 1] = -(taken / determinant).sum(axis=1)
-        states[:, index, :, 0] = place + a * off + b * off_speed
-        states[:, index, :, 1] = speed + c * off + d * off_speed
-        covariances[:, index, :, 0] = np.maximum(pp + a * (a * dpp + b * dpv) + b * (a * dpv + b * dvv), 1e-9)
-        covariances[:, index, :, 1] = pv + c * (a * dpp + b * dpv) + d * (a * dpv + b * dvv)
-        covariances[:, index, :, 2] = np.maximum(vv + c * (c * dpp + d * dpv) + d * (c * dpv + d * dvv), 1e-9)
+    # By time first, as in the filter: each row is a frame and the step to the next one.
+    place, speed = (_by_time(states[:, :-1, :, part]) for part in range(2))
+    pp, pv, vv = (_by_time(covariances[:, :-1, :, part]) for part in range(3))
+    step = _by_time(steps[:, 1:, None])
+    pushed = _pushed(step, _by_time(acceleration[:, 1:]))
+    # Predicted for the next frame.
+    next_place, _, npp, npv, nvv = _predicted((place, speed, pp, pv, vv), step, pushed)
+    determinant = np.maximum(npp * nvv - npv**2, 1e-18)
+    # Gain = P Fᵀ (predicted P)⁻¹, a 2x2 matrix per axis.
+    first, third = pp + step * pv, pv + step * vv
+    a = (first * nvv - pv * npv) / determinant
+    b = (pv * npp - first * npv) / determinant
+    c = (third * nvv - vv * npv) / determinant
+    d = (vv * npp - third * npv) / determinant
+    off, off_speed, dpp, dpv, dvv = (np.empty_like(place) for _ in range(5))
+    smooth_place, smooth_speed = states[:, -1, :, 0], states[:, -1, :, 1]
+    smooth_pp, smooth_pv, smooth_vv = (covariances[:, -1, :, part] for part in range(3))
+    for index in range(len(place) - 1, -1, -1):
+        ra, rb, rc, rd = a[index], b[index], c[index], d[index]
+        off[index] = row_off = smooth_place - next_place[index]
+        off_speed[index] = row_off_speed = smooth_speed - speed[index]
+        dpp[index] = row_dpp = smooth_pp - npp[index]
+        dpv[index] = row_dpv = smooth_pv - npv[index]
+        dvv[index] = row_dvv = smooth_vv - nvv[index]
+        smooth_place = place[index] + ra * row_off + rb * row_off_speed
+        smooth_speed = speed[index] + rc * row_off + rd * row_off_speed
+        taken_place, taken_speed = ra * row_dpp + rb * row_dpv, ra * row_dpv + rb * row_dvv
+        smooth_pp = np.maximum(pp[index] + ra * taken_place + rb * taken_speed, 1e-9)
+        smooth_pv = pv[index] + rc * taken_place + rd * taken_speed
+        taken_place, taken_speed = rc * row_dpp + rd * row_dpv, rc * row_dpv + rd * row_dvv
+        smooth_vv = np.maximum(vv[index] + rc * taken_place + rd * taken_speed, 1e-9)
+        place[index], speed[index] = smooth_place, smooth_speed
+        pp[index], pv[index], vv[index] = smooth_pp, smooth_pv, smooth_vv
+    # (predicted P)⁻¹ times the push, and times what the detections took from its covariance, weighed as the covariance
+    # of an acceleration's integrals over the step is.
+    one, two = (nvv * off - npv * off_speed) / determinant, (npp * off_speed - npv * off) / determinant
+    e, f = (nvv * dpp - npv * dpv) / determinant, (nvv * dpv - npv * dvv) / determinant
+    g, h = (npp * dpv - npv * dpp) / determinant, (npp * dvv - npv * dpv) / determinant
+    shapes = step**3 / 3, step**2, step
+    push[:, 1:] = (shapes[0] * one**2 + shapes[1] * one * two + shapes[2] * two**2).sum(axis=-1).T
+    taken = shapes[0] * (e * nvv - f * npv) + shapes[1] * (f * npp - e * npv) + shapes[2] * (h * npp - g * npv)
+    expected[:, 1:] = -(taken / determinant).sum(axis=-1).T
+    states[:, :-1] = np.stack([place, speed], axis=-1).swapaxes(0, 1)
+    covariances[:, :-1] = np.stack([pp, pv, vv], axis=-1).swapaxes(0, 1)
     return push, expected
+
+
+def _by_time(values: Floats) -> Floats:
+    """Return values [lanes, T, ..] as [T, lanes, ..], each row in one piece."""
+    return np.ascontiguousarray(values.swapaxes(0, 1))
+
+
+def _pushed(step: Floats, density: Floats) -> list[Floats]:
+    """Return what an acceleration of this density adds to (pp, pv, vv) over the step."""
+    return [density * step**3 / 3, density * step**2 / 2, density * step]
+
+
+def _predicted(state: _State, step: Floats, pushed: Sequence[Floats]) -> _State:
+    """Return the state after the step."""
+    place, speed, pp, pv, vv = state
+    return (
+        place + step * speed,
+        speed,
+        pp + (2 * pv + step * vv) * step + pushed[0],
+        pv + step * vv + pushed[1],
+        vv + pushed[2],
+    )
