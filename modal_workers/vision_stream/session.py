@@ -1,7 +1,4 @@
-"""A vision stream session: show the model a chunk of frames, say what it answers, publish the alerts of the rules.
-
-``chunks.py`` decides when: every ``chunk_s``, or at once when a question waits.
-"""
+"""A vision stream session: show the model each chunk (``chunks.py``), say its answer, publish the rules' alerts."""
 
 from __future__ import annotations
 

@@ -29,6 +29,7 @@ def refused(video: Path, home: Path, **params: Any) -> SaccadeError:
     return caught.value
 
 
+@pytest.mark.share(every=2)
 @pytest.mark.parametrize(
     ("scene", "said"),
     [

@@ -66,6 +66,7 @@ def _follow(options: MatchOptions, *, detector: Detector | None = None, partners
     return Followed(truth, tracks, warnings, own, exchanged)
 
 
+@pytest.mark.share(every=2)
 @pytest.mark.parametrize(
     ("camera", "doubles", "seed"),
     # Of seed 31 from behind, partners wear nearly the same colour and are exchanged once, which a warning says.

@@ -28,6 +28,7 @@ def _errors_m(match: Match, tracks: PlayerTracks) -> tuple[np.ndarray, np.ndarra
     return own, np.isfinite(own) & (others < own - 0.2)
 
 
+@pytest.mark.share(every=3)
 @pytest.mark.parametrize(("doubles", "name"), list(itertools.product([False, True], CAMERAS)))
 def test_players_are_followed_through_a_change_of_ends_and_a_cut(doubles: bool, name: str) -> None:
     random = np.random.default_rng(5)
