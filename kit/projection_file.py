@@ -195,6 +195,15 @@ class ProjectionFile:
             self.note(error)
             raise
 
+    def write_all(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Write rows by one statement, as ``write`` does.
+
+        Raises:
+            sqlite3.OperationalError: as ``write``.
+        """
+        self._write_waiting()
+        self.write_own(statement, rows)
+
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
         self._write_waiting()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 #: Requests of a tenant that wait; further ones are refused.
 MAX_WAITING: Final = 200
 _RETRY_AFTER_S: Final = 1.0
+#: How often a request that waits for those of others looks whether they have ended.
+_FOR_OTHERS_S: Final = 0.005
 
 
 class FairRequests:
@@ -33,12 +36,23 @@ class FairRequests:
         app: ASGIApp,
         identify: Callable[[HTTPConnection], Principal | None],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        shares: LoopTimeShares | None = None,
+        refusal: Callable[[Scope], ASGIApp | None] = lambda _: None,
     ) -> None:
-        """Wrap an application; ``identify`` returns the caller of a request, None when nobody is to wait."""
+        """Wrap an application; ``identify`` returns the caller of a request, None when nobody is to wait.
+
+        ``shares`` are given where tenants use the loop otherwise too. ``refusal`` returns the answer to a request that
+        may not even wait, where it is to be another one than a problem.
+        """
         self._app, self._identify, self._clock = app, identify, clock
-        self._shares = LoopTimeShares()
+        self._shares, self._refusal = shares or LoopTimeShares(), refusal
         self._queues: dict[str, asyncio.Lock] = {}
         self._waiting: dict[str, int] = {}
+        #: Tenants of which a request has begun in this iteration of the loop.
+        self._begun: set[str] = set()
+        #: Requests that have begun and not ended.
+        self._running = Counter[str]()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, in its tenant's turn."""
@@ -48,23 +62,54 @@ class FairRequests:
             return
         tenant = principal.tenant
         self._shares.seen(tenant, self._clock())
-        if tenant in self._waiting or self._shares.wait_s(tenant, self._clock()):
+        if tenant in self._waiting or self._has_turn_to_wait_for(tenant):
             if self._waiting.get(tenant, 0) >= MAX_WAITING:
-                await send_problem(scope, send, _too_many())
+                if answer := self._refusal(scope):
+                    await answer(scope, receive, send)
+                else:
+                    await send_problem(scope, send, _too_many())
                 return
             await self._wait(tenant)
-        request = _Measured(self._app(scope, receive, send), lambda spent_s: self._use(tenant, spent_s))
-        await request
+        self._begin(tenant)
+        self._running[tenant] += 1
+        try:
+            await _Measured(self._app(scope, receive, send), lambda spent_s: self._use(tenant, spent_s))
+        finally:
+            self._running[tenant] -= 1
+            if not self._running[tenant]:
+                del self._running[tenant]
+
+    def _has_turn_to_wait_for(self, tenant: str) -> bool:
+        """Return whether a request is not to begin at once: others are there, and its tenant's requests take turns."""
+        now_s = self._clock()
+        return (tenant in self._begun and self._shares.has_others(tenant, now_s)) or self._shares.is_busy(tenant, now_s)
+
+    def _begin(self, tenant: str) -> None:
+        if not self._begun:
+            asyncio.get_running_loop().call_soon(self._begun.clear)
+        self._begun.add(tenant)
 
     def _use(self, tenant: str, spent_s: float) -> None:
         self._shares.use(tenant, spent_s, self._clock())
 
+    def _wait_s(self, tenant: str) -> float:
+        """Return how long a request waits at least: for its tenant's share, or for what others have begun."""
+        now_s = self._clock()
+        if wait_s := self._shares.wait_s(tenant, now_s):
+            return wait_s
+        others_run = len(self._running) > (tenant in self._running)
+        return _FOR_OTHERS_S if others_run and self._shares.is_busy(tenant, now_s) else 0.0
+
     async def _wait(self, tenant: str) -> None:
-        """Wait behind the tenant's earlier requests, and until it has not used more than its share."""
+        """Wait behind the tenant's earlier requests, and until it has not used more than its share.
+
+        Without waiting for its share, requests that have arrived together begin one in each iteration of the loop.
+        """
         self._waiting[tenant] = self._waiting.get(tenant, 0) + 1
         try:
             async with self._queues.setdefault(tenant, asyncio.Lock()):
-                while wait_s := self._shares.wait_s(tenant, self._clock()):  # noqa: ASYNC110 - only time ends it
+                await asyncio.sleep(0)  # the requests that have arrived together find the lock taken
+                while wait_s := self._wait_s(tenant):  # noqa: ASYNC110 - time ends it
                     await asyncio.sleep(wait_s)
         finally:
             self._waiting[tenant] -= 1

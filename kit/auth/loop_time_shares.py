@@ -12,6 +12,8 @@ from typing import Final
 SHARE: Final = 0.25
 #: What it may use at once beyond that.
 _BURST_S: Final = 0.25
+#: Part of the burst below which a tenant counts as busy.
+_BUSY: Final = 0.8
 #: A tenant whose latest request is older is no reason for another one to wait.
 _ACTIVE_S: Final = 1.0
 #: Tenants that are kept; beyond it the one whose latest request is the oldest is forgotten.
@@ -38,9 +40,13 @@ class LoopTimeShares:
     def wait_s(self, tenant: str, now_s: float) -> float:
         """Return how long a request of a tenant waits: until its bucket is no longer empty, unless it is alone."""
         left_s = self._left_s(tenant, now_s)
-        if left_s >= 0 or not self._others(tenant, now_s):
+        if left_s >= 0 or not self.has_others(tenant, now_s):
             return 0.0
         return -left_s / SHARE
+
+    def is_busy(self, tenant: str, now_s: float) -> bool:
+        """Return whether a tenant has used much lately, so that its requests should begin one after another."""
+        return self._left_s(tenant, now_s) < _BURST_S * _BUSY and self.has_others(tenant, now_s)
 
     def use(self, tenant: str, spent_s: float, now_s: float) -> None:
         """Take what a request used from a tenant's bucket."""
@@ -52,7 +58,8 @@ class LoopTimeShares:
         left_s, at_s = self._left.get(tenant, (_BURST_S, now_s))
         return min(_BURST_S, left_s + (now_s - at_s) * SHARE)
 
-    def _others(self, tenant: str, now_s: float) -> bool:
+    def has_others(self, tenant: str, now_s: float) -> bool:
+        """Return whether another tenant was there within the last second."""
         for other, at_s in reversed(self._seen.items()):
             if now_s - at_s > _ACTIVE_S:
                 return False

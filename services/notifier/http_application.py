@@ -8,6 +8,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 
 from kit.auth.api_keys import Authenticator, AuthSettings
+from kit.auth.fair_requests import FairRequests
 from kit.auth.tickets import Tickets
 from kit.http.head_requests import HeadRequests
 from kit.http.health import Health, HealthReport
@@ -19,6 +20,7 @@ from kit.settings import RequestLogSettings
 from services.notifier.replays import routes as replay_routes
 from services.notifier.streams import routes as event_routes
 from services.notifier.streams import ticket_routes
+from services.notifier.streams.early_refusals import EarlyRefusals, refusal_for_time
 from services.notifier.streams.routes import StreamService
 from services.notifier.webhooks.deliveries import routes as delivery_routes
 from services.notifier.webhooks.endpoints import routes as endpoint_routes
@@ -48,10 +50,14 @@ def make_app(
     """Return the HTTP application; until ``add_webhooks`` its routes of webhooks answer WEBHOOKS_NOT_CONFIGURED."""
     app = FastAPI(title="Saccade events", version="1", docs_url=None, redoc_url=None, openapi_tags=_TAGS)
     app.add_middleware(HeadRequests)
+    authenticator = Authenticator(auth, tickets.sessions, tickets.portal_links)
+    identify = partial(ticket_routes.known_stream_caller, authenticator, tickets)
+    app.add_middleware(EarlyRefusals, streams=streams, quotas=authenticator.quotas, identify=identify)
+    app.add_middleware(FairRequests, identify=identify, shares=streams.hub.shares, refusal=refusal_for_time)
     install_problems(app)
     app.add_middleware(TracedRequests, is_logged=RequestLogSettings().requests_logged)
     app.state.streams, app.state.tickets = streams, tickets
-    app.state.authenticator = authenticator = Authenticator(auth, tickets.sessions, tickets.portal_links)
+    app.state.authenticator = authenticator
     streams.limit_tenants(authenticator.quotas)
     if authenticator.authenticated:
         streams.hub.is_still_valid = authenticator.is_still_valid

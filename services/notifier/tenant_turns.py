@@ -21,6 +21,11 @@ class TenantTurns(Generic[T]):
         """Return how much work waits."""
         return sum(map(len, self._waiting.values()))
 
+    @property
+    def tenants(self) -> int:
+        """Number of tenants that have any."""
+        return len(self._waiting)
+
     def __bool__(self) -> bool:
         """Return whether any work waits; asked for each piece, so nothing is counted."""
         return bool(self._waiting)

@@ -150,6 +150,11 @@ class StreamService:
         if not self._by_tenant[tenant]:
             del self._by_tenant[tenant]
 
+    def is_full(self, tenant: str) -> bool:
+        """Return whether one stream more of a tenant is refused."""
+        at_limit = self._by_tenant[tenant] >= self._quotas.limit(tenant, QuotaName.EVENT_STREAMS)
+        return at_limit or self.hub.stopping or len(self.hub.open) >= self.limits.max_streams
+
     def refusal(self, tenant: str) -> Response | None:
         """Return the answer to one stream more; None while there is room for it."""
         if self.hub.stopping or len(self.hub.open) >= self.limits.max_streams:

@@ -103,6 +103,7 @@ class Subscriber:
         "ended",
         "expires",
         "idle_checks",
+        "joined",
         "live",
         "position",
         "reason",
@@ -132,6 +133,8 @@ class Subscriber:
         self.reason: Reason | None = None
         #: The history is written; the hub delivers from now on.
         self.live = False
+        #: Events that had arrived when it became live: it has those of them that are its own.
+        self.joined = 0
         self.conflated = 0
         #: Checks of the hub since the last write.
         self.idle_checks = 0
@@ -167,6 +170,14 @@ class Subscriber:
         else:
             self._backlog = self._backlog or StreamBacklog()
             self.conflated += self._backlog.put_progress(event)
+
+    def send_ready(self, chunk: bytes, position: int) -> bool:
+        """Send ready events up to ``position`` in one write; return whether that was possible."""
+        if self.send is None:
+            return False
+        self.position = position
+        self._send(chunk)
+        return True
 
     def begin(self) -> None:
         """Write the stream's head."""

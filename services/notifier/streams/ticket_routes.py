@@ -7,12 +7,13 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
+from starlette.requests import HTTPConnection
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import KIB
 from contracts.quotas import QuotaName
 from kit.auth.api_keys import Authenticator, Principal, ScopeName
-from kit.auth.mapped_credential import caller_of
+from kit.auth.mapped_credential import caller_of, known_caller
 from kit.auth.principal import ACCEPTS_KEY, ScopedCaller
 from kit.auth.tickets import RESOURCE_PATTERN, Tickets
 from kit.http.problems import problem_responses
@@ -70,6 +71,17 @@ def _stream_principal_of(request: Request, *scopes: ScopeName) -> Principal:
     principal.require(*scopes)
     authenticator.quotas.take(principal.tenant, QuotaName.REQUESTS)
     return principal
+
+
+def known_stream_caller(authenticator: Authenticator, tickets: Tickets, connection: HTTPConnection) -> Principal | None:
+    """Return the caller of a request, by its ticket too, without counting it; None when it has no valid credential."""
+    text = connection.query_params.get("ticket")
+    if not text or not authenticator.authenticated or "authorization" in connection.headers:
+        return known_caller(authenticator, connection)
+    try:
+        return tickets.admit(authenticator, text, connection.url.path, datetime.now(UTC))
+    except SaccadeError:
+        return None
 
 
 @router.post(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -63,6 +64,33 @@ async def test_a_tenants_streams_are_limited_and_one_more_is_told_to_come_back(t
         assert 'saccade_quota_refused_total{quota="event_streams",tenant="acme"} 1.0' in metrics
     while ": Your quota" in (await _beginning(two.acme)):
         pass
+
+
+async def test_a_stream_beyond_the_quota_is_refused_before_its_request_is_checked(two: Callers) -> None:
+    wrong = "/v1/events?types=no-type"
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(2):
+            await first_text(two.acme, stack)
+        assert (await two.acme.get(wrong)).text.startswith(": Your quota is 2 open event streams")
+        assert (await two.acme_reader.get("/v1/jobs/no-job/events")).text.startswith(": Your quota is 2")
+        assert (await two.acme.post("/v1/events")).status_code == 405
+        assert (await two.rival.get(wrong)).status_code == 422
+        nobody = await two.acme.get("/v1/events", headers={"Authorization": "Bearer one.wrong"})
+        assert nobody.status_code == 401
+    while ": Your quota" in (await _beginning(two.acme)):
+        pass
+    assert (await two.acme.get(wrong)).status_code == 422
+
+
+async def test_streams_that_are_refused_count_as_requests(two: Callers, tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps([*json.loads(file.read_text()), {"tenant": "acme", "quotas": {"requests": 1}}]))
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(2):
+            await first_text(two.acme, stack)
+        statuses = Counter([(await two.acme.get("/v1/events")).status_code for _ in range(20)])
+    assert statuses[429] >= 5, statuses
+    assert statuses[200] >= 1, statuses
 
 
 async def test_streams_that_are_opened_at_once_are_limited_too(two: Callers) -> None:

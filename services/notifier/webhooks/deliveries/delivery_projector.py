@@ -42,7 +42,7 @@ from services.notifier.webhooks.deliveries.event_ranges import EventRanges
 from services.notifier.webhooks.deliveries.file_upkeep import keep_up, stream_state
 from services.notifier.webhooks.deliveries.planned_position import PlannedPosition
 from services.notifier.webhooks.deliveries.planner import EventSubject, lane_of_url, may_name_url, plan_deliveries
-from services.notifier.webhooks.deliveries.planning_turns import PlanningTurns
+from services.notifier.webhooks.deliveries.planning_turns import PIECE_DELIVERIES, PlanningTurns
 from services.notifier.webhooks.deliveries.receiver_tables import ReceiverTables
 from services.notifier.webhooks.deliveries.recent_events import RecentEvents
 from services.notifier.webhooks.deliveries.resume import resume
@@ -57,6 +57,7 @@ Enqueue = Callable[[TrackedDelivery], None]
 
 _RETRY_S: Final = 0.5
 _POLL_S: Final = 0.02
+_PIECE_PAUSE_S: Final = 0.001
 
 
 class DeliveryProjector:
@@ -90,11 +91,9 @@ class DeliveryProjector:
         self._started = asyncio.Event()
         self._observers: list[Callable[[str, datetime], None]] = []
         self._read_to = 0  # every event up to it is planned, or is being planned
-        self._record_waiters: dict[int, asyncio.Future[None]] = {}
-        self._to_backfill: dict[str, Endpoint] = {}
+        self._record_waiters, self._to_backfill = dict[int, asyncio.Future[None]](), dict[str, Endpoint]()
         self.event_lineage = EventLineage()
-        #: Set when another process has written of an epoch that this one does not know yet.
-        self._is_behind = asyncio.Event()
+        self._is_behind = asyncio.Event()  # another process has written of an epoch that this one does not know yet
 
     async def run(self, enqueue: Enqueue) -> None:
         """Keep the projection current, and pass each delivery that becomes pending to ``enqueue``.
@@ -117,8 +116,7 @@ class DeliveryProjector:
         records = self.tail.run(self.file.recorded, self.file.records_epoch)
         try:
             await first_of(
-                records,
-                self._plan_events(),
+                *(records, self._plan_events()),
                 keep_up(self.file, self._events.client, self._now),
                 self._leave_when_behind(),
             )
@@ -228,18 +226,20 @@ class DeliveryProjector:
                 continue
             for stored in events:
                 turns.put(stored)
-            turns.step()
+            pause_s = _PIECE_PAUSE_S if turns.step() else 0
             if (planned := turns.planned(self._read_to)) > self.file.planned:
                 self.file.advance(planned=planned)
             if turns or events:
-                await asyncio.sleep(0)  # let other tasks run, event streams above all
+                await asyncio.sleep(pause_s)  # let other tasks run, event streams above all
             else:
                 await self._recent_events.changed.wait()
 
     def _planning(self, stored: StoredEvent) -> Iterator[None]:
-        for planned in self._plan(stored):
-            self._add_pending(planned)
-            yield
+        planned = self._plan(stored)
+        for first in range(0, len(planned), PIECE_DELIVERIES):
+            if first:
+                yield
+            self._add_pending(planned[first : first + PIECE_DELIVERIES])
 
     def _plan(self, stored: StoredEvent) -> list[PlannedDelivery]:
         """Return the deliveries of an event."""
@@ -266,10 +266,11 @@ class DeliveryProjector:
         if isinstance(submitted, JobSubmitted) and submitted.webhook_url:
             self.receivers.store_job_url(subject.subject_id, subject.tenant, submitted.webhook_url, stored.sequence)
 
-    def _add_pending(self, planned: PlannedDelivery) -> None:
-        """Add a delivery and queue it, unless its endpoint has been disabled or deleted since it was planned."""
-        endpoint = self._endpoints.find(planned.endpoint_id)
-        if (endpoint is None or endpoint.active) and (delivery := self.deliveries.add(planned, self._now())):
+    def _add_pending(self, planned: list[PlannedDelivery]) -> None:
+        """Add an event's deliveries and queue them, except to endpoints that were disabled or deleted meanwhile."""
+        find = self._endpoints.find
+        due = [plan for plan in planned if (endpoint := find(plan.endpoint_id)) is None or endpoint.active]
+        for delivery in self.deliveries.add_all(due, self._now()):
             self._enqueue(delivery)
 
     def _endpoints_of(self, tenant: str) -> list[Endpoint]:
@@ -292,8 +293,7 @@ class DeliveryProjector:
         elif endpoint.enabled and since != done:
             if since < until:
                 async for stored in self._ranges.of_tenant(endpoint.tenant, since, until):
-                    for planned in self._planned_for(receiver, stored):
-                        self._add_pending(planned)
+                    self._add_pending(self._planned_for(receiver, stored))
             self.receivers.store_planned_since(endpoint.id, since)
         if self._to_backfill.get(endpoint.id) is endpoint:
             del self._to_backfill[endpoint.id]

@@ -23,6 +23,7 @@ _SELECT: Final = (
     " due_us, last_status, last_error, updated_us FROM deliveries"
 )
 _ONE: Final = " WHERE endpoint_id = ? AND sequence = ?"
+_INSERT: Final = "INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PENDING: Final = " state = 'pending'"
 #: What a delivery starts with.
 _NEW: Final[dict[str, Any]] = {
@@ -43,6 +44,12 @@ def _delivery(row: Sequence[Any]) -> TrackedDelivery:
 def _attempt(row: Sequence[Any]) -> DeliveryAttempt:
     next_attempt_at = from_us(row[7]) if row[7] else None
     return DeliveryAttempt(row[0], row[1], from_us(row[2]), row[3], row[4], row[5], row[6], next_attempt_at, *row[8:])
+
+
+def _new_row(planned: PlannedDelivery, due: datetime, asked: int = 0) -> tuple[Any, ...]:
+    key = (planned.endpoint_id, planned.sequence, planned.tenant, planned.lane)
+    event = (planned.event_id, planned.event_type, planned.event_subject)
+    return (*key, *event, str(DeliveryState.PENDING), 0, 0, to_us(due), None, None, to_us(due), asked, 0)
 
 
 class DeliveryTables:
@@ -68,6 +75,17 @@ class DeliveryTables:
             self._file.write("DELETE FROM attempts" + _ONE, planned.key)
         self._insert(planned, due)
         return TrackedDelivery(**vars(planned), **_NEW, due=due, updated_at=due)
+
+    def add_all(self, planned: Sequence[PlannedDelivery], due: datetime) -> list[TrackedDelivery]:
+        """Add pending deliveries of one event, as ``add`` does, by one statement where none of them is known."""
+        if not planned:
+            return []
+        marks = ", ".join("?" * len(planned))
+        known = f"SELECT 1 FROM deliveries WHERE sequence = ? AND endpoint_id IN ({marks}) LIMIT 1"
+        if self._file.rows(known, (planned[0].sequence, *(plan.endpoint_id for plan in planned))):
+            return [added for plan in planned if (added := self.add(plan, due))]
+        self._file.write_all(_INSERT, [_new_row(plan, due) for plan in planned])
+        return [TrackedDelivery(**vars(plan), **_NEW, due=due, updated_at=due) for plan in planned]
 
     def record_attempt(self, planned: PlannedDelivery, attempt: DeliveryAttempt, state: DeliveryState) -> None:
         """Add an attempt and set the state of its delivery."""
@@ -185,11 +203,7 @@ class DeliveryTables:
         self._file.write(old + " = 0 AND sequence < ?", (event,))  # cancelled before an attempt was made
 
     def _insert(self, planned: PlannedDelivery, due: datetime, asked: int = 0) -> None:
-        key = (planned.endpoint_id, planned.sequence, planned.tenant, planned.lane)
-        event = (planned.event_id, planned.event_type, planned.event_subject)
-        rest = (str(DeliveryState.PENDING), 0, 0, to_us(due), None, None, to_us(due), asked, 0)
-        values = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
-        self._file.write(f"INSERT OR REPLACE INTO deliveries VALUES ({values})", (*key, *event, *rest))
+        self._file.write(_INSERT, _new_row(planned, due, asked))
 
     def _event_of(self, planned: PlannedDelivery) -> str | None:
         rows = self._file.rows("SELECT event_id FROM deliveries" + _ONE, planned.key)

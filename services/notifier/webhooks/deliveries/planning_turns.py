@@ -5,23 +5,34 @@ An event of a tenant with a hundred endpoints takes 10 ms to plan; the events of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
 
 from contracts.audit import SYSTEM
+from contracts.limits import MIB
 from kit.bus.event_store import StoredEvent
 from services.notifier.tenant_turns import TenantTurns
 
-#: Deliveries that are planned at once.
-PIECE_DELIVERIES: Final = 4
+#: Deliveries that are planned at once: half a millisecond.
+PIECE_DELIVERIES: Final = 10
 #: Events of few deliveries that are planned at once.
 _EVENTS_AT_ONCE: Final = 8
-#: Events beyond which no further ones should be added.
-_MOST: Final = 500
+#: Events, and bytes of them, beyond which no further ones should be added: the events of all tenants wait then. One
+#: tenant at every quota plans more slowly than its events arrive for a while, so it is far above what is usual.
+_MOST: Final = 20_000
+_MOST_BYTES: Final = 16 * MIB
 
-#: Plans an event: each ``next`` plans one delivery.
-Planning = Callable[[StoredEvent], Iterable[None]]
+#: Plans an event: each ``next`` plans ``PIECE_DELIVERIES`` deliveries, the last one what is left.
+Planning = Callable[[StoredEvent], Iterator[None]]
+_LAST: Final = object()
+
+
+class _Waiting(NamedTuple):
+    """An event, and what is left to plan of it."""
+
+    sequence: int
+    size_bytes: int
+    pieces: Iterator[None]
 
 
 class PlanningTurns:
@@ -30,8 +41,8 @@ class PlanningTurns:
     def __init__(self, planning: Planning) -> None:
         """``planning`` begins to plan an event when its turn comes."""
         self._planning = planning
-        #: Sequences of events, and what is left to plan of them.
-        self._turns = TenantTurns[tuple[int, Iterator[None]]]()
+        self._turns = TenantTurns[_Waiting]()
+        self._size_bytes = 0
 
     def __len__(self) -> int:
         """Return their number."""
@@ -40,32 +51,46 @@ class PlanningTurns:
     @property
     def has_room(self) -> bool:
         """Whether further events may be added."""
-        return len(self) < _MOST
+        return len(self) < _MOST and self._size_bytes < _MOST_BYTES
 
     def planned(self, read_to: int) -> int:
         """Return the sequence up to which all is planned, if all events up to ``read_to`` were added."""
-        return min((sequence - 1 for sequence, _ in self._turns.firsts()), default=read_to)
+        return min((event.sequence - 1 for event in self._turns.firsts()), default=read_to)
 
     def put(self, stored: StoredEvent) -> None:
         """Add an event, behind the earlier ones of its tenant."""
         tenant = stored.subject.split(".", 3)[2]
         if tenant == SYSTEM:  # an erasure stands between the events before it and those after it
             self._finish()
-        self._turns.put(tenant, (stored.sequence, iter(self._planning(stored))))
+        self._size_bytes += len(stored.body)
+        self._turns.put(tenant, _Waiting(stored.sequence, len(stored.body), self._planning(stored)))
         if tenant == SYSTEM:
             self._finish()
 
-    def step(self) -> None:
-        """Plan a piece of an event with many deliveries, or some events with few."""
+    def step(self) -> bool:
+        """Plan a piece of an event with many deliveries, and some events with few.
+
+        Return whether an event has further pieces, between which others should find the loop idle.
+        """
         for _ in range(_EVENTS_AT_ONCE):
-            if not self._turns or not self._turns.step(_plan_piece):
-                return
+            if not self._turns:
+                return False
+            if not self._turns.step(self._plan_piece):
+                for _ in range(min(self._turns.tenants - 1, _EVENTS_AT_ONCE)):
+                    self._turns.step(self._plan_piece)
+                return True
+        return False
 
     def _finish(self) -> None:
         while self._turns:
-            self._turns.step(_plan_piece)
+            self._turns.step(self._plan_piece)
 
-
-def _plan_piece(event: tuple[int, Iterator[None]]) -> bool:
-    """Plan some deliveries of an event; return whether that was to its end."""
-    return sum(1 for _ in islice(event[1], PIECE_DELIVERIES)) < PIECE_DELIVERIES
+    def _plan_piece(self, event: _Waiting) -> bool:
+        """Plan some deliveries of an event; return whether that was to its end."""
+        is_last = True
+        try:
+            is_last = next(event.pieces, _LAST) is _LAST
+        finally:
+            if is_last:
+                self._size_bytes -= event.size_bytes
+        return is_last

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import random
 import sqlite3
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -57,8 +57,8 @@ _SETTLED_S: Final = 30.0
 _RETRY_S: Final = 1.0
 #: Pause of a lane after an unexpected error.
 _PAUSE_S: Final = 60.0
-#: Work that is done before other tasks run: a lane that is checked counts one, an attempt that is started four more.
-_BATCH_WORK, _ATTEMPT_WORK = 10, 4
+#: Work before other tasks run, of one tenant and of all: a lane that is checked counts 1, a started attempt 4 more.
+_TENANT_WORK, _BATCH_WORK, _ATTEMPT_WORK = 10, 50, 4
 _RATE_LIMITED: Final = frozenset({429, 503})
 
 
@@ -171,7 +171,8 @@ class SendingEngine:
             if head is not None and head.sequence < delivery.sequence:
                 return  # it is queued once the one before it is done
         lane.offer(delivery)
-        self._wake(lane.name)
+        self._lanes.wake_next(lane, self._now_s())
+        self._changed.set()
 
     def on_endpoint(self, endpoint: Endpoint) -> None:
         """Reset the lane of an endpoint that was changed."""
@@ -219,16 +220,15 @@ class SendingEngine:
         self._active = True
         for lane in self._lanes.all():
             lane.reset()
-        known = {lane.name for lane in self._lanes.all()}
-        for name in {*self._projector.deliveries.lanes_with_pending(), *known}:
+        for name in {*self._projector.deliveries.lanes_with_pending(), *(lane.name for lane in self._lanes.all())}:
             self._wake(name)
         while not self._stopping:
             self._changed.clear()
-            work = 0
+            work = Counter[str]()
             while self._lease.held and (due := self._lanes.due(self._now_s())):
-                work += 1 + _ATTEMPT_WORK * self._start_attempts(self._lane(due.name))
-                if work >= _BATCH_WORK:
-                    work = 0
+                work[due.tenant] += 1 + _ATTEMPT_WORK * self._start_attempts(self._lane(due.name))
+                if work[due.tenant] >= _TENANT_WORK or work.total() >= _BATCH_WORK:
+                    work.clear()
                     await asyncio.sleep(0)  # let other tasks run, event streams above all
             wait_s = max(0.0, min(self._lanes.next_at() - self._now_s(), _CHECK_S))
             try:

@@ -104,7 +104,10 @@ class Lane:
         self._remove(queued.key)
         if queued.key in self.in_flight or (self.more and (not self._queued or queued > self._queued[-1])):
             return  # it is queued again after its attempt, or loaded with the rest
-        insort(self._queued, queued)
+        if self._queued and queued < self._queued[-1]:
+            insort(self._queued, queued)
+        else:  # nearly always, and without comparing it with ten others
+            self._queued.append(queued)
         self._by_key[queued.key] = queued
         if len(self._queued) > IN_MEMORY:
             del self._by_key[self._queued.pop().key]
@@ -217,6 +220,11 @@ class Lanes:
         if at < self._check_at.get(name, math.inf):
             self._check_at[name] = at
             heapq.heappush(self._checks, (at, name))
+
+    def wake_next(self, lane: Lane, now: float) -> None:
+        """Schedule the check of a lane for its next attempt; one that all places of the lane wait for wakes it."""
+        if (at := lane.wake_at(now)) < math.inf:
+            self.wake(lane.name, max(at, now))
 
     def next_at(self) -> float:
         """Return the time of the next check."""

@@ -22,14 +22,16 @@ class Application:
     def __init__(self) -> None:
         self.began: list[str] = []
         self.cancelled: list[str] = []
+        self.released = asyncio.Event()
+        self.busy_s = _BUSY_S
 
     async def __call__(self, scope: Any, _: Any, send: Any) -> None:
         self.began.append(scope["path"])
         if scope["path"].startswith("/busy"):
-            time.sleep(_BUSY_S)
+            time.sleep(self.busy_s)
         if scope["path"] == "/waits":
             try:
-                await asyncio.sleep(60)
+                await self.released.wait()
             except asyncio.CancelledError:
                 self.cancelled.append(scope["path"])
                 raise
@@ -42,9 +44,9 @@ class Application:
 class Door:
     """The middleware over an application, and its requests."""
 
-    def __init__(self) -> None:
+    def __init__(self, **more: Any) -> None:
         self.application = Application()
-        self.fair = FairRequests(self.application, _identify)
+        self.fair = FairRequests(self.application, _identify, **more)
 
     async def ask(self, tenant: str, path: str) -> int:
         statuses: list[int] = []
@@ -86,6 +88,63 @@ async def test_further_requests_are_refused_when_very_many_wait() -> None:
     asked = [asyncio.ensure_future(door.ask("greedy", "/heavy")) for _ in range(MAX_WAITING + 5)]
     answers = await asyncio.gather(*asked)
     assert (answers.count(200), answers.count(429)) == (MAX_WAITING, 5)
+
+
+async def test_what_may_not_even_wait_gets_the_answer_of_its_kind() -> None:
+    async def later(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+
+    door = Door(refusal=lambda scope: later if scope["path"] == "/stream" else None)
+    await door.ask("acme", "/light")
+    for _ in range(2):
+        await door.ask("greedy", "/busy")
+    asked = [asyncio.ensure_future(door.ask("greedy", "/heavy")) for _ in range(MAX_WAITING)]
+    await asyncio.sleep(0)
+    assert [await door.ask("greedy", path) for path in ("/stream", "/other")] == [204, 429]
+    await asyncio.gather(*asked)
+
+
+async def test_a_tenant_that_uses_much_begins_nothing_while_another_tenants_request_runs() -> None:
+    door = Door()
+    running = asyncio.ensure_future(door.ask("acme", "/waits"))
+    await asyncio.sleep(0.01)
+    assert await door.ask("greedy", "/light") == 200, "it has used nothing yet"
+    door.application.busy_s = 0.15
+    assert await door.ask("greedy", "/busy") == 200
+    heavy = asyncio.ensure_future(door.ask("greedy", "/heavy"))
+    await asyncio.sleep(0.05)
+    assert "/heavy" not in door.application.began
+    door.application.released.set()
+    assert await running == 200
+    assert await heavy == 200
+
+
+async def test_another_tenants_request_that_does_not_end_keeps_nobody_out_for_good() -> None:
+    door = Door()
+    running = asyncio.ensure_future(door.ask("acme", "/waits"))
+    door.application.busy_s = 0.1
+    for _ in range(3):
+        await door.ask("rival", "/light")  # somebody is there all the time
+        async with asyncio.timeout(5):
+            assert await door.ask("greedy", "/busy") == 200
+    running.cancel()
+
+
+async def test_requests_that_arrive_together_begin_one_after_another_where_others_are_there() -> None:
+    door = Door()
+    alone = [asyncio.ensure_future(door.ask("greedy", f"/a{number}")) for number in range(5)]
+    await asyncio.sleep(0)
+    assert len(door.application.began) == 5, "nobody else was there"
+    await asyncio.gather(*alone)
+    await door.ask("acme", "/light")
+    together = [asyncio.ensure_future(door.ask("greedy", f"/b{number}")) for number in range(5)]
+    began = []
+    while not all(request.done() for request in together):
+        before = len(door.application.began)
+        await asyncio.sleep(0)
+        began.append(len(door.application.began) - before)
+    assert max(began) == 1
+    assert door.application.began[-5:] == [f"/b{number}" for number in range(5)]
 
 
 async def test_a_request_that_is_given_up_is_cancelled_and_others_go_on() -> None:

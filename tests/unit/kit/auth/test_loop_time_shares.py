@@ -50,3 +50,15 @@ def test_tenants_are_forgotten_when_there_are_very_many() -> None:
         shares.seen(f"tenant{number}", number)
         shares.use(f"tenant{number}", 1.0, number)
     assert len(shares._seen) == len(shares._left) == 1000
+
+
+def test_a_tenant_is_busy_when_it_has_used_a_part_of_its_burst_beside_others() -> None:
+    shares = LoopTimeShares()
+    shares.seen("acme", 0.0)
+    shares.use("acme", 0.1, 0.0)
+    assert not shares.is_busy("acme", 0.0), "nobody else is there"
+    shares.seen("rival", 0.0)
+    assert shares.is_busy("acme", 0.0)
+    assert shares.wait_s("acme", 0.0) == 0
+    assert not shares.is_busy("acme", 0.5), "its share has come back"
+    assert not shares.is_busy("rival", 0.0)

@@ -48,6 +48,25 @@ def test_an_event_is_planned_once(view: DeliveryTables) -> None:
     assert [delivery.due for delivery in view.due("whk_1", 10)] == [NOW]
 
 
+def test_deliveries_that_are_added_together_are_those_that_are_added_one_by_one(
+    file: DeliveryFile, view: DeliveryTables
+) -> None:
+    plans = [planned(7, endpoint_id=f"whk_{number}") for number in range(25)]
+    other = DeliveryTables(other_file := DeliveryFile(None))
+    assert view.add_all(plans, NOW) == [other.add(plan, NOW) for plan in plans]
+    assert file.all_rows() == other_file.all_rows()
+    assert view.add_all([], NOW) == []
+
+
+def test_of_deliveries_that_are_added_together_only_unknown_ones_are_new(view: DeliveryTables) -> None:
+    plans = [planned(7, endpoint_id=f"whk_{number}") for number in range(4)]
+    view.record_attempt(plans[1], attempt(1, 9, status=200), DeliveryState.DELIVERED)
+    view.record_attempt(replace(plans[2], event_id="evt_old"), attempt(1, 10, status=200), DeliveryState.DELIVERED)
+    assert [added.endpoint_id for added in view.add_all(plans, NOW)] == ["whk_0", "whk_2", "whk_3"]
+    assert standing(view, 7) == (DeliveryState.DELIVERED, 1)
+    assert view.attempts("whk_2", 7) == (), "it was of an earlier incarnation"
+
+
 def test_record_and_plan_may_arrive_in_any_order(file: DeliveryFile, view: DeliveryTables) -> None:
     view.record_attempt(planned(1), attempt(1, 9, LATER), DeliveryState.PENDING)
     assert not view.add(planned(1), NOW), "known from its record"

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from contracts.audit import SYSTEM
+from contracts.limits import MIB
 from kit.bus.event_store import StoredEvent
 from services.notifier.webhooks.deliveries.planning_turns import PIECE_DELIVERIES, PlanningTurns
 
@@ -24,9 +25,12 @@ class Plans:
         self.turns.put(StoredEvent(sequence, f"saccade.evt.{tenant}.job.job_{sequence}.submitted", b"{}"))
 
     def _planning(self, stored: StoredEvent) -> Iterator[None]:
-        for _ in range(self.deliveries[stored.sequence]):
-            self.planned.append(stored.sequence)
+        left = self.deliveries[stored.sequence]
+        while left > PIECE_DELIVERIES:
+            self.planned += [stored.sequence] * PIECE_DELIVERIES
+            left -= PIECE_DELIVERIES
             yield
+        self.planned += [stored.sequence] * left
 
 
 def test_a_small_event_does_not_wait_for_the_end_of_a_large_one() -> None:
@@ -43,6 +47,33 @@ def test_a_small_event_does_not_wait_for_the_end_of_a_large_one() -> None:
     while plans.turns:
         plans.turns.step()
     assert plans.turns.planned(2) == 2
+
+
+def test_small_events_are_planned_beside_a_piece_of_a_large_one() -> None:
+    plans = Plans()
+    plans.put(1, "hostile", 100)
+    for sequence in range(2, 7):
+        plans.put(sequence, f"tenant{sequence}", 1)
+    assert plans.turns.step(), "others should find the loop idle before the next piece"
+    assert plans.planned == [1] * PIECE_DELIVERIES + [2, 3, 4, 5, 6]
+    plans.turns.step()
+    assert plans.planned[-PIECE_DELIVERIES:] == [1] * PIECE_DELIVERIES
+    while plans.turns:
+        again = plans.turns.step()
+    assert not again
+
+
+def test_the_bytes_of_events_that_wait_are_bounded() -> None:
+    plans = Plans()
+    plans.deliveries |= {1: 2 * PIECE_DELIVERIES, 2: 1}
+    for sequence, size in ((1, 15), (2, 2)):
+        assert plans.turns.has_room
+        subject = f"saccade.evt.acme.job.job_{sequence}.submitted"
+        plans.turns.put(StoredEvent(sequence, subject, b"x" * size * MIB))
+    assert not plans.turns.has_room
+    plans.turns.step()
+    plans.turns.step()
+    assert plans.turns.has_room, "the large one is planned"
 
 
 def test_an_erasure_stands_between_what_is_before_and_behind_it() -> None:

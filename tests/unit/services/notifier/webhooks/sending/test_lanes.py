@@ -282,3 +282,30 @@ def test_nothing_is_sent_in_quiet_hours_and_everything_afterwards() -> None:
     assert not one.idle(late)
     assert taken(one, morning - 1) == []
     assert taken(one, morning) == [1, 2]
+
+
+def test_a_lane_is_checked_when_its_next_attempt_is_allowed_and_not_before() -> None:
+    lanes = Lanes()
+    one = lanes.lane("whk_1")
+    one.load([delivery(number) for number in range(CONCURRENCY + 2)], more=False)
+    lanes.wake_next(one, 10.0)
+    assert lanes.due(10.0) is one
+    for _ in range(CONCURRENCY):
+        assert lanes.take(one, 10.0, lambda _: None)
+    lanes.wake_next(one, 10.0)
+    assert lanes.next_at() == math.inf, "the end of an attempt wakes it"
+    for number in range(CONCURRENCY):
+        one.finish(("whk_1", number), latency_ms=5.0)
+    for _ in range(FAILURES):
+        one.breaker.failed(10.0)
+    lanes.wake_next(one, 10.0)
+    assert lanes.due(10.0) is None
+    assert 10.0 < lanes.next_at() == one.allowed_at(10.0)
+
+
+def test_deliveries_are_sent_by_their_due_time_in_whatever_order_they_are_queued() -> None:
+    one = lane()
+    for sequence, due_s in ((1, 5.0), (2, 3.0), (3, 5.0), (4, 1.0)):
+        one.offer(delivery(sequence, due_s))
+    found = [one.take(9.0) for _ in range(4)]
+    assert [queued.sequence for queued in found if queued] == [4, 2, 1, 3]
