@@ -7,7 +7,7 @@ RUN apt-get update \
     && useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin saccade
 
 COPY deploy/origin.conf /etc/saccade/origin.conf
-COPY deploy/sse.conf /etc/saccade/sse.conf
+COPY deploy/sse.conf deploy/origin_slot.conf /etc/saccade/
 COPY deploy/origin.sh /usr/local/bin/saccade-origin
 
 USER saccade

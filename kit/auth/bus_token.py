@@ -154,6 +154,15 @@ def verify(jwt: str, account_public_key: str, now: datetime) -> VerifiedToken:
     return VerifiedToken(tuple(parsed.nats.tags), expires_at, frozenset(parsed.nats.pub.allow))
 
 
+def claimed_tags(jwt: str) -> tuple[str, ...]:
+    """Return the tags that a token claims to have; nothing of it is verified. None of what is no token."""
+    try:
+        claims = json.loads(_base64url_bytes(jwt[:_TOKEN_BYTES].split(".")[1]))
+        return tuple(_Claims.model_validate(claims).nats.tags)
+    except (ValueError, IndexError, RecursionError):
+        return ()
+
+
 def checked_key(public_key: str) -> str:
     """Return the public key of an account without surrounding white space.
 

@@ -103,6 +103,12 @@ class Tickets:
         return _encode(hmac.new(self._key, signed, hashlib.sha256).digest())
 
 
+def claimed_tenant(text: str) -> str | None:
+    """Return the tenant that a ticket claims to be of; nothing of it is verified. None for what is no ticket."""
+    ticket = _claimed(text)
+    return ticket.tenant if ticket else None
+
+
 def _claimed(text: str) -> Ticket | None:
     """Return what a ticket says of itself, not verified; None for what is no ticket."""
     payload = text[:_MAX_CHARS].partition(".")[0].encode("utf-8", "surrogateescape")

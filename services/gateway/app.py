@@ -209,7 +209,7 @@ def build_gateway(
     reconciler, url_jobs = SessionReconciler(sessions, view), UrlJobs(jobs, uploads, fetches, idempotency, waiters)
     _set_projectors(follower, job_progress, waiters, reconciler, fetches.on_upload, url_jobs.on_upload)
     ingest = SessionIngest(TelemetryPublisher(client, metrics), acks := FrameAcks(client, metrics))
-    state = (app := http_application(auth, metrics, disk, Readiness("gateway", view=tail.reading))).state
+    state = (app := http_application(auth, metrics, disk, Readiness("gateway", view=tail.reading), tickets)).state
     state.authenticator, state.view, state.uploads, state.backends = authenticator, view, uploads, backends
     state.upload_presenter = UploadPresenter(bucket, fetches.progress)
     state.url_uploads, state.url_jobs, state.budgets = UrlUploads(fetches, uploads, idempotency), url_jobs, budgets

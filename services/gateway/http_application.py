@@ -17,6 +17,7 @@ from kit.auth.api_keys import LOCAL_TENANT, Authenticator, AuthSettings, Princip
 from kit.auth.fair_requests import FairRequests
 from kit.auth.host_guard import HostGuard
 from kit.auth.mapped_credential import caller_of, known_caller
+from kit.auth.tickets import Tickets
 from kit.bucket import Bucket
 from kit.bus.event_store import EventStore
 from kit.bus.lease import is_held
@@ -67,6 +68,7 @@ from services.gateway.sessions.words import routes as session_word_routes
 from services.gateway.settings import (
     ReplacedCredentialSettings,
 )
+from services.gateway.slot_answers import SlotAnswers
 from services.gateway.streams import routes as stream_routes
 from services.gateway.uploads import routes as upload_routes
 from services.gateway.uploads.disk import Disk
@@ -127,7 +129,9 @@ _ROUTES: Final = (
 )
 
 
-def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk, readiness: Readiness) -> FastAPI:
+def http_application(
+    auth: AuthSettings, metrics: GatewayMetrics, disk: Disk, readiness: Readiness, tickets: Tickets
+) -> FastAPI:
     """Build the application with its routes and middleware; until it is ready it refuses requests."""
     app = FastAPI(
         title="Saccade",
@@ -150,8 +154,11 @@ def http_application(auth: AuthSettings, metrics: GatewayMetrics, disk: Disk, re
     app.add_middleware(HostGuard, settings=auth, answers_cors=_answers_cors)
     app.add_middleware(RequestCounter, metrics=lambda: metrics)
     app.add_middleware(TracedRequests, is_logged=RequestLogSettings().requests_logged)
-    credentials = ReplacedCredentialSettings().replaced_credentials
-    app.add_middleware(ReplacedPaths, credentials=ReplacedCredentials(credentials, authenticated=auth.authenticated))
+    mapping = ReplacedCredentialSettings().replaced_credentials
+    credentials = ReplacedCredentials(mapping, authenticated=auth.authenticated)
+    app.add_middleware(ReplacedPaths, credentials=credentials)
+    callers = Authenticator(auth.of_every_cell(), tickets.sessions, tickets.portal_links)
+    app.add_middleware(SlotAnswers, callers=callers, credentials=credentials)
     _add_documentation_routes(app)
     _add_ready_route(app, readiness)
     return app

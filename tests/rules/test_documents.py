@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from cli.__main__ import saccade
 from contracts.asyncapi import asyncapi_document
 from kit.auth.api_keys import AuthSettings
+from kit.auth.tickets import Tickets
 from kit.http.readiness import Readiness
 from modal_workers import catalog
 from services.gateway.http_application import http_application
@@ -141,7 +142,7 @@ def documents() -> list[dict[str, Any]]:
     notifier = FastAPI()
     for routes in (event_routes, ticket_routes, replay_routes, endpoint_routes, example_routes, delivery_routes):
         notifier.include_router(routes.router)
-    gateway = http_application(AuthSettings(), GatewayMetrics(), Disk(None), Readiness("gateway"))
+    gateway = http_application(AuthSettings(), GatewayMetrics(), Disk(None), Readiness("gateway"), Tickets(None))
     return [gateway.openapi(), notifier.openapi()]
 
 

@@ -34,12 +34,13 @@ class ClusterServices:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
         self._environment = inherited_environment() | as_environment(bus.settings, s3) | ONE_AUTHORITY
-        self._environment |= environment | {
+        self._environment |= {
             "WORKER_CATALOG": "tests.workers",
             "NOTIFIER_SECRET_KEY": "k" * 32,
             "NOTIFIER_WEBHOOK_HTTPS_ONLY": "false",
             "NOTIFIER_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
         }
+        self._environment |= environment
         for name in _SERVICES:
             self._environment |= {
                 f"{name.upper()}_PORT": str(self.ports[name]),
