@@ -33,6 +33,7 @@ class StoredSnapshot:
     key: str
     #: When it was stored, by the clock of the bucket; None of one that this process has just written.
     stored_at: datetime | None = field(default=None, compare=False)
+    size_bytes: int = field(default=0, compare=False)
 
 
 class SnapshotStore:
@@ -54,7 +55,8 @@ class SnapshotStore:
         async for entry in bucket.list_entries(folder):
             key = entry["Key"]
             if match := _NAME.fullmatch(key.removeprefix(folder)):
-                found.append(StoredSnapshot(int(match[2]), match[1], key, entry.get("LastModified")))
+                size_bytes = int(entry.get("Size") or 0)
+                found.append(StoredSnapshot(int(match[2]), match[1], key, entry.get("LastModified"), size_bytes))
         return sorted(found, reverse=True)
 
     async def read(self, snapshot: StoredSnapshot) -> bytes | None:

@@ -35,8 +35,10 @@ with without_garbage_collection():
     from services.gateway.aggregates.view import FILE_NAME, GatewayView
     from services.gateway.app import GatewayLoop, build_gateway
     from services.gateway.settings import GatewaySettings, ViewSnapshotSettings
+    from services.gateway.snapshots.snapshot_record import SnapshotRecord
     from services.gateway.snapshots.view_snapshots import SERVICE as SNAPSHOTS
     from services.gateway.snapshots.view_snapshots import fetch_view
+    from services.gateway.starting_application import StartingApplication
 
 log = logging.getLogger("gateway")
 
@@ -60,9 +62,21 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
         bucket = await stack.enter_async_context(open_bucket(s3_settings))
         await wait_until_available("the bucket", bucket.create)
         archive = await stack.enter_async_context(open_archive(s3_settings, ArchiveSettings()))
+        starting = StartingApplication(client, record := SnapshotRecord())
+        server = serve(
+            starting,
+            settings.host,
+            settings.port,
+            authenticated=auth.authenticated,
+            stop=stop,
+            passed=PassedConnections.inherited(OriginSettings().connections_fd, is_path_of("gateway")),
+            drain=starting.drain,
+        )
+        stack.push_async_callback(end, served := asyncio.ensure_future(server))
         if archive and ViewSnapshotSettings().events and not auth.read_only:
-            await opened.fetch(SnapshotStore(archive.segments.open_bucket, SNAPSHOTS), client)
+            await opened.fetch(SnapshotStore(archive.segments.open_bucket, SNAPSHOTS), client, record)
         app, loop = build_gateway(settings, auth, client, bucket, opened.view, archive=archive)
+        loop.snapshots.record.begin_with(record)
         registry, tail = app.state.metrics.registry, loop.follower.tail
         await stack.enter_async_context(measured(registry, client, tail, all_streams=True))
         running = asyncio.ensure_future(loop.run())
@@ -72,16 +86,10 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
         for task in (_release_waiters(loop, stop), _say_when_ready(loop)):
             stack.callback(asyncio.ensure_future(task).cancel)
         collect_seldom()
-        log.info("gateway listens on http://%s:%d", settings.host, settings.port)
-        await serve(
-            app,
-            settings.host,
-            settings.port,
-            authenticated=auth.authenticated,
-            stop=stop,
-            passed=PassedConnections.inherited(OriginSettings().connections_fd, is_path_of("gateway")),
-            drain=app.state.session_streams.drain,
-        )
+        starting.become(app, app.state.session_streams.drain)
+        if not served.done():
+            log.info("gateway listens on http://%s:%d", settings.host, settings.port)
+        await served
         if running.done():
             running.result()
 
@@ -158,7 +166,7 @@ class _OpenView:
         self._settings = settings
         self.view = _open_view(settings)
 
-    async def fetch(self, store: SnapshotStore, client: Client) -> None:
+    async def fetch(self, store: SnapshotStore, client: Client, record: SnapshotRecord | None = None) -> None:
         """Go on from a snapshot, if nothing is folded yet.
 
         Raises:
@@ -168,7 +176,7 @@ class _OpenView:
         if self.view.sequence or not (folder / FILE_NAME).exists():
             return  # the disk is full and the view is in memory
         self.view.close()
-        await fetch_view(store, client, folder)
+        await fetch_view(store, client, folder, record)
         self.view = _open_view(self._settings)
 
     def close(self) -> None:

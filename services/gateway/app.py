@@ -234,15 +234,19 @@ def build_gateway(
     subscribe = (job_progress.start, session_progress.start, acks.start, TelemetryConsumerRequests(client).start)
     operators = _add_operators(app, DeadLetterWork(client, jobs, idempotency, metrics, JobItems(jobs)), client)
     background = (follower, reconciler, uploads, fetches, url_jobs, waiters, holds, subscribe, operators)
-    retention, snapshots = _retention(app, store, bucket, authenticator), _snapshots(follower, archive, settings)
+    retention, snapshots = _retention(app, store, bucket, authenticator), _snapshots(app, follower, archive, settings)
     return app, GatewayLoop(*background, retention, snapshots, settings.housekeeping_s, read_only=auth.read_only)
 
 
-def _snapshots(follower: ViewFollower, archive: ArchiveReader | None, settings: GatewaySettings) -> ViewSnapshots:
+def _snapshots(
+    app: FastAPI, follower: ViewFollower, archive: ArchiveReader | None, settings: GatewaySettings
+) -> ViewSnapshots:
     store = SnapshotStore(archive.segments.open_bucket, SNAPSHOTS) if archive else None
-    return ViewSnapshots(
+    snapshots = ViewSnapshots(
         follower.view, follower.tail, store, settings.data_dir, every_events=ViewSnapshotSettings().events
     )
+    app.state.metrics.registry.register(snapshots.record)
+    return snapshots
 
 
 def _retention(app: FastAPI, store: EventStore, bucket: Bucket, authenticator: Authenticator) -> RetentionSweep:

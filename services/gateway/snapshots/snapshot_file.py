@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from contracts.limits import MIB
 from services.gateway.aggregates.view import SCHEMA_VERSION
+from services.gateway.snapshots.snapshot_record import Reason
 
 #: Incremented when this file's layout changes.
 _FORMAT: Final = 1
@@ -27,6 +28,11 @@ _LEVEL: Final = 3
 
 class ViewSnapshotInvalid(Exception):  # noqa: N818 - an expected result: the history is folded instead
     """A snapshot is damaged, of another version or of another stream."""
+
+    def __init__(self, message: str, reason: Reason = "damaged") -> None:
+        """Use the sentence for the log, and the reason for the metrics."""
+        super().__init__(message)
+        self.reason: Reason = reason
 
 
 class ViewSnapshotHeader(BaseModel):
@@ -84,7 +90,7 @@ def unpack(path: Path, target: Path, most_bytes: int) -> ViewSnapshotHeader:
         _check_digest(path, content_bytes)
         header = _header(file.readline(_MOST_HEADER_BYTES))
         if header.size_bytes > most_bytes:
-            raise ViewSnapshotInvalid(f"its view has {header.size_bytes} bytes, more than are free")
+            raise ViewSnapshotInvalid(f"its view has {header.size_bytes} bytes, more than are free", "room")
         written, left = 0, content_bytes - file.tell()
         decompressor = zstandard.ZstdDecompressor().decompressobj()
         with target.open("wb") as view:
@@ -93,9 +99,9 @@ def unpack(path: Path, target: Path, most_bytes: int) -> ViewSnapshotHeader:
                 try:
                     written += view.write(decompressor.decompress(chunk))
                 except zstandard.ZstdError as error:
-                    raise ViewSnapshotInvalid("another version wrote it") from error
+                    raise ViewSnapshotInvalid("another version wrote it", "version") from error
     if written != header.size_bytes:
-        raise ViewSnapshotInvalid("another version wrote it")
+        raise ViewSnapshotInvalid("another version wrote it", "version")
     return header
 
 
@@ -123,7 +129,7 @@ def _header(line: bytes) -> ViewSnapshotHeader:
     try:
         header = ViewSnapshotHeader.model_validate_json(line)
     except ValueError as error:
-        raise ViewSnapshotInvalid("another version wrote it") from error
+        raise ViewSnapshotInvalid("another version wrote it", "version") from error
     if (header.format, header.view_version) != (_FORMAT, SCHEMA_VERSION):
-        raise ViewSnapshotInvalid("another version wrote it")
+        raise ViewSnapshotInvalid("another version wrote it", "version")
     return header

@@ -15,6 +15,7 @@ import sqlite3
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -31,6 +32,7 @@ from kit.snapshot_store import SnapshotStore, StoredSnapshot
 from services.gateway.aggregates.view import FILE_NAME, GatewayView
 from services.gateway.aggregates.view_gap import ERASURES_OF_ALL
 from services.gateway.snapshots.snapshot_file import ViewSnapshotHeader, ViewSnapshotInvalid, pack, unpack
+from services.gateway.snapshots.snapshot_record import SnapshotRecord
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ _PATIENCE_S: Final = 15.0
 _PACKED, _UNPACKED, _FETCHED = "snapshot.written", "snapshot.view", "snapshot.fetched"
 
 
-async def _refusal_of(client: Client, epoch: str, sequence: int) -> str | None:
+async def _refusal_of(client: Client, epoch: str, sequence: int) -> ViewSnapshotInvalid | None:
     """Return why a view that ends with an event is not to be used; None if it is what was folded by then.
 
     Raises:
@@ -56,24 +58,28 @@ async def _refusal_of(client: Client, epoch: str, sequence: int) -> str | None:
     """
     stream = await position_of_stream(client, EVENTS.name)
     if not _is_in(stream, epoch, sequence):
-        return "it is of another lineage of the stream"
+        return ViewSnapshotInvalid("it is of another lineage of the stream", "lineage")
     if stream.first > sequence + 1:
-        return "the stream has deleted events that came after it"
+        return ViewSnapshotInvalid("the stream has deleted events that came after it", "deleted")
     # An erasure that was deleted by now is before the stream's first event, and so before the snapshot.
     erased, _ = await EventStore(client, EVENTS.name).batch(sequence, ERASURES_OF_ALL, size=1)
-    return "something was erased since" if erased else None
+    return ViewSnapshotInvalid("something was erased since", "erased") if erased else None
 
 
 def _is_in(stream: StreamPosition, epoch: str, sequence: int) -> bool:
     return stream.lineage.position_of(Cursor(epoch, sequence)) is not None and sequence <= stream.last
 
 
-async def fetch_view(store: SnapshotStore, client: Client, folder: Path) -> bool:
-    """Write the view of the newest snapshot that fits into a folder that has none; return whether there was one."""
+async def fetch_view(store: SnapshotStore, client: Client, folder: Path, record: SnapshotRecord | None = None) -> bool:
+    """Write the view of the newest snapshot that fits into a folder that has none; return whether there was one.
+
+    ``record`` is told what happens.
+    """
+    record = record or SnapshotRecord()
     end = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            return await _fetch(store, client, folder)
+            return await _fetch(store, client, folder, record)
         except SaccadeError as error:
             if time.monotonic() >= end:
                 log.warning("snapshots cannot be read, so the whole history is folded: %s", error.message)
@@ -86,7 +92,7 @@ async def fetch_view(store: SnapshotStore, client: Client, folder: Path) -> bool
             _clear(folder)
 
 
-async def _fetch(store: SnapshotStore, client: Client, folder: Path) -> bool:
+async def _fetch(store: SnapshotStore, client: Client, folder: Path, record: SnapshotRecord) -> bool:
     """Write the view of the newest snapshot that fits.
 
     Raises:
@@ -99,8 +105,9 @@ async def _fetch(store: SnapshotStore, client: Client, folder: Path) -> bool:
         try:
             if stored.sequence <= (await position_of_stream(client, EVENTS.name)).last:
                 await _require_fit(client, stored.epoch, stored.sequence)
-            if not await store.fetch(stored, folder / _FETCHED):
-                continue
+            with record.fetching(stored, folder / _FETCHED):
+                if not await store.fetch(stored, folder / _FETCHED):
+                    continue
             most_bytes = shutil.disk_usage(folder).free
             header = await asyncio.to_thread(unpack, folder / _FETCHED, folder / _UNPACKED, most_bytes)
             if (header.epoch, header.sequence) != (stored.epoch, stored.sequence):
@@ -111,11 +118,13 @@ async def _fetch(store: SnapshotStore, client: Client, folder: Path) -> bool:
             await _require_fit(client, header.epoch, header.sequence)  # something may have been erased meanwhile
         except ViewSnapshotInvalid as reason:
             log.warning("the snapshot %s is not used: %s", stored.key, reason)
+            record.refused[reason.reason] += 1
             continue
         for suffix in ("-wal", "-shm"):  # SQLite would take them for the log of this file
             (folder / f"{FILE_NAME}{suffix}").unlink(missing_ok=True)
         (folder / _UNPACKED).rename(folder / FILE_NAME)
-        seconds = time.monotonic() - began
+        record.used(stored, began)
+        seconds = record.seconds["fetch"]
         log.info("going on from a snapshot at sequence %d, read in %.1f s", header.sequence, seconds)
         return True
     return False
@@ -128,8 +137,8 @@ async def _require_fit(client: Client, epoch: str, sequence: int) -> None:
         ViewSnapshotInvalid: it is not, or it has.
         SaccadeError: BUS_UNAVAILABLE.
     """
-    if reason := await _refusal_of(client, epoch, sequence):
-        raise ViewSnapshotInvalid(reason)
+    if refusal := await _refusal_of(client, epoch, sequence):
+        raise refusal
 
 
 def _check_view(path: Path, header: ViewSnapshotHeader) -> None:
@@ -159,14 +168,19 @@ class ViewSnapshots:
     """Writes snapshots of a gateway's view, and deletes those that must not be used any more."""
 
     def __init__(
-        self, view: GatewayView, tail: EventTail, store: SnapshotStore | None, folder: Path, *, every_events: int
+        self,
+        view: GatewayView,
+        tail: EventTail,
+        store: SnapshotStore | None,
+        folder: Path,
+        *,
+        every_events: int,
     ) -> None:
         """``folder`` is that of the view; without a ``store``, or every 0 events, there are no snapshots."""
         self._view, self._tail, self._folder = view, tail, folder
         self._store = store if every_events else None
         self._every_events = every_events
-        #: Snapshots that this process wrote.
-        self.written = 0
+        self.record = SnapshotRecord()
 
     async def run(self) -> None:
         """Write snapshots until cancelled, once the view has caught up."""
@@ -180,8 +194,10 @@ class ViewSnapshots:
             try:
                 await self.look(self._store)
             except SaccadeError as error:
+                self.record.results["failed"] += 1
                 log.warning("no snapshot is written at the moment: %s", error.message)
             except OSError as error:
+                self.record.results["failed"] += 1
                 log.warning("no snapshot is written: %s", error)
 
     async def look(self, store: SnapshotStore) -> None:
@@ -193,7 +209,8 @@ class ViewSnapshots:
         """
         fitting: list[StoredSnapshot] = []
         for stored in await store.all():
-            reason = await _refusal_of(self._tail.store.client, stored.epoch, stored.sequence)
+            refusal = await _refusal_of(self._tail.store.client, stored.epoch, stored.sequence)
+            reason = str(refusal or "")
             if stored.stored_at and datetime.now(UTC) - stored.stored_at >= _MOST_AGE:
                 reason = "it is old"
             if reason or len(fitting) == _KEPT:
@@ -201,6 +218,7 @@ class ViewSnapshots:
                 await store.delete(stored)
             else:
                 fitting.append(stored)
+        self.record.newest = fitting[0] if fitting else None
         if self._is_due(fitting[0] if fitting else None):
             await self._write(store)
 
@@ -226,6 +244,7 @@ class ViewSnapshots:
         try:
             size_bytes = os.fstat(descriptor).st_size
             if shutil.disk_usage(self._folder).free < size_bytes:
+                self.record.results["failed"] += 1
                 log.warning("no snapshot is written: the disk of GATEWAY_DATA_DIR has no room for one")
                 return
             header = ViewSnapshotHeader(epoch=self._view.epoch, sequence=self._view.sequence, size_bytes=size_bytes)
@@ -240,11 +259,11 @@ class ViewSnapshots:
         try:
             if self._view.file.rewrites != rewrites or self._view.damage:
                 return  # something was erased meanwhile
-            await store.send(header.epoch, header.sequence, path)
+            sent = await store.send(header.epoch, header.sequence, path)
         finally:
             path.unlink(missing_ok=True)
-        self.written += 1
-        seconds = time.monotonic() - began
+        self.record.stored(replace(sent, stored_at=datetime.now(UTC), size_bytes=packed_bytes), began)
+        seconds = self.record.seconds["store"]
         log.info(
             "snapshot at sequence %d: %d bytes of %d in %.1f s", header.sequence, packed_bytes, size_bytes, seconds
         )

@@ -30,7 +30,7 @@ async def gateway(servers: tuple[NatsSettings, S3Settings], folder: Path) -> Asy
     url = f"http://{HOST}:{port}"
     with process(environment(servers, folder, port)) as started:
         async with httpx.AsyncClient(base_url=url, timeout=60) as http:
-            await until(http, "/health", lambda answer: answer.status_code == 200)
+            await until(http, "/health", lambda answer: "view" not in answer.json()["checks"])
             assert started.poll() is None
             yield http
 

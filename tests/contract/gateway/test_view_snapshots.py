@@ -27,6 +27,7 @@ from services.gateway.__main__ import _OpenView
 from services.gateway.aggregates.view import FILE_NAME, GatewayView
 from services.gateway.settings import GatewaySettings
 from services.gateway.snapshots.snapshot_file import ViewSnapshotHeader, pack, unpack
+from services.gateway.snapshots.snapshot_record import SnapshotRecord
 from services.gateway.snapshots.view_snapshots import SERVICE, fetch_view
 from tests.harness.servers.embedded import HOST, NatsServer, S3Server, free_port
 from tests.harness.servers.gateway import RunningGateway, running_gateway
@@ -90,10 +91,12 @@ async def cancelled(running: RunningGateway, count: int) -> None:
         await running.say(new_id("job"), JobCancelled(attempt=0))
 
 
-async def started_view(running: RunningGateway, store: SnapshotStore, folder: Path) -> GatewayView:
+async def started_view(
+    running: RunningGateway, store: SnapshotStore, folder: Path, record: SnapshotRecord | None = None
+) -> GatewayView:
     """Return the view with which a gateway starts that has this folder."""
     opened = _OpenView(GatewaySettings(data_dir=folder))
-    await opened.fetch(store, running.store.client)
+    await opened.fetch(store, running.store.client, record)
     assert sorted(path.name for path in folder.iterdir() if "snapshot" in path.name) == []
     return opened.view
 
@@ -107,7 +110,7 @@ async def test_a_new_machine_folds_only_what_came_after_the_snapshot(servers: Se
         assert (stored.epoch, stored.sequence) == (running.tail.epoch, running.tail.last)
         await running.say(jobs[0], JobCancelled(attempt=0))
         await snapshots.look(store)
-        assert snapshots.written == 1, "too little came after it"
+        assert snapshots.record.results["stored"] == 1, "too little came after it"
         view = await started_view(running, store, tmp_path / "new" / "view")
         assert (view.epoch, view.sequence) == (stored.epoch, stored.sequence)
         view.close()
@@ -120,7 +123,7 @@ async def test_a_new_machine_folds_only_what_came_after_the_snapshot(servers: Se
         for _ in range(3):
             await cancelled(running, EVERY)
             await snapshots.look(store)
-        assert snapshots.written == 4
+        assert snapshots.record.results["stored"] == 4
         await snapshots.look(store)
         sequences = [stored.sequence for stored in await store.all()]
         assert sequences == [running.tail.last, running.tail.last - EVERY]
@@ -149,15 +152,15 @@ def of_another_event(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
-        (flipped, "it is damaged"),
-        (lambda data: data[:-500], "it is damaged"),
-        (lambda _: b"", "it is damaged"),
-        (of_another_version, "another version wrote it"),
-        (of_another_event, "not the one that its key names"),
-        (lambda data: signed(data[:-64].partition(b"\n")[0] + b"\nno zstd"), "another version wrote it"),
-        (lambda data: signed(data[:-200]), "another version wrote it"),
+        (flipped, ("it is damaged", "damaged")),
+        (lambda data: data[:-500], ("it is damaged", "damaged")),
+        (lambda _: b"", ("it is damaged", "damaged")),
+        (of_another_version, ("another version wrote it", "version")),
+        (of_another_event, ("not the one that its key names", "damaged")),
+        (lambda data: signed(data[:-64].partition(b"\n")[0] + b"\nno zstd"), ("another version wrote it", "version")),
+        (lambda data: signed(data[:-200]), ("another version wrote it", "version")),
     ],
 )
 async def test_what_is_not_whole_or_not_of_this_version_is_passed_over(
@@ -165,8 +168,9 @@ async def test_what_is_not_whole_or_not_of_this_version_is_passed_over(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     change: Callable[[bytes], bytes],
-    told: str,
+    expected: tuple[str, str],
 ) -> None:
+    (told, reason), record = expected, SnapshotRecord()
     caplog.set_level("INFO")
     async with writing(servers, tmp_path / "old") as (running, store):
         await cancelled(running, 1)
@@ -181,10 +185,11 @@ async def test_what_is_not_whole_or_not_of_this_version_is_passed_over(
         assert view.sequence == older.sequence
         view.close()
         await store.delete(older)
-        view = await started_view(running, store, tmp_path / "other")
+        view = await started_view(running, store, tmp_path / "other", record)
         assert view.sequence == 0
         view.close()
     assert sum(told in message for message in caplog.messages) == 2
+    assert (record.refused, record.results["used"]) == ({reason: 1}, 0)
 
 
 async def test_a_snapshot_of_a_stream_that_was_created_anew_or_set_back_is_refused_and_deleted(
@@ -205,8 +210,9 @@ async def test_a_snapshot_of_a_stream_that_was_created_anew_or_set_back_is_refus
             else:
                 await request(client, "STREAM.DELETE.EVENTS", {})
                 await declare(client)
-            view = await started_view(running, store_of(running.bucket), tmp_path / f"new-{set_back}")
-            assert view.sequence == 0
+            record = SnapshotRecord()
+            view = await started_view(running, store_of(running.bucket), tmp_path / f"new-{set_back}", record)
+            assert (view.sequence, record.refused) == (0, {"lineage": 1})
             view.close()
     async with writing(servers, tmp_path / "next") as (running, store):
         assert await running.bucket.get(stored.key) == data
@@ -228,8 +234,9 @@ async def test_nothing_from_before_an_erasure_is_used_or_kept(servers: Servers, 
         message = encode(data, tenant="_system", subject_id=new_id("era"), source="/test")
         sequence = await running.store.publish(message)
         assert await running.tail.wait_for(sequence, 5)
-        view = await started_view(running, store, tmp_path / "new")
-        assert view.sequence == 0
+        record = SnapshotRecord()
+        view = await started_view(running, store, tmp_path / "new", record)
+        assert (view.sequence, record.refused) == (0, {"erased": 1})
         view.close()
         await running.loop.snapshots.look(store)
         (after,) = await store.all()
@@ -313,3 +320,27 @@ async def test_a_bucket_that_does_not_answer_does_not_prevent_a_start(
         view = await started_view(running, store_of(bucket), tmp_path / "new")
         assert view.sequence == 0
         view.close()
+
+
+async def test_metrics_tell_what_was_stored_and_that_nothing_could_be(
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.gateway.snapshots.view_snapshots._LOOK_S", 0.1)
+    async with writing(servers, tmp_path / "old") as (running, store):
+        await cancelled(running, 1)
+        async with asyncio.timeout(30):
+            while not await store.all():
+                await asyncio.sleep(0.05)
+            while 'snapshots_total{result="stored"} 1.0' not in (text := (await running.http.get("/metrics")).text):
+                await asyncio.sleep(0.05)
+        (stored,) = await store.all()
+        assert f"saccade_gateway_snapshot_sequence {float(stored.sequence)}" in text
+        assert f"saccade_gateway_snapshot_bytes {float(stored.size_bytes)}" in text
+        assert 'saccade_gateway_snapshot_seconds{operation="store"}' in text
+        assert 'saccade_gateway_snapshots_total{result="failed"} 0.0' in text
+    unreachable = servers[1].model_copy(update={"endpoint_url": f"http://{HOST}:{free_port()}"})
+    async with open_bucket(unreachable) as bucket, running_gateway(*servers, tmp_path / "other") as running:
+        running.loop.snapshots._store = store_of(bucket)
+        async with asyncio.timeout(60):
+            while 'snapshots_total{result="failed"} 0.0' in (await running.http.get("/metrics")).text:
+                await asyncio.sleep(0.05)

@@ -36,9 +36,10 @@ def environment(servers: Servers, folder: Path, port: int, **more: str) -> dict[
 
 
 @contextmanager
-def process(env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """Run a gateway and kill it at the end."""
-    command = [sys.executable, "-m", "services.gateway"]
+def process(env: dict[str, str], *, before: str = "") -> Iterator[subprocess.Popen[str]]:
+    """Run a gateway and kill it at the end; it executes ``before`` first."""
+    run = f"{before}\nimport runpy\nrunpy.run_module('services.gateway', run_name='__main__', alter_sys=True)"
+    command = [sys.executable, "-c", run] if before else [sys.executable, "-m", "services.gateway"]
     started = subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True)
     try:
         yield started
