@@ -62,6 +62,19 @@ export function uses({ Client, SaccadeError, BlockParser }) {
       return { submitted, then, listed, changes, early };
     },
 
+    async incompleteJobs(url) {
+      const told = [];
+      const listed = [];
+      for await (const job of new Client({ url }).jobs({ pageSize: 1, onIncomplete: (lacks) => told.push(lacks) })) listed.push(job.id);
+      return { told, listed };
+    },
+
+    async wholeJobs(url) {
+      const listed = [];
+      for await (const job of new Client({ url }).jobs({ pageSize: 1 })) listed.push(job.id);
+      return listed;
+    },
+
     async budget(url, limits) {
       const client = new Client({ url });
       const made = await client.setBudget(limits);
