@@ -46,6 +46,7 @@ from services.notifier.webhooks.sending.lanes import CONCURRENCY, IN_MEMORY, Key
 from services.notifier.webhooks.sending.progress_relay import ProgressRelay, ProgressTarget
 from services.notifier.webhooks.sending.receiver import WebhookReceiver, WebhookReceivers, traceparent_of
 from services.notifier.webhooks.sending.sender import SendResult
+from services.notifier.webhooks.sending.tenant_pace import TenantPace
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,6 @@ _RETRY_S: Final = 1.0
 _PAUSE_S: Final = 60.0
 #: Work before other tasks run, of one tenant and of all: a lane that is checked counts 1, a started attempt 4 more.
 _TENANT_WORK, _BATCH_WORK, _ATTEMPT_WORK = 10, 50, 4
-_RATE_LIMITED: Final = frozenset({429, 503})
 
 
 class SendingEngine:
@@ -81,8 +81,7 @@ class SendingEngine:
         """Send the pending deliveries of ``projector``."""
         self._metrics = metrics
         self._projector = projector
-        self._endpoints = endpoints
-        self._recent_events = recent_events
+        self._endpoints, self._recent_events = endpoints, recent_events
         self._sender = sender
         self._receivers = receivers
         self._disabler = disabler
@@ -93,8 +92,8 @@ class SendingEngine:
         self._lanes = Lanes()
         self._changed = asyncio.Event()
         self._attempts: set[asyncio.Task[None]] = set()
-        self._active = False
-        self._stopping = False
+        self._active = self._stopping = False
+        self._pace = TenantPace()
         #: The oldest event with a pending delivery, and its time.
         self._oldest: tuple[int | None, float | None] = (None, None)
 
@@ -303,6 +302,7 @@ class SendingEngine:
             latency_ms = (loop.time() - started) * 1000
             if recorded:
                 _describe(recorded, delivery, result)
+        await self._pace.turn(delivery.tenant)
         self._update_breaker(lane, result)
         self._metrics.webhook_attempts.labels(result.error or "delivered").inc()
         await self._record(receiver, request, delivery, result)
@@ -317,7 +317,7 @@ class SendingEngine:
             lane.breaker.succeeded()
         else:
             lane.breaker.failed(now)
-        if result.retry_after_s and result.status in _RATE_LIMITED:
+        if result.retry_after_s and result.status in (429, 503):
             lane.breaker.pause(now + min(result.retry_after_s, MAX_DELAY_S))
 
     async def _record(

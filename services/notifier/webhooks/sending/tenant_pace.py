@@ -1,0 +1,42 @@
+"""Pace of what ends for many at once: tasks of a tenant go on one after another, with others between them.
+
+A hundred receivers that do not answer time out together, as they were asked together, and each has a record to store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Final
+
+#: Pause between two tasks of a tenant, in which others find the loop idle.
+_BETWEEN_S: Final = 0.001
+
+
+class TenantPace:
+    """Places in line, one line for each tenant."""
+
+    def __init__(self) -> None:
+        """Start without lines."""
+        self._lines: dict[str, asyncio.Lock] = {}
+        self._waiting: Counter[str] = Counter()
+        #: Tenants of which a task has gone on in this iteration of the loop.
+        self._gone_on: set[str] = set()
+
+    async def turn(self, tenant: str) -> None:
+        """Wait behind the tenant's earlier tasks; the first in an iteration of the loop goes on at once."""
+        if tenant in self._waiting or tenant in self._gone_on:
+            await self._wait(tenant)
+        if not self._gone_on:
+            asyncio.get_running_loop().call_soon(self._gone_on.clear)
+        self._gone_on.add(tenant)
+
+    async def _wait(self, tenant: str) -> None:
+        self._waiting[tenant] += 1
+        try:
+            async with self._lines.setdefault(tenant, asyncio.Lock()):
+                await asyncio.sleep(_BETWEEN_S)
+        finally:
+            self._waiting[tenant] -= 1
+            if not self._waiting[tenant]:
+                del self._waiting[tenant], self._lines[tenant]
