@@ -9,7 +9,8 @@ event streams up to the quota, each of which gets all its events. No dispatcher 
 own, first without the hostile tenant, then with it. With ``--client-nice 15`` the hostile client uses only the CPU time
 that the servers and the others leave, as if it ran on a machine of its own: on two cores its own work would otherwise
 be taken for that of the servers. On a busy machine run all of it with real-time priority (``chrt -r 5``), which the
-client then gives up: below real-time tasks that leave nothing, Linux stops these for 50 ms in each second.
+client then gives up: below real-time tasks that leave nothing, Linux stops these for 50 ms in each second. A negative
+``--client-nice`` gives the client what they leave before all other work of the machine.
 """
 
 from __future__ import annotations
@@ -325,7 +326,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rate", type=float, default=2.0, help="jobs a second of each of the nine tenants")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--client-nice", type=int, default=0, help="lower the priority of the hostile client")
+    parser.add_argument("--client-nice", type=int, default=0, help="priority of the hostile client")
     arguments = parser.parse_args()
     for number in range(arguments.rounds):
         for line in _round(arguments):

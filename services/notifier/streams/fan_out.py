@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from kit.auth.loop_time_shares import LoopTimeShares
@@ -23,6 +23,9 @@ _MAX_WAITING: Final = 256
 #: Shortest wait of a tenant beyond its share, so that it is woken seldom and several of its events go together.
 _PAUSE_S: Final = 0.02
 
+#: Rest of a tenant after events of several pieces while others are there, as a multiple of the time that they took: the
+#: more streams it has, the more of its events go together.
+_REST: Final = 5
 #: Pause between pieces while others are there: what has arrived finds the loop idle, and other processes the processor.
 _BETWEEN_S: Final = 0.001
 
@@ -38,7 +41,10 @@ class _Work(Generic[T]):
     """Events of one tenant that wait, and the pieces of those before them that are being sent."""
 
     waiting: deque[T]
-    pieces: Pieces | None = field(default=None)
+    pieces: Pieces | None = None
+    #: Time that these pieces have taken, and their number.
+    spent_s: float = 0.0
+    sent: int = 0
 
 
 class FanOut(Generic[T]):
@@ -55,6 +61,8 @@ class FanOut(Generic[T]):
         #: The tenant whose turn it is comes first.
         self._works: dict[str, _Work[T]] = {}
         self._scheduled: asyncio.Handle | None = None
+        #: Ends of the tenants' rests.
+        self._rests: dict[str, float] = {}
 
     def __len__(self) -> int:
         """Return the number of events that wait, those that are being sent counting one for each tenant."""
@@ -66,7 +74,7 @@ class FanOut(Generic[T]):
         self._shares.seen(tenant, now_s)
         if (work := self._works.get(tenant)) is None:
             work = _Work(deque((event,)))
-            if not self._shares.wait_s(tenant, now_s) and self._send(tenant, work):
+            if not self._wait_s(tenant, now_s) and self._send(tenant, work):
                 return
             self._works[tenant] = work
             self._schedule(0)
@@ -93,7 +101,7 @@ class FanOut(Generic[T]):
         """Send a piece for the first tenant that does not wait for others."""
         self._scheduled, now_s, shortest_s = None, self._clock(), float("inf")
         for tenant in self._works:
-            wait_s = self._shares.wait_s(tenant, now_s)
+            wait_s = self._wait_s(tenant, now_s)
             if not wait_s:
                 break
             shortest_s = min(shortest_s, wait_s)
@@ -110,16 +118,29 @@ class FanOut(Generic[T]):
             if self._works:
                 self._schedule(_BETWEEN_S if self._shares.has_others(tenant, now_s) else 0)
 
+    def _wait_s(self, tenant: str, now_s: float) -> float:
+        """Return how long a tenant waits, for its share or after its last events."""
+        if wait_s := self._shares.wait_s(tenant, now_s):
+            return wait_s
+        rest_s = self._rests.get(tenant, now_s) - now_s
+        if rest_s <= 0:
+            self._rests.pop(tenant, None)
+            return 0.0
+        return rest_s if self._shares.has_others(tenant, now_s) else 0.0
+
     def _send(self, tenant: str, work: _Work[T]) -> bool:
         """Send a piece; return whether nothing is left. Events that raise are over."""
         begun_s, is_last = self._clock(), True
         try:
             if work.pieces is None and work.waiting:
-                work.pieces = self._begin(work.waiting)
+                work.pieces, work.spent_s, work.sent = self._begin(work.waiting), 0.0, 0
             is_last = work.pieces is None or next(work.pieces, _LAST) is _LAST
         finally:
-            if is_last:
-                work.pieces = None
             now_s = self._clock()
             self._shares.use(tenant, now_s - begun_s, now_s)
+            work.spent_s, work.sent = work.spent_s + now_s - begun_s, work.sent + 1
+            if is_last:
+                work.pieces = None
+                if work.sent > 1:
+                    self._rests[tenant] = now_s + _REST * work.spent_s
         return is_last and not work.waiting

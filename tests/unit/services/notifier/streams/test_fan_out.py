@@ -103,6 +103,24 @@ async def test_a_tenant_beyond_its_share_waits_while_others_are_there() -> None:
     assert sent.pieces[5:7] == ["a3", "b+c+d0"], "what has waited goes together"
 
 
+async def test_a_tenant_of_many_streams_rests_after_its_events_while_others_are_there() -> None:
+    sent = Sent(at_once=10, piece_s=0.01)
+    sent.put("small", "s", 1)
+    sent.put("large", "a", 2)
+    await sent.until(3)
+    for name in "bcd":
+        sent.put("large", name, 2)
+    for _ in range(5):
+        await asyncio.sleep(0.03)
+    assert sent.pieces == ["s0", "a0", "a1"], "it has used far less than its share"
+    sent.now_s += 0.1  # five times as long as that took
+    await sent.until(5)
+    assert sent.pieces[3:] == ["b+c+d0", "b+c+d1"]
+    sent.put("small", "t", 1)
+    sent.put("small", "u", 1)
+    assert sent.pieces[5:] == ["t0", "u0"], "who has few streams does not rest"
+
+
 async def test_a_tenant_alone_waits_for_nothing() -> None:
     sent = Sent(piece_s=10.0)
     sent.put("acme", "a", 30)
