@@ -139,6 +139,17 @@ async def test_a_stream_that_has_begun_meanwhile_gets_nothing_twice(streams: Str
     assert {tuple(streams.read(stream)) for stream in others} == {("1", "2", "0.3", "3", "0.4")}
 
 
+async def test_a_stream_gets_no_progress_of_the_time_before_it_began(streams: Streams) -> None:
+    others = [await streams.open() for _ in range(2 * PIECE_STREAMS)]
+    streams.store(*queued(1))
+    streams.progress(0.3)
+    late = await streams.open(position=1)
+    streams.progress(0.4)
+    await streams.settle()
+    assert streams.read(late) == ["0.4"]
+    assert {tuple(streams.read(stream)) for stream in others} == {("1", "0.3", "0.4")}
+
+
 async def test_each_selection_gets_its_own_of_them_and_a_jobs_stream_ends_with_it(streams: Streams) -> None:
     everything = [await streams.open() for _ in range(2 * PIECE_STREAMS)]
     cancelled = await streams.open(Selection("acme", types=frozenset({"job.cancelled"})))
