@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from saccade_robot.clock import Offset
+from saccade_robot.clock import Offset, now_s
 from saccade_robot.image_encoding import Encode, content_type, find_encoder
 from saccade_robot.ring import Ring
 
@@ -42,6 +42,9 @@ class CameraQueue:
         self._ring: Ring[tuple[float, Any]] = Ring(_WAITING)
         self._period_s = 1 / rate_hz
         self._due_s = 0.0
+        #: A session drops frames whose numbers it has had from a camera, or greater ones. So the numbers begin at the
+        #: clock, in microseconds: those after a reconnection or of the next program are greater than all before.
+        self._first_number = int(now_s() * 1e6)
         self.skipped = 0
         self.sent = 0
         #: Taken but not sent: not a picture, too large, or refused.
@@ -73,9 +76,9 @@ class CameraQueue:
         return self._ring.waiting
 
     def take(self) -> tuple[int, float, Any] | None:
-        """Remove and return the oldest queued picture: sequence number, capture time, picture."""
+        """Remove and return the oldest queued picture: number, capture time, picture."""
         for sequence, (captured_at_s, picture) in self._ring.take(1):
-            return sequence, captured_at_s, picture
+            return self._first_number + sequence, captured_at_s, picture
         return None
 
 
