@@ -7,21 +7,18 @@ import re
 import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from typing import Final
 
 import httpx
 
 from saccade_client.errors import UNAVAILABLE, ClientError, refusal, unreachable
-from saccade_client.events import ENDS, Event, Gap, Snapshot, matches_types, parse_event
+from saccade_client.events import ENDS, Event, Gap, matches_types, parse_event
 from saccade_client.retries import COMES_BACK_S, Retries, retry_after_s
 from saccade_client.sse import SseBlock, SseParser
 from saccade_client.transport import StreamedResponse, Transport
 
 #: A stream that is silent for this long is broken: the server sends a heartbeat every 15 s.
 SILENCE_S: Final = 45.0
-#: Without ``follow`` the history is complete when nothing came for this long.
-_IDLE_S: Final = 1.5
 _TENANT: Final = "/v1/events"
 _REMEMBERED_IDS: Final = 4096
 _HEADER_VALUE: Final = re.compile(r"[!-~]+")
@@ -62,13 +59,12 @@ class EventStream:
         self._types = types
         self._since = since
         self._follow = follow
-        self._silence_s = silence_s if follow else _IDLE_S
+        self._silence_s = silence_s
         self._retries = Retries(reached=reached, first_pause_s=0.1, longest_pause_s=5.0)
         self._stream: StreamedResponse | None = None
         self._parser = SseParser()
         self._ready: deque[Event] = deque()
-        self._began = datetime.now(timezone.utc)
-        self._began_s = self._last_block_s = time.monotonic()
+        self._began_s = time.monotonic()
         self._answered = False
         self._ended = False
         #: A final event came; one more request confirms that nothing follows.
@@ -91,9 +87,7 @@ class EventStream:
             while self._ready:
                 event = self._ready.popleft()
                 self.cursor = event.cursor or self.cursor
-                if not self._follow and _is_live(event, self._began):
-                    await self._end()
-                elif matches_types(self._types, event):
+                if matches_types(self._types, event):
                     return event
             if self._ended:
                 return None
@@ -126,11 +120,24 @@ class EventStream:
         if self._parser.retry_ms is not None:
             self._retry_s = self._parser.retry_ms / 1000
         for block in blocks:
-            self._last_block_s = time.monotonic()
-            self._take(block)
+            if self._follow or not block.live:
+                self._take(block)
         self._move_cursor(self._parser.last_event_id)
-        if not self._follow and not self._ready and time.monotonic() - self._last_block_s > _IDLE_S:
-            await self._end()  # heartbeats only
+        if not self._follow:
+            await self._end_with_history()
+
+    async def _end_with_history(self) -> None:
+        """End behind the history. Silence does not tell its end: a long one can have no event that is wanted.
+
+        Raises:
+            ClientError: the server does not say where the history ends.
+        """
+        if self._parser.live:
+            self._ended = True
+            await self.close()
+        elif self._parser.empty_comments > 1:
+            message = "The server does not say where the past events end, and that these are all."
+            raise ClientError("unexpected_answer", message, "Update the server, or follow the events.")
 
     async def _connect(self) -> None:
         headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", "Cache-Control": "no-store"}
@@ -145,7 +152,6 @@ class EventStream:
         self._parser = SseParser(self._resume_cursor or "")
         stream = await self._transport.open(self._path, headers=headers, params=params, silence_s=self._silence_s)
         self._stream = stream
-        self._last_block_s = time.monotonic()
         response = stream.response
         if response.status_code == httpx.codes.NO_CONTENT:
             await self._end()
@@ -212,9 +218,8 @@ class EventStream:
 
     async def _on_broken(self, error: Exception) -> None:
         """Reconnect after an error, or end."""
-        opened = self._stream is not None and self._stream.response.is_success
         await self.close()
-        if self._ending or (isinstance(error, httpx.ReadTimeout) and opened and not self._follow):
+        if self._ending:
             # The final event has come; it needs no confirmation.
             await self._end()
             return
@@ -244,15 +249,3 @@ def _is_duplicate(cursor: str, known: str | None) -> bool:
     if epoch != known_epoch or not (sequence.isdigit() and known_sequence.isdigit()):
         return False
     return int(sequence) <= int(known_sequence)
-
-
-def _is_live(event: Event, began: datetime) -> bool:
-    """Check whether an event is newer than this stream: progress, or an event since its start."""
-    if isinstance(event, (Gap, Snapshot)):
-        return False
-    if event.cursor is None:
-        return True
-    try:
-        return datetime.fromisoformat((event.time or "").replace("Z", "+00:00")) > began
-    except (ValueError, TypeError):
-        return False

@@ -15,6 +15,8 @@ MAX_RETRY_MS: Final = 60_000
 #: Most bytes that an unfinished event may have. The server's events are at most 1 MiB (contracts/limits.py).
 MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
 
+#: Text of the comment behind the history.
+_LIVE: Final = b"live"
 _BOM: Final = b"\xef\xbb\xbf"
 _LINE_ENDS: Final = (b"\n", b"\r")
 
@@ -29,6 +31,8 @@ class SseBlock:
     data: list[bytes] = field(default_factory=list)
     #: The id of this block, or of the newest before it.
     last_event_id: str = ""
+    #: It came after the history.
+    live: bool = False
 
     @property
     def body(self) -> bytes:
@@ -59,6 +63,10 @@ class SseParser:
         self._id: str | None = None
         self._data: list[bytes] = []
         self._data_bytes = 0
+        #: The history has ended, as a comment of the server says.
+        self.live = False
+        #: Comments without text: one begins a stream, others come only when it is live.
+        self.empty_comments = 0
 
     @property
     def unfinished(self) -> bool:
@@ -96,7 +104,10 @@ class SseParser:
             return self._end_block()
         name, _, value = line.partition(b":")  # of a comment the name is empty
         value = value.removeprefix(b" ")
-        if name == b"data":
+        if not name:
+            self.live = self.live or value == _LIVE
+            self.empty_comments += not value
+        elif name == b"data":
             self._data.append(value)
             self._data_bytes += len(value) + 1
             self._check_size()
@@ -112,7 +123,9 @@ class SseParser:
     def _end_block(self) -> SseBlock | None:
         if self._id is not None:
             self.last_event_id = self._id
-        block = SseBlock(self._event or "message", self._id, self._data, self.last_event_id) if self._data else None
+        block = None
+        if self._data:
+            block = SseBlock(self._event or "message", self._id, self._data, self.last_event_id, self.live)
         self._event, self._id, self._data, self._data_bytes = "", None, [], 0
         return block
 

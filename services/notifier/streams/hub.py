@@ -126,7 +126,7 @@ class Hub:
                 subscriber.idle_checks += 1
                 if now >= subscriber.expires:
                     subscriber.close("rotated")
-                elif subscriber.idle_checks >= _CHECKS and subscriber.live:
+                elif subscriber.idle_checks >= _CHECKS:
                     subscriber.heartbeat()
 
     def _close_revoked(self) -> None:

@@ -19,6 +19,10 @@ from services.notifier.envelope_check import check_envelope
 
 #: A comment line. One newline, not two: some clients treat an empty block as a message.
 HEARTBEAT: Final = b":\n"
+#: The heartbeat of a stream whose history is still being read: a long one can have no event of the wanted types.
+READING: Final = b": reading\n"
+#: The comment line behind the history: a client that wants the past only has all of it, however long that took.
+LIVE: Final = b": live\n"
 #: First event types of a job or session.
 BEGINS: Final = frozenset({JobSubmitted.type, "session.opened"})
 #: Event types that end the stream of a job or session, and those that reopen it.

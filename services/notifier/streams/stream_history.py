@@ -161,6 +161,7 @@ class StreamHistory:
         if subscriber.ended and selection.ends:
             subscriber.close("ended")
             return
+        subscriber.say_live()
         for event in progress:
             subscriber.offer_progress(event)
 

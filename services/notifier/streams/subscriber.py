@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from kit.auth.api_keys import Principal
-from services.notifier.streams.sse import Selection, StreamEvent, stream_head
+from services.notifier.streams.sse import LIVE, READING, Selection, StreamEvent, stream_head
 from services.notifier.streams.sse_connection import SseConnection
 
 #: Why a stream was closed: its job or session ended, it expired, its client's key is no longer valid, its client was
@@ -96,6 +96,7 @@ class Subscriber:
         "_blocked",
         "_drained",
         "_limits",
+        "_live_is_unsaid",
         "_on_end",
         "caller",
         "conflated",
@@ -135,6 +136,8 @@ class Subscriber:
         self.live = False
         #: Events that had arrived when it became live: it has those of them that are its own.
         self.joined = 0
+        #: ``LIVE`` has to be written, behind what the client has not read yet.
+        self._live_is_unsaid = False
         self.conflated = 0
         #: Checks of the hub since the last write.
         self.idle_checks = 0
@@ -185,9 +188,19 @@ class Subscriber:
 
     def heartbeat(self) -> None:
         """Write a comment line, unless other bytes are still unsent."""
-        if self._blocked is None and self.reason is None:
-            self.idle_checks = 0
+        if self._blocked is not None or self.reason is not None:
+            return
+        self.idle_checks = 0
+        if self.live:
             self.connection.heartbeat()
+        else:
+            self.connection.write(READING)
+
+    def say_live(self) -> None:
+        """Write the comment line behind the history, once the client has read that."""
+        self._live_is_unsaid = self._blocked is not None
+        if not self._live_is_unsaid:
+            self._write(LIVE)
 
     async def write(self, events: Iterable[StreamEvent]) -> None:
         """Write history at the client's pace, before the stream is live.
@@ -253,6 +266,8 @@ class Subscriber:
         self._backlog = None
         if self.reason is not None:
             self.connection.end()
+        elif self._live_is_unsaid:
+            self.say_live()
         self._wake()
 
     def on_disconnected(self) -> None:

@@ -14,7 +14,7 @@ from saccade_client import ClientError
 from tests.harness.clients.javascript_client import use
 from tests.harness.clients.node import find_node
 from tests.harness.clients.python_clients import CLIENT_KINDS, opener
-from tests.harness.clients.scripted_streams import Script, scripted_job
+from tests.harness.clients.scripted_streams import Script, ScriptedStreams, scripted_job
 
 pytestmark = pytest.mark.anyio
 
@@ -129,3 +129,27 @@ async def test_a_stream_that_is_no_saccade_servers_is_an_error(follow: Follow) -
     assert error[0] == "event_too_large"
     assert "proxy" in error[1]
     assert len(script.asked) == 1, "it is not asked again"
+
+
+@pytest.mark.parametrize("kind", CLIENT_KINDS)
+async def test_past_events_are_all_however_long_the_server_reads_for_them(kind: str) -> None:
+    """A history with few events of the wanted types is silent for as long as the server reads through the others."""
+    head = b":\nretry: 1\n"
+    body = [head, 2.0, block("job.failed", "e.1"), b": reading\n", 2.0, block("job.failed", "e.9"), b": live\n"]
+    newer = [block("job.failed", "e.10"), block("job.progressed")]
+    streams = ScriptedStreams({"/v1/events": [[*body, *newer]]}, hold=True)
+    async with asyncio.timeout(20), streams, opener(kind)(streams.url) as client:
+        past = client.events(types=["job.failed"], since=3600, follow=False)
+        told = [(event.type, event.cursor) async for event in past]
+    assert told == [("job.failed", "e.1"), ("job.failed", "e.9")]
+
+
+@pytest.mark.parametrize("kind", CLIENT_KINDS)
+async def test_past_events_of_a_server_that_does_not_say_where_they_end_are_refused(kind: str) -> None:
+    body = [b":\nretry: 1\n", block("job.failed", "e.1"), b":\n"]
+    streams = ScriptedStreams({"/v1/events": [body]}, hold=True)
+    async with asyncio.timeout(20), streams, opener(kind)(streams.url) as client:
+        with pytest.raises(ClientError) as refusal:
+            async for _ in client.events(since=3600, follow=False):
+                pass
+    assert refusal.value.code == "unexpected_answer"

@@ -16,8 +16,8 @@ _STREAM = _HEAD % (b"200 OK", b"Content-Type: text/event-stream\r\n")
 _OVER = _HEAD % (b"204 No Content", b"")
 _CURSOR = re.compile(rb"^last-event-id: ?(.*?)\r$", re.MULTILINE | re.IGNORECASE)
 
-#: Body of one connection: it is ended after its last piece.
-Body = Sequence[bytes]
+#: Body of one connection: it is ended after its last piece. A number is a pause in seconds.
+Body = Sequence[bytes | float]
 
 
 @dataclass
@@ -68,8 +68,11 @@ class ScriptedStreams(ConnectionServer):
             return
         writer.write(_STREAM)
         for piece in script.bodies[len(script.asked) - 1]:
-            writer.write(piece)
-            await writer.drain()
+            if isinstance(piece, bytes):
+                writer.write(piece)
+                await writer.drain()
+            else:
+                await asyncio.sleep(piece)
         await self.hold.wait()
         script.ended_s = asyncio.get_running_loop().time()
 

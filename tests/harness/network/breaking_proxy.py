@@ -29,7 +29,7 @@ POINTS: tuple[Point, ...] = ("boundary", "fields", "data", "last_newline")
 #: So that a reconnect takes milliseconds; of the same length, so that no byte moves.
 _RETRY = re.compile(rb"retry: \d\d(\d\d)\n")
 #: What is no part of a block: a stream's head and heartbeats.
-_BETWEEN_BLOCKS = re.compile(rb"(?::\n|retry: \d+\n)*")
+_BETWEEN_BLOCKS = re.compile(rb"(?::[^\n]*\n|retry: \d+\n)*")
 
 
 @dataclass(frozen=True)
