@@ -20,7 +20,7 @@ if importlib.util.find_spec("click") is None or importlib.util.find_spec("pydant
 import click
 from pydantic import ValidationError
 
-from cli.failure import INTERRUPTED, REFUSED, Failure
+from cli.failure import INTERRUPTED, REFUSED, USAGE, Failure
 from cli.output import print_failure, print_line, print_note
 from contracts.errors import SaccadeError
 
@@ -97,6 +97,7 @@ _WITHOUT_SERVER: Final = frozenset(
         "whatif",
     }
 )
+_UTF8_HINT: Final = "Write it in UTF-8, or rename the file."
 _SYSTEM_HINT: Final = "Check the path, its permissions and the free space on its disk."
 
 
@@ -182,6 +183,10 @@ def main() -> None:
         code = REFUSED
     except BrokenPipeError:
         code = REFUSED
+    except UnicodeEncodeError as error:
+        text = error.object.encode(errors="backslashreplace").decode()
+        print_failure(Failure(f"{text} is not UTF-8.", code="not_utf8", hint=_UTF8_HINT), as_json=as_json)
+        code = USAGE
     except OSError as error:
         print_failure(Failure(_system_error_text(error), code="file_system", hint=_SYSTEM_HINT), as_json=as_json)
         code = REFUSED

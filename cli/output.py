@@ -20,13 +20,13 @@ _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 def print_line(text: str = "") -> None:
     """Print a line on standard output; a closed pipe is ignored."""
     with contextlib.suppress(BrokenPipeError):
-        click.echo(_CONTROLS.sub("\ufffd", text))
+        click.echo(_printable(text))
 
 
 def print_note(text: str) -> None:
     """Print a line on standard error."""
     with contextlib.suppress(BrokenPipeError):
-        click.echo(_CONTROLS.sub("\ufffd", text), err=True)
+        click.echo(_printable(text), err=True)
 
 
 def print_json(value: Any) -> None:
@@ -71,6 +71,11 @@ def display_path(path: Path) -> str:
 def format_time(text: str | None) -> str:
     """Format an RFC 3339 time to the second; empty for None."""
     return "" if text is None else text[:19].replace("T", " ") + " UTC"
+
+
+def _printable(text: str) -> str:
+    """Return a text without control characters, and with bytes of file names that are not UTF-8 written out."""
+    return _CONTROLS.sub("\ufffd", text).encode(errors="backslashreplace").decode()
 
 
 def _is_number(cell: str) -> bool:

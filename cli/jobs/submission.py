@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mimetypes
 from collections import defaultdict
@@ -38,7 +39,22 @@ def parse_params(pairs: Sequence[str]) -> dict[str, Any]:
             params[name] = json.loads(value)
         except ValueError:
             params[name] = value
+    _check_finite(params)
     return params
+
+
+def _check_finite(params: Mapping[str, Any]) -> None:
+    """Reject numbers that JSON cannot write, although Python reads them.
+
+    Raises:
+        Failure: for the first parameter that has one.
+    """
+    for name, value in params.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError as error:
+            hint = "Numbers must be finite."
+            raise Failure(f"{name} is no JSON value ({error}).", code="usage", hint=hint, exit_code=USAGE) from error
 
 
 def read_params(text: str) -> dict[str, Any]:
@@ -58,6 +74,7 @@ def read_params(text: str) -> dict[str, Any]:
         raise Failure(f"--params is not JSON ({error}).", code="usage", exit_code=USAGE) from error
     if not isinstance(params, dict):
         raise Failure("--params is not a JSON object.", code="usage", exit_code=USAGE)
+    _check_finite(params)
     return params
 
 
@@ -171,16 +188,27 @@ def check_files(files: Sequence[str]) -> None:
             raise Failure(f"{name} {problem}.", code="no_such_file", hint="Name a file, a URL, or the id of an upload.")
         if path.stat().st_size == 0:
             raise Failure(f"{name} is empty.", code="upload_empty", hint="Check that it was written completely.")
+        if shown := undecodable(path.name):
+            raise Failure(f"The name of {shown} is not UTF-8.", code="file_name_not_utf8", hint="Rename the file.")
+
+
+def undecodable(name: str) -> str:
+    """Return a file's name with the bytes that are not UTF-8 written out; empty if there are none."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return name.encode(errors="backslashreplace").decode()
+    return ""
 
 
 def _is_url(name: str) -> bool:
     return name.lower().startswith(("http://", "https://"))
 
 
-def upload_file(client: Client, name: str, *, silent: bool = False, **origin: Any) -> str:
+def upload_file(client: Client, name: str, *, silent: bool = False, key: str | None = None, **origin: Any) -> str:
     """Upload a file, or have a URL fetched, with a progress bar; return the upload's id, or the one that is given.
 
-    ``origin`` is what is said about the file: ``metadata``, ``from_job``.
+    The same ``key`` and file are one upload. ``origin`` is what is said about the file: ``metadata``, ``from_job``.
 
     Raises:
         ClientError: the server refused the file.
@@ -198,9 +226,10 @@ def upload_file(client: Client, name: str, *, silent: bool = False, **origin: An
 
         try:
             if _is_url(name):
-                upload = client.upload_url(name, on_progress, **origin)
+                upload = client.upload_url(name, on_progress, **origin, idempotency_key=key)
             else:
-                upload = client.upload(path, on_progress, state_dir=CommandSettings().uploads_dir, **origin)
+                folder = CommandSettings().uploads_dir
+                upload = client.upload(path, on_progress, state_dir=folder, **origin, idempotency_key=key)
         except ClientError as error:
             # Name the file: there may be several.
             error.message = f"{path.name}: {error.message}"
@@ -259,9 +288,12 @@ def duplicate_notes(files: Sequence[str]) -> list[str]:
 
 
 def upload_inputs(
-    client: Client, workload: dict[str, Any], files: Sequence[str], *, silent: bool = False
+    client: Client, workload: dict[str, Any], files: Sequence[str], *, silent: bool = False, key: str | None = None
 ) -> dict[str, str | list[str]]:
     """Upload the files of a job and return its inputs as the API takes them.
+
+    With the ``key`` of an earlier request for the job, the same files are the uploads of that request: with others it
+    would be another request, which the server refuses.
 
     Raises:
         Failure, ClientError: a file is missing or was refused.
@@ -273,6 +305,15 @@ def upload_inputs(
     lists = {field["name"] for field in workload["inputs"] if int(field.get("maximum", 1)) > 1}
     inputs: dict[str, str | list[str]] = {}
     for input_name, names in assigned.items():
-        ids = [upload_file(client, name, silent=silent) for name in names]
+        keys = [_file_key(key, f"{input_name} {place}", name) for place, name in enumerate(names)]
+        ids = [upload_file(client, name, silent=silent, key=own) for name, own in zip(names, keys, strict=True)]
         inputs[input_name] = ids if input_name in lists else ids[0]
     return inputs
+
+
+def _file_key(key: str | None, place: str, name: str) -> str | None:
+    """Return the key of one file's upload: of its place, name and content, so that a changed file is another upload."""
+    if key is None or is_id(name, "upl"):
+        return None
+    content = name if _is_url(name) else f"{Path(name).name} {sha256_of(Path(name))}"
+    return hashlib.sha256(f"{key} {place} {content}".encode()).hexdigest()[:40]

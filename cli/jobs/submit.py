@@ -23,7 +23,7 @@ from cli.output import print_json, print_line, print_note
 @click.option("--priority", type=int, help="Jobs with a higher priority start first among your own.")
 @click.option("--max-cost-usd", type=click.FloatRange(min=0), help="Stop the job at this cost.")
 @click.option("--gpu", help="Run only on this GPU, for example A100.")
-@click.option("--idempotency-key", help="Repeating the request with the same key returns the same job.")
+@click.option("--idempotency-key", help="Repeating it with the same key and files returns the same job.")
 @server_options
 def submit(
     *,
@@ -53,7 +53,7 @@ def submit(
             "idempotency_key": idempotency_key,
         }
         check_job(client, declared, files, params, **options)
-        inputs = upload_inputs(client, declared, files, silent=as_json)
+        inputs = upload_inputs(client, declared, files, silent=as_json, key=idempotency_key)
         job = client.submit(workload, inputs, params, **options)
         if as_json:
             print_json(job.model_dump(mode="json"))

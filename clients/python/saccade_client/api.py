@@ -21,6 +21,7 @@ from saccade_client.request_parts import (
     LONGEST_WAIT_S,
     Since,
     format_moment,
+    json_bytes,
     path_segment,
     point_options,
     replay_path,
@@ -66,6 +67,9 @@ class Api:
             if key is not None and not (key.isascii() and key.isprintable()):
                 raise ClientError("idempotency_key_invalid", "The key is not printable ASCII.", "Use a UUID.")
             headers["Idempotency-Key"] = key or uuid.uuid4().hex
+        if "json" in options:
+            options["content"] = json_bytes(options.pop("json"))
+            headers["Content-Type"] = "application/json"
         response = await self.send(method, path, headers=headers, retry_status=UNAVAILABLE - accept_status, **options)
         if response.is_error and response.status_code not in accept_status:
             raise refusal(response)

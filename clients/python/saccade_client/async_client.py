@@ -129,12 +129,14 @@ class AsyncClient:
         filename: str | None = None,
         metadata: Mapping[str, str] | None = None,
         from_job: str | None = None,
+        idempotency_key: str | None = None,
     ) -> UploadView:
         """Create an upload that the server fetches from a URL, if it allows that, and wait until it is checked.
 
-        ``on_progress`` is called with the bytes done and the bytes in total, 0 if they are not known.
+        ``on_progress`` is called with bytes done and in total, 0 if unknown. The same key and URL give the same upload.
         """
-        return await fetch_url(self._api, url, on_progress, filename=filename, metadata=metadata, from_job=from_job)
+        origin: dict[str, Any] = {"filename": filename, "metadata": metadata, "from_job": from_job}
+        return await fetch_url(self._api, url, on_progress, **origin, key=idempotency_key)
 
     async def submit(
         self,

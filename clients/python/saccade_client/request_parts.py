@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 
+from saccade_client.errors import ClientError
 from saccade_client.views import UploadView
 
 #: An input of a job: an upload or its id, or several where the input takes several.
@@ -30,6 +32,19 @@ DEFAULT_WEBHOOK_PATH: Final = "/v1/webhooks/default"
 #: The longest that the server lets a read wait.
 LONGEST_WAIT_S: Final = 60
 _REQUEST_S: Final = 30.0
+
+
+def json_bytes(body: Any) -> bytes:
+    """Return a body as it is sent.
+
+    Raises:
+        ClientError: ``malformed_request``, it has NaN, an infinite number or a text that is not Unicode.
+    """
+    try:
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except ValueError as error:
+        message = f"The request cannot be written as JSON ({error})."
+        raise ClientError("malformed_request", message, "Numbers must be finite, and texts Unicode.") from error
 
 
 def path_segment(text: str) -> str:

@@ -220,7 +220,7 @@ def _state_path(url: str, path: Path, state_dir: Path) -> Path:
     """Return the state file of an upload of this file, in its present version, to this server."""
     facts = path.stat()
     identity = f"{url}\n{path.resolve()}\n{facts.st_size}\n{facts.st_mtime_ns}"
-    return state_dir / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
+    return state_dir / f"{hashlib.sha256(identity.encode(errors='surrogateescape')).hexdigest()[:32]}.json"
 
 
 def _media_type(path: Path) -> str:

@@ -24,6 +24,7 @@ async def fetch_url(
     filename: str | None,
     metadata: Mapping[str, str] | None = None,
     from_job: str | None = None,
+    key: str | None = None,
 ) -> UploadView:
     """Create an upload that the server fetches, and wait until it is checked.
 
@@ -31,7 +32,7 @@ async def fetch_url(
         ClientError: the server refuses the URL, or cannot use its file.
     """
     body = {"url": url} | ({"filename": filename} if filename else {}) | origin_fields(metadata, from_job)
-    upload, pause_s = await api.post(UploadView, "/v1/uploads", json=body), _FIRST_PAUSE_S
+    upload, pause_s = await api.post(UploadView, "/v1/uploads", json=body, key=key), _FIRST_PAUSE_S
     while upload.state == "created":
         progress = upload.source or {}
         if on_progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 from pathlib import Path
@@ -46,6 +47,15 @@ def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 )
 def test_exit_codes(monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], code: int) -> None:
     assert call(monkeypatch, *words) == code
+
+
+@pytest.mark.parametrize("words", [("job",), ("jobs", "--search"), ("events", "--job"), ("cancel",)])
+def test_an_argument_that_is_not_utf8_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    argument = os.fsdecode(b"lap_\xff")
+    assert call(monkeypatch, *words, argument, "--url", f"http://127.0.0.1:{free_port()}") == 2
+    assert capsys.readouterr().err.splitlines()[0] == r"error: lap_\udcff is not UTF-8 (not_utf8)"
 
 
 def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
