@@ -17,10 +17,31 @@ from cli.failure import Failure
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
+class _StandardOutput:
+    """Standard output. A closed pipe is ignored: a system or an upload does not end with who reads its lines."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    def write(self, text: str) -> None:
+        """Write a line."""
+        try:
+            click.echo(text)
+        except BrokenPipeError:
+            self.is_closed = True
+
+
+_OUT: Final = _StandardOutput()
+
+
+def reader_is_gone() -> bool:
+    """Return whether nobody reads standard output any more: a command that only prints what comes has to end."""
+    return _OUT.is_closed
+
+
 def print_line(text: str = "") -> None:
     """Print a line on standard output; a closed pipe is ignored."""
-    with contextlib.suppress(BrokenPipeError):
-        click.echo(_printable(text))
+    _OUT.write(_printable(text))
 
 
 def print_note(text: str) -> None:
@@ -30,9 +51,8 @@ def print_note(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a JSON value on one line."""
-    with contextlib.suppress(BrokenPipeError):
-        click.echo(json.dumps(value, default=str))
+    """Print a JSON value on one line of standard output; a closed pipe is ignored."""
+    _OUT.write(json.dumps(value, default=str))
 
 
 def print_failure(failure: Failure, *, as_json: bool = False) -> None:

@@ -13,7 +13,7 @@ import click
 from cli.connection import open_client, server_options
 from cli.failure import USAGE, Failure
 from cli.jobs.follow import StopsByCancellation, progress_text
-from cli.output import format_time, print_json, print_line
+from cli.output import format_time, print_json, print_line, reader_is_gone
 from contracts.events.base import EVENT_CLASSES
 
 _DURATION = re.compile(r"^(\d+)(s|m|h|d)?$")
@@ -78,6 +78,8 @@ def events(
             else:
                 cancelled = stopped.explains(event.type, event.envelope)
                 print_line(event_line(event.type, event.envelope, event.data, cancelled=cancelled))
+            if reader_is_gone():
+                break
 
 
 def check_types(types: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ import click
 from saccade_client import Client, ReplayView
 
 from cli.failure import Failure
-from cli.output import display_path, print_line, print_note
+from cli.output import display_path, print_line, print_note, reader_is_gone
 from cli.progress_bar import progress_bar
 from cli.replays.replay_text import fraction_of, progress_text
 
@@ -54,6 +54,8 @@ def _print_events(client: Client, replay: ReplayView, after: str | None) -> None
     with _goes_on(replay, lambda: f" --after {events.last_id}" if events.last_id else ""):
         for event in events:
             print_line(event.body.decode(errors="replace"))
+            if reader_is_gone():
+                raise click.Abort
 
 
 def _write_file(client: Client, replay: ReplayView, path: Path) -> None:

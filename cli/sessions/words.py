@@ -12,7 +12,7 @@ from saccade_client import Client, PromptView, SessionWord, TextView
 from cli.connection import open_client, server_options
 from cli.failure import INTERRUPTED
 from cli.jobs.submission import read_params
-from cli.output import print_json, print_line, print_note
+from cli.output import print_json, print_line, print_note, reader_is_gone
 
 _WAIT_S: Final = 60.0
 _TYPES: Final = ("session.text", "session.alert", "session.prompt_requested")
@@ -65,6 +65,8 @@ def texts(session_id: str, *, follow: bool, url: str | None, as_json: bool) -> N
                     print_json(word.model_dump(mode="json"))
                 else:
                     print_line(_line(word))
+                if reader_is_gone():
+                    break
         except KeyboardInterrupt:
             raise SystemExit(INTERRUPTED) from None
 
