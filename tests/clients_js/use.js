@@ -75,6 +75,19 @@ export function uses({ Client, SaccadeError, BlockParser }) {
       return listed;
     },
 
+    async brokenAnswers(url, file) {
+      const client = new Client({ url });
+      const cut = await client.call("GET", "/v1/cut");
+      const hung = await refusal(client.call("GET", "/v1/hung", { timeoutMs: 500 }));
+      const aborted = new AbortController();
+      setTimeout(() => aborted.abort(), 500);
+      const stopped = await refusal(client.call("GET", "/v1/hung", { signal: aborted.signal }));
+      const leaving = new AbortController();
+      const page = await client.artifact("job_1", "report.html", { signal: leaving.signal });
+      setTimeout(() => leaving.abort(), 100);
+      return { cut, hung, stopped, page: await refusal(page.text()), gone: await refusal(client.artifact("job_1", file)) };
+    },
+
     async budget(url, limits) {
       const client = new Client({ url });
       const made = await client.setBudget(limits);

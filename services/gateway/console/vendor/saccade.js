@@ -1159,15 +1159,14 @@ class Http {
     const sent = { ...headers };
     if (body !== undefined) sent["Content-Type"] = "application/json";
     if (method === "POST") sent["Idempotency-Key"] = idempotencyKey ?? randomKey();
-    const response = await this.#send(method, this.address(path, query), {
+    const { response, text } = await this.#send(method, this.address(path, query), {
       headers: sent,
       body: body === undefined ? undefined : JSON.stringify(body),
       acceptStatus,
       timeoutMs,
       signal,
     });
-    if (!response.ok && !acceptStatus.includes(response.status)) throw await problemOf(response);
-    const text = await response.text();
+    if (!response.ok && !acceptStatus.includes(response.status)) throw problemFrom(response, text);
     try {
       return text ? JSON.parse(text) : {};
     } catch (cause) {
@@ -1180,24 +1179,41 @@ class Http {
   async file(path, signal) {
     // A browser hides redirects, but drops the API key when it follows one to another origin.
     const redirect = IN_NODE ? "manual" : "follow";
-    const first = await this.#send("GET", this.address(path), { redirect, signal });
+    const { response: first } = await this.#send("GET", this.address(path), { redirect, signal, streamed: true });
     const location = IN_NODE && first.status >= 300 && first.status < 400 ? first.headers.get("location") : null;
-    const response = location ? await this.#fetch(new URL(location, this.url), { signal }) : first;
+    const response = location ? await this.#fetchFile(new URL(location, this.url), signal) : first;
     if (!response.ok) throw await problemOf(response);
     return response;
   }
 
-  async #send(method, address, { headers = {}, body, acceptStatus = [], timeoutMs = REQUEST_MS, signal, redirect }) {
+  async #fetchFile(address, signal) {
+    try {
+      return await this.#fetch(address, { signal });
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw unreachable(address.origin, error);
+    }
+  }
+
+  /**
+   * Send a request, with retries, and return the response with its text; a file's is `streamed` by the caller, for as
+   * long as its `signal` allows. The text takes at most as long as the answer: a connection can also break or hang in it.
+   */
+  async #send(method, address, options) {
+    const { headers = {}, body, acceptStatus = [], timeoutMs = REQUEST_MS, signal, redirect, streamed = false } = options;
     const end = Date.now() + COMES_BACK_MS;
     for (let wait = 400; ; wait = Math.min(2 * wait, 2000)) {
       const last = Date.now() + wait > end;
-      const { signal: linked, unlink } = limitedSignal(signal, timeoutMs);
+      const { signal: linked, restart, unlink } = limitedSignal(signal, timeoutMs);
+      let keepsSignal = false;
       try {
-        const options = { method, headers: this.#headers(headers), body, redirect, signal: linked, cache: "no-store" };
-        const response = await this.#fetch(address, options);
+        const request = { method, headers: this.#headers(headers), body, redirect, signal: linked, cache: "no-store" };
+        const response = await this.#fetch(address, request);
         this.reached = true;
+        restart();
         const away = UNAVAILABLE.has(response.status) && response.status !== 500 && !acceptStatus.includes(response.status);
-        if (!away || last) return response;
+        keepsSignal = streamed && response.ok;
+        if (!away || last) return { response, text: streamed ? "" : await response.text() };
         const after = Number(response.headers.get("retry-after"));
         if (after > 0) wait = Math.min(after * 1000, Math.max(end - Date.now(), 0));
       } catch (error) {
@@ -1205,7 +1221,7 @@ class Http {
         // A server that never answered is not running; one that answered comes back.
         if (last || !this.reached) throw unreachable(this.url, error);
       } finally {
-        unlink();
+        unlink(keepsSignal);
       }
       await pause(wait, signal);
     }
@@ -1485,11 +1501,16 @@ async function putFromNode(url, headers, body, onSent, signal) {
   });
 }
 
-/** Return the error of a problem+json answer, or of a proxy's answer in another form. */
+/** Return the error of an answer whose body has not been read. */
 async function problemOf(response) {
+  return problemFrom(response, await response.text().catch(() => ""));
+}
+
+/** Return the error of a problem+json answer, or of a proxy's answer in another form. */
+function problemFrom(response, text) {
   let problem;
   try {
-    problem = JSON.parse(await response.text());
+    problem = JSON.parse(text);
   } catch {
     problem = null;
   }
@@ -1632,16 +1653,24 @@ function pause(ms, signal) {
   });
 }
 
-/** Return a signal that also aborts after a timeout (Node 18 has no AbortSignal.any). */
+/**
+ * Return a signal that also aborts after a timeout (Node 18 has no AbortSignal.any). `restart` begins the timeout again;
+ * `unlink` ends it, and the effect of the given signal too unless that is kept.
+ */
 function limitedSignal(signal, timeoutMs) {
   const controller = new AbortController();
   const stop = () => controller.abort(signal.reason);
   if (signal?.aborted) stop();
   signal?.addEventListener("abort", stop);
-  const timer = setTimeout(() => controller.abort(new Error("no answer in time")), timeoutMs);
-  const unlink = () => {
+  const abort = () => controller.abort(new Error("no answer in time"));
+  let timer = setTimeout(abort, timeoutMs);
+  const restart = () => {
     clearTimeout(timer);
-    signal?.removeEventListener("abort", stop);
+    timer = setTimeout(abort, timeoutMs);
   };
-  return { signal: controller.signal, unlink };
+  const unlink = (keepsSignal) => {
+    clearTimeout(timer);
+    if (!keepsSignal) signal?.removeEventListener("abort", stop);
+  };
+  return { signal: controller.signal, restart, unlink };
 }
