@@ -13,6 +13,20 @@ function formatter(kind, options) {
 const zoned = () => (zone.value === "utc" ? { timeZone: "UTC" } : {});
 const suffix = () => (zone.value === "utc" ? " UTC" : "");
 
+/** Label of a field of date and time, which is in the zone in which times are shown. */
+export const timeLabel = (text) => (zone.value === "utc" ? `${text} (UTC)` : text);
+
+/** Return a time in the form of such a field, to the minute or with `seconds`; "" without one, or for a cursor. */
+export function timeField(text, { seconds = false } = {}) {
+  const time = new Date(/^\d{4}-/.test(text ?? "") ? text : NaN);
+  if (Number.isNaN(time.getTime())) return "";
+  const offset_min = zone.value === "utc" ? 0 : time.getTimezoneOffset();
+  return new Date(time.getTime() - offset_min * 60_000).toISOString().slice(0, seconds ? 19 : 16);
+}
+
+/** Return the time that such a field has (RFC 3339); null for an empty one. */
+export const fieldTime = (value) => (value ? new Date(zone.value === "utc" ? `${value}Z` : value).toISOString() : null);
+
 export const number = (value, digits = 0) =>
   formatter(Intl.NumberFormat, { maximumFractionDigits: digits, minimumFractionDigits: 0 }).format(value);
 

@@ -1,5 +1,6 @@
 // The filter of the list, as chips; all of it is in the address.
 import { html, useSignal } from "../../vendor/preact.js";
+import { fieldTime, timeField, timeLabel } from "../../format.js";
 import { setQuery } from "../../router.js";
 import { words } from "./words.js";
 
@@ -38,7 +39,7 @@ export function Filters({ query, reference }) {
   const period = (event) => {
     event.preventDefault();
     const { from, to } = event.target.elements;
-    setQuery({ since: instant(from.value), until: instant(to.value), cursor: null, id: null });
+    setQuery({ since: fieldTime(from.value), until: fieldTime(to.value), cursor: null, id: null });
   };
   const chip = (label, remove) => html`<span class="chip">${label}<button type="button" class="plain remove" aria-label=${text.remove(label)} onClick=${remove}>×</button></span>`;
   const single = types.filter((type) => !FAMILIES.includes(type));
@@ -53,8 +54,8 @@ export function Filters({ query, reference }) {
         </select>
         <details class="period"><summary>${text.period}</summary>
           <form class="card" onSubmit=${period}>
-            <label class="field"><span>${text.from}</span><input type="datetime-local" step="1" name="from" defaultValue=${localOf(since)} required /></label>
-            <label class="field"><span>${text.to}</span><input type="datetime-local" step="1" name="to" defaultValue=${localOf(until)} /></label>
+            <label class="field"><span>${timeLabel(text.from)}</span><input type="datetime-local" step="1" name="from" defaultValue=${timeField(since, { seconds: true })} required /></label>
+            <label class="field"><span>${timeLabel(text.to)}</span><input type="datetime-local" step="1" name="to" defaultValue=${timeField(until, { seconds: true })} /></label>
             <p class="hint">${text.periodHint}</p>
             <button class="primary">${text.show}</button>
           </form>
@@ -69,13 +70,4 @@ export function Filters({ query, reference }) {
       </div>
     </div>
   `;
-}
-
-const instant = (local) => (local ? new Date(local).toISOString() : null);
-
-/** Return a time of the address in the form of the input; "" for a cursor or seconds. */
-function localOf(since) {
-  const date = new Date(/^\d{4}-/.test(since) ? since : NaN);
-  if (Number.isNaN(date.getTime())) return "";
-  return new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
 }

@@ -1,11 +1,11 @@
 // Form of the filters; each change is in the address at once.
 import { html, useEffect, useRef } from "../../../vendor/preact.js";
 import { get } from "../../../api.js";
-import { number } from "../../../format.js";
+import { fieldTime, number, timeField, timeLabel } from "../../../format.js";
 import { useLoaded } from "../../../parts/loaded.js";
 import { href, setQuery } from "../../../router.js";
 import { common } from "../../../words.js";
-import { localField, STATES } from "./filters.js";
+import { STATES } from "./filters.js";
 import { words } from "./words.js";
 
 const TYPING_MS = 350;
@@ -22,7 +22,7 @@ export function Filters({ filters, counts }) {
   };
   const toggle = (state) =>
     setQuery({ state: filters.state.includes(state) ? filters.state.filter((each) => each !== state) : [...filters.state, state] });
-  const time = (name) => ({ target }) => setQuery({ [name]: target.value ? new Date(target.value).toISOString() : null });
+  const time = (name) => ({ target }) => setQuery({ [name]: fieldTime(target.value) });
   const names = (workloads.value?.data ?? []).filter(({ kind }) => kind !== "session").map(({ name }) => name);
   if (filters.workload && !names.includes(filters.workload)) names.push(filters.workload);
   const chosen = ["rule", "pipeline", "plan", "at"].filter((name) => filters[name]);
@@ -32,8 +32,8 @@ export function Filters({ filters, counts }) {
       <label>${text.columns.workload}<select name="workload" value=${filters.workload ?? ""} onChange=${({ target }) => setQuery({ workload: target.value })}>
         <option value="">${text.any}</option>${names.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}
       </select></label>
-      <label>${text.since}<input type="datetime-local" name="since" value=${localField(filters.since)} onChange=${time("since")} /></label>
-      <label>${text.until}<input type="datetime-local" name="until" value=${localField(filters.until)} onChange=${time("until")} /></label>
+      <label>${timeLabel(text.since)}<input type="datetime-local" name="since" value=${timeField(filters.since)} onChange=${time("since")} /></label>
+      <label>${timeLabel(text.until)}<input type="datetime-local" name="until" value=${timeField(filters.until)} onChange=${time("until")} /></label>
       <label>${text.rule}<input name="rule" class="mono" size="12" value=${filters.rule ?? ""} placeholder="rul_…" onChange=${({ target }) => setQuery({ rule: target.value.trim() })} /></label>
     </form>
     <div class="row states" role="group" aria-label=${text.columns.state}>

@@ -31,10 +31,3 @@ export function commandOf(filters) {
 
 /** Quote a text for a POSIX shell. */
 const quoted = (text) => (/^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
-
-/** Return a time for a field of local time ("2026-11-23T17:05"), empty without one. */
-export function localField(iso) {
-  if (!iso) return "";
-  const time = new Date(iso);
-  return new Date(time.getTime() - time.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
-}
