@@ -7,11 +7,11 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from urllib.parse import quote, urljoin
 
 import httpx
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from saccade_client.errors import UNAVAILABLE, ClientError, JobFailedError, WaitTimeoutError, refusal, unreachable
 from saccade_client.event_stream import EventStream
@@ -35,6 +35,7 @@ from saccade_client.views import ArtifactsView, JobView
 
 Model = TypeVar("Model", bound=BaseModel)
 JobModel = TypeVar("JobModel", bound=JobView)
+_ADDRESS_HINT: Final = "Check that the address is that of a Saccade server."
 
 
 class Api:
@@ -80,7 +81,8 @@ class Api:
         except ValueError:
             body = None
         if not isinstance(body, dict):
-            raise ClientError("unexpected_answer", "The answer is not a JSON object.", status=response.status_code)
+            message = "The answer is not a JSON object."
+            raise ClientError("unexpected_answer", message, _ADDRESS_HINT, status=response.status_code)
         return body
 
     async def send(
@@ -117,24 +119,26 @@ class Api:
 
     async def get(self, model: type[Model], path: str, **options: Any) -> Model:
         """Read one resource."""
-        return model.model_validate(await self.call("GET", path, **options))
+        return parsed(model, await self.call("GET", path, **options))
 
     async def post(self, model: type[Model], path: str, **options: Any) -> Model:
         """Create a resource or run an action; ``key`` and ``json`` as in ``call``."""
-        return model.model_validate(await self.call("POST", path, **options))
+        return parsed(model, await self.call("POST", path, **options))
 
     async def patch(self, model: type[Model], path: str, changes: Mapping[str, Any], **options: Any) -> Model:
         """Change one resource."""
-        return model.model_validate(await self.call("PATCH", path, json=dict(changes), **options))
+        return parsed(model, await self.call("PATCH", path, json=dict(changes), **options))
 
     async def listed(self, model: type[Model], path: str) -> list[Model]:
         """Read a list of one page."""
-        return [model.model_validate(item) for item in (await self.call("GET", path))["data"]]
+        return [parsed(model, item) for item in _items(await self.call("GET", path))]
 
     async def workloads(self) -> list[dict[str, Any]]:
         """List the server's workloads."""
-        data: list[dict[str, Any]] = (await self.call("GET", "/v1/workloads"))["data"]
-        return data
+        found = _items(await self.call("GET", "/v1/workloads"))
+        if not all(isinstance(workload, dict) and "name" in workload for workload in found):
+            raise _unexpected()
+        return found
 
     async def submit(self, model: type[JobModel], body: dict[str, Any], key: str | None) -> JobModel:
         """Submit a job."""
@@ -272,8 +276,8 @@ class PageIterator(Generic[Model]):
                 return None
             page = await self._api.call("GET", self._path, params=self._params)
             if self._on_incomplete and (incomplete := page.get("incomplete")):
-                self._on_incomplete(IncompleteView.model_validate(incomplete))
-            self._ready.extend(self._model.model_validate(item) for item in page["data"])
+                self._on_incomplete(parsed(IncompleteView, incomplete))
+            self._ready.extend(parsed(self._model, item) for item in _items(page))
             self._params["cursor"] = page.get("next_cursor")
             self._over = not self._params["cursor"]
         return self._ready.popleft()
@@ -292,3 +296,26 @@ def failure_of(job: JobView) -> JobFailedError | None:
     return JobFailedError(
         error.code if error else "failed", error.message if error else "The job failed.", error.hint if error else ""
     )
+
+
+def parsed(model: type[Model], answer: Any) -> Model:
+    """Return an answer as its model.
+
+    Raises:
+        ClientError: ``unexpected_answer``, it is that of another server.
+    """
+    try:
+        return model.model_validate(answer)
+    except ValidationError as error:
+        raise _unexpected() from error
+
+
+def _items(page: Mapping[str, Any]) -> list[Any]:
+    items = page.get("data")
+    if not isinstance(items, list):
+        raise _unexpected()
+    return items
+
+
+def _unexpected() -> ClientError:
+    return ClientError("unexpected_answer", "The answer has an unexpected form.", _ADDRESS_HINT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from saccade_client.api import Api
+from saccade_client.api import Api, parsed
 from saccade_client.budget_views import BudgetView, SpendingReport
 from saccade_client.request_parts import BUDGETS_PATH, SPEND_PATH, without_none
 from saccade_client.transport import run_blocking
@@ -27,7 +27,7 @@ class BudgetsClient:
     ) -> BudgetView:
         """Replace the whole budget; a limit that is left out does not hold any more."""
         body = without_none({"daily_usd": daily_usd, "monthly_usd": monthly_usd, "warn_share": warn_share})
-        return BudgetView.model_validate(run_blocking(self._api.call("PUT", BUDGETS_PATH, json=body)))
+        return parsed(BudgetView, run_blocking(self._api.call("PUT", BUDGETS_PATH, json=body)))
 
     def remove(self) -> None:
         """Remove the budget; the operator's limits still hold."""

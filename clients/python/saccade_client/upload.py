@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httpx
 
-from saccade_client.api import Api
+from saccade_client.api import Api, parsed
 from saccade_client.errors import ClientError, TransferError
 from saccade_client.request_parts import origin_fields, path_segment
 from saccade_client.retries import Retries
@@ -91,7 +91,7 @@ class FileUpload:
         """
         upload = await (self._resume_or_create() if self._in_parts else self._create(multipart=False))
         if upload.get("state") == "completed":  # an earlier request with this key was carried out to its end
-            return UploadView.model_validate(upload)
+            return parsed(UploadView, upload)
         path = f"/v1/uploads/{path_segment(upload['id'])}/complete"
         try:
             await (self._send_parts(upload) if self._in_parts else self._send_whole(upload))
