@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
+import contextlib
+import os
+import signal
 import sys
 
 import pytest
@@ -14,24 +16,28 @@ from tests.rules.tree import ROOT
 
 pytestmark = pytest.mark.anyio
 
+_PIPELINE = 'set -o pipefail; "$@" | head -n 1'
+
 
 @pytest.mark.parametrize("words", [("--json",), ()])
 async def test_following_ends_when_its_reader_has_ended(words: tuple[str, ...]) -> None:
-    """As in ``saccade events --follow | head -1``."""
     body = [b":\nretry: 1\n: live\n"]
-    for number in range(1, 200):
+    for number in range(1, 300):
         body += [block("job.failed", f"e.{number}"), 0.1]
-    async with ScriptedStreams({"/v1/events": [body]}, hold=True) as server:
+    async with asyncio.timeout(60), ScriptedStreams({"/v1/events": [body]}, hold=True) as server:
         command = [sys.executable, "-m", "cli", "events", "--follow", *words, "--url", server.url]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = await asyncio.create_subprocess_exec(
+            *["bash", "-c", _PIPELINE, "bash", *command],
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
         try:
-            assert process.stdout
-            assert process.stderr
-            assert b"job_1" in await asyncio.to_thread(process.stdout.readline)
-            process.stdout.close()
-            ended = await asyncio.to_thread(process.wait, 20)
-            with process.stderr:
-                assert (ended, process.stderr.read()) == (0, b"")
+            out, error = await asyncio.wait_for(process.communicate(), 20)
         finally:
-            process.kill()
-            process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert (process.returncode, error) == (0, b"")
+    assert out.count(b"\n") == 1
+    assert b"job_1" in out
