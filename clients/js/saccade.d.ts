@@ -412,6 +412,8 @@ export interface EventSelection {
   since?: string | number | Date;
   /** Cursor of the last known event. */
   cursor?: string;
+  /** False: the feed ends behind the events until now. */
+  follow?: boolean;
   signal?: AbortSignal;
 }
 

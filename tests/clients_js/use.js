@@ -75,6 +75,16 @@ export function uses({ Client, SaccadeError, BlockParser }) {
       return listed;
     },
 
+    async pastOfTenant(url) {
+      const told = [];
+      const read = async () => {
+        for await (const event of new Client({ url }).events({ types: ["job.failed"], since: 3600, follow: false })) {
+          told.push([event.type, event.cursor]);
+        }
+      };
+      return { told, refused: (await refusal(read())).code ?? null };
+    },
+
     async brokenAnswers(url, file) {
       const client = new Client({ url });
       const cut = await client.call("GET", "/v1/cut");

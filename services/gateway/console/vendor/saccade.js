@@ -397,20 +397,21 @@ export class Client {
    * @param {string | string[]} [options.subject] one or more ids: only their events; the stream does not end
    * @param {string | number | Date} [options.since] a cursor, a time, or seconds before now
    * @param {string} [options.cursor] cursor of the last known event
+   * @param {boolean} [options.follow] false: end behind the events until now
    * @param {AbortSignal} [options.signal]
    */
-  events({ jobId, sessionId, types = [], subject, since, cursor, signal, submitted } = {}) {
+  events({ jobId, sessionId, types = [], subject, since, cursor, follow = true, signal, submitted } = {}) {
     const open = (inner) => {
-      if (jobId && this.#multiplexer) return this.#multiplexer.job(jobId, { cursor, submitted, signal: inner });
+      if (jobId && this.#multiplexer && follow) return this.#multiplexer.job(jobId, { cursor, submitted, signal: inner });
       if (jobId || sessionId) {
         // Types are filtered here, not by the server: the event that ends the stream must be seen.
         const path = jobId ? `${jobPath(jobId)}/events` : `${sessionPath(sessionId)}/events`;
-        return this.#stream(path, { cursor, signal: inner });
+        return this.#stream(path, { cursor, follow, signal: inner });
       }
-      const now = !subject && (since ?? null) === null && !cursor;
+      const now = follow && !subject && (since ?? null) === null && !cursor;
       if (this.#multiplexer && now) return this.#multiplexer.all({ signal: inner });
       const query = { types: types.join(",") || undefined, subject };
-      return this.#stream(EVENTS, { query, cursor, since, signal: inner });
+      return this.#stream(EVENTS, { query, cursor, since, follow, signal: inner });
     };
     const matches = (event) => STREAM_ITEMS.has(event.type) || matchesTypes(types, event.type);
     return new EventFeed(open, matches, signal, this.#feeds);
@@ -541,6 +542,8 @@ export class BlockParser {
   #id = null;
   #data = [];
   #dataChars = 0;
+  #live = false;
+  #emptyComments = 0;
 
   /** @param {string} [lastEventId] where the stream resumes */
   constructor(lastEventId = "") {
@@ -555,6 +558,16 @@ export class BlockParser {
   /** Reconnection time, at most one minute; a line sets it immediately. null: the stream has set none. */
   get retryMs() {
     return this.#retryMs;
+  }
+
+  /** Whether the history has ended, as a comment of the server says. */
+  get live() {
+    return this.#live;
+  }
+
+  /** Comments without text: one begins a stream, others come only when it is live. */
+  get emptyComments() {
+    return this.#emptyComments;
   }
 
   /** Whether a line or an event has begun and is not complete. */
@@ -591,7 +604,10 @@ export class BlockParser {
     const name = colon < 0 ? line : line.slice(0, colon);
     let value = colon < 0 ? "" : line.slice(colon + 1);
     if (value.startsWith(" ")) value = value.slice(1);
-    if (name === "data") {
+    if (name === "") {
+      this.#live ||= value === "live";
+      if (value === "") this.#emptyComments += 1;
+    } else if (name === "data") {
       this.#data.push(value);
       this.#dataChars += value.length + 1;
       this.#checkSize();
@@ -604,7 +620,8 @@ export class BlockParser {
   #endBlock() {
     if (this.#id !== null) this.#lastEventId = this.#id;
     const { length } = this.#data;
-    const fields = { event: this.#event || "message", id: this.#id, data: this.#data, lastEventId: this.#lastEventId };
+    const [id, data, lastEventId, live] = [this.#id, this.#data, this.#lastEventId, this.#live];
+    const fields = { event: this.#event || "message", id, data, lastEventId, live };
     this.#event = "";
     this.#id = null;
     this.#data = [];
@@ -638,6 +655,7 @@ class ResumedStream {
   #silenceMs;
   #tickets;
   #patient;
+  #follow;
   #began = Date.now();
   #position = null;
   #resumeCursor;
@@ -647,7 +665,7 @@ class ResumedStream {
   #clean = false;
   #retryMs = 0;
 
-  constructor(http, path, { query = {}, cursor, since, signal, silenceMs, tickets, patient = false }) {
+  constructor(http, path, { query = {}, cursor, since, signal, silenceMs, tickets, patient = false, follow = true }) {
     this.#http = http;
     this.#path = path;
     this.#query = query;
@@ -658,6 +676,7 @@ class ResumedStream {
     this.#silenceMs = silenceMs;
     this.#tickets = tickets;
     this.#patient = patient;
+    this.#follow = follow;
   }
 
   /** Yield every event once and in order, over as many connections as it takes. */
@@ -696,9 +715,9 @@ class ResumedStream {
     return this.#answered;
   }
 
-  /** Whether to stop retrying; never for a stream that was open before. */
+  /** Whether to stop retrying; never for a stream that was open before and is followed. */
   #shouldGiveUp(failures) {
-    if (this.#answered || this.#patient || failures < MAX_ATTEMPTS) return false;
+    if ((this.#answered && this.#follow) || this.#patient || failures < MAX_ATTEMPTS) return false;
     // A server that never answered is not running; one that answered comes back.
     return !this.#http.reached || Date.now() - this.#began > COMES_BACK_MS;
   }
@@ -735,16 +754,27 @@ class ResumedStream {
         const blocks = parser.push(value);
         if (parser.retryMs !== null) this.#retryMs = parser.retryMs;
         for (const block of blocks) {
-          const event = this.#accept(block);
+          const event = this.#follow || !block.live ? this.#accept(block) : null;
           if (event) yield event;
         }
         this.#moveCursor(parser.lastEventId);
+        if (!this.#follow && this.#isOver(parser)) return;
       }
       this.#clean = !parser.unfinished;
     } finally {
       this.#signal?.removeEventListener("abort", stop);
       controller.abort();
     }
+  }
+
+  /** Whether all of the history has come. Silence does not tell: a long one can have no event that is wanted. */
+  #isOver(parser) {
+    if (!parser.live && parser.emptyComments > 1) {
+      const hint = "Update the server, or follow the events.";
+      throw new SaccadeError("unexpected_answer", "The server does not say where the past events end.", { hint });
+    }
+    this.#ended = parser.live;
+    return this.#ended;
   }
 
   async #request(signal) {

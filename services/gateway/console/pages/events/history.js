@@ -1,10 +1,8 @@
-// Events of the past, read from the server's stream: it has no end, so a read ends at a limit or when nothing comes.
+// Events of the past, read from the server's stream, which says where they end: silence does not, as a long history can
+// have few events that are wanted.
 import { client } from "../../api.js";
 import { positionOf } from "./rows.js";
 
-/** The first event may take long, where an archive is read; after it the history comes at once. */
-const FIRST_MS = 3_000;
-const NEXT_MS = 1_000;
 const PIECE_MS = 100;
 
 /**
@@ -17,19 +15,18 @@ const PIECE_MS = 100;
  * @returns {Promise<{count: number, more: boolean}>} whether there are more than `most`
  */
 export async function readPast({ since, until, types, subjects, most = 20_000, signal }, onEvents) {
-  const beganMs = Date.now();
   const isLast = lastOf(until);
-  const feed = client.events({ since, types, subject: subjects?.length ? subjects : undefined, signal });
-  const events = feed[Symbol.asyncIterator]();
-  let [piece, count, more, handedMs] = [[], 0, false, beganMs];
+  const feed = client.events({ since, types, subject: subjects?.length ? subjects : undefined, follow: false, signal });
+  let [piece, count, more] = [[], 0, false];
+  const hand = () => {
+    if (piece.length) onEvents(piece);
+    piece = [];
+  };
+  const timer = setInterval(hand, PIECE_MS);
   try {
-    for (;;) {
-      const next = await within(events.next(), count ? NEXT_MS : FIRST_MS);
-      if (next === null || next.done) break;
-      const event = next.value;
+    for await (const event of feed) {
       const place = isLast(event);
-      // What is newer than this read comes from the feed.
-      if (place === "after" || (event.time && Date.parse(event.time) > beganMs)) break;
+      if (place === "after") break;
       if (count >= most) {
         more = true;
         break;
@@ -37,16 +34,13 @@ export async function readPast({ since, until, types, subjects, most = 20_000, s
       count += 1;
       piece.push(event);
       if (place === "last") break;
-      if (Date.now() - handedMs > PIECE_MS) {
-        onEvents(piece);
-        [piece, handedMs] = [[], Date.now()];
-      }
     }
   } finally {
+    clearInterval(timer);
     feed.close();
   }
   signal?.throwIfAborted();
-  onEvents(piece);
+  hand();
   return { count, more };
 }
 
@@ -82,16 +76,4 @@ function lastOf(until) {
     };
   const endMs = until ? Date.parse(until) : Infinity;
   return ({ time }) => (time && Date.parse(time) >= endMs ? "after" : null);
-}
-
-async function within(promise, limit_ms) {
-  let timer;
-  const late = new Promise((resolve) => (timer = setTimeout(() => resolve(null), limit_ms)));
-  // Once nothing has come in time, nobody waits for the read that goes on until the stream is closed.
-  promise.catch(() => {});
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
