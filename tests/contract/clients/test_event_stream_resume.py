@@ -150,10 +150,9 @@ async def past_in_python(url: str, kind: str) -> Told:
 @pytest.mark.parametrize("kind", [*CLIENT_KINDS, "javascript"])
 async def test_past_events_are_all_however_long_the_server_reads_for_them(kind: str) -> None:
     """A history with few events of the wanted types is silent for as long as the server reads through the others."""
-    head = b":\nretry: 1\n"
-    body = [head, 2.0, block("job.failed", "e.1"), b": reading\n", 2.0, block("job.failed", "e.9"), b": live\n"]
-    newer = [block("job.failed", "e.10"), block("job.progressed")]
-    streams = ScriptedStreams({"/v1/events": [[*body, *newer]]}, hold=True)
+    body: list[bytes | float] = [b":\nretry: 1\n", 2.0, block("job.failed", "e.1"), b": reading\n", 2.0]
+    body += [block("job.failed", "e.9"), b": live\n", block("job.failed", "e.10"), block("job.progressed")]
+    streams = ScriptedStreams({"/v1/events": [body]}, hold=True)
     async with asyncio.timeout(20), streams:
         told, error = await (past_in_node(streams.url) if kind == "javascript" else past_in_python(streams.url, kind))
     assert (told, error) == ([("job.failed", "e.1"), ("job.failed", "e.9")], None)

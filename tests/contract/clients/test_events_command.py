@@ -21,7 +21,7 @@ _PIPELINE = 'set -o pipefail; "$@" | head -n 1'
 
 @pytest.mark.parametrize("words", [("--json",), ()])
 async def test_following_ends_when_its_reader_has_ended(words: tuple[str, ...]) -> None:
-    body = [b":\nretry: 1\n: live\n"]
+    body: list[bytes | float] = [b":\nretry: 1\n: live\n"]
     for number in range(1, 300):
         body += [block("job.failed", f"e.{number}"), 0.1]
     async with asyncio.timeout(60), ScriptedStreams({"/v1/events": [body]}, hold=True) as server:
