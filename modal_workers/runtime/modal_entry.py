@@ -25,6 +25,7 @@ from typing import Any, Final
 import psutil
 
 from contracts.assignment import Assignment
+from contracts.ids import is_id, time_of
 from contracts.launch import BusAccess, Launch
 from contracts.limits import MIB, WORKER_GRACE_S
 from kit.process_tree import MARK, kill, oom_kill_count, over_limit, ran_out_of_memory, with_descendants
@@ -71,9 +72,10 @@ def run(argument: dict[str, Any], call_id: str | None) -> dict[str, Any]:
     if (checked := import_check.wanted(argument)) is not None:
         return import_check.run(checked)
     with _single_interrupt():
-        billed_since_s = _billed_since_s()
+        began_s = _billed_since_s()
         launch = Launch.model_validate(argument)
         assignment = launch.assignment or _download(launch.assignment_key or "")
+        billed_since_s = _not_before_launch(began_s, assignment.run_id)
         assignment = assignment.model_copy(update={"device": actual_device(assignment.device)})
         adopt_orphans()
         # Unique to this call: its path marks every process of the run.
@@ -140,6 +142,15 @@ def _billed_since_s() -> float:
     global _calls_before  # noqa: PLW0603 - one process per container
     _calls_before += 1
     return psutil.Process().create_time() if _calls_before == 1 else time.time()
+
+
+def _not_before_launch(began_s: float, run_id: str) -> float:
+    """Return the start of billing of a run, unix seconds: not before it was launched, the time that its id holds.
+
+    A warm container was started before its run: what it waited is an operator's cost and no tenant's (deployment.py).
+    """
+    launched_s = time_of(run_id).timestamp() if is_id(run_id, "run") else began_s
+    return min(max(began_s, launched_s), time.time())  # a dispatcher's clock may be ahead
 
 
 def _download(key: str) -> Assignment:

@@ -218,12 +218,12 @@ async def test_the_answer_contains_how_the_worker_ended(
 
 
 async def test_only_the_first_run_of_a_container_is_billed_for_its_start(container: Container) -> None:
+    assignments = [await container.driver.submit("work 0.01") for _ in range(2)]
+    await asyncio.sleep(0.5)  # it waits for its device
     process = container.start()
     created_s = psutil.Process(process.pid).create_time()
-    await asyncio.sleep(1.5)
     since = []
-    for _ in range(2):
-        assignment = await container.driver.submit("work 0.01")
+    for assignment in assignments:
         given_s = time.time()
         await container.give(process, container.launch(assignment))
         assert await container.answer(process) == {"exit_code": 0, "out_of_memory": False}
@@ -233,6 +233,21 @@ async def test_only_the_first_run_of_a_container_is_billed_for_its_start(contain
         since.append((job.billed_since.timestamp(), given_s))
     assert since[0][0] == pytest.approx(created_s, abs=0.05)
     assert since[1][0] == pytest.approx(since[1][1], abs=0.5)
+
+
+async def test_what_a_warm_container_waited_for_its_run_is_not_billed(container: Container) -> None:
+    process = container.start()
+    await asyncio.sleep(3.0)
+    assignment = await container.driver.submit("work 0.01")
+    await container.give(process, container.launch(assignment))
+    assert await container.answer(process) == {"exit_code": 0, "out_of_memory": False}
+    job = await container.driver.job(assignment.job_id)
+    assert job.billed_since is not None
+    assert job.starting_at is not None
+    assert job.billed_since.timestamp() == pytest.approx(job.starting_at.timestamp(), abs=0.5)
+    cost = job.costs[assignment.run_id]
+    assert job.finished_at is not None
+    assert cost.seconds <= (job.finished_at - job.starting_at).total_seconds() + 0.5
 
 
 async def test_an_assignment_may_be_stored_in_the_bucket(container: Container) -> None:
