@@ -50,19 +50,21 @@ class GapDetector:
             return None
         return position
 
-    async def frames(self, after: str | None, history: AggregateHistory | None, position: int = 0) -> list[bytes]:
+    async def frames(
+        self, after: str | None, history: AggregateHistory | None, position: int = 0
+    ) -> tuple[int, list[bytes]]:
         """Return the frames of a gap after the cursor ``after`` (None: from the beginning), and the snapshot.
 
-        The events after ``position`` follow.
+        The first value is the position after which the events follow: ``position``, unless the stream begins later.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        first = max(await self.first_in_stream(), position + 1)
+        first = max(min(await self.first_in_stream(), self._hub.floor + 1), position + 1)
         frames = [self.frame(after, first)]
         if history is not None and history.state is not None:
             frames.append(snapshot_frame(history.state))
-        return frames
+        return first - 1, frames
 
     def frame(self, after: str | None, first: int) -> bytes:
         """Return the frame of a gap after which the event ``first`` follows."""

@@ -56,6 +56,8 @@ class _Batch:
     read_to: int
     remaining: int
     floor: int
+    #: First sequence of the stream after the read: wanted events before it may be missing here.
+    first: int
 
 
 class StreamHistory:
@@ -101,9 +103,10 @@ class StreamHistory:
         if cursor is not None and (parted := await self._gaps.resume_position(cursor, history)) is not None:
             if parted == position and await self._archive.reaches(parted):
                 return StreamStart(parted, over=_is_over(history, parted), run_id=run_id, archived=True)
-            return StreamStart(parted, await self._gaps.frames(str(cursor), history, parted), run_id=run_id)
+            return StreamStart(*await self._gaps.frames(str(cursor), history, parted), run_id=run_id)
         if cursor is not None:
-            return StreamStart(cursor.sequence, over=_is_over(history, cursor.sequence), run_id=run_id)
+            begin = cursor.sequence if history is None else max(cursor.sequence, history.begin or 0)
+            return StreamStart(begin, over=_is_over(history, cursor.sequence), run_id=run_id)
         if history is not None:
             return await self._start_of(history, run_id)
         if isinstance(since, datetime):
@@ -118,11 +121,9 @@ class StreamHistory:
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        if history.complete:
-            return StreamStart(0, run_id=run_id)
-        if history.begin is not None and await self._archive.reaches(history.begin):
-            return StreamStart(history.begin, run_id=run_id, archived=True)
-        return StreamStart(0, await self._gaps.frames(None, history), run_id=run_id)
+        if history.begin is not None and (history.complete or await self._archive.reaches(history.begin)):
+            return StreamStart(history.begin, run_id=run_id, archived=not history.complete)
+        return StreamStart(*await self._gaps.frames(None, history), run_id=run_id)
 
     async def join(self, subscriber: Subscriber, start: StreamStart) -> None:
         """Write a stream's history and make it live, without a gap or a repeat.
@@ -141,6 +142,9 @@ class StreamHistory:
         while True:
             if subscriber.position < hub.floor:
                 batch = await self._read(subscriber.position, selection.subjects)
+                if min(batch.first, batch.floor + 1) > subscriber.position + 1:
+                    await self._write_deleted(subscriber)
+                    continue
                 await subscriber.write(batch.events)
                 self._metrics.replayed.inc(len(batch.events))
                 # All events up to the ring's floor of that time were in the stream when it was read; newer ones
@@ -164,6 +168,23 @@ class StreamHistory:
         subscriber.say_live()
         for event in progress:
             subscriber.offer_progress(event)
+
+    async def _write_deleted(self, subscriber: Subscriber) -> None:
+        """Write what retention has deleted from the stream while it was written, or a gap in its place.
+
+        Raises:
+            StreamClosed: the client disconnected or is too slow.
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE; JOB_NOT_FOUND, SESSION_NOT_FOUND: all of it is gone.
+        """
+        position, selection = subscriber.position, subscriber.selection
+        if await self._archive.reaches(position):
+            await self._write_archived(subscriber)
+            return
+        history = await self._history(selection) if selection.ends else None
+        after = Cursor(self._hub.epoch, position)
+        subscriber.position, frames = await self._gaps.frames(str(after), history, position)
+        for frame in frames:
+            await subscriber.write_bytes(frame)
 
     async def _write_archived(self, subscriber: Subscriber) -> None:
         """Write what only the archive has, with a gap for each part of it that is lost.
@@ -224,7 +245,8 @@ class StreamHistory:
         floor = self._hub.floor
         stored, remaining = await self._events.batch(after, subjects, _BATCH_EVENTS)
         read_to = stored[-1].sequence if stored else after
-        return _Batch(list(self._readable(stored)), read_to, remaining, floor)
+        first = await self._gaps.first_in_stream()  # last: what is deleted before the read is missing in it
+        return _Batch(list(self._readable(stored)), read_to, remaining, floor, first)
 
     def _readable(self, events: list[StoredEvent]) -> Iterator[StreamEvent]:
         """Skip the events that no tail could read either."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import pytest
 
 from contracts.ids import new_id
 from kit.settings import S3Settings, as_environment
+from services.notifier.streams import stream_history
+from services.notifier.streams.sse import StreamEvent
+from services.notifier.streams.subscriber import Subscriber
 from tests.harness.history.archive_stage import ArchiveStage, archive_stage
 from tests.harness.servers.embedded import EmbeddedS3, NatsServer, S3Server
 from tests.harness.streams.notifier import Block, Publisher, Reader, notifier, publisher, succeeded
@@ -16,6 +20,8 @@ from tests.harness.streams.notifier import Block, Publisher, Reader, notifier, p
 pytestmark = pytest.mark.anyio
 #: Each has five events.
 JOBS = 30
+#: Events that a stream reads at once.
+BATCH = 20
 
 
 @asynccontextmanager
@@ -40,6 +46,33 @@ async def reading(nats: NatsServer, s3: S3Settings | None, monkeypatch: pytest.M
         monkeypatch.setenv(name, value)
     async with notifier(nats.settings) as reader:
         yield reader
+
+
+@asynccontextmanager
+async def held_back(
+    nats: NatsServer, s3: S3Server, monkeypatch: pytest.MonkeyPatch, *, bucket: bool = True
+) -> AsyncIterator[tuple[ArchiveStage, Publisher, Reader, asyncio.Event]]:
+    """Archive the events of some jobs; the archived ones are trimmed as soon as a client has read a first batch."""
+    monkeypatch.setattr(stream_history, "_BATCH_EVENTS", BATCH)
+    trimmed = asyncio.Event()
+    async with archive_stage(nats, s3, segment_bytes=10_000) as stage, publisher(nats.settings) as jobs:
+        for _ in range(JOBS):
+            job_id = await jobs.submit()
+            await jobs.start(job_id)
+            await jobs.say(job_id, succeeded())
+        await stage.remember(0)
+        await stage.archive_all()
+        write = Subscriber.write
+
+        async def write_and_trim(subscriber: Subscriber, events: Iterable[StreamEvent]) -> None:
+            await write(subscriber, events)
+            if not trimmed.is_set() and subscriber.position >= BATCH:
+                await stage.purge_archived()
+                trimmed.set()
+
+        monkeypatch.setattr(Subscriber, "write", write_and_trim)
+        async with reading(nats, s3.settings if bucket else None, monkeypatch) as reader:
+            yield stage, jobs, reader, trimmed
 
 
 def check(stage: ArchiveStage, blocks: list[Block], sequences: list[int]) -> None:
@@ -142,3 +175,33 @@ async def test_without_a_bucket_there_is_a_gap_and_the_stream_goes_on(
             gap, *blocks = await stream.take(len(expected) + 1, timeout_s=30)
         assert gap.event == "gap"
         check(stage, blocks, expected)
+
+
+async def test_what_is_trimmed_while_a_client_reads_comes_from_the_archive(
+    nats_server: NatsServer, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with held_back(nats_server, s3_server, monkeypatch) as (stage, jobs, reader, trimmed):
+        last, epoch = stage.events[-1].sequence, (await stage.history.bounds()).epoch
+        async with reader.open("/v1/events", f"{epoch}.0") as stream:
+            check(stage, await stream.take(last), list(range(1, last + 1)))
+            assert trimmed.is_set()
+            await jobs.submit()
+            [live] = await stream.take(1)
+            assert live.sequence == last + 1
+
+
+async def test_what_is_deleted_while_a_client_reads_is_a_gap_without_an_archive(
+    nats_server: NatsServer, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with held_back(nats_server, s3_server, monkeypatch, bucket=False) as (stage, _, reader, trimmed):
+        last, epoch = stage.events[-1].sequence, (await stage.history.bounds()).epoch
+        async with reader.open("/v1/events", f"{epoch}.0") as stream:
+            before = await stream.take(BATCH)
+            [gap] = await stream.take(1)
+            assert trimmed.is_set()
+            first = (await stage.history.bounds()).first_in_stream
+            assert first > BATCH + 1
+            assert (gap.event, gap.id) == ("gap", None)
+            assert gap.json == {"after": f"{epoch}.{BATCH}", "first_available": f"{epoch}.{first}"}
+            check(stage, before, list(range(1, BATCH + 1)))
+            check(stage, await stream.take(last - first + 1), list(range(first, last + 1)))
