@@ -10,7 +10,7 @@ import pytest
 from contracts.errors import ErrorCode
 from contracts.events.job import FailureClass
 from contracts.job import State
-from tests.harness.dispatch.dispatcher import Servers, open_dispatcher_harness, shared_servers, workload
+from tests.harness.dispatch.dispatcher import Servers, kill, open_dispatcher_harness, shared_servers, workload
 from tests.harness.dispatch.scripted_executor import Killed, Script, ScriptedExecutor, Worker, works
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +47,11 @@ async def sleeps(worker: Worker) -> None:
 async def works_for_ever(worker: Worker) -> None:
     if await worker.claim():
         await worker.work_until_stopped()
+
+
+async def works_deaf_to_all(worker: Worker) -> None:
+    await worker.claim()
+    await asyncio.sleep(60)
 
 
 def without_launched(verbs: list[str]) -> list[str]:
@@ -322,6 +327,21 @@ async def test_a_workload_that_nobody_knows_ends_its_job_clearly(servers: Server
             job = await harness.reach(await harness.submit(workload="of_yesterday"))
         assert job.error
         assert job.error.code is ErrorCode.UNKNOWN_WORKLOAD
+
+
+async def test_an_attempt_of_a_workload_that_a_new_dispatcher_does_not_know_is_billed(servers: Servers) -> None:
+    async with open_dispatcher_harness(*servers) as harness:
+        executor = ScriptedExecutor(harness.store, harness.bucket, works_deaf_to_all)
+        first = asyncio.create_task(harness.dispatcher(executor, workload(gpus=("B200",))).run(asyncio.Event()))
+        job_id = await harness.submit()
+        await harness.reach(job_id, State.RUNNING)
+        await kill(first)
+        async with harness.dispatching(harness.dispatcher(executor, workload("another"))):
+            job = await harness.reach(job_id)
+        assert job.state is State.FAILED
+        assert job.error
+        assert job.error.code is ErrorCode.UNKNOWN_WORKLOAD
+        assert job.actual_usd > 0
 
 
 async def test_two_workers_of_one_run_are_one(servers: Servers) -> None:

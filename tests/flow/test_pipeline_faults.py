@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from contracts.errors import ErrorCode
 from contracts.events.job import FailureClass, JobSubmitted, PartOf
 from contracts.ids import stage_job_id
 from contracts.job import State
+from contracts.workload import Workload
 from tests.harness.dispatch.dispatcher import Servers, kill, open_dispatcher_harness, shared_servers
 from tests.harness.dispatch.pipelines import (
     STAGES,
@@ -110,6 +112,34 @@ async def test_it_can_be_cancelled_in_each_stage(servers: Servers, stage: str) -
         parts = await jobs_of(harness, job_id)
         assert parts[stage_job_id(job_id, stage, 0)].state is State.CANCELLED
         assert all(one.state.ended for one in parts.values())
+        assert not executor.at_work()
+        assert (await whole(harness, job_id)).actual_usd == paid(parts) > 0
+
+
+@pytest.mark.parametrize(
+    ("known_later", "code"),
+    [
+        (relay()[1:], ErrorCode.UNKNOWN_WORKLOAD),
+        ([replace(relay()[0], stages=()), *relay()[1:]], ErrorCode.INVALID_PARAMETER),
+    ],
+    ids=["unknown", "without stages"],
+)
+async def test_a_dispatcher_that_cannot_go_on_with_it_ends_what_runs_for_it(
+    servers: Servers, known_later: list[Workload], code: ErrorCode
+) -> None:
+    async with open_dispatcher_harness(*servers) as harness:
+        executor = stage_executor(harness, {("shape", 1): [half_done_until_stopped]})
+        first = asyncio.create_task(harness.dispatcher(executor, *relay()).run(asyncio.Event()))
+        job_id = await harness.submit(workload="relay")
+        await reach_part(harness, job_id, "shape", 1, State.RUNNING)
+        await kill(first)
+        async with harness.dispatching(harness.dispatcher(executor, *known_later)):
+            job = await harness.reach(job_id)
+        assert (job.state, job.failure) == (State.FAILED, "broken")
+        assert job.error
+        assert job.error.code is code
+        parts = await jobs_of(harness, job_id)
+        assert parts[stage_job_id(job_id, "shape", 1)].state is State.CANCELLED
         assert not executor.at_work()
         assert (await whole(harness, job_id)).actual_usd == paid(parts) > 0
 

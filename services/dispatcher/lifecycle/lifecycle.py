@@ -16,6 +16,7 @@ from typing import Final
 
 from contracts.errors import ErrorBody, ErrorCode, SaccadeError
 from contracts.events.job import (
+    PIPELINE,
     FailureClass,
     JobCancelled,
     JobFailed,
@@ -186,9 +187,7 @@ class Lifecycle:
     async def _step(self, job: Job, granted: bool) -> StepResult:
         workload = self._workloads.get(job.submitted.workload)
         if workload is None:
-            await self._stop_worker(job)
-            message = f"This dispatcher does not know the workload {job.submitted.workload!r}."
-            return await self._fail(job, "broken", error_body(ErrorCode.UNKNOWN_WORKLOAD, message))
+            return await self._end_unknown(job)
         pipeline = workload.kind == "pipeline"
         match job.state:
             case State.SUBMITTED | State.QUEUED | State.RETRYING:
@@ -201,6 +200,17 @@ class Lifecycle:
                 return await self._settle(job, workload)
             case _:
                 return None
+
+    async def _end_unknown(self, job: Job) -> StepResult:
+        """End a job whose workload this dispatcher does not know, and what runs for it: its cost is settled first."""
+        message = f"This dispatcher does not know the workload {job.submitted.workload!r}."
+        error = error_body(ErrorCode.UNKNOWN_WORKLOAD, message)
+        if job.executor == PIPELINE and job.state is not State.INTERRUPTED:
+            return await self._pipelines.give_up(job, error)
+        await self._stop_worker(job)
+        if job.state is State.RUNNING:
+            return await self._interrupt(job, "broken", error)
+        return await self._fail(job, "broken", error)
 
     # ---- a job without a worker
 

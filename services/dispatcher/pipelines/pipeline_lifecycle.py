@@ -108,7 +108,7 @@ class PipelineLifecycle:
         except (ValidationError, ValueError) as error:
             log.warning("%s cannot continue: %s", job.id, error)
             message = f"This job's parameters do not match the stages of {workload.name} any more."
-            return await self._give_up(job, SaccadeError(ErrorCode.INVALID_PARAMETER, message).body())
+            return await self.give_up(job, SaccadeError(ErrorCode.INVALID_PARAMETER, message).body())
         if job.state.launching:
             stages = [await self._snapshot(job, stage, shards) for stage, shards in needed]
             return await self._perform(job, workload, stages, plan.action_before_running(job, stages))
@@ -151,7 +151,7 @@ class PipelineLifecycle:
     # ---- actions
 
     async def _perform(
-        self, job: Job, workload: Workload, stages: Sequence[StageSnapshot], action: plan.PipelineAction
+        self, job: Job, workload: Workload | None, stages: Sequence[StageSnapshot], action: plan.PipelineAction
     ) -> StepResult:
         match action:
             case plan.StartStages():
@@ -166,7 +166,7 @@ class PipelineLifecycle:
             case plan.EndAttempt(failure, error):
                 ended = JobInterrupted(**_run_of(job), failure=failure, error=error, cost=_cost(job, stages))
                 return await self._publish(job, "interrupted", ended)
-            case plan.FinishPipeline(last):
+            case plan.FinishPipeline(last) if workload:
                 return await self._finish(job, workload, stages, last)
             case plan.WaitForJobs():
                 until_s = (
@@ -274,13 +274,34 @@ class PipelineLifecycle:
         self._on_end(ended)
         return ended
 
-    async def _give_up(self, job: Job, error: ErrorBody) -> StepResult:
-        """End an attempt whose stages are not known any more, after cancelling its unfinished jobs."""
-        unfinished = [stage_job for stage_job in self._jobs if pipeline_id_of(stage_job.id) == job.id]
-        snapshot = StageSnapshot(Stage("", "", 1.0), tuple(unfinished))
-        workload = self._workloads[job.submitted.workload]
+    async def give_up(self, job: Job, error: ErrorBody) -> StepResult:
+        """End an attempt whose stages are not known any more, after cancelling its unfinished jobs.
+
+        Raises:
+            Conflict, NotLeading, SaccadeError: as ``step``.
+        """
+        snapshot = StageSnapshot(Stage("", "", 1.0), tuple(await self._jobs_of(job)))
         action = plan.cancel_and_end([snapshot], plan.EndAttempt("broken", error))
-        return await self._perform(job, workload, [snapshot], action)
+        return await self._perform(job, self._workloads.get(job.submitted.workload), [snapshot], action)
+
+    async def _jobs_of(self, job: Job) -> list[Job]:
+        """Return the jobs of a pipeline: those in memory, and those that ended in an earlier attempt.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        known = (*self._jobs, *self._jobs.ended_stage_jobs)
+        found = {stage_job.id: stage_job for stage_job in known if pipeline_id_of(stage_job.id) == job.id}
+        workload = self._workloads.get(job.submitted.workload)
+        for stage in workload.stages if workload else ():
+            for shard in range(plan.MAXIMUM_SHARDS):
+                job_id = stage_job_id(job.id, stage.name, shard)
+                if job_id in found:
+                    continue
+                if (stage_job := await self._repository.load_from_history(job_id, job.tenant)) is None:
+                    break
+                found[job_id] = stage_job
+        return list(found.values())
 
     # ---- published events
 

@@ -22,7 +22,7 @@ from services.dispatcher.attempts.failure_messages import cost_cap_reached, erro
 from services.dispatcher.attempts.retry import past_deadline
 from services.dispatcher.costs.pipeline_cost import total_cost
 
-_MAXIMUM_SHARDS: Final = 999
+MAXIMUM_SHARDS: Final = 999
 _MICRO: Final = 1_000_000
 
 
@@ -136,9 +136,9 @@ def needed_stages(workload: Workload, params: object) -> list[tuple[Stage, int]]
     """
     needed = [(stage, stage.shards(params)) for stage in workload.stages if stage.needed(params)]
     for stage, shards in needed:
-        if not 1 <= shards <= _MAXIMUM_SHARDS:
+        if not 1 <= shards <= MAXIMUM_SHARDS:
             raise ValueError(
-                f"{workload.name}: the stage {stage.name} has {shards} shards; 1 to {_MAXIMUM_SHARDS} are allowed"
+                f"{workload.name}: the stage {stage.name} has {shards} shards; 1 to {MAXIMUM_SHARDS} are allowed"
             )
     if not needed:
         raise ValueError(f"{workload.name}: no stage is needed")
