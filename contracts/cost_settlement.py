@@ -1,8 +1,8 @@
 """Settlement of an attempt's cost: seconds times the price at dispatch, recorded once for each run.
 
 The worker settles a run that ends in order (modal_workers/runtime/jobs/run_termination.py), the dispatcher a run whose
-worker is gone (services/dispatcher/costs/attempt_cost.py). The cost stands in ``job.succeeded`` or ``job.interrupted``,
-and the fold of the job adds it to ``Job.costs``.
+worker is gone (services/dispatcher/costs/attempt_cost.py), until it was last heard. The cost stands in
+``job.succeeded`` or ``job.interrupted``, and the fold of the job adds it to ``Job.costs``.
 """
 
 from __future__ import annotations

@@ -39,6 +39,7 @@ from services.dispatcher.archive.archive_writer import ArchiveWriter
 from services.dispatcher.archive.stream_readers import read_by_all
 from services.dispatcher.archive.stream_trimmer import Needs, StreamTrimmer
 from services.dispatcher.attempts.foreign_runs import ForeignRuns
+from services.dispatcher.attempts.last_signs import LastSigns
 from services.dispatcher.attempts.run_spans import RunSpans
 from services.dispatcher.budgets.budget_notices import BudgetNotices
 from services.dispatcher.budgets.early_refusal import early_refusal
@@ -148,6 +149,7 @@ class Dispatcher:
             on_pipeline_end=self.pipeline_progress.on_ended,
             executor_of=self._callers.of,
             is_held=self._is_held,
+            last_sign=LastSigns(client).of,
         )
         self.reconciler = self._open_reconciler(settings, executor, workloads)
         self.metrics = DispatcherMetrics(self.reconciler, lambda: self.tail.last)

@@ -10,9 +10,11 @@ from typing import Any
 from contracts.copies import copied
 from contracts.events.base import Message
 from contracts.job import Job, State
+from contracts.limits import WORKER_HEARTBEAT_S
 from contracts.manifest import Manifest
 from contracts.workload import Workload
 from services.dispatcher.executors.executor import CallBacklog, CallState, CallStatus, LaunchFailed, Throttled
+from services.whatif.event_difference import TIME_TOLERANCE_S
 from services.whatif.recorded_attempts import End, RecordedAttempt, RecordedAttempts
 from services.whatif.recorded_world import Facts, RecordedWorld
 from services.whatif.window import RecordedEvent
@@ -165,6 +167,12 @@ class RecordedDecisions:
             # That nobody told why is a worker that is lost, or was never there; those need no class.
             told: Any = attempt.failure if attempt.failure != "not_started" else None
             facts.status = CallStatus(CallState.ENDED, None, attempt.message, told)
+        settled_at = _settled_at(attempt, job)
+        if settled_at is not None and settled_at < attempt.ended.at - timedelta(seconds=TIME_TOLERANCE_S):
+            # Its worker was gone when it was looked at; of one that is cancelled nothing else tells.
+            facts.last_sign = settled_at - timedelta(seconds=WORKER_HEARTBEAT_S)
+            if attempt.end is End.STOPPED:
+                facts.status = CallStatus(CallState.ENDED)
         if attempt.end is End.RECOVERED:
             facts.status = CallStatus(CallState.ENDED, 0)
             facts.manifest = Manifest(
@@ -180,6 +188,13 @@ class RecordedDecisions:
                 result=data["result"],
                 artifacts=[],
             )
+
+
+def _settled_at(attempt: RecordedAttempt, job: Job) -> datetime | None:
+    """Return the time up to which the recorded cost of an attempt counts; None if nothing was settled."""
+    cost = attempt.ended.envelope.data.get("cost") if attempt.ended else None
+    since = job.billed_since or job.started_at
+    return since + timedelta(seconds=cost["seconds"]) if cost and since else None
 
 
 def _throttled(attempt: RecordedAttempt) -> LaunchFailed:

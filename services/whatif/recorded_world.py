@@ -56,6 +56,8 @@ class Facts:
     refusal: LaunchFailed | None = None
     manifest: Manifest | None = None
     run_id: str = ""
+    #: When a worker that was gone was last heard, by the cost that was recorded.
+    last_sign: datetime | None = None
 
 
 class CatchingStore(MemoryStore):
@@ -217,6 +219,7 @@ class RecordedWorld:
             notices=self.notices,
             waiting_jobs_of=lambda _: 0,
             run_id_for=lambda _: self.facts.run_id,
+            last_sign=self._last_sign,
         )
 
     def now(self) -> datetime:
@@ -227,6 +230,9 @@ class RecordedWorld:
     def seconds(self) -> float:
         """Return the time of the record in seconds."""
         return self._loop.passed_s
+
+    async def _last_sign(self, _: Job) -> datetime | None:
+        return self.facts.last_sign
 
     def set_facts(self, facts: Facts) -> None:
         """Show these facts."""

@@ -14,6 +14,7 @@ from saccade_events import StreamReplaced
 from contracts.events.base import encode
 from contracts.events.job import JobStarted
 from contracts.job import State
+from contracts.limits import WORKER_HEARTBEAT_S
 from contracts.streams import EVENTS, aggregate
 from kit.bus.connection import declare, request
 from kit.bus.event_store import Conflict, EventStore
@@ -21,7 +22,7 @@ from kit.bus.lease import Lease
 from kit.bus.tail import EpochChanged
 from services.dispatcher.app import Dispatcher
 from services.dispatcher.attempts.foreign_runs import ForeignRuns
-from tests.harness.dispatch.dispatcher import Servers, kill, open_dispatcher_harness, shared_servers
+from tests.harness.dispatch.dispatcher import Servers, kill, open_dispatcher_harness, shared_servers, workload
 from tests.harness.dispatch.scripted_executor import Killed, ScriptedExecutor, Worker, works
 from tests.harness.servers.embedded import NatsServer, S3Server
 
@@ -61,6 +62,36 @@ async def test_a_standby_takes_over_from_a_dead_leader(servers: Servers) -> None
                 assert (job.state, job.attempt) == (State.SUCCEEDED, 1)
             assert standby.reconciler.leading
         assert len(executor.launched) == 2
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_worker_that_dies_while_nobody_leads_is_billed_until_it_was_last_heard(
+    servers: Servers, *, cancelled: bool
+) -> None:
+    die = asyncio.Event()
+
+    async def dies(worker: Worker) -> None:
+        await worker.claim()
+        await worker.beat()
+        await die.wait()
+        raise Killed
+
+    async with open_dispatcher_harness(*servers) as harness:
+        executor, rented = ScriptedExecutor(harness.store, harness.bucket, dies, works), workload(gpus=("B200",))
+        leading = asyncio.create_task(harness.dispatcher(executor, rented).run(asyncio.Event()))
+        job_id = await harness.submit()
+        await harness.reach(job_id, State.RUNNING)
+        await asyncio.sleep(0.2)
+        await kill(leading)
+        die.set()
+        await asyncio.sleep(2 * WORKER_HEARTBEAT_S)
+        if cancelled:
+            await harness.cancel(job_id)
+        async with harness.dispatching(harness.dispatcher(executor, rented)):
+            job = await harness.reach(job_id)
+        assert job.state is (State.CANCELLED if cancelled else State.SUCCEEDED)
+        [interrupted] = [data for verb, data in await harness.events(job_id) if verb == "interrupted"]
+        assert WORKER_HEARTBEAT_S <= interrupted["cost"]["seconds"] < WORKER_HEARTBEAT_S + 0.5
 
 
 async def test_a_leader_that_stops_in_order_is_followed_at_once(servers: Servers) -> None:

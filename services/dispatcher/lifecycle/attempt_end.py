@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 
 from contracts.errors import ErrorBody
 from contracts.events.job import FailureClass, JobFailed, JobInterrupted
@@ -20,10 +21,12 @@ async def interrupt(
     error: ErrorBody,
     *,
     retry_after_s: float | None = None,
+    until: datetime | None = None,
 ) -> Job:
     """Publish that the current attempt ended without a result, with its cost until now; return the job.
 
-    ``retry_after_s`` is the delay that the executor asked for when it rejected the launch.
+    ``until``: when its worker ended, if that was before. ``retry_after_s`` is the delay that the executor asked for
+    when it rejected the launch.
 
     Raises:
         Conflict, NotLeading, SaccadeError: as ``JobRepository.publish``.
@@ -34,7 +37,7 @@ async def interrupt(
         run_id=job.run_id,
         failure=failure,
         error=error,
-        cost=interrupted_cost(job, repository.clock()),
+        cost=interrupted_cost(job, until or repository.clock()),
         retry_after_s=retry_after_s,
     )
     return await repository.publish(job, data)

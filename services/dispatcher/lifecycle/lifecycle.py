@@ -36,6 +36,7 @@ from services.dispatcher.attempts.failure_messages import (
     stop_reason,
     worker_gone,
 )
+from services.dispatcher.attempts.last_signs import LastSign, ended_at, no_sign
 from services.dispatcher.attempts.liveness import Liveness, Observation, Timeouts, check_liveness
 from services.dispatcher.attempts.recovered_result import recovered_result
 from services.dispatcher.attempts.retry import (
@@ -95,12 +96,14 @@ class Lifecycle:
         executor_of: Callable[[Job], Executor] | None = None,
         is_held: Callable[[str], bool] = lambda _: False,
         run_id_for: NewRunId = new_run_id,
+        last_sign: LastSign = no_sign,
     ) -> None:
         """Use these parts; ``waiting_jobs_of`` returns the number of a tenant's waiting jobs.
 
         ``executor_of`` returns the executor of a job that does not run on ``executor``; ``is_held`` tells whether jobs
         of a workload must not be launched now; ``run_id_for`` returns the id of a job's next run: the only thing here
-        that is drawn by chance, so a replay gives the recorded ones.
+        that is drawn by chance, so a replay gives the recorded ones. ``last_sign`` returns when the worker of a job's
+        current run was last heard, if that is stored.
         """
         self._repository = repository
         self._pipelines = PipelineLifecycle(
@@ -114,6 +117,7 @@ class Lifecycle:
         self._rules = rules
         self._waiting_jobs_of = waiting_jobs_of
         self._is_held = is_held
+        self._last_sign = last_sign
         self._notices = notices
         self.launcher = Launcher(repository, self._executor_of, self.prices, notices, run_id_for)
         #: Since when heartbeats could be received, by the event loop's clock.
@@ -261,9 +265,9 @@ class Lifecycle:
             case Liveness.HEALTHY:
                 return RequeueAfter(self._rules.poll_s)
             case Liveness.CANCEL_REQUESTED:
-                return await self._cancel(job)
+                return await self._cancel(job, workload, status)
             case Liveness.ENDED:
-                return await self._recover(job, status or CallStatus(CallState.ENDED))
+                return await self._recover(job, workload, status or CallStatus(CallState.ENDED))
             case Liveness.WAITING_FOR_GPU:
                 return await self._publish_waiting(job, next_rung)
             case Liveness.OVER_BUDGET if over_budget:
@@ -302,8 +306,9 @@ class Lifecycle:
             return ladder_from(devices, executor.devices(workload.compute, None))
         return devices
 
-    async def _cancel(self, job: Job) -> StepResult:
+    async def _cancel(self, job: Job, workload: Workload, status: CallStatus | None) -> StepResult:
         """Stop the worker, then publish the end. A running worker publishes its own cost; otherwise we do."""
+        is_gone = status is not None and status.state is CallState.ENDED
         await self._stop_worker(job)
         current = await self._repository.load(job.id, job.tenant)
         if current is None or current.state.ended:
@@ -311,9 +316,10 @@ class Lifecycle:
         if current.state is not State.RUNNING:
             return await self._repository.publish(current, JobCancelled(attempt=current.attempt))
         error = error_body(ErrorCode.WORKER_LOST, "The job was cancelled.")
-        return await self._interrupt(current, "preempted", error)
+        until = await ended_at(current, workload.compute, self.now(), self._last_sign) if is_gone else None
+        return await self._interrupt(current, "preempted", error, until)
 
-    async def _recover(self, job: Job, status: CallStatus) -> StepResult:
+    async def _recover(self, job: Job, workload: Workload, status: CallStatus) -> StepResult:
         """Publish the end of an attempt whose worker is gone: its result if it left one, else the failure."""
         current = await self._repository.load(job.id, job.tenant)
         if current is None or current.sequence != job.sequence:
@@ -321,7 +327,8 @@ class Lifecycle:
         if succeeded := await recovered_result(self._bucket, job):
             return await self._repository.publish(job, succeeded)
         failure, error = worker_gone(status, job.state)
-        return await self._interrupt(job, failure, error)
+        until = await ended_at(job, workload.compute, self.now(), self._last_sign)
+        return await self._interrupt(job, failure, error, until)
 
     async def _settle(self, job: Job, workload: Workload) -> StepResult:
         """Decide what follows an attempt, after its worker and all its children have ended."""
@@ -369,8 +376,10 @@ class Lifecycle:
 
     # ---- published events
 
-    async def _interrupt(self, job: Job, failure: FailureClass, error: ErrorBody) -> Job:
-        return await interrupt(self._repository, job, failure, error)
+    async def _interrupt(
+        self, job: Job, failure: FailureClass, error: ErrorBody, until: datetime | None = None
+    ) -> Job:  # fmt: skip
+        return await interrupt(self._repository, job, failure, error, until=until)
 
     async def _fail(self, job: Job, failure: FailureClass, error: ErrorBody) -> Job:
         return await fail(self._repository, job, failure, error)
