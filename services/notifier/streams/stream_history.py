@@ -11,6 +11,7 @@ from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor, decode
+from contracts.limits import KIB
 from kit.bus.connection import request
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.tail import EventTail
@@ -26,7 +27,9 @@ from services.notifier.streams.subscriber import StreamClosed, Subscriber
 
 log = logging.getLogger(__name__)
 
+#: History that a stream holds while its client takes it; a client that takes none holds it for seconds.
 _BATCH_EVENTS: Final = 500
+_BATCH_BYTES: Final = 256 * KIB
 #: Maximum events of the ring that are written without letting other tasks run.
 _JOIN_EVENTS: Final = 64
 _NO_MESSAGE_FOUND: Final = 10037
@@ -243,7 +246,7 @@ class StreamHistory:
 
     async def _read_batch(self, after: int, subjects: str) -> _Batch:
         floor = self._hub.floor
-        stored, remaining = await self._events.batch(after, subjects, _BATCH_EVENTS)
+        stored, remaining = await self._events.batch(after, subjects, _BATCH_EVENTS, size_bytes=_BATCH_BYTES)
         read_to = stored[-1].sequence if stored else after
         first = await self._gaps.first_in_stream()  # last: what is deleted before the read is missing in it
         return _Batch(list(self._readable(stored)), read_to, remaining, floor, first)

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from contracts.events.job import JobStageCompleted
+from kit.bus.connection import epoch_of
 from tests.harness.servers.embedded import HOST, NatsServer
 from tests.harness.streams.notifier import RUN_ID, NotifierProcess, Publisher, publisher, succeeded
 from tests.harness.streams.raw_client import RawConnection, follow, wire
@@ -72,6 +73,33 @@ async def test_stalled_clients_use_little_memory_and_delay_no_other(nats_server:
             backlog_bytes = EVENTS * EVENT_BYTES
             print(f"grown by {grown_bytes} bytes")
             assert grown_bytes < 10 * backlog_bytes, "what waits for all of them is kept about once, not for each"
+
+
+async def test_clients_that_stall_in_different_places_of_the_history_use_little_memory(nats_server: NatsServer) -> None:
+    events, stalled = 300, 30
+    async with publisher(nats_server.settings) as jobs:
+        job_id = await jobs.submit()
+        for number in range(events):
+            await jobs.say(job_id, stage_completed(number, 60_000))
+        epoch, _ = await epoch_of(jobs.client, "EVENTS")
+        with (
+            NotifierProcess(nats_server.settings, NOTIFIER_BLOCKED_S="600") as notifier,
+            contextlib.ExitStack() as clients,
+        ):
+            assert notifier.process
+            process = psutil.Process(notifier.process.pid)
+            await until_open(notifier.url, 0)
+            before_bytes = process.memory_info().rss
+            for position in range(stalled):
+                path = f"/v1/events?last_event_id={epoch}.{position}"
+                clients.enter_context(stalled_client(notifier.port, path))
+            await until_open(notifier.url, stalled)
+            grown_bytes = 0
+            for _ in range(30):
+                await asyncio.sleep(0.2)
+                grown_bytes = max(grown_bytes, process.memory_info().rss - before_bytes)
+            assert grown_bytes < 60e6, f"{stalled} stalled clients hold {grown_bytes / 1e6:.0f} MB"
+            assert await figure(notifier.url, "saccade_sse_streams") == stalled, "history was read too slowly"
 
 
 async def test_stalled_clients_beyond_the_backlog_limit_are_closed(nats_server: NatsServer) -> None:
