@@ -230,6 +230,35 @@ async def test_a_dispatcher_without_a_snapshot_counts_what_was_spent_before(
         assert [subject.rpartition(".")[2] for subject in said] == ["scratch_removed"]
 
 
+async def test_a_job_whose_archive_is_damaged_keeps_no_scratch_files_of_others(
+    harness: DispatcherHarness, stage: ArchiveStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVENTS_KEEP_MESSAGES", "0")
+    monkeypatch.setenv("DISPATCHER_SWEEP_S", "0.05")
+    monkeypatch.setenv("MODAL_VOLUME_CLEANUP_HOURS", str(1 / 3600))
+
+    def scratch_of(job_id: str) -> str:
+        return harness.bucket.key("scratch", job_id, "a.bin")
+
+    async with leading(harness):
+        archived = await harness.submit()
+        assert (await harness.reach(archived)).state is State.SUCCEEDED
+        for _ in range(12):
+            await harness.reach(await harness.submit())
+        await trim(stage)
+        assert not await harness.store.load(aggregate("acme", "job", archived))
+        damaged = (await stage.stored())[0]
+        await harness.bucket.put(damaged.key, (await harness.bucket.get(damaged.key))[:100])
+        later = await harness.submit()
+        await harness.reach(later)
+        for job_id in (archived, later):
+            await harness.bucket.put(scratch_of(job_id), b"x")
+        with anyio.fail_after(30):
+            while await harness.bucket.list_keys(scratch_of(later)):
+                await anyio.sleep(0.05)
+        assert await harness.bucket.list_keys(scratch_of(archived)), "nothing says when they go"
+
+
 async def test_a_job_that_is_retried_while_its_events_go_ends_with_the_reason(
     harness: DispatcherHarness, stage: ArchiveStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import Final
 
-from contracts.errors import SaccadeError
+from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.job import JobScratchRemoved
 from contracts.ids import is_job_id, pipeline_id_of
 from contracts.job import Job
@@ -28,6 +28,9 @@ from services.dispatcher.settings import RetentionSettings
 log = logging.getLogger(__name__)
 
 _ERROR_RETRY_S: Final = 5.0
+#: Nothing says any more, or until an object is put back, when the scratch files of a job with such events go.
+_NOT_READABLE: Final = frozenset({ErrorCode.HISTORY_EXPIRED, ErrorCode.SEGMENT_DAMAGED})
+_NOT_READABLE_RETRY: Final = timedelta(hours=1)
 
 
 class ScratchSweep:
@@ -49,7 +52,7 @@ class ScratchSweep:
         self._cache_answers = True
         self._jobs = jobs
         self._settings = settings
-        #: Expiry of jobs' scratch files as last read; removed here when an event may change it.
+        #: Expiry of jobs' scratch files as last read, or when to read it again; removed when an event may change it.
         self._expires_at: dict[str, datetime] = {}
         self._changed = asyncio.Event()
 
@@ -90,10 +93,24 @@ class ScratchSweep:
             if is_job_id(job_id):
                 keys_by_job[pipeline_id_of(job_id) or job_id].append(key)
         for job_id, keys in keys_by_job.items():
-            await self._remove_if_expired(job_id, keys)
+            try:
+                await self._remove_if_expired(job_id, keys)
+            except SaccadeError as error:
+                if error.code not in _NOT_READABLE:
+                    raise
+                # One job must not keep those after it from being swept: what it lacks may be gone for good.
+                log.warning("the scratch files of %s stay: %s", job_id, error, extra={"job_id": job_id})
+                self._expires_at[job_id] = self._repository.clock() + _NOT_READABLE_RETRY
         self._expires_at = {job_id: at for job_id, at in self._expires_at.items() if job_id in keys_by_job}
 
     async def _remove_if_expired(self, job_id: str, keys: list[str]) -> None:
+        """Remove the scratch files of a job if they have expired.
+
+        Raises:
+            NotLeading: the lease is lost.
+            SaccadeError: HISTORY_EXPIRED, SEGMENT_DAMAGED: its events cannot be read; BUS_UNAVAILABLE,
+                STORAGE_UNAVAILABLE.
+        """
         now = self._repository.clock()
         if self._jobs.get(job_id) or ((known := self._expires_at.get(job_id)) and now < known):
             return
