@@ -166,7 +166,8 @@ class PipelineLifecycle:
             case plan.EndAttempt(failure, error):
                 ended = JobInterrupted(**_run_of(job), failure=failure, error=error, cost=_cost(job, stages))
                 return await self._publish(job, "interrupted", ended)
-            case plan.FinishPipeline(last) if workload:
+            case plan.FinishPipeline(last):
+                assert workload is not None, "a pipeline of an unknown workload is given up"
                 return await self._finish(job, workload, stages, last)
             case plan.WaitForJobs():
                 until_s = (
