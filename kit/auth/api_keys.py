@@ -212,6 +212,11 @@ class Principal:
             message = f"This API key has no scope {' or '.join(map(repr, scopes))}."
             raise SaccadeError(ErrorCode.FORBIDDEN, message, required_scopes=list(scopes))
 
+    @property
+    def may_write(self) -> bool:
+        """Whether ``require("write")`` lets it pass."""
+        return "write" in self.scopes and not self.read_only
+
 
 def _local(settings: AuthSettings) -> Principal:
     """Return the caller of a server without keys; in embedded mode it is the user of this machine, who operates it."""

@@ -29,8 +29,13 @@ class UploadPresenter:
         """Sign URLs of ``bucket``; ``progress`` returns how much of a file this process has fetched."""
         self._bucket, self._progress = bucket, progress
 
-    async def full(self, upload: Upload, parts: Sequence[dict[str, Any]] = ()) -> UploadObject:
-        """Return an upload object; while it is open, with a presigned URL or, in multipart mode, its stored parts."""
+    async def full(
+        self, upload: Upload, parts: Sequence[dict[str, Any]] = (), *, may_send: bool = True
+    ) -> UploadObject:
+        """Return an upload object; while it is open, with a presigned URL or, in multipart mode, its stored parts.
+
+        The URL writes to the bucket: without ``may_send`` there is none.
+        """
         created = upload.created
         body = UploadObject(
             id=upload.id,
@@ -62,6 +67,8 @@ class UploadPresenter:
             body.multipart_id = created.multipart_id
             body.part_size_bytes, body.part_count = PART_BYTES, upload.part_count
             body.parts = [Part.model_validate(part) for part in parts]
+            return body
+        if not may_send:
             return body
         body.method, body.headers = "PUT", {"Content-Type": created.content_type}
         body.url = await self._bucket.presign_put(created.key, created.content_type, created.size_bytes or None)

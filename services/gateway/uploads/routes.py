@@ -119,9 +119,12 @@ async def create_upload(
 async def read_upload(
     caller: Reader, upload_id: UploadId, uploads: UploadServiceDep, presenter: UploadPresenterDep, early: EarlyReadsDep
 ) -> UploadObject:
-    """Return the upload; while it is open, with its presigned URL or the parts that are in the bucket."""
+    """Return the upload; while it is open, with the parts that are in the bucket, or its presigned URL.
+
+    A key without the scope `write` gets no URL: the file is sent there.
+    """
     upload = await _read(early, uploads, caller.tenant, upload_id)
-    return await presenter.full(upload, await uploads.stored_parts(upload))
+    return await presenter.full(upload, await uploads.stored_parts(upload), may_send=caller.may_write)
 
 
 @router.delete(

@@ -149,7 +149,7 @@ class UploadSourceObject(BaseModel):
 
 
 class UploadObject(BaseModel):
-    """An upload. While it is `created` it contains presigned URLs, which are new on every read.
+    """An upload. While it is `created` it contains a presigned URL, which is new on every read.
 
     With `source`, the server fetches the file, and there is nothing to send.
     """
@@ -167,7 +167,9 @@ class UploadObject(BaseModel):
     reason: Literal["refused", "deleted", "expired"] | None = Field(default=None, description="Why it failed.")
     error: ErrorBody | None = None
     method: Literal["PUT"] | None = None
-    url: str | None = Field(default=None, description="Presigned; absent for a multipart upload.")
+    url: str | None = Field(
+        default=None, description="Presigned, for keys with the scope `write`; null for a multipart upload."
+    )
     headers: dict[str, str] | None = Field(default=None, description="To be sent unchanged with the bytes.")
     url_expires_at: datetime | None = None
     multipart_id: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from contracts.events.job import JobCancelled
 from contracts.limits import METADATA_BYTES, MIB, PART_BYTES, UPLOAD_BYTES
+from kit.auth.api_keys import AuthSettings
 from kit.bucket import ObjectMissing
 from kit.settings import NatsSettings, S3Settings
 from tests.harness.servers.gateway import RunningGateway, code_of, picture, running_gateway, sound, video
@@ -302,3 +304,23 @@ async def test_what_was_never_completed_is_given_up(running: RunningGateway):
         await running.bucket.size(key)
     assert (await running.http.get(f"/v1/uploads/{upload_id}")).json()["reason"] == "expired"
     assert code_of(await running.http.post(f"/v1/uploads/{upload_id}/complete")) == "upload_already_ended"
+
+
+async def test_a_key_that_only_reads_gets_no_url_to_write_to(servers: Servers, tmp_path: Path):
+    """It got the presigned PUT of its tenant's open uploads, and could send the file before their owner."""
+    secret = hashlib.sha256(b"secret").hexdigest()
+    scopes: dict[str, list[str]] = {"writer": ["read", "write"], "dashboard": ["read"]}
+    keys = [{"id": name, "tenant": "acme", "sha256": secret, "scopes": scopes[name]} for name in scopes]
+    (tmp_path / "keys.json").write_text(json.dumps(keys))
+    writer, dashboard = ({"Authorization": f"Bearer {name}.secret"} for name in scopes)
+    wanted = {"filename": "a.mp4", "content_type": "video/mp4", "size_bytes": 9}
+    sending = ("method", "url", "headers", "url_expires_at")
+    async with running_gateway(*servers, tmp_path, auth=AuthSettings(api_keys_file=tmp_path / "keys.json")) as running:
+        created = (await running.http.post("/v1/uploads", json=wanted, headers=writer)).json()
+        here = f"/v1/uploads/{created['id']}"
+        for headers, may_send in ((writer, True), (dashboard, False)):
+            read = (await running.http.get(here, headers=headers)).json()
+            assert [read[name] is not None for name in sending] == [may_send] * len(sending)
+            assert {name: read[name] for name in read if name not in sending} == {
+                name: created[name] for name in created if name not in sending
+            }
