@@ -186,6 +186,7 @@ async def sign_request(
         _E.UPLOAD_ALREADY_ENDED,
         _E.UPLOAD_NOT_COMPLETED,
         _E.UPLOAD_BYTES_MISSING,
+        _E.INVALID_PARAMETER,
         *_REJECTIONS,
         _E.STORAGE_UNAVAILABLE,
     ),
@@ -199,7 +200,8 @@ async def complete_upload(
 ) -> UploadObject:
     """Compare size and SHA-256 and open the file with a decoder. Idempotent.
 
-    The bytes of a rejected file are deleted, and the upload has failed permanently.
+    The bytes of a rejected file are deleted, and the upload has failed permanently. A list of other parts than those
+    in the bucket is refused, and the upload stays open.
     """
     parts = [(part.part_number, part.etag) for part in body.parts] if body and body.parts else None
     return await presenter.full(await uploads.complete(caller.tenant, upload_id, parts))

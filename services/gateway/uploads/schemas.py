@@ -134,7 +134,7 @@ class FinishedPart(RequestBody):
 
 
 class Completion(RequestBody):
-    """Optional list of the parts to join; by default, all parts in the bucket."""
+    """Optional list of the parts to join, which are all parts in the bucket: with it, another one is noticed."""
 
     parts: list[FinishedPart] | None = Field(default=None, max_length=UPLOAD_BYTES // PART_BYTES)
 

@@ -29,7 +29,9 @@ from services.gateway.uploads.origin_check import UploadOriginCheck
 from services.gateway.uploads.upload_checks import (
     check_declared_size,
     check_media_type,
+    check_sent,
     check_stored_size,
+    chosen_parts,
     existing,
     is_multipart,
     media_type,
@@ -43,6 +45,8 @@ TEMPORARY_ERRORS: Final = frozenset(
     {ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.BUS_UNAVAILABLE, ErrorCode.EVENTS_FULL, ErrorCode.UPLOAD_BYTES_MISSING}
 )
 
+#: Errors after which the file stays as it is: those, and a request that is wrong.
+_NOT_OF_THE_FILE: Final = TEMPORARY_ERRORS | {ErrorCode.INVALID_PARAMETER}
 #: Errors whose cause can be that the bytes did not fit on the bucket's disk.
 _FULL_DISK_ERRORS: Final = frozenset({ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.UPLOAD_BYTES_MISSING})
 
@@ -171,7 +175,7 @@ class UploadService:
         upload = await self.get(tenant, upload_id)
         if upload.state is not UploadState.CREATED:
             raise SaccadeError(ErrorCode.UPLOAD_ALREADY_ENDED, f"The upload is {upload.state} already.")
-        _check_sent(upload)
+        check_sent(upload)
         return upload
 
     async def stored_parts(self, upload: Upload) -> list[dict[str, Any]]:
@@ -189,14 +193,14 @@ class UploadService:
 
         Raises:
             SaccadeError: UPLOAD_NOT_FOUND, UPLOAD_ALREADY_ENDED, UPLOAD_BYTES_MISSING, STORAGE_FULL, or the reason of
-                the rejection.
+                the rejection; INVALID_PARAMETER, for ``parts`` that are not those in the bucket.
         """
         upload = await self.get(tenant, upload_id, fresh=True)
         if upload.state is UploadState.COMPLETED:
             return upload
         if upload.state is UploadState.FAILED:
             raise _already_ended(upload)
-        _check_sent(upload)
+        check_sent(upload)
         task = self._completing.get(upload_id)
         if task is None:
             task = asyncio.ensure_future(self._check_and_store(upload, parts))
@@ -244,7 +248,7 @@ class UploadService:
             await self._join_parts(upload, parts)
             completed = await self._check_bytes(upload)
         except SaccadeError as error:
-            if error.code not in TEMPORARY_ERRORS:
+            if error.code not in _NOT_OF_THE_FILE:
                 await self.reject(upload, error)
             if error.code in _FULL_DISK_ERRORS:
                 # The bucket tells the client only of an internal error, and deletes what did not fit.
@@ -317,8 +321,8 @@ class UploadService:
                 message = f"{len(arrived)} of {upload.part_count} parts have arrived."
                 raise SaccadeError(ErrorCode.UPLOAD_BYTES_MISSING, message, arrived_parts=len(arrived))
             check_stored_size(upload, total)
-            parts = requested or [(part["part_number"], part["etag"]) for part in arrived]
-            await self._bucket.finish_multipart(upload.created.key, multipart_id, sorted(parts))
+            parts = chosen_parts(arrived, requested)
+            await self._bucket.finish_multipart(upload.created.key, multipart_id, parts)
         except ObjectMissing as error:
             if await self._size(upload) is None:
                 raise SaccadeError(ErrorCode.UPLOAD_BYTES_MISSING) from error
@@ -377,18 +381,6 @@ class UploadService:
             return await self._bucket.size(upload.created.key)
         except ObjectMissing:
             return None
-
-
-def _check_sent(upload: Upload) -> None:
-    """Reject bytes of a client for a file that the server fetches.
-
-    Raises:
-        SaccadeError: UPLOAD_NOT_COMPLETED.
-    """
-    if upload.created.source is not None:
-        message = "The server fetches this file from its URL; no bytes are sent to it."
-        hint = "Wait until it is completed or failed: GET /v1/uploads/{id} shows its progress."
-        raise SaccadeError(ErrorCode.UPLOAD_NOT_COMPLETED, message, hint=hint)
 
 
 def _already_ended(upload: Upload) -> SaccadeError:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.upload import MediaFacts
+from contracts.invalid_values import pointer
 from contracts.limits import GIB, SINGLE_PUT_BYTES, UPLOAD_BYTES
 from contracts.upload import Upload
 from kit.http.openapi import any_case
@@ -82,6 +84,51 @@ def check_stored_size(upload: Upload, size_bytes: int) -> None:
     if declared and size_bytes != declared:
         message = f"{declared} bytes were declared, {size_bytes} arrived."
         raise SaccadeError(ErrorCode.UPLOAD_SIZE_MISMATCH, message, declared_bytes=declared, arrived_bytes=size_bytes)
+
+
+def chosen_parts(
+    arrived: Sequence[Mapping[str, Any]], listed: Sequence[tuple[int, str]] | None
+) -> list[tuple[int, str]]:
+    """Return the parts to join, in order, with their entity tags: all that are in the bucket, as a client may list too.
+
+    Raises:
+        SaccadeError: INVALID_PARAMETER, for a list of other parts: the bucket would refuse it, or join a file that
+            lacks some.
+    """
+    etags: dict[int, str] = {part["part_number"]: part["etag"] for part in arrived}
+    given: dict[int, str] = {}
+    for index, (number, etag) in enumerate(listed or ()):
+        where = ("parts", index)
+        if number in given:
+            raise _wrong_part(f"part {number} is listed twice", *where, "part_number")
+        if number not in etags:
+            raise _wrong_part(f"part {number} is not in the bucket", *where, "part_number")
+        if etag.strip('"') != etags[number].strip('"'):
+            raise _wrong_part(f"part {number} has the ETag {etags[number]} in the bucket", *where, "etag")
+        given[number] = etag
+    if listed is not None and (missing := min(etags.keys() - given.keys(), default=None)):
+        raise _wrong_part(f"part {missing} is in the bucket, and is not listed", "parts")
+    return sorted(etags.items())
+
+
+def _wrong_part(what: str, *where: str | int) -> SaccadeError:
+    message = f"parts: {what}."
+    hint = "Leave parts out: then all parts that are in the bucket are joined. GET …/parts lists them."
+    return SaccadeError(
+        ErrorCode.INVALID_PARAMETER, message, hint=hint, errors=[{"detail": message, "pointer": pointer(where)}]
+    )
+
+
+def check_sent(upload: Upload) -> None:
+    """Reject bytes of a client for a file that the server fetches.
+
+    Raises:
+        SaccadeError: UPLOAD_NOT_COMPLETED.
+    """
+    if upload.created.source is not None:
+        message = "The server fetches this file from its URL; no bytes are sent to it."
+        hint = "Wait until it is completed or failed: GET /v1/uploads/{id} shows its progress."
+        raise SaccadeError(ErrorCode.UPLOAD_NOT_COMPLETED, message, hint=hint)
 
 
 def check_media_type(upload: Upload, media: MediaFacts) -> None:

@@ -190,9 +190,42 @@ async def test_parts_are_sent_again_only_where_they_are_missing(running: Running
     assert (await running.http.get(here)).json()["parts"] == arrived
 
     assert (await running.put(signed[0]["url"], body[:PART_BYTES])).is_success
+    # Who resumes may know only the parts that it has sent itself: the whole file was deleted for that.
+    listed = await running.http.post(f"{here}/complete", json={"parts": arrived})
+    assert (listed.status_code, code_of(listed)) == (422, "invalid_parameter")
+    assert listed.json()["detail"].startswith("parts: part 1 is in the bucket, and is not listed")
     done = (await running.http.post(f"{here}/complete")).json()
     assert (done["state"], done["sha256"]) == ("completed", hashlib.sha256(body).hexdigest())
     assert code_of(await running.http.post(f"{here}/parts", json={"part_numbers": [1]})) == "upload_already_ended"
+
+
+@pytest.mark.parametrize(
+    ("parts", "detail", "pointer"),
+    [
+        ([(1, '"0123"')], "parts: part 1 has the ETag ", "#/parts/0/etag"),
+        ([(1, None), (2, '"0123"')], "parts: part 2 is not in the bucket", "#/parts/1/part_number"),
+        ([(1, None), (1, None)], "parts: part 1 is listed twice", "#/parts/1/part_number"),
+    ],
+)
+async def test_a_wrong_list_of_parts_is_refused_and_the_upload_stays_open(
+    running: RunningGateway, parts: list[tuple[int, str | None]], detail: str, pointer: str
+):
+    """The bucket refused it: that was a 503, which clients repeat for ever. None stands for the part's own ETag."""
+    clip = video()
+    announced = {"filename": "c.mp4", "content_type": "video/mp4", "size_bytes": len(clip), "multipart": True}
+    here = f"/v1/uploads/{(await running.http.post('/v1/uploads', json=announced)).json()['id']}"
+    signed = (await running.http.post(f"{here}/parts", json={"part_numbers": [1]})).json()["parts"][0]
+    own = (await running.put(signed["url"], clip)).headers["etag"]
+
+    async def complete(listed: list[tuple[int, str | None]]) -> httpx.Response:
+        found = [{"part_number": number, "etag": etag or own} for number, etag in listed]
+        return await running.http.post(f"{here}/complete", json={"parts": found})
+
+    refused = await complete(parts)
+    assert (refused.status_code, code_of(refused)) == (422, "invalid_parameter"), refused.text
+    assert refused.json()["detail"].startswith(detail)
+    assert refused.json()["errors"][0]["pointer"] == pointer
+    assert (await complete([(1, own.strip('"'))])).json()["state"] == "completed"
 
 
 async def test_uppy_signs_every_request_and_none_for_another_key(running: RunningGateway):
