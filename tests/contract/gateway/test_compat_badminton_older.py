@@ -13,10 +13,11 @@ import pytest
 
 from contracts.errors import ErrorBody
 from contracts.events.job import JobFailed
+from kit.auth.api_keys import AuthSettings
 from kit.settings import NatsSettings, S3Settings
 from modal_workers.badminton.spec import WORKLOAD
 from tests.harness import badminton_job
-from tests.harness.servers.gateway import RunningGateway, video
+from tests.harness.servers.gateway import RunningGateway, keys_file, video
 from tests.harness.servers.served_gateway import served_gateway
 
 pytestmark = pytest.mark.anyio
@@ -86,3 +87,19 @@ async def test_an_analysis_that_fails_is_an_error(served: tuple[RunningGateway, 
         await running.say(await submitted_job(running, video_id), JobFailed(attempt=1, failure="user", error=error))
         answer = await waiting
         assert (answer.status_code, answer.json()["detail"]) == (500, "Too short.")
+
+
+async def test_a_socket_ends_with_its_key(servers: Servers, tmp_path: Path) -> None:
+    """It went on with progress and log of the video until its client closed it."""
+    keys = AuthSettings(api_keys_file=keys_file(tmp_path, "acme", "rival"))
+    async with (
+        served_gateway(*servers, tmp_path, auth=keys, backends=frozenset(WORKLOAD.requires)) as (_, address),
+        httpx.AsyncClient(base_url=f"{address}/badminton/k/acme.secret", timeout=20) as http,
+        aiohttp.ClientSession() as session,
+    ):
+        video_id = (await http.post("/api/upload", files={"file": video()})).json()["video_id"]
+        async with session.ws_connect(f"{http.base_url}ws/{video_id}") as socket, asyncio.timeout(10):
+            assert (await socket.receive_json())["type"] == "log"
+            keys_file(tmp_path, "rival")
+            closed = await socket.receive()
+        assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, 1008)

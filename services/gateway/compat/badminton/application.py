@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, Field, ValidationError
@@ -123,16 +123,18 @@ class BadmintonRoutes:
     # -- the sync protocol
 
     def _socket(
-        self, serve: Callable[[WebSocket, Principal], Awaitable[None]]
+        self, serve: Callable[[WebSocket, Principal], Coroutine[Any, Any, None]]
     ) -> Callable[[WebSocket], Awaitable[None]]:
         async def accept(socket: WebSocket) -> None:
             try:
                 principal = caller_of(self._authenticator, socket, "read")
             except SaccadeError as error:
+        """Return the handler of a WebSocket, which ``serve`` serves for as long as its client's key is valid."""
+
                 await socket.send_denial_response(_error(error))
                 return
             await socket.accept()
-            await serve(socket, principal)
+            await serve_until_revoked(self._authenticator, principal, socket, serve(socket, principal))
 
         return accept
 
@@ -141,7 +143,7 @@ class BadmintonRoutes:
         sync_socket = SyncSocket(
             socket, caller, functions=self._functions, changes=self._changes, remembered=self._remembered
         )
-        await serve_until_revoked(self._authenticator, principal, socket, sync_socket.run())
+        await sync_socket.run()
 
     # -- routes
 
