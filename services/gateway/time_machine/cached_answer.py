@@ -27,7 +27,8 @@ def cached_answer(body: BaseModel, points: tuple[Point, ...], if_none_match: str
     headers = {
         "ETag": etag,
         "Cache-Control": f"private, max-age={_MAX_AGE_S}" if settled else "private, no-cache",
-        "Vary": "Authorization",
+        # A caller's key, or the session of its browser, in which somebody else may log in before the answer is stale.
+        "Vary": "Authorization, Cookie",
     }
     known = (if_none_match or "").split(",")
     if any(tag.strip().removeprefix("W/") in (etag, "*") for tag in known):

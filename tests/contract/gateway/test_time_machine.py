@@ -241,6 +241,8 @@ async def test_a_settled_answer_may_be_kept_by_its_reader(running: RunningGatewa
         answer = await running.http.get(where, params=query)
         assert answer.headers["cache-control"].startswith("private, max-age=")
         again = await running.http.get(where, params=query, headers={"If-None-Match": answer.headers["etag"]})
+        # A browser in which another key logs in has another cookie, and must not show the answer to the first one.
+        assert answer.headers["vary"] == "Authorization, Cookie"
         assert (again.status_code, again.content) == (304, b"")
         head = await running.http.head(where, params=query)
         assert (head.status_code, head.headers["etag"]) == (200, answer.headers["etag"])
