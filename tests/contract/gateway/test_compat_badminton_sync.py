@@ -14,10 +14,11 @@ import httpx
 import pytest
 
 from contracts.events.job import JobProgressed
+from kit.auth.api_keys import AuthSettings
 from kit.settings import NatsSettings, S3Settings
 from modal_workers.badminton.spec import CORNER_NAMES, WORKLOAD
 from services.gateway.compat.badminton.sync import sync_socket
-from tests.harness.servers.gateway import RunningGateway, video
+from tests.harness.servers.gateway import RunningGateway, keys_file, video
 from tests.harness.servers.served_gateway import served_gateway
 
 pytestmark = pytest.mark.anyio
@@ -34,10 +35,10 @@ async def served(servers: Servers, tmp_path: Path) -> AsyncIterator[tuple[Runnin
 
 
 @asynccontextmanager
-async def socket(address: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+async def socket(address: str, key: str = "") -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     async with (
         aiohttp.ClientSession() as session,
-        session.ws_connect(f"{address}/badminton/api/1.31.7/sync", max_msg_size=0) as opened,
+        session.ws_connect(f"{address}/badminton{key}/api/1.31.7/sync", max_msg_size=0) as opened,
     ):
         yield opened
 
@@ -196,3 +197,48 @@ async def test_an_upload_that_is_cut_off_stores_nothing(served: tuple[RunningGat
     newest = max(running.view.rows()["uploads"])[0]
     assert not [key for key in keys if newest in key]
     assert await reader.read() == b""
+
+
+async def test_queries_of_one_client_keep_no_other_tenant_waiting(servers: Servers, tmp_path: Path) -> None:
+    """A hundred queries were evaluated in one go, for 0.4 s and more, and the gateway did nothing else meanwhile."""
+    auth = AuthSettings(api_keys_file=keys_file(tmp_path, "acme", "rival"))
+    rival = {"Authorization": "Bearer rival.secret"}
+    async with (
+        served_gateway(*servers, tmp_path, auth=auth, backends=WORKERS) as (_, address),
+        httpx.AsyncClient(base_url=address, headers=rival) as http,
+        socket(address, "/k/acme.secret") as opened,
+    ):
+        await connected(opened)
+        assert (await http.get("/v1/clock")).status_code == 200  # its connection is open
+        added = [
+            {"type": "Add", "queryId": number, "udfPath": "videos:getVideo", "args": [{"videoId": "gone"}]}
+            for number in range(100)
+        ]
+        await opened.send_json({"type": "ModifyQuerySet", "baseVersion": 1, "newVersion": 2, "modifications": added})
+        transition = asyncio.ensure_future(opened.receive_json())
+        answer = asyncio.ensure_future(http.get("/v1/clock"))
+        done, _ = await asyncio.wait([transition, answer], return_when=asyncio.FIRST_COMPLETED)
+        assert done == {answer}
+        assert len((await transition)["modifications"]) == 100
+
+
+async def test_reports_that_are_asked_for_slowly_keep_no_other_tenant_waiting(servers: Servers, tmp_path: Path) -> None:
+    """Their bodies are large, so few are read at a time: one tenant could read all of those, and slowly."""
+    auth = AuthSettings(api_keys_file=keys_file(tmp_path, "acme", "rival"))
+    async with served_gateway(*servers, tmp_path, auth=auth, backends=WORKERS) as (_, address):
+        path, at = "/badminton/api/export/pdf", address.removeprefix("http://")
+        head = f"POST {path} HTTP/1.1\r\nHost: {at}\r\nAuthorization: Bearer acme.secret\r\n"
+        head += "Expect: 100-continue\r\nContent-Length: 100\r\n\r\n"
+        slow = [await asyncio.open_connection(*at.split(":")) for _ in range(2)]
+        for reader, writer in slow:
+            writer.write(head.encode())
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")  # its body is being read
+        refused = [asyncio.ensure_future(reader.read(1)) for reader, _ in slow]
+        async with httpx.AsyncClient(base_url=address, timeout=60) as http:
+            rival = {"Authorization": "Bearer rival.secret"}
+            answer = await http.post(path, json={"videoId": "gone"}, headers=rival)
+        assert (answer.status_code, answer.json()["code"]) == (404, "upload_not_found")
+        assert not [task for task in refused if task.done()]
+        for _, writer in slow:
+            writer.close()
+        await asyncio.gather(*refused)

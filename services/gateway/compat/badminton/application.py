@@ -44,6 +44,7 @@ from services.gateway.compat.replaced_application import (
     for_caller,
     replaced_application,
 )
+from services.gateway.fair_slots import FairSlots
 from services.gateway.object_body import ObjectResponse
 
 if TYPE_CHECKING:
@@ -51,10 +52,12 @@ if TYPE_CHECKING:
 
 
 _PDF_REQUEST_BYTES: Final = 32 * MIB
-#: Requests for a report that are read at once: their bodies hold every position of the players.
-_PDF_REQUESTS: Final = 2
+#: Requests for a report that are read at once: their bodies hold every position of the players. One is left to others.
+_PDF_REQUESTS: Final = 3
 #: Longest time for which one of them is received: others wait for it.
 _PDF_REQUEST_S: Final = 30.0
+#: Queries that are evaluated at once, of all sockets: the event loop does nothing else meanwhile.
+_QUERIES: Final = 4
 _MAX_HEAT_MAP_SIDE: Final = 512
 #: What the replaced backend answered where this system is more exact: invalid values, results that are not ready.
 _STATUS: Final = {422: 400, 409: 404}
@@ -81,7 +84,8 @@ class BadmintonRoutes:
         self._videos, self._functions, self._changes = videos, functions, changes
         self._uploads, self._results, self._urls, self._health = uploads, results, urls, health
         self._remembered = RememberedRequests()
-        self._pdf_slots = asyncio.Semaphore(_PDF_REQUESTS)
+        self._pdf_slots = FairSlots(_PDF_REQUESTS, most_of_one=_PDF_REQUESTS - 1)
+        self._query_slots = FairSlots(_QUERIES, most_of_one=_QUERIES - 1)
 
     def application(self, prefix: str) -> ASGIApp:
         """Return the application to mount at a path prefix."""
@@ -125,12 +129,12 @@ class BadmintonRoutes:
     def _socket(
         self, serve: Callable[[WebSocket, Principal], Coroutine[Any, Any, None]]
     ) -> Callable[[WebSocket], Awaitable[None]]:
+        """Return the handler of a WebSocket, which ``serve`` serves for as long as its client's key is valid."""
+
         async def accept(socket: WebSocket) -> None:
             try:
                 principal = caller_of(self._authenticator, socket, "read")
             except SaccadeError as error:
-        """Return the handler of a WebSocket, which ``serve`` serves for as long as its client's key is valid."""
-
                 await socket.send_denial_response(_error(error))
                 return
             await socket.accept()
@@ -141,7 +145,12 @@ class BadmintonRoutes:
     async def _sync(self, socket: WebSocket, principal: Principal) -> None:
         caller = Caller(principal, base_url(socket.scope))
         sync_socket = SyncSocket(
-            socket, caller, functions=self._functions, changes=self._changes, remembered=self._remembered
+            socket,
+            caller,
+            functions=self._functions,
+            changes=self._changes,
+            remembered=self._remembered,
+            slots=self._query_slots,
         )
         await sync_socket.run()
 
@@ -190,7 +199,7 @@ class BadmintonRoutes:
         return JSONResponse(await self._results.heat_map(video, width, height, player))
 
     async def _pdf(self, request: Request, caller: Principal) -> Response:
-        async with self._pdf_slots:
+        async with self._pdf_slots.slot(caller.tenant):
             try:
                 async with asyncio.timeout(_PDF_REQUEST_S):
                     video_id = await _video_of_report(request)

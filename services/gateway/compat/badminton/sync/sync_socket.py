@@ -32,6 +32,7 @@ from services.gateway.compat.badminton.sync.messages import (
 from services.gateway.compat.badminton.sync.remembered_requests import RememberedRequests
 from services.gateway.compat.badminton.sync.sync_state import Outcome, Returned, SyncState
 from services.gateway.compat.badminton.videos.video_changes import VideoChanges
+from services.gateway.fair_slots import FairSlots
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +62,10 @@ class SyncSocket:
         functions: Functions,
         changes: VideoChanges,
         remembered: RememberedRequests,
+        slots: FairSlots,
     ) -> None:
-        """Serve an accepted socket on behalf of ``caller``."""
-        self._socket, self._caller = socket, caller
+        """Serve an accepted socket on behalf of ``caller``; ``slots`` are those of the queries of all sockets."""
+        self._socket, self._caller, self._slots = socket, caller, slots
         self._functions, self._changes, self._remembered = functions, changes, remembered
         self._state = SyncState()
         self._received: asyncio.Queue[ClientMessage] = asyncio.Queue(_WAITING_MESSAGES)
@@ -167,10 +169,11 @@ class SyncSocket:
         self._topics = topics
 
     async def _send_transition(self) -> None:
-        outcomes = {
-            query_id: await self._functions.query(self._caller, query)
-            for query_id, query in self._state.queries.items()
-        }
+        outcomes: dict[int, Outcome | None] = {}
+        for query_id, query in self._state.queries.items():
+            async with self._slots.slot(self._caller.tenant):
+                outcomes[query_id] = await self._functions.query(self._caller, query)
+            await asyncio.sleep(0)  # let others run: what a query needs is mostly in memory
         if None in outcomes.values():
             asyncio.get_running_loop().call_later(_RETRY_S, self._changed.set)
         if transition := self._state.transition(outcomes, time.time_ns()):
