@@ -233,3 +233,34 @@ def test_a_files_upload_follows_from_the_form() -> None:
     group = new_group()
     assert photo_id(group, 3) == photo_id(group, 3) != photo_id(group, 4)
     assert group != new_id("upl")
+
+
+async def test_forms_that_are_received_are_limited_and_those_of_one_tenant_leave_room(
+    servers: Servers, tmp_path: Path
+) -> None:
+    """Each holds up to a part of a file in memory, for as long as its client likes: a tenant could fill all of it."""
+    nats, s3 = servers
+    auth = AuthSettings(api_keys_file=keys_file(tmp_path, "acme", "rival"))
+    async with served_gateway(nats.settings, s3.settings, tmp_path, auth=auth) as (_, address):
+        at = address.removeprefix("http://")
+        head = f"POST /api/upload/photos HTTP/1.1\r\nHost: {at}\r\nAuthorization: Bearer acme.secret\r\n"
+        head += "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 9999\r\nExpect: 100-continue\r\n\r\n"
+        opened = [await asyncio.open_connection(*at.split(":")) for _ in range(photo_forms.FORMS_OF_ONE + 2)]
+        for _, writer in opened:
+            writer.write(head.encode())
+        told = [asyncio.ensure_future(reader.readline()) for reader, _ in opened]
+        while sum(task.done() for task in told) < photo_forms.FORMS_OF_ONE:
+            await asyncio.wait([task for task in told if not task.done()], return_when=asyncio.FIRST_COMPLETED)
+        async with httpx.AsyncClient(base_url=address, timeout=60) as http:
+            http.headers["Authorization"] = "Bearer rival.secret"
+            assert (await send(http, photos(1)))["uploaded_count"] == 1
+        receiving = [task for task in told if task.done()]
+        assert {task.result() for task in receiving} == {b"HTTP/1.1 100 Continue\r\n"}
+        assert len(receiving) == photo_forms.FORMS_OF_ONE
+        for task, (_, writer) in zip(told, opened, strict=True):
+            if task in receiving:
+                writer.close()
+        rest = [task for task in told if task not in receiving]
+        assert await asyncio.gather(*rest) == [b"HTTP/1.1 100 Continue\r\n"] * 2, "their turn comes"
+        for _, writer in opened:
+            writer.close()

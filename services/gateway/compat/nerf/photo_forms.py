@@ -23,10 +23,14 @@ from services.gateway.compat.nerf.photo_answers import (
     answer,
 )
 from services.gateway.compat.nerf.photo_groups import GROUP_KEY, MAX_PHOTOS, new_group, photo_id
+from services.gateway.fair_slots import FairSlots
 from services.gateway.uploads.disk import Disk
 from services.gateway.uploads.form_parts import FormPart, FormParts, malformed
 from services.gateway.uploads.service import TEMPORARY_ERRORS, UploadService
 
+#: Forms that are received at once, and those of one tenant: each holds up to 16 MiB of a file, however slow its client.
+FORMS: Final = 32
+FORMS_OF_ONE: Final = 24
 #: Received bytes of a file after which the disk is checked again.
 _DISK_CHECK_BYTES: Final = 16 * MIB
 #: Errors that are not of the file.
@@ -71,11 +75,12 @@ class PhotoForms:
     def __init__(self, uploads: UploadService, nerf_jobs: NerfJobs, bucket: Bucket, disk: Disk) -> None:
         """Create uploads in ``uploads`` and put their bytes into ``bucket``, whose disk is ``disk``."""
         self._uploads, self._nerf_jobs, self._bucket, self._disk = uploads, nerf_jobs, bucket, disk
+        self._slots = FairSlots(FORMS, most_of_one=FORMS_OF_ONE)
 
     async def receive(self, request: Request, tenant: str) -> PhotoUpload:
         """Store and check the photos of a form. A photo that is refused does not affect the others.
 
-        Photos that have arrived stay when the rest of the form does not arrive.
+        Photos that have arrived stay when the rest of the form does not arrive. A form waits while many are received.
 
         Raises:
             SaccadeError: MALFORMED_REQUEST, UPLOAD_TOO_LARGE; STORAGE_UNAVAILABLE, BUS_UNAVAILABLE, EVENTS_FULL,
@@ -84,8 +89,9 @@ class PhotoForms:
         _check_length(request)
         form = _Form(tenant, new_group())
         try:
-            async for part in FormParts.of(request.headers.get("content-type", ""), request.stream()).parts():
-                await self._take(form, part)
+            async with self._slots.slot(tenant):
+                async for part in FormParts.of(request.headers.get("content-type", ""), request.stream()).parts():
+                    await self._take(form, part)
         except ClientDisconnect:
             raise malformed("it ends before its last boundary") from None
         finally:
