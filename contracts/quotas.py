@@ -102,7 +102,8 @@ QUOTAS: Final[Mapping[QuotaName, Quota]] = {
             code=_LIMITED, exact=False,
         ),
         Quota(
-            _Q.SESSION_SOCKETS, 200, "open WebSockets of sessions", "Close some of them, then connect again.",
+            _Q.SESSION_SOCKETS, 200, "open WebSockets of sessions and badminton pages",
+            "Close some of them, then connect again.",
             code=_LIMITED, exact=False,
         ),
         Quota(

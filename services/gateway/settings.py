@@ -346,7 +346,7 @@ class SessionSettings(BaseSettings):
     ticket_key: ChosenSecret | None = Field(
         default=None, validation_alias=AliasChoices("GATEWAY_TICKET_KEY", "NOTIFIER_TICKET_KEY")
     )
-    #: Open WebSockets of sessions of one tenant, in one gateway: each has a backlog of events.
+    #: Open WebSockets of sessions and badminton pages of one tenant, in one gateway: each has a backlog of events.
     session_sockets_per_tenant: int = Field(default=200, ge=1)
 
     def seed(self) -> SecretStr | None:

@@ -242,3 +242,28 @@ async def test_reports_that_are_asked_for_slowly_keep_no_other_tenant_waiting(se
         for _, writer in slow:
             writer.close()
         await asyncio.gather(*refused)
+
+
+async def test_sockets_of_a_tenant_are_limited_with_those_of_its_sessions(servers: Servers, tmp_path: Path) -> None:
+    """Nothing limited them: a tenant could take all files that the gateway may open."""
+    keys = keys_file(tmp_path, "acme", "rival")
+    limits = [{"tenant": "acme", "quotas": {"session_sockets": 1}}]
+    keys.write_text(json.dumps([*json.loads(keys.read_text()), *limits]))
+
+    async def status(path: str) -> int:
+        try:
+            async with aiohttp.ClientSession() as session, session.ws_connect(f"{address}/badminton/k/{path}"):
+                return 101
+        except aiohttp.WSServerHandshakeError as error:
+            return error.status
+
+    async with served_gateway(*servers, tmp_path, auth=AuthSettings(api_keys_file=keys), backends=WORKERS) as served:
+        _, address = served
+        async with socket(address, "/k/acme.secret") as opened:
+            await connected(opened)
+            assert await status("acme.secret/api/1.31.7/sync") == 429
+            assert await status("acme.secret/ws/upl_x") == 429
+            assert await status("rival.secret/api/1.31.7/sync") == 101
+        async with asyncio.timeout(10):
+            while await status("acme.secret/ws/upl_x") != 101:  # a socket that is closed leaves its place
+                await asyncio.sleep(0.05)

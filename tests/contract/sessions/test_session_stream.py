@@ -278,7 +278,7 @@ async def test_a_tenants_sockets_are_limited_and_the_next_one_is_told_so(
             async with served.session.get(url, headers=handshake) as answer:
                 refused = await answer.json(content_type="application/problem+json")
             assert (answer.status, refused["code"]) == (429, "rate_limited")
-            assert refused["detail"] == "Your quota is 2 open WebSockets of sessions; 2 are in use."
+            assert refused["detail"] == "Your quota is 2 open WebSockets of sessions and badminton pages; 2 are in use."
             assert refused["quota"]["name"] == "session_sockets"
             assert refused["hint"] == "Close some of them, then connect again."
             assert await served.refusal(of_rival, headers=rival) == 101, "another tenant has places of its own"

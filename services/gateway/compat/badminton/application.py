@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, Field, ValidationError
@@ -46,6 +47,7 @@ from services.gateway.compat.replaced_application import (
 )
 from services.gateway.fair_slots import FairSlots
 from services.gateway.object_body import ObjectResponse
+from services.gateway.socket_places import SocketPlaces
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -77,10 +79,14 @@ class BadmintonRoutes:
         results: Results,
         urls: FileUrls,
         health: BadmintonHealth,
+        places: SocketPlaces,
         cause_of: Callable[[SaccadeError], SaccadeError],
     ) -> None:
-        """``cause_of`` returns the error to answer with, for one whose cause is known better by the caller."""
-        self._authenticator, self._cause_of = authenticator, cause_of
+        """``places`` limits open sockets.
+
+        ``cause_of`` returns the error to answer with, for one whose cause is known better by the caller.
+        """
+        self._authenticator, self._cause_of, self._places = authenticator, cause_of, places
         self._videos, self._functions, self._changes = videos, functions, changes
         self._uploads, self._results, self._urls, self._health = uploads, results, urls, health
         self._remembered = RememberedRequests()
@@ -132,13 +138,15 @@ class BadmintonRoutes:
         """Return the handler of a WebSocket, which ``serve`` serves for as long as its client's key is valid."""
 
         async def accept(socket: WebSocket) -> None:
-            try:
-                principal = caller_of(self._authenticator, socket, "read")
-            except SaccadeError as error:
-                await socket.send_denial_response(_error(error))
-                return
-            await socket.accept()
-            await serve_until_revoked(self._authenticator, principal, socket, serve(socket, principal))
+            with ExitStack() as places:
+                try:
+                    principal = caller_of(self._authenticator, socket, "read")
+                    places.enter_context(self._places.place(principal.tenant))
+                except SaccadeError as error:
+                    await socket.send_denial_response(_error(error))
+                    return
+                await socket.accept()
+                await serve_until_revoked(self._authenticator, principal, socket, serve(socket, principal))
 
         return accept
 

@@ -52,6 +52,7 @@ def mount_badminton(
         results=Results(state.artifacts, state.object_reads),
         urls=urls,
         health=BadmintonHealth(state.health, state.backends, videos, app.version),
+        places=state.session_streams.places,
         cause_of=cause_of,
     )
     app.mount(PREFIX, routes.application(PREFIX))

@@ -46,7 +46,7 @@ async def stream_session(
         try:
             session_socket = await streams.open(socket, session_id)
             after = _after(socket)
-            places.enter_context(streams.place(session_socket))
+            places.enter_context(streams.places.place(session_socket.principal.tenant))
         except SaccadeError as error:
             body = json.dumps(problem(error, new_id("req")))
             await socket.send_denial_response(

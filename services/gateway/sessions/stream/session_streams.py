@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
@@ -24,6 +22,7 @@ from services.gateway.sessions.service import SessionService
 from services.gateway.sessions.stream.session_socket import SessionSocket
 from services.gateway.sessions.words.service import SessionWords
 from services.gateway.settings import SessionSettings
+from services.gateway.socket_places import SocketPlaces
 from services.gateway.telemetry.session_ingest import SessionIngest
 
 #: Clients that do not read their last message in this time are closed without it.
@@ -55,7 +54,7 @@ class SessionStreams:
         self._sessions, self._ingest, self._tail = sessions, ingest, tail
         self._words, self._progress = words, progress
         authenticator.quotas.defaults[QuotaName.SESSION_SOCKETS] = settings.session_sockets_per_tenant
-        self._places: Counter[str] = Counter()
+        self.places = SocketPlaces(authenticator.quotas)
         self._running: set[SessionSocket] = set()
         self._all_closed = asyncio.Event()
         self._all_closed.set()
@@ -79,23 +78,6 @@ class SessionStreams:
             open_sockets=self.open_sockets,
             tail=self._tail,
         )
-
-    @contextlib.contextmanager
-    def place(self, session_socket: SessionSocket) -> Iterator[None]:
-        """Count a socket among its tenant's open ones while the block runs.
-
-        Raises:
-            SaccadeError: QUOTA_EXCEEDED.
-        """
-        tenant = session_socket.principal.tenant
-        self._authenticator.quotas.require(tenant, QuotaName.SESSION_SOCKETS, self._places[tenant])
-        self._places[tenant] += 1
-        try:
-            yield
-        finally:
-            self._places[tenant] -= 1
-            if not self._places[tenant]:
-                del self._places[tenant]
 
     async def run(self, session_socket: SessionSocket, after: Cursor | None, *, joints: bool, acks: bool) -> None:
         """Serve an accepted socket until it is closed, or its client's key is no longer valid."""
