@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -63,7 +63,8 @@ class JobPlans:
         """``reader`` folds the plans' records, ``runner`` carries them out."""
         self._view, self._reader, self._audit = view, reader, audit
         self._runner, self._idempotency = runner, idempotency
-        self._planning = asyncio.Lock()
+        #: By tenant: a plan is stored before the next one is made.
+        self._planning: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def choose(self, tenant: str, wanted: JobFilter, action: JobAction) -> ChosenJobs:
         """Return the jobs that a plan would be for.
@@ -103,7 +104,7 @@ class JobPlans:
             SaccadeError: JOBS_CHANGED: there are more or fewer; INVALID_PARAMETER: too many at once; RATE_LIMITED:
                 another plan is carried out; BUS_UNAVAILABLE: nothing is carried out, unless all of it was stored.
         """
-        async with self._planning:
+        async with self._planning[wanted.tenant]:
             return await self._plan(wanted)
 
     async def _plan(self, wanted: WantedJobPlan) -> Plan:

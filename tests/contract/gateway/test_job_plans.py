@@ -139,6 +139,18 @@ async def test_plans_belong_to_a_tenant_and_need_a_key_that_writes(empty_servers
         assert (unconfirmed.status_code, code_of(unconfirmed)) == (422, "invalid_parameter")
 
 
+async def test_orders_of_one_tenant_keep_no_other_waiting(empty_servers: Servers, tmp_path: Path) -> None:
+    """All were counted one after the other, for as long as the jobs of each tenant take."""
+    auth = AuthSettings(api_keys_file=keys_file(tmp_path, "acme", "rival"))
+    async with running_gateway(*empty_servers, tmp_path, auth=auth) as running:
+        acme, rival = ({"Authorization": f"Bearer {name}.secret"} for name in ("acme", "rival"))
+        many = [asyncio.ensure_future(order(running, "cancel", acme, expected_count=7)) for _ in range(40)]
+        await asyncio.sleep(0)
+        assert code_of(await order(running, "cancel", rival, expected_count=7)) == "jobs_changed"
+        assert not all(task.done() for task in many)
+        assert {code_of(answer) for answer in await asyncio.gather(*many)} == {"jobs_changed"}
+
+
 async def test_the_command_line_counts_before_it_acts(
     empty_servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
