@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import FRAME_BYTES
 from services.gateway.decoder_process import run_decoder
+from services.gateway.fair_slots import FairSlots
 
 log = logging.getLogger(__name__)
 
@@ -24,17 +24,17 @@ class FrameShrinker:
 
     def __init__(self) -> None:
         """Start without processes."""
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._slots = FairSlots(_AT_ONCE)
 
-    async def shrink(self, picture: bytes) -> bytes:
-        """Return a picture as a small JPEG.
+    async def shrink(self, tenant: str, picture: bytes) -> bytes:
+        """Return a picture of a tenant as a small JPEG.
 
         Raises:
             SaccadeError: FRAME_UNREADABLE.
         """
         found = b""
         if picture.startswith(_SIGNATURES):  # no process for anything else
-            async with self._slots:
+            async with self._slots.slot(tenant):
                 found = await _run(picture)
         if not 0 < len(found) <= FRAME_BYTES:
             raise SaccadeError(ErrorCode.FRAME_UNREADABLE, "The frame is too large, and no decoder opens it.")

@@ -170,5 +170,5 @@ class StreamSession:
         except SaccadeError as error:
             if error.code is ErrorCode.FRAME_TOO_LARGE:
                 with contextlib.suppress(SaccadeError):
-                    return await self._shrinker.shrink(picture)
+                    return await self._shrinker.shrink(self._tenant, picture)
         return picture
