@@ -39,10 +39,24 @@ _OPEN_FILES: Final = 65_536
 #: Exit code of a service whose stream was recreated: the supervisor restarts it, and it rebuilds its projections.
 EXIT_RESTART: Final = 75
 _RETRY_S: Final = 0.3
+#: What clients have uvicorn log as an error: a WebSocket that was refused with an answer, and text that is not UTF-8.
+_BY_CLIENTS: Final = frozenset(
+    {"ASGI callable returned without completing handshake.", "Invalid UTF-8 sequence received from client."}
+)
 
 
 class CannotServeError(Exception):
     """The service cannot start; the message says what to do, in one line."""
+
+
+class _FaultsOfOurs(logging.Filter):
+    """Leaves what clients do wrong out of the log, in which anybody could write otherwise."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.msg not in _BY_CLIENTS
+
+
+_FAULTS_OF_OURS: Final = _FaultsOfOurs()
 
 
 class _Server(uvicorn.Server):
@@ -144,7 +158,9 @@ def raise_file_limit() -> None:
 def _config(app: ASGIApp, protocol: type[HttpProtocol]) -> uvicorn.Config:
     """Return uvicorn's configuration."""
     # The service itself logs its start, and invalid requests are no warning: anybody can send them.
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    errors = logging.getLogger("uvicorn.error")
+    errors.setLevel(logging.ERROR)
+    errors.addFilter(_FAULTS_OF_OURS)
     return uvicorn.Config(
         AbsoluteTargets(app),
         http=protocol,

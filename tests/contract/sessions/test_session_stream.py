@@ -317,3 +317,13 @@ async def test_pages_of_others_do_not_get_in(served: Served):
     assert await served.refusal(session_id, headers={"Origin": "https://evil.example"}) == 403
     assert await served.refusal(session_id, headers={"Host": "rebound.example"}) == 403
     assert await served.refusal(session_id, headers={"Origin": served.url}) == 101
+
+
+async def test_clients_write_no_errors_into_the_log(served: Served, caplog: pytest.LogCaptureFixture):
+    """Each refused socket was an error of uvicorn's, and text that is not UTF-8 one with a traceback."""
+    assert await served.refusal(new_id("ses")) == 404
+    async with served.stream((await served.opened())["id"]) as socket:
+        await until(socket, "session.opened")
+        await socket.send_frame(b"\xff", aiohttp.WSMsgType.TEXT)
+        assert await closed(socket) == 1007
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
