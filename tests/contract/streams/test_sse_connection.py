@@ -10,7 +10,7 @@ import pytest
 
 from kit.auth.api_keys import AuthSettings
 from tests.harness.servers.embedded import NatsServer
-from tests.harness.streams.notifier import Reader, notifier, publisher, submitted, succeeded
+from tests.harness.streams.notifier import Reader, interrupted, notifier, publisher, succeeded
 from tests.harness.streams.raw_client import wire
 
 pytestmark = pytest.mark.anyio
@@ -146,7 +146,7 @@ async def test_a_client_that_disconnects_during_its_history_is_removed(nats_serv
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings, ring_events=1) as reader:
         job_id = await jobs.submit()
         for _ in range(66):
-            await jobs.say(job_id, submitted("x" * 60_000))
+            await jobs.say(job_id, interrupted("x" * 60_000))
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(10):
                 await stack.enter_async_context(wire(reader.url, f"/v1/jobs/{job_id}/events"))

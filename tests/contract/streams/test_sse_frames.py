@@ -17,7 +17,7 @@ import pytest
 from services.notifier.streams.sse import HEARTBEAT, LIVE, control_frame, frame, stream_head
 from tests.harness.clients.node import find_node, in_node, installed_packages
 from tests.harness.servers.embedded import NatsServer
-from tests.harness.streams.notifier import notifier, progressed, publisher, submitted, succeeded
+from tests.harness.streams.notifier import interrupted, notifier, progressed, publisher, succeeded
 from tests.harness.streams.raw_client import wire
 
 pytestmark = pytest.mark.anyio
@@ -86,10 +86,10 @@ async def test_the_notifier_writes_whole_blocks(nats_server: NatsServer) -> None
     async with publisher(nats_server.settings) as jobs, notifier(nats_server.settings, **limits) as reader:
         job_id = await jobs.submit()
         for _ in range(10):
-            await jobs.say(job_id, submitted("x" * 30_000))
+            await jobs.say(job_id, interrupted("x" * 30_000))
         async with wire(reader.url, f"/v1/jobs/{job_id}/events", receive_buffer_bytes=4096) as stream:
             for number in range(60):
-                await jobs.say(job_id, submitted("x" * (60_000 if number < 40 else 10_000)))
+                await jobs.say(job_id, interrupted("x" * (60_000 if number < 40 else 10_000)))
                 await jobs.say(job_id, progressed(number / 100))
             await jobs.say(job_id, succeeded())
             await stream.read_to_end()

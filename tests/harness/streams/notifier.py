@@ -22,6 +22,7 @@ from contracts.events.base import EventData, encode
 from contracts.events.job import (
     Cost,
     JobFailed,
+    JobInterrupted,
     JobProgressed,
     JobQueued,
     JobRetrying,
@@ -255,6 +256,12 @@ def succeeded() -> JobSucceeded:
 def failed() -> JobFailed:
     error = ErrorBody(code=ErrorCode.CLIP_TOO_SHORT, message="m", hint="h")
     return JobFailed(attempt=1, failure="user", error=error)
+
+
+def interrupted(filler: str) -> JobInterrupted:
+    """Return an event as large as its filler, which a job can have many of."""
+    error = ErrorBody(code=ErrorCode.WORKER_LOST, message=filler, hint="h")
+    return JobInterrupted(attempt=1, run_id=RUN_ID, failure="lost", error=error)
 
 
 def retrying() -> JobRetrying:
