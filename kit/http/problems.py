@@ -231,6 +231,7 @@ def install_problems(app: FastAPI, cause_of: Callable[[SaccadeError], SaccadeErr
     from fastapi.exceptions import RequestValidationError  # noqa: PLC0415
     from fastapi.responses import Response  # noqa: PLC0415
     from starlette.exceptions import HTTPException  # noqa: PLC0415
+    from starlette.requests import ClientDisconnect  # noqa: PLC0415
 
     def respond(request: Request, error: SaccadeError, more: Mapping[str, str] | None = None) -> Response:
         # In ASCII: the client's values may hold lone surrogates, which UTF-8 cannot encode.
@@ -252,7 +253,13 @@ def install_problems(app: FastAPI, cause_of: Callable[[SaccadeError], SaccadeErr
         allow = {"Allow": ", ".join(_methods(app, request.scope))} if error.status_code == 405 else {}
         return respond(request, _from_http(error), allow)
 
+    async def on_disconnect(request: Request, error: Exception) -> Response:
+        # Nobody gets it: for the metrics, in which it is no fault of the server.
+        assert isinstance(error, ClientDisconnect)
+        return respond(request, SaccadeError(ErrorCode.MALFORMED_REQUEST, "The body is not complete."))
+
     app.add_exception_handler(SaccadeError, on_ours)
+    app.add_exception_handler(ClientDisconnect, on_disconnect)
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(HTTPException, on_http)
     app.add_middleware(RequestIds)

@@ -327,3 +327,21 @@ async def test_clients_write_no_errors_into_the_log(served: Served, caplog: pyte
         await socket.send_frame(b"\xff", aiohttp.WSMsgType.TEXT)
         assert await closed(socket) == 1007
     assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_a_body_that_is_cut_off_is_no_fault_of_the_server(served: Served, caplog: pytest.LogCaptureFixture):
+    """A robot that lost its network in the middle of a frame was a 500 in the metrics, and a traceback in the log."""
+    path, at = f"/v1/sessions/{(await served.opened())['id']}", served.url.removeprefix("http://")
+    for name in ("frames", "joints"):
+        _, writer = await asyncio.open_connection(*at.split(":"))
+        head = f"POST {path}/{name} HTTP/1.1\r\nHost: {at}\r\nContent-Length: 9\r\n\r\n"
+        writer.write(head.encode() + b"half")
+        await writer.drain()
+        writer.close()
+        route, counted = f'method="POST",route="/v1/sessions/{{session_id}}/{name}",status=', ""
+        async with asyncio.timeout(10):
+            while route not in counted:
+                await asyncio.sleep(0.02)
+                counted = (await served.running.http.get("/metrics")).text
+        assert f'{route}"400"' in counted
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
