@@ -68,11 +68,12 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
             settings.host,
             settings.port,
             authenticated=auth.authenticated,
-            stop=stop,
+            stop=(closing := asyncio.Event()),
             passed=PassedConnections.inherited(OriginSettings().connections_fd, is_path_of("gateway")),
             drain=starting.drain,
         )
-        stack.push_async_callback(end, served := asyncio.ensure_future(server))
+        stack.push_async_callback(_end_server, served := asyncio.ensure_future(server), closing)
+        stack.callback(asyncio.ensure_future(_set_after(stop, closing)).cancel)
         if archive and ViewSnapshotSettings().events and not auth.read_only:
             await opened.fetch(SnapshotStore(archive.segments.open_bucket, SNAPSHOTS), client, record)
         app, loop = build_gateway(settings, auth, client, bucket, opened.view, archive=archive)
@@ -92,6 +93,18 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
         await served
         if running.done():
             running.result()
+
+
+async def _set_after(stop: asyncio.Event, closing: asyncio.Event) -> None:
+    await stop.wait()
+    closing.set()
+
+
+async def _end_server(served: asyncio.Task[None], closing: asyncio.Event) -> None:
+    """End the server in order, also when the start has failed: it would report its cancellation as an error."""
+    closing.set()
+    await asyncio.wait([served], timeout=_STOP_S)
+    await end(served)
 
 
 async def _release_waiters(loop: GatewayLoop, stop: asyncio.Event) -> None:
