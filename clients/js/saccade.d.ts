@@ -520,5 +520,9 @@ export class BlockParser {
   /** Reconnection time, at most one minute; null if the stream has set none. */
   get retryMs(): number | null;
   get unfinished(): boolean;
+  /** Whether the history is behind it: the server says so by the comment `live`. */
+  get live(): boolean;
+  /** Comments without text: one begins a stream, others come only when it is live. */
+  get emptyComments(): number;
   push(chunk: Uint8Array | string): Block[];
 }

@@ -106,15 +106,14 @@ async def run(
         metrics = NotifierMetrics()
         hub = _hub(settings, metrics, position)
         store = EventStore(client)
-        webhooks = await stack.enter_async_context(
-            _webhooks(webhook_settings, auth, store, position, metrics, mail_server=smtp.server)
-        )
+        stored = History(store, await stack.enter_async_context(open_archive(bucket_settings(), ArchiveSettings())))
+        opening = _webhooks(webhook_settings, auth, store, position, metrics, history=stored, mail_server=smtp.server)
+        webhooks = await stack.enter_async_context(opening)
         callbacks = await stack.enter_async_context(_callbacks(webhook_settings, auth, store, metrics))
         recent = [webhooks.delivery.recent_events.on_event] if webhooks else []
         traffic, erasures, ended = LiveTraffic(), TenantErasures(position.last), EndedSubjects()
         tail = follow_events(store, *recent, *(part.on_event for part in (callbacks, traffic, erasures, ended, hub)))
         await stack.enter_async_context(measured(metrics.registry, client, tail))
-        stored = History(store, await stack.enter_async_context(open_archive(bucket_settings(), ArchiveSettings())))
         history = StreamHistory(
             tail, EventStore(client, "PROGRESS", for_display=True), hub, metrics, history=stored, rest=traffic.rest
         )
@@ -123,7 +122,7 @@ async def run(
         app = make_app(streams, Health("notifier", nats=nats_check(client)), readiness, auth, _tickets(settings, auth))
         idempotency = Idempotency(EventStore(client, IDEMPOTENCY.name), app.state.authenticator.quotas)
         if webhooks:
-            await webhooks.add_services(app, history, idempotency)
+            await webhooks.add_services(app, idempotency)
         target = webhooks.replay_target(metrics, traffic) if webhooks else None
         kinds = await stack.enter_async_context(open_target_kinds(target, sandbox.connection(nats), client, traffic))
         replays = _replays(settings, tail, stored, idempotency, kinds, traffic=traffic)
@@ -196,7 +195,7 @@ class WebhookParts:
         """Return the endpoints as targets of replays."""
         return WebhookTargetKind(self.delivery, self.endpoints, self.sender, metrics, traffic=traffic)
 
-    async def add_services(self, app: FastAPI, history: StreamHistory, idempotency: Idempotency) -> None:
+    async def add_services(self, app: FastAPI, idempotency: Idempotency) -> None:
         """Set the services of the webhook routes in the application's state, and answer other services."""
         app.state.endpoints = self.endpoints
         app.state.endpoint_service = EndpointService(
@@ -208,7 +207,7 @@ class WebhookParts:
             quotas=app.state.authenticator.quotas,
             recipients=self.mail_server.recipients if self.mail_server else None,
         )
-        app.state.delivery_service = DeliveryService(self.delivery.projector, self.endpoints, history)
+        app.state.delivery_service = self.delivery.service
         app.state.example_sender = ExampleSender(self.endpoints, self.delivery.receivers, self.sender)
         app.state.sent_requests = SentRequests(app.state.delivery_service, self.endpoints, self.delivery)
         await _answer_services(self.endpoints.store.client, app.state.delivery_service, self.endpoints)
@@ -222,6 +221,7 @@ async def _webhooks(
     position: StreamPosition,
     metrics: NotifierMetrics,
     *,
+    history: History,
     mail_server: MailServer | None,
 ) -> AsyncIterator[WebhookParts | None]:
     """Open the webhooks of events after the last one at ``position``, and close them at the end.
@@ -238,11 +238,11 @@ async def _webhooks(
     https_only = settings.https_only(auth)
     signer = Signer.from_secret_key(secret_key)
     endpoints = EndpointStore(EventStore(store.client, WEBHOOKS.name), SecretEncryption(secret_key))
-    file = _delivery_file(settings.data_dir)
     async with Sender(guard, https_only=https_only) as http:
         sender = AttemptSender(http, SmtpSender(mail_server) if mail_server else None)
         epoch, head = position.lineage.current.id, position.last
-        delivery = WebhookDelivery(store, endpoints, file, sender, signer, epoch=epoch, head=head, metrics=metrics)
+        parts = (store, endpoints, _delivery_file(settings.data_dir), sender, signer)
+        delivery = WebhookDelivery(*parts, epoch=epoch, head=head, metrics=metrics, history=history)
         try:
             yield WebhookParts(delivery, endpoints, sender, signer, guard, https_only, mail_server)
         finally:

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from kit.bus.event_store import EventStore
+from kit.history.history import History
 from kit.tasks import first_of
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile
 from services.notifier.webhooks.deliveries.delivery_projector import DeliveryProjector
+from services.notifier.webhooks.deliveries.delivery_service import DeliveryService
 from services.notifier.webhooks.deliveries.recent_events import RecentEvents
 from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
 from services.notifier.webhooks.sending.attempt_sender import AttemptSender
@@ -41,12 +43,18 @@ class WebhookDelivery:
         epoch: str,
         head: int,
         metrics: NotifierMetrics,
+        history: History | None = None,
         now: Callable[[], datetime] = _now,
     ) -> None:
-        """Start after the event ``head`` of the stream's incarnation ``epoch``: newer ones will be passed in."""
+        """Start after the event ``head`` of the stream's incarnation ``epoch``: newer ones will be passed in.
+
+        ``history`` has the events that the stream has deleted; without it, their deliveries are not sent.
+        """
         self.file = file
-        self.recent_events = RecentEvents(events, head)
+        history = history or History(events)
+        self.recent_events = RecentEvents(events, head, history)
         self.projector = DeliveryProjector(file, events, endpoints, self.recent_events, now)
+        self.service = DeliveryService(self.projector, endpoints, history, self.recent_events, now)
         self.receivers = WebhookReceivers(
             self.projector.receivers, endpoints, signer, events=events, epoch=epoch, now=now
         )

@@ -18,6 +18,8 @@ from contracts.ids import new_id
 from contracts.streams import DELIVERIES, WEBHOOKS
 from kit.bus.connection import connect, declare, epoch_of
 from kit.bus.event_store import EventStore
+from kit.history.archive_reader import ArchiveReader
+from kit.history.history import History
 from kit.network.address_guard import AddressGuard
 from kit.settings import NatsSettings
 from kit.tasks import end
@@ -103,6 +105,7 @@ class RunningWebhooks(EndpointEditor):
         super().__init__(endpoints, clock)
         self.webhooks = webhooks
         self.view = webhooks.projector.deliveries
+        self.service = webhooks.service
 
     def pass_(self, **time: float) -> None:
         """Advance the clock."""
@@ -139,7 +142,9 @@ async def run_webhooks(
     folder: Path | None = None,
     clock: Clock | None = None,
     endpoints_after_s: float = 0.0,
+    *,
     smtp: SmtpSender | None = None,
+    archive: ArchiveReader | None = None,
 ) -> AsyncIterator[RunningWebhooks]:
     """Run the webhooks of a notifier; its endpoints may be read late."""
     client = await connect(settings, "webhooks")
@@ -160,6 +165,7 @@ async def run_webhooks(
             head=head,
             metrics=NotifierMetrics(),
             now=clock,
+            history=History(store, archive),
         )
         ended = EndedSubjects()
         tail = follow_events(store, ended.on_event, webhooks.recent_events.on_event)

@@ -41,7 +41,13 @@ from services.notifier.webhooks.deliveries.event_lineage import EventLineage
 from services.notifier.webhooks.deliveries.event_ranges import EventRanges
 from services.notifier.webhooks.deliveries.file_upkeep import keep_up, stream_state
 from services.notifier.webhooks.deliveries.planned_position import PlannedPosition
-from services.notifier.webhooks.deliveries.planner import EventSubject, lane_of_url, may_name_url, plan_deliveries
+from services.notifier.webhooks.deliveries.planner import (
+    EventSubject,
+    lane_of_url,
+    may_name_url,
+    plan_deliveries,
+    plan_for,
+)
 from services.notifier.webhooks.deliveries.planning_turns import PIECE_DELIVERIES, PlanningTurns
 from services.notifier.webhooks.deliveries.receiver_tables import ReceiverTables
 from services.notifier.webhooks.deliveries.recent_events import RecentEvents
@@ -150,12 +156,8 @@ class DeliveryProjector:
             SaccadeError: BUS_UNAVAILABLE.
         """
         receiver = replace(endpoint, since_sequence=0)
-        return sum(
-            [
-                len(self._planned_for(receiver, stored))
-                async for stored in self._ranges.of_tenant(endpoint.tenant, after, until)
-            ]
-        )
+        stored = self._ranges.of_tenant(endpoint.tenant, after, until)
+        return sum([len(plan_for(receiver, event)) async for event in stored])
 
     def on_attempt(self, observer: Callable[[str, datetime], None]) -> None:
         """Call ``observer`` with endpoint and time of each attempt that any notifier records, replays' excepted."""
@@ -293,19 +295,10 @@ class DeliveryProjector:
         elif endpoint.enabled and since != done:
             if since < until:
                 async for stored in self._ranges.of_tenant(endpoint.tenant, since, until):
-                    self._add_pending(self._planned_for(receiver, stored))
+                    self._add_pending(plan_for(receiver, stored))
             self.receivers.store_planned_since(endpoint.id, since)
         if self._to_backfill.get(endpoint.id) is endpoint:
             del self._to_backfill[endpoint.id]
-
-    def _planned_for(self, endpoint: Endpoint, stored: StoredEvent) -> list[PlannedDelivery]:
-        subject = EventSubject.of(stored.subject)
-        if subject is None or subject.tenant != endpoint.tenant:
-            return []
-        try:
-            return plan_deliveries(stored, subject, [endpoint], None)
-        except ValueError:
-            return []
 
     # -- redeliveries
 
@@ -315,12 +308,10 @@ class DeliveryProjector:
         requested = WebhookRedeliveryRequested.model_validate(envelope.data)
         endpoint = self._endpoints.active(envelope.tenant, requested.endpoint_id)
         if endpoint is not None:
-            every_type = requested.sequences is not None
-            receiver = replace(endpoint, since_sequence=0, types=() if every_type else endpoint.types)
-            async for stored in self._ranges.requested(requested, envelope.tenant, self.event_lineage, self._read_to):
-                for planned in self._planned_for(receiver, stored):
-                    if delivery := self.deliveries.redeliver(planned, record, envelope.time):
-                        self._enqueue(delivery)
+            redeliveries = self._ranges.planned(requested, endpoint, self.deliveries, self.event_lineage, self._read_to)
+            async for planned in redeliveries:
+                if delivery := self.deliveries.redeliver(planned, record, envelope.time):
+                    self._enqueue(delivery)
         self.receivers.remove_redelivery(record)
 
     # -- records of attempts

@@ -13,10 +13,10 @@ from contracts.events.delivery import WebhookRedeliveryRequested
 from contracts.streams import EVENTS
 from kit.bus.connection import epoch_of
 from kit.bus.lineage import Lineage
-from services.notifier.streams.sse import Selection
-from services.notifier.streams.stream_history import StreamHistory
+from kit.history.history import History
 from services.notifier.webhooks.deliveries.delivery import DeliveryAttempt, DeliveryState, TrackedDelivery
 from services.notifier.webhooks.deliveries.delivery_projector import DeliveryProjector
+from services.notifier.webhooks.deliveries.recent_events import RecentEvents
 from services.notifier.webhooks.deliveries.replayed_deliveries import ReplayedDeliveries, ReplayedDelivery
 from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
 
@@ -30,13 +30,15 @@ class DeliveryService:
         self,
         projector: DeliveryProjector,
         endpoints: EndpointStore,
-        history: StreamHistory,
+        history: History,
+        events: RecentEvents,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Answer from the projection; ``history`` finds the events since a time."""
+        """Answer from the projection; ``history`` finds the events since a time, and ``events`` reads one of them."""
         self._projector = projector
         self._endpoints = endpoints
         self._history = history
+        self._events = events
         self._now = now
 
     @property
@@ -110,19 +112,21 @@ class DeliveryService:
     async def redeliver(self, tenant: str, endpoint_id: str, what: Cursor | datetime, *, all_since: bool) -> int:
         """Request that one event be sent again, or all subscribed events after a cursor or since a time.
 
-        Return the number of these events. Events older than the endpoint were never sent to it and are left out.
+        Return the number of these events. Events older than the endpoint were never sent to it and are left out;
+        nothing else is: the request is refused if the stream has deleted some of them.
 
         Raises:
-            SaccadeError: WEBHOOK_NOT_FOUND, WEBHOOK_DISABLED, DELIVERY_NOT_FOUND, CURSOR_INVALID, BUS_UNAVAILABLE.
+            SaccadeError: WEBHOOK_NOT_FOUND, WEBHOOK_DISABLED, DELIVERY_NOT_FOUND, CURSOR_INVALID, HISTORY_EXPIRED,
+                BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
         endpoint = self._endpoints.require(tenant, endpoint_id)
         if not endpoint.enabled:
             raise SaccadeError(ErrorCode.WEBHOOK_DISABLED)
         fields: dict[str, Any]
         if isinstance(what, datetime):
-            fields = {"since_sequence": await self._history.sequence_before(what, Selection(tenant, None))}
+            fields = {"since_sequence": await self._sequence_before(what)}
         elif not all_since:
-            fields = {"sequences": [self._sequence_of(endpoint_id, what)]}
+            fields = {"sequences": [await self._readable(self._sequence_of(endpoint_id, what))]}
         elif (position := self._lineage.position_of(what)) is None:
             message = "What the cursor stands after is no longer stored."
             raise SaccadeError(ErrorCode.CURSOR_INVALID, message)
@@ -130,8 +134,9 @@ class DeliveryService:
             fields = {"since_sequence": position}
         count = 1
         if "sequences" not in fields:
-            created = await self._history.sequence_before(endpoint.created_at, Selection(tenant, None))
+            created = await self._sequence_before(endpoint.created_at)
             fields["since_sequence"] = max(fields["since_sequence"], created)
+            await self._require_in_stream(fields["since_sequence"])
             fields["until_sequence"] = (await epoch_of(self._endpoints.store.client, EVENTS.name))[1]
             count = await self._projector.count_subscribed(endpoint, fields["since_sequence"], fields["until_sequence"])
         requested = WebhookRedeliveryRequested(endpoint_id=endpoint_id, epoch=self.epoch, **fields)
@@ -149,6 +154,46 @@ class DeliveryService:
         delivery = Cursor(self.epoch, request.sequence)
         await self.redeliver(request.tenant, request.endpoint_id, delivery, all_since=False)
         return RedeliveryAccepted(endpoint_id=request.endpoint_id, sequence=request.sequence)
+
+    async def _sequence_before(self, moment: datetime) -> int:
+        """Return the last sequence before a time; one before all of the stream if its archive cannot tell.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        try:
+            return await self._history.sequence_before(moment)
+        except SaccadeError as error:
+            if error.code is ErrorCode.BUS_UNAVAILABLE:
+                raise
+            return 0  # the archive is only read for times before the first event of the stream
+
+    async def _require_in_stream(self, after: int) -> None:
+        """Check that the stream has all events after a sequence: a range is not read from the archive.
+
+        Raises:
+            SaccadeError: HISTORY_EXPIRED, BUS_UNAVAILABLE.
+        """
+        first = await self._history.first_in_stream()
+        if after >= first - 1:
+            return
+        begin = Cursor(self.epoch, first - 1)
+        raise SaccadeError(
+            ErrorCode.HISTORY_EXPIRED,
+            f"Events up to {begin} are not in the stream any more. Send since {begin} for those after it; "
+            "a replay into the endpoint sends what the archive has of them.",
+            first=first,
+        )
+
+    async def _readable(self, sequence: int) -> int:
+        """Return the sequence of an event that is stored in the stream or its archive.
+
+        Raises:
+            SaccadeError: HISTORY_EXPIRED, BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+        """
+        if await self._events.read_body(sequence) is None:
+            raise SaccadeError(ErrorCode.HISTORY_EXPIRED, "The event of this delivery is not stored any more.")
+        return sequence
 
     def _check_receiver(self, tenant: str, receiver_id: str) -> None:
         if not (receiver_id.startswith(_JOB) and self._projector.receivers.job_url(receiver_id, tenant)):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from contracts.events.delivery import WebhookRedeliveryRequested
 from kit.bus.event_store import EventStore, StoredEvent
+from services.notifier.webhooks.deliveries.delivery import PlannedDelivery
+from services.notifier.webhooks.deliveries.delivery_tables import DeliveryTables
 from services.notifier.webhooks.deliveries.event_lineage import EventLineage
+from services.notifier.webhooks.deliveries.planner import plan_for
+from services.notifier.webhooks.endpoints.endpoint import Endpoint
 
 
 class EventRanges:
@@ -26,6 +31,33 @@ class EventRanges:
             if stored.sequence > until:
                 return
             yield stored
+
+    async def planned(
+        self,
+        requested: WebhookRedeliveryRequested,
+        endpoint: Endpoint,
+        deliveries: DeliveryTables,
+        lineage: EventLineage,
+        until: int,
+    ) -> AsyncIterator[PlannedDelivery]:
+        """Yield the deliveries of a requested redelivery; ``until`` as ``planned`` in ``requested``.
+
+        Those of single events that the stream has deleted are taken from ``deliveries``: the archive is read when they
+        are sent, so that it delays no other.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        lost = set(requested.sequences or ())
+        receiver = replace(endpoint, since_sequence=0, types=() if lost else endpoint.types)
+        async for stored in self.requested(requested, endpoint.tenant, lineage, until):
+            lost.discard(stored.sequence)
+            for planned in plan_for(receiver, stored):
+                yield planned
+        for sequence in sorted(lost):
+            known = deliveries.delivery(endpoint.id, sequence)
+            if known and lineage.has(requested.epoch, sequence):
+                yield known
 
     async def requested(
         self, requested: WebhookRedeliveryRequested, tenant: str, lineage: EventLineage, planned: int

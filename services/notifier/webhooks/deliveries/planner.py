@@ -106,6 +106,17 @@ def plan_deliveries(
     ]
 
 
+def plan_for(endpoint: Endpoint, stored: StoredEvent) -> list[PlannedDelivery]:
+    """Return the delivery of an event to one endpoint; none for an event that cannot be read."""
+    subject = EventSubject.of(stored.subject)
+    if subject is None or subject.tenant != endpoint.tenant:
+        return []
+    try:
+        return plan_deliveries(stored, subject, [endpoint], None)
+    except ValueError:
+        return []
+
+
 def progress_endpoints(subject: EventSubject, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
     """Return those of a tenant's endpoints that get a job's progress: it must be named, ``job.*`` is not enough."""
     if subject.of_stage:

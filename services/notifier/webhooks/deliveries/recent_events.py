@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections import OrderedDict
 from typing import Final
 
+from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import MIB
 from kit.bus.event_store import EventStore, StoredEvent
+from kit.history.history import History
+from kit.history.older_events import as_stored
+
+log = logging.getLogger(__name__)
 
 _EVENTS: Final = 2000
 _BYTES: Final = 8 * MIB
 _BATCH_EVENTS: Final = 500
+_ARCHIVE_BATCH_EVENTS: Final = 100
+#: Errors of the archive that no later read makes good without an operator: what they concern is left out.
+_HOLES: Final = frozenset({ErrorCode.SEGMENT_DAMAGED, ErrorCode.HISTORY_EXPIRED})
 
 
 class RecentEvents:
-    """Every event after ``floor`` and up to ``head``; older ones are read from the stream."""
+    """Every event after ``floor`` and up to ``head``; older ones are read from the stream or its archive."""
 
-    def __init__(self, store: EventStore, head: int, *, max_events: int = _EVENTS, max_bytes: int = _BYTES) -> None:
-        """Start after ``head``, the last event before those that the tail will pass in."""
+    def __init__(
+        self,
+        store: EventStore,
+        head: int,
+        history: History,
+        *,
+        max_events: int = _EVENTS,
+        max_bytes: int = _BYTES,
+    ) -> None:
+        """Start after ``head``, the last event before those that the tail will pass in.
+
+        ``history`` has what the stream has deleted.
+        """
         self._store = store
+        self._history = history
         self._events: OrderedDict[int, StoredEvent] = OrderedDict()
         self._max_events = max_events
         self._max_bytes = max_bytes
@@ -42,7 +64,7 @@ class RecentEvents:
         """Return some events after a position, in order, and the sequence up to which they are complete.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE.
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
         if position >= self.floor:
             newer: list[StoredEvent] = []
@@ -54,15 +76,46 @@ class RecentEvents:
         floor = self.floor  # events up to it are in the stream; newer ones may be missing on a replica that lags
         found, remaining = await self._store.batch(position, size=_BATCH_EVENTS)
         read_to = found[-1].sequence if found else position
+        first = await self._history.first_in_stream()  # last: what is deleted before the read is missing in it
+        if 0 < position < first - 1:  # at 0 nothing was planned yet: begin with what the stream has
+            return await self._read_archived(position, first - 1)
         return found, read_to if remaining else max(read_to, floor)
 
+    async def _read_archived(self, position: int, until: int) -> tuple[list[StoredEvent], int]:
+        """Return some events that the stream has deleted, as ``read_after``; what is lost is left out and logged."""
+        until, found = min(until, position + _ARCHIVE_BATCH_EVENTS), []
+        try:
+            async with contextlib.aclosing(self._history.read(position, until)) as events:
+                async for event in events:
+                    found.append(as_stored(event))  # noqa: PERF401 - what was read before an error is kept
+        except SaccadeError as error:
+            if error.code not in _HOLES:
+                raise
+            if found:
+                return found, found[-1].sequence
+            first = int(error.extra.get("first", 0)) or await self._history.first_in_stream()
+            first = max(first, position + 2)
+            log.warning("webhooks: events %d to %d are not delivered: %s", position + 1, first - 1, error)
+            return [], first - 1
+        return found, until
+
     async def read_body(self, sequence: int) -> bytes | None:
-        """Return one event's bytes; None when the stream no longer has it.
+        """Return one event's bytes, from the archive if the stream no longer has it; None when it is lost.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE.
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
         if stored := self._events.get(sequence):
             return stored.body
         found, _ = await self._store.batch(sequence - 1, size=1)
-        return found[0].body if found and found[0].sequence == sequence else None
+        if found and found[0].sequence == sequence:
+            return found[0].body
+        try:
+            async with contextlib.aclosing(self._history.read(sequence - 1, sequence)) as events:
+                async for event in events:
+                    return event.body
+        except SaccadeError as error:
+            if error.code not in _HOLES:
+                raise
+            log.warning("webhooks: event %d is not stored any more: %s", sequence, error)
+        return None

@@ -213,7 +213,12 @@ async def list_attempts(
     "/{webhook_id}/redeliver",
     status_code=202,
     responses=problem_responses(
-        _E.WEBHOOK_NOT_FOUND, _E.WEBHOOK_DISABLED, _E.DELIVERY_NOT_FOUND, _E.CURSOR_INVALID, _E.INVALID_PARAMETER
+        _E.WEBHOOK_NOT_FOUND,
+        _E.WEBHOOK_DISABLED,
+        _E.DELIVERY_NOT_FOUND,
+        _E.CURSOR_INVALID,
+        _E.INVALID_PARAMETER,
+        _E.HISTORY_EXPIRED,
     ),
     summary="Send one event, or all since, again",
 )

@@ -1,0 +1,97 @@
+"""Deliveries of events that the stream has deleted: they come from the archive, or the user is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from contracts.errors import ErrorCode, SaccadeError
+from contracts.events.base import Cursor
+from kit.history.archive_reader import ArchiveReader
+from tests.harness.dispatch.dispatcher import Servers, shared_servers
+from tests.harness.history.archive_stage import ArchiveStage, archive_stage
+from tests.harness.servers.embedded import HOST, free_port
+from tests.harness.streams.notifier import publisher
+from tests.harness.webhooks.delivery import RunningWebhooks, run_webhooks
+from tests.harness.webhooks.listeners import listening
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[Servers]:
+    with shared_servers(tmp_path) as both:
+        yield both
+
+
+async def trim(stage: ArchiveStage) -> int:
+    """Archive, delete from the stream what is archived, and return the first sequence that it still has."""
+    await stage.archive_all()
+    await stage.purge_archived()
+    return await stage.history.first_in_stream()
+
+
+def forget_newest(here: RunningWebhooks) -> None:
+    """Let the notifier have no event in memory, as after many others."""
+    recent = here.webhooks.recent_events
+    recent._events.clear()
+    recent.floor = recent.head
+
+
+async def test_deliveries_whose_events_are_only_archived_are_sent(servers: Servers) -> None:
+    nats, s3 = servers
+    port = free_port()
+    async with (
+        archive_stage(nats, s3, segment_bytes=2_000) as stage,
+        publisher(nats.settings) as bus,
+        run_webhooks(nats.settings, archive=ArchiveReader(stage.segments)) as here,
+    ):
+        endpoint = await here.make(f"http://{HOST}:{port}/", types=("job.*",))
+        for _ in range(12):
+            await bus.submit()
+        await here.until(lambda: here.states(endpoint.id) == ["pending"] * 12)
+        await here.until(lambda: any(one.attempts for one in here.view.list(endpoint.id, limit=99)[0]))
+        first = await trim(stage)
+        assert first > 3
+        forget_newest(here)
+        async with listening(port=port) as back:
+            here.pass_(minutes=10)
+            await back.wait(12)
+            await here.until(lambda: here.states(endpoint.id) == ["delivered"] * 12)
+            epoch = here.service.epoch
+            assert await here.service.redeliver("local", endpoint.id, Cursor(epoch, 2), all_since=False) == 1
+            await back.wait(13)
+            assert back.got[12].sequence == 2
+
+            refused = []
+            for since in (endpoint.created_at - timedelta(hours=1), Cursor(epoch, 1)):
+                with pytest.raises(SaccadeError) as refusal:
+                    await here.service.redeliver("local", endpoint.id, since, all_since=True)
+                assert refusal.value.code is ErrorCode.HISTORY_EXPIRED
+                refused.append(str(refusal.value))
+            begin = Cursor(epoch, first - 1)
+            assert all(f"since {begin} " in message for message in refused)
+            assert await here.service.redeliver("local", endpoint.id, begin, all_since=True) == 13 - first
+
+
+async def test_events_that_were_archived_while_no_notifier_ran_are_delivered(servers: Servers, tmp_path: Path) -> None:
+    nats, s3 = servers
+    folder = tmp_path / "deliveries"
+    async with (
+        archive_stage(nats, s3, segment_bytes=2_000) as stage,
+        publisher(nats.settings) as bus,
+        listening() as got,
+    ):
+        async with run_webhooks(nats.settings, folder) as here:
+            endpoint = await here.make(got.url, types=("job.*",))
+            await bus.submit()
+            await here.settled(endpoint.id, 1)
+        for _ in range(12):
+            await bus.submit()
+        assert await trim(stage) > 3
+        async with run_webhooks(nats.settings, folder, archive=ArchiveReader(stage.segments)) as here:
+            await here.settled(endpoint.id, 13)
+        assert sorted({one.sequence for one in got.got}) == list(range(1, 14))
