@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Final, Protocol
+from weakref import WeakValueDictionary
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
@@ -67,7 +68,8 @@ class CallerExecutors:
         """
         self._client, self._own, self._opens = client, own, opens
         self._open: dict[str, _OpenExecutor] = {}
-        self._opening = asyncio.Lock()
+        #: One for each job that is asked about now: an account that is slow to open delays no other.
+        self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def of(self, job: Job) -> Executor:
         """Return the executor of a job: the operator's, unless the job runs on its caller's account."""
@@ -81,7 +83,8 @@ class CallerExecutors:
         """
         if self._opens is None:
             raise LaunchFailed("Workers here do not run on Modal, so not on a caller's account either.")
-        async with self._opening:
+        opening = self._opening.setdefault(job_id, asyncio.Lock())
+        async with opening:
             if (known := self._open.get(job_id)) is None:
                 account = await self._ask(job_id)
                 if account is None:
@@ -98,12 +101,12 @@ class CallerExecutors:
             await asyncio.sleep(_UNUSED_S / 4)
             now_s = asyncio.get_running_loop().time()
             for job_id in [job_id for job_id, known in self._open.items() if known.expires_at_s < now_s]:
-                await self._open.pop(job_id).stack.aclose()
+                await _close(job_id, self._open.pop(job_id))
 
     async def close(self) -> None:
         """Close all executors."""
         while self._open:
-            await self._open.popitem()[1].stack.aclose()
+            await _close(*self._open.popitem())
 
     async def _ask(self, job_id: str) -> CallerAccount | None:
         key = OneTimeKey()
@@ -121,6 +124,14 @@ class CallerExecutors:
         except (ValidationError, ValueError):  # its text would show what it is about
             log.error("the answer about the Modal account of %s is unreadable", job_id)  # noqa: TRY400
             return None
+
+
+async def _close(job_id: str, known: _OpenExecutor) -> None:
+    """Close an executor; what its client says of that concerns no other account, and must not end the dispatcher."""
+    try:
+        await known.stack.aclose()
+    except Exception:
+        log.exception("the client of the caller's account of %s is not closed cleanly", job_id)
 
 
 class CallerExecutor:
