@@ -19,6 +19,7 @@ from contracts.streams import aggregate
 from kit.bus.event_store import Conflict
 from kit.history.stream_reader import StreamReader
 from services.dispatcher.archive.stream_trimmer import StreamTrimmer
+from services.dispatcher.lifecycle import archived_jobs
 from services.dispatcher.settings import BudgetSettings, StreamSettings
 from tests.harness.dispatch.dispatcher import DispatcherHarness, Servers, open_dispatcher_harness, shared_servers
 from tests.harness.dispatch.scripted_executor import ScriptedExecutor, Worker
@@ -286,3 +287,39 @@ async def test_a_job_that_is_retried_while_its_events_go_ends_with_the_reason(
                 await anyio.sleep(0.05)
     assert events[-1][0] == "failed"
     assert events[-1][1]["error"]["code"] == "job_archived"
+
+
+@pytest.mark.parametrize("lost", ["damaged", "deleted"])
+async def test_a_job_that_is_retried_while_its_events_go_ends_though_they_are_lost(
+    harness: DispatcherHarness, stage: ArchiveStage, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    monkeypatch.setenv("EVENTS_KEEP_MESSAGES", "0")
+    monkeypatch.setattr(archived_jobs, "_DAMAGED_S", 1.0)
+    async with leading(harness):
+        job_id = await harness.submit()
+        job = await harness.reach(job_id)
+        for _ in range(12):
+            await harness.reach(await harness.submit())
+        await trim(stage)
+        stored = await stage.stored()
+        if lost == "damaged":
+            await harness.bucket.put(stored[0].key, (await harness.bucket.get(stored[0].key))[:100])
+        else:
+            for segment in stored:
+                await harness.bucket.delete(segment.key)
+        retried = JobRetrying(
+            attempt=2,
+            first_attempt=2,
+            after="asked",
+            delay_s=0,
+            not_before=job.created_at,
+            deadline=job.submitted.deadline,
+        )
+        last = (await StreamReader(stage.store).state()).last
+        await harness.publish(job_id, "acme", retried, after=job.sequence, known_until=last)
+        with anyio.fail_after(30):
+            while len(events := await harness.events(job_id)) < 2:
+                await anyio.sleep(0.05)
+    assert events[-1][0] == "failed"
+    assert events[-1][1]["error"]["code"] == "job_archived"
+    assert events[-1][1]["attempt"] == 2

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from contracts.errors import ErrorCode, SaccadeError
+from contracts.errors import ErrorBody, ErrorCode, SaccadeError
 from contracts.events.base import EventData, decode, encode
-from contracts.events.job import JobInput, JobSubmitted
+from contracts.events.job import JobCancelled, JobFailed, JobInput, JobRetrying, JobSubmitted, JobSucceeded
 from contracts.job import Job, fold
 from contracts.job_request import job_input
 from contracts.streams import aggregate
@@ -20,6 +20,7 @@ from services.dispatcher.jobs.stored_uploads import StoredUploads
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs, fold_all
 
 SOURCE = "/dispatcher"
+_RETRIED_OR_ENDED = {JobRetrying.type, JobSucceeded.type, JobFailed.type, JobCancelled.type}
 
 
 #: Returns the current time with its zone; tests inject a virtual clock.
@@ -140,6 +141,27 @@ class JobRepository:
         if not events or events[0].sequence >= bounds.first_in_stream:
             return None, 0
         return fold_all([as_stored(event) for event in events]), bounds.last
+
+    async def fail_unreadable(self, job_id: str, tenant: str, error: ErrorBody) -> None:
+        """End a retried job by what the stream still has of it: its first events are lost.
+
+        Raises:
+            Conflict: the job has newer events.
+            NotLeading: the lease is lost.
+            SaccadeError: BUS_UNAVAILABLE; the event may have been stored.
+        """
+        self.require_leader()
+        stored = await self._store.load(aggregate(tenant, "job", job_id))
+        events = [decode(one.body) for one in stored]
+        retried = next((event for event in reversed(events) if event.type in _RETRIED_OR_ENDED), None)
+        data = retried.parsed() if retried else None
+        if fold_all(stored) is not None or not isinstance(data, JobRetrying):
+            self._jobs.forget(job_id)
+            return
+        failed = JobFailed(attempt=data.attempt, failure="user", error=error)
+        message = encode(failed, tenant=tenant, subject_id=job_id, source=SOURCE, time=self.clock())
+        await self._store.publish(message, after=stored[-1].sequence, among=aggregate(tenant, "job", job_id))
+        self._jobs.forget(job_id)
 
     async def inputs_of(self, job: Job) -> dict[str, list[JobInput]]:
         """Return the files of a job, read from their uploads where it names them by their ids.

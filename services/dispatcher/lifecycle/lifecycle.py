@@ -7,19 +7,17 @@ lost conditional publish the job is read and decided again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from contracts.errors import ErrorBody, ErrorCode, SaccadeError
+from contracts.errors import ErrorBody, ErrorCode
 from contracts.events.job import (
     PIPELINE,
     FailureClass,
     JobCancelled,
-    JobFailed,
     JobQueued,
     JobWaitingForGpu,
 )
@@ -54,6 +52,7 @@ from services.dispatcher.executors.executor import CallState, CallStatus, Execut
 from services.dispatcher.jobs.job_repository import JobRepository
 from services.dispatcher.jobs.requeue_after import RequeueAfter, StepResult
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
+from services.dispatcher.lifecycle.archived_jobs import ArchivedJobs
 from services.dispatcher.lifecycle.attempt_end import fail, interrupt
 from services.dispatcher.lifecycle.launcher import Launcher, NewRunId, new_run_id
 from services.dispatcher.pipelines.pipeline_lifecycle import PipelineLifecycle
@@ -110,6 +109,7 @@ class Lifecycle:
             repository=repository, bucket=bucket, jobs=jobs, workloads=workloads, on_end=on_pipeline_end
         )
         self._bucket = bucket
+        self._archived = ArchivedJobs(repository, jobs)
         self._executor_of: Callable[[Job], Executor] = executor_of or (lambda _: executor)
         self.prices = PriceList(executor.name)
         self._workloads = workloads
@@ -132,7 +132,7 @@ class Lifecycle:
         """
         job = self._jobs.get(job_id) or await self._repository.load_from_history(job_id, tenant)
         if job is None:
-            await self._fail_archived(job_id, tenant)
+            await self._archived.fail(job_id, tenant)
         conflicts = 0
         while job is not None and not job.state.ended:
             try:
@@ -150,25 +150,6 @@ class Lifecycle:
             job = result
         return None
 
-    async def _fail_archived(self, job_id: str, tenant: str) -> None:
-        """End a job that was retried in the moment in which the stream deleted its first events: no worker can read it.
-
-        Raises:
-            NotLeading: the lease is lost.
-            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
-        """
-        try:
-            job, known_until = await self._repository.load_archived(job_id, tenant)
-            if job is None or job.state.ended:
-                return
-            error = SaccadeError(ErrorCode.JOB_ARCHIVED).body()
-            failed = JobFailed(attempt=job.attempt, failure="user", error=error)
-            with contextlib.suppress(Conflict):
-                await self._repository.publish(job, failed, known_until=known_until)
-        except SaccadeError:
-            self._jobs.unloaded[job_id] = tenant  # tried again: nothing else knows of it
-            raise
-
     async def load(self, job_id: str, tenant: str) -> None:
         """Load a job that is not in memory.
 
@@ -177,7 +158,7 @@ class Lifecycle:
             SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
         if await self._repository.load_from_history(job_id, tenant) is None:
-            await self._fail_archived(job_id, tenant)
+            await self._archived.fail(job_id, tenant)
 
     def now(self) -> datetime:
         """Return the current time as the steps use it."""
