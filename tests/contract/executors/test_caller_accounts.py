@@ -55,7 +55,8 @@ async def held(client: Client, name: str) -> str:
 
 
 async def test_an_account_that_is_slow_to_open_delays_no_other(client: Client, executor: Executor) -> None:
-    began, go_on, opened = asyncio.Event(), asyncio.Event(), []
+    began, go_on = asyncio.Event(), asyncio.Event()
+    opened: list[str] = []
 
     @asynccontextmanager
     async def opens(account: CallerAccount) -> AsyncIterator[Executor]:
@@ -84,7 +85,7 @@ async def test_an_account_that_cannot_be_closed_ends_neither_the_dispatcher_nor_
 ) -> None:
     monkeypatch.setattr(caller_accounts, "_UNUSED_S", 0.1)
     caplog.set_level(logging.ERROR)
-    closed = []
+    closed: list[str] = []
 
     @asynccontextmanager
     async def opens(account: CallerAccount) -> AsyncIterator[Executor]:

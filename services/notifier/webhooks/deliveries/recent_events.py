@@ -83,7 +83,8 @@ class RecentEvents:
 
     async def _read_archived(self, position: int, until: int) -> tuple[list[StoredEvent], int]:
         """Return some events that the stream has deleted, as ``read_after``; what is lost is left out and logged."""
-        until, found = min(until, position + _ARCHIVE_BATCH_EVENTS), []
+        until = min(until, position + _ARCHIVE_BATCH_EVENTS)
+        found: list[StoredEvent] = []
         try:
             async with contextlib.aclosing(self._history.read(position, until)) as events:
                 async for event in events:

@@ -293,7 +293,7 @@ class SendingEngine:
         receiver = await self._receivers.find(delivery.tenant, delivery.endpoint_id)
         body = await self._recent_events.read_body(delivery.sequence) if receiver else None
         if receiver is None or body is None or f'"id":"{delivery.event_id}"'.encode() not in body:
-            deliveries.cancel(*key)  # the receiver is no longer active, or the stream no longer has the event
+            deliveries.cancel(*key)  # the receiver is no longer active, or the event is not stored any more
             return None
         with span(f"deliver {delivery.event_type}", "client", parent=traceparent_of(body)) as recorded:
             request = await self._receivers.delivery_request(receiver, delivery, body, delivery.attempts + 1)
