@@ -152,7 +152,7 @@ class JobRepository:
         """
         self.require_leader()
         stored = await self._store.load(aggregate(tenant, "job", job_id))
-        events = [decode(one.body) for one in stored]
+        events = [decode(event.body) for event in stored]
         retried = next((event for event in reversed(events) if event.type in _RETRIED_OR_ENDED), None)
         data = retried.parsed() if retried else None
         if fold_all(stored) is not None or not isinstance(data, JobRetrying):
