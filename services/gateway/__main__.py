@@ -74,6 +74,9 @@ async def _run(stop: asyncio.Event, serving: asyncio.Event) -> None:
         )
         stack.push_async_callback(_end_server, served := asyncio.ensure_future(server), closing)
         stack.callback(asyncio.ensure_future(_set_after(stop, closing)).cancel)
+        await asyncio.sleep(0)
+        if served.done():  # its port is taken: no download before that is said
+            await served
         if archive and ViewSnapshotSettings().events and not auth.read_only:
             await opened.fetch(SnapshotStore(archive.segments.open_bucket, SNAPSHOTS), client, record)
         app, loop = build_gateway(settings, auth, client, bucket, opened.view, archive=archive)

@@ -1,9 +1,9 @@
 """``/origin-slot/<path>?<query>``: the slot of the tenant of a request, for an origin before several cells (ADR 0052).
 
 The origin asks it with the method and the headers of a client's request, and passes that on to the cell of the slot.
-Any gateway answers, of whatever cell and while it starts: it needs the keys file and the key of tickets, which all
-cells share. It is no authentication: where a credential names its tenant, the name is believed, because the cell
-verifies it; where it names a key, it is verified, so that the answer does not tell which keys exist.
+Any gateway answers, of whatever cell and while it reads its history: it needs the keys file and the key of tickets,
+which all cells share. It is no authentication: where a credential names its tenant, the name is believed, because the
+cell verifies it; where it names a key, it is verified, so that the answer does not tell which keys exist.
 """
 
 from __future__ import annotations

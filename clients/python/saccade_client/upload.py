@@ -30,6 +30,8 @@ _SINGLE_PUT_BYTES: Final = 1024 * _MIB
 _SIGNED_AT_ONCE: Final = 8
 _MAX_ATTEMPTS: Final = 4
 _DISK_FULL: Final = "storage_full"
+#: State of an upload that waits for its bytes.
+_OPEN: Final = "created"
 #: Types that are missing in some systems' tables.
 _MEDIA_TYPES: Final = {
     ".heic": "image/heic",
@@ -94,7 +96,8 @@ class FileUpload:
             return parsed(UploadView, upload)
         path = f"/v1/uploads/{path_segment(upload['id'])}/complete"
         try:
-            await (self._send_parts(upload) if self._in_parts else self._send_whole(upload))
+            if upload.get("state") == _OPEN:  # one of an earlier request may have failed: its completion says why
+                await (self._send_parts(upload) if self._in_parts else self._send_whole(upload))
         except TransferError as error:
             if error.status >= httpx.codes.INTERNAL_SERVER_ERROR:
                 await self._raise_cause(path)
@@ -128,8 +131,6 @@ class FileUpload:
         return await self._api.call("POST", "/v1/uploads", json=body, key=self._key)
 
     async def _send_whole(self, upload: dict[str, Any]) -> None:
-        if "url" not in upload:  # it has failed; only its completion says why
-            return
         await self._put(upload["url"], 0, self._size, dict(upload.get("headers") or {}), 0)
 
     async def _resume_or_create(self) -> dict[str, Any]:
@@ -137,7 +138,7 @@ class FileUpload:
         upload = await self._resumable()
         if upload is None:
             upload = await self._create(multipart=True)
-            if self._state_file:
+            if self._state_file and upload.get("state") == _OPEN:
                 self._state_file.parent.mkdir(parents=True, exist_ok=True)
                 kept = {"id": upload["id"], "part_size_bytes": upload["part_size_bytes"]}
                 self._state_file.write_text(json.dumps(kept))
@@ -177,7 +178,7 @@ class FileUpload:
             if error.status != httpx.codes.NOT_FOUND:
                 raise
             return None
-        return kept | upload if upload.get("state") == "created" else None
+        return kept | upload if upload.get("state") == _OPEN else None
 
     async def _put(self, url: str, start: int, size: int, headers: dict[str, str], done: int) -> None:
         """PUT a range of the file to a presigned URL; retry when the connection breaks."""

@@ -56,6 +56,16 @@ async def ended_at(job: Job, compute: Compute, now: datetime, last_sign: LastSig
     """
     if job.started_at is None:
         return now
-    if (heard_at := await last_sign(job)) is not None:
-        return min(now, heard_at + timedelta(seconds=WORKER_HEARTBEAT_S))
+    if (until := await heard_until(job, now, last_sign)) is not None:
+        return until
     return min(now, job.started_at + timedelta(seconds=compute.timeout_s))
+
+
+async def heard_until(job: Job, now: datetime, last_sign: LastSign) -> datetime | None:
+    """Return until when a worker was heard: now, if it has missed no heartbeat; None if no sign of it is stored.
+
+    Raises:
+        SaccadeError: BUS_UNAVAILABLE.
+    """
+    heard_at = await last_sign(job)
+    return None if heard_at is None else min(now, heard_at + timedelta(seconds=WORKER_HEARTBEAT_S))

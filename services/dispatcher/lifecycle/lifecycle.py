@@ -34,7 +34,7 @@ from services.dispatcher.attempts.failure_messages import (
     stop_reason,
     worker_gone,
 )
-from services.dispatcher.attempts.last_signs import LastSign, ended_at, no_sign
+from services.dispatcher.attempts.last_signs import LastSign, ended_at, heard_until, no_sign
 from services.dispatcher.attempts.liveness import Liveness, Observation, Timeouts, check_liveness
 from services.dispatcher.attempts.recovered_result import recovered_result
 from services.dispatcher.attempts.retry import (
@@ -194,7 +194,7 @@ class Lifecycle:
             return await self._pipelines.give_up(job, error)
         await self._stop_worker(job)
         if job.state is State.RUNNING:
-            return await self._interrupt(job, "broken", error)
+            return await self._interrupt(job, "broken", error, await heard_until(job, self.now(), self._last_sign))
         return await self._fail(job, "broken", error)
 
     # ---- a job without a worker

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Final
+
+from contracts.limits import KIB
+
+#: Size of a tenant's first part; each further one may be so much larger. A part is deleted whole: who has little loses
+#: little of it.
+_FIRST_PART_BYTES: Final = 64 * KIB
 
 
 @dataclass(slots=True)
@@ -19,7 +26,7 @@ class _Part:
 class Tally:
     """Counts of a stream up to a sequence; a tenant's messages are counted in parts, so that millions take little."""
 
-    #: Size from which on a part is closed.
+    #: Largest size from which on a part is closed.
     part_bytes: int
     last: int = 0
     _parts: dict[str, deque[_Part]] = field(default_factory=dict)
@@ -28,7 +35,7 @@ class Tally:
         """Count the next message."""
         self.last = sequence
         parts = self._parts.setdefault(tenant, deque())
-        if parts and parts[-1].size_bytes < self.part_bytes:
+        if parts and parts[-1].size_bytes < min(self.part_bytes, len(parts) * _FIRST_PART_BYTES):
             parts[-1].last = sequence
             parts[-1].size_bytes += size_bytes
         else:

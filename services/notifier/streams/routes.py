@@ -51,6 +51,10 @@ _HEADERS: Final = [
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
 ]
+_EVENTS: Final = (
+    "Server-sent events. The comment line `: live` follows the last event of the past; while a long past is read, "
+    "`: reading` comes instead of other comments. Clients that know neither ignore them."
+)
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Server-sent events."},
     204: {"description": "The job or session has ended and the client has its last event."},

@@ -180,3 +180,4 @@ def test_the_origin_asks_by_the_names_of_the_route() -> None:
     server = (DEPLOY / "origin_slot.conf").read_text()
     assert "proxy_pass http://gateways/origin-slot$request_uri;" in server
     assert "$upstream_http_saccade_slot" in server
+    assert "proxy_next_upstream error timeout http_503 non_idempotent;" in server, "one that starts answers 503"
