@@ -333,6 +333,10 @@ KINDS: dict[ErrorCode, ErrorKind] = {
 }  # fmt: skip
 
 
+#: Codes of events that the archive cannot give, until somebody puts a segment back.
+UNREADABLE_EVENTS: frozenset[ErrorCode] = frozenset({ErrorCode.HISTORY_EXPIRED, ErrorCode.SEGMENT_DAMAGED})
+
+
 class ErrorBody(BaseModel):
     """Error in a job object or an event."""
 

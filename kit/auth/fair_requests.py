@@ -23,6 +23,8 @@ MAX_WAITING: Final = 200
 _RETRY_AFTER_S: Final = 1.0
 #: How often a request that waits for those of others looks whether they have ended.
 _FOR_OTHERS_S: Final = 0.005
+#: Longest that a request waits only because others run: what its tenant uses otherwise may keep its share used up.
+_MOST_FOR_OTHERS_S: Final = 1.0
 
 
 class FairRequests:
@@ -92,13 +94,13 @@ class FairRequests:
     def _use(self, tenant: str, spent_s: float) -> None:
         self._shares.use(tenant, spent_s, self._clock())
 
-    def _wait_s(self, tenant: str) -> float:
-        """Return how long a request waits at least: for its tenant's share, or for what others have begun."""
+    def _wait_s(self, tenant: str, until_s: float) -> float:
+        """Return how long a request waits at least: for its tenant's share, or, until then, for what others do."""
         now_s = self._clock()
         if wait_s := self._shares.wait_s(tenant, now_s):
             return wait_s
         others_run = len(self._running) > (tenant in self._running)
-        return _FOR_OTHERS_S if others_run and self._shares.is_busy(tenant, now_s) else 0.0
+        return _FOR_OTHERS_S if now_s < until_s and others_run and self._shares.is_busy(tenant, now_s) else 0.0
 
     async def _wait(self, tenant: str) -> None:
         """Wait behind the tenant's earlier requests, and until it has not used more than its share.
@@ -109,7 +111,8 @@ class FairRequests:
         try:
             async with self._queues.setdefault(tenant, asyncio.Lock()):
                 await asyncio.sleep(0)  # the requests that have arrived together find the lock taken
-                while wait_s := self._wait_s(tenant):  # noqa: ASYNC110 - time ends it
+                until_s = self._clock() + _MOST_FOR_OTHERS_S
+                while wait_s := self._wait_s(tenant, until_s):  # noqa: ASYNC110 - time ends it
                     await asyncio.sleep(wait_s)
         finally:
             self._waiting[tenant] -= 1

@@ -14,7 +14,7 @@ from typing import Final, Protocol, TypeVar
 
 from nats.aio.msg import Msg
 
-from contracts.errors import ErrorCode, SaccadeError
+from contracts.errors import UNREADABLE_EVENTS, SaccadeError
 from contracts.events.base import Cursor
 from kit.bus.dead_letter_writer import DeadLetterWriter
 from kit.bus.event_store import EventStore, StoredEvent
@@ -37,8 +37,6 @@ _LEAVE_ATTEMPTS: Final = 100
 _AT_ONCE: Final = 256
 #: Pause after an archive that did not answer.
 _ARCHIVE_RETRY_S: Final = 1.0
-#: What the archive does not have any more, or not as it was written: there is no point in asking again.
-_NOT_READABLE: Final = frozenset({ErrorCode.HISTORY_EXPIRED, ErrorCode.SEGMENT_DAMAGED})
 
 
 class OlderEvents(Protocol):
@@ -304,7 +302,7 @@ class EventTail:
         except StreamMissing:
             await self._check_epoch()
         except SaccadeError as error:
-            if error.code in _NOT_READABLE:
+            if error.code in UNREADABLE_EVENTS:
                 first = min(int(error.extra.get("first", until + 1)), until + 1)
                 log.error("events %d to %d cannot be read: %s", self.last + 1, first - 1, error.message)  # noqa: TRY400
                 self._reach(max(self.last, first - 1))

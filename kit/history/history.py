@@ -174,6 +174,23 @@ class History:
                 return found
         return await self._stream.sequence_before(moment, state)
 
+    async def is_lost_since(self, moment: datetime) -> bool:
+        """Return whether events that were stored at a time or later may be neither in the stream nor in the archive.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+        """
+        state = await self._stream.state()
+        if state.first <= 1 or (state.first_time is not None and moment >= state.first_time):
+            return False
+        try:
+            await self._require_archived(state, state.first - 2, state.first - 1)
+        except SaccadeError as error:
+            if error.code is not ErrorCode.HISTORY_EXPIRED:
+                raise
+            return True
+        return False
+
     async def count(self, after: int, until: int, subjects: Sequence[str] = (">",)) -> dict[str, int]:
         """Return how many events of each type there are after a sequence and up to another, without reading them.
 

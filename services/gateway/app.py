@@ -169,8 +169,8 @@ class GatewayLoop:
                 self.reconciler.enqueue_unfinished()
                 await self.fetches.sweep()
                 await self.url_jobs.sweep()
-                await self.retention.run_once()
                 self.follower.view.prune_before(now - timedelta(seconds=EVENTS.max_age_s))
+                await self.retention.run_once()
             except SaccadeError as error:
                 log.warning("housekeeping: %s", error)
             await asyncio.sleep(self.housekeeping_s)

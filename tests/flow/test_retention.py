@@ -185,6 +185,35 @@ class FailingBucket:
         await self._bucket.delete(key)
 
 
+class LockedBucket:
+    """The bucket, which refuses to delete the files of one job."""
+
+    def __init__(self, bucket: Bucket, locked: str) -> None:
+        self._bucket, self._locked = bucket, locked
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bucket, name)
+
+    async def delete(self, key: str) -> None:
+        if self._locked in key:
+            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE)
+        await self._bucket.delete(key)
+
+
+async def test_files_that_the_bucket_refuses_to_delete_keep_no_others(servers: Servers, tmp_path: Path) -> None:
+    nats, s3 = servers
+    async with running_gateway(nats.settings, s3.settings, tmp_path) as running:
+        locked, free = await finished(running), await finished(running)
+        sweep = sweep_of(running, RESULTS, bucket=LockedBucket(running.bucket, locked))
+        with anyio.fail_after(60):
+            while await files_of(running, free):
+                with suppress(SaccadeError):
+                    await sweep.run_once()
+        with pytest.raises(SaccadeError):
+            await sweep.run_once()
+        assert await files_of(running, locked)
+
+
 class KilledBeforeLast:
     """Jobs of a gateway that is killed after the files are gone and before that is said."""
 
@@ -223,4 +252,4 @@ async def test_another_gateway_goes_on_where_one_was_stopped(servers: Servers, t
         for job_id in (halfway, silent):
             assert [name for name, _ in await said(running, job_id)] == ["job.results_expired", "job.results_removed"]
             assert await files_of(running, job_id) == []
-        assert running.view.results.removing(10) == []
+        assert running.view.results.removing("local", 10) == []

@@ -128,6 +128,34 @@ class CountedUploads(StoredUploads):
         return await super().load(tenant, upload_id)
 
 
+class UnreadableUploads(StoredUploads):
+    """Cannot read the events of some uploads: a segment of the archive is damaged."""
+
+    def __init__(self, running: RunningGateway, unreadable: set[str]) -> None:
+        super().__init__(running.store)
+        self.unreadable = unreadable
+
+    async def load(self, tenant: str, upload_id: str) -> Upload | None:
+        if upload_id in self.unreadable:
+            raise SaccadeError(ErrorCode.SEGMENT_DAMAGED)
+        return await super().load(tenant, upload_id)
+
+
+async def test_an_upload_that_cannot_be_read_keeps_no_other_from_being_swept(running: RunningGateway):
+    created = [await announced(running) for _ in range(3)]
+    before = await keys(running)
+    for one in created:
+        assert (await running.http.delete(f"/v1/uploads/{one['id']}")).is_success
+        await put(one, bytes(10))
+    unreadable = str(min(one["id"] for one in created))
+    uploads = UnreadableUploads(running, {unreadable})
+    await UploadSweep(uploads, running.bucket, RetentionSettings(), Leader(timedelta(), True)).sweep()
+    (left,) = {*await keys(running)} - {*before}
+    assert unreadable in left
+    await sweep_of(running).sweep()
+    assert await keys(running) == before
+
+
 async def test_what_was_found_right_is_read_again_when_it_changes_and_once_a_day_and_nothing_is_kept_of_it(
     running: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ):

@@ -77,6 +77,33 @@ async def test_deliveries_whose_events_are_only_archived_are_sent(servers: Serve
             assert await here.service.redeliver("local", endpoint.id, begin, all_since=True) == 13 - first
 
 
+async def test_what_is_stored_nowhere_is_refused_and_does_not_stop_what_follows(
+    servers: Servers, tmp_path: Path
+) -> None:
+    nats, s3 = servers
+    folder = tmp_path / "deliveries"
+    async with (
+        archive_stage(nats, s3, segment_bytes=2_000) as stage,
+        publisher(nats.settings) as bus,
+        listening() as got,
+    ):
+        async with run_webhooks(nats.settings, folder) as here:
+            endpoint = await here.make(got.url, types=("job.*",))
+            await bus.submit()
+            await here.settled(endpoint.id, 1)
+        for _ in range(12):
+            await bus.submit()
+        first = await trim(stage)
+        assert 3 < first <= 13
+        async with run_webhooks(nats.settings, folder) as here:
+            await here.settled(endpoint.id, 1 + 14 - first)
+            since = endpoint.created_at - timedelta(hours=1)
+            with pytest.raises(SaccadeError) as refusal:
+                await here.service.redeliver("local", endpoint.id, since, all_since=True)
+            assert refusal.value.code is ErrorCode.HISTORY_EXPIRED
+        assert sorted({one.sequence for one in got.got}) == [1, *range(first, 14)]
+
+
 async def test_events_that_were_archived_while_no_notifier_ran_are_delivered(servers: Servers, tmp_path: Path) -> None:
     nats, s3 = servers
     folder = tmp_path / "deliveries"

@@ -7,7 +7,7 @@ import contextlib
 import logging
 from typing import Final
 
-from contracts.errors import ErrorCode, SaccadeError
+from contracts.errors import UNREADABLE_EVENTS, ErrorCode, SaccadeError
 from contracts.events.job import JobFailed
 from kit.bus.event_store import Conflict
 from services.dispatcher.jobs.job_repository import JobRepository
@@ -17,8 +17,6 @@ log = logging.getLogger(__name__)
 
 #: Time in which an operator can put a damaged segment back before its jobs end without it.
 _DAMAGED_S: Final = 600.0
-#: Errors of the archive that pass only if an operator does something.
-_LOST: Final = frozenset({ErrorCode.SEGMENT_DAMAGED, ErrorCode.HISTORY_EXPIRED})
 
 
 class ArchivedJobs:
@@ -50,7 +48,7 @@ class ArchivedJobs:
         try:
             job, known_until = await self._repository.load_archived(job_id, tenant)
         except SaccadeError as error:
-            if error.code not in _LOST or not self._is_given_up(job_id):
+            if error.code not in UNREADABLE_EVENTS or not self._is_given_up(job_id):
                 raise
             log.error("%s ends without its first events: %s", job_id, error)  # noqa: TRY400
             await self._repository.fail_unreadable(job_id, tenant, reason)

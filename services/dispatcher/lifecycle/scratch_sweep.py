@@ -13,7 +13,7 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import Final
 
-from contracts.errors import ErrorCode, SaccadeError
+from contracts.errors import UNREADABLE_EVENTS, SaccadeError
 from contracts.events.job import JobScratchRemoved
 from contracts.ids import is_job_id, pipeline_id_of
 from contracts.job import Job
@@ -28,8 +28,7 @@ from services.dispatcher.settings import RetentionSettings
 log = logging.getLogger(__name__)
 
 _ERROR_RETRY_S: Final = 5.0
-#: Nothing says any more, or until an object is put back, when the scratch files of a job with such events go.
-_NOT_READABLE: Final = frozenset({ErrorCode.HISTORY_EXPIRED, ErrorCode.SEGMENT_DAMAGED})
+#: When a job is looked at again whose events cannot be read: nothing says when its scratch files go.
 _NOT_READABLE_RETRY: Final = timedelta(hours=1)
 
 
@@ -96,7 +95,7 @@ class ScratchSweep:
             try:
                 await self._remove_if_expired(job_id, keys)
             except SaccadeError as error:
-                if error.code not in _NOT_READABLE:
+                if error.code not in UNREADABLE_EVENTS:
                     raise
                 # One job must not keep those after it from being swept: what it lacks may be gone for good.
                 log.warning("the scratch files of %s stay: %s", job_id, error, extra={"job_id": job_id})

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
-from contracts.errors import SaccadeError
+from contracts.errors import UNREADABLE_EVENTS, SaccadeError
 from contracts.ids import is_id, time_of
 from contracts.limits import UPLOAD_EXPIRES_S
 from contracts.upload import Upload, UploadState
@@ -102,7 +102,7 @@ class UploadSweep:
             key = stored.key
             if stored.modified_at < self._settled_before and key not in self._undecided:
                 continue
-            why = await self.why_remove(stored, folder)
+            why = await self._unless_unreadable(key, self.why_remove(stored, folder))
             if why:
                 self._require_leader()
                 await self._bucket.delete(key)
@@ -114,6 +114,20 @@ class UploadSweep:
                     compared[key] = self._compared[key]
         self._settled_before, self._undecided, self._compared = settled_before, undecided, compared
         await self._sweep_multiparts(folder)
+
+    async def _unless_unreadable(self, key: str, why: Awaitable[str | None]) -> str | None:
+        """Return why an object has to go; None where its upload's events cannot be read: those after it are looked at.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+        """
+        try:
+            return await why
+        except SaccadeError as error:
+            if error.code not in UNREADABLE_EVENTS:
+                raise
+            log.warning("%s stays: %s", key, error)
+            return None
 
     async def why_remove(self, stored: StoredObject, folder: str) -> str | None:
         """Return why an object has to go; an empty text if it is right for good, None if that is not known yet."""
@@ -161,7 +175,7 @@ class UploadSweep:
             return
         self._listed_multiparts = True
         for multipart in found:
-            if why := await self._why_abort(multipart, folder):
+            if why := await self._unless_unreadable(multipart.key, self._why_abort(multipart, folder)):
                 self._require_leader()
                 await self._bucket.abort_multipart(multipart.key, multipart.id)
                 self._removed(multipart.key, why)

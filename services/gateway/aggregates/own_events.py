@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from contracts.errors import ErrorCode, SaccadeError
+from contracts.errors import UNREADABLE_EVENTS, ErrorCode, SaccadeError
 from contracts.ids import pipeline_id_of, time_of
 from contracts.streams import aggregate
 from kit.bus.event_store import EventStore, StoredEvent
@@ -20,8 +20,6 @@ _CLOCK_SLACK: Final = timedelta(hours=1)
 _CREATED_WITHIN: Final = timedelta(days=8)
 #: Verb of the first event of an object of each noun: without it, the rest cannot be folded.
 BEGINS: Final = {"job": "submitted", "session": "opened", "upload": "created"}
-#: What the archive does not have any more, or not as it was written.
-_NOT_READABLE: Final = frozenset({ErrorCode.HISTORY_EXPIRED, ErrorCode.SEGMENT_DAMAGED})
 
 
 async def events_of_id(
@@ -67,7 +65,7 @@ class OwnEvents:
         try:
             older = await events_of_id(self._history, [subjects], subject_id, 0, bounds.last)
         except SaccadeError as error:
-            if error.code in _NOT_READABLE:
+            if error.code in UNREADABLE_EVENTS:
                 raise SaccadeError(ErrorCode.STARTING, f"The first events of the {noun} cannot be read.") from error
             raise
         found = [as_stored(event) for event in older]

@@ -58,9 +58,10 @@ class ResultRows:
         query = "SELECT job_id FROM results WHERE keep_until_us < ? AND removing = 0 ORDER BY keep_until_us LIMIT ?"
         return [row[0] for row in self._file.rows(query, (microseconds(moment), limit))]
 
-    def removing(self, limit: int) -> list[str]:
-        """Return jobs whose results are expired and may be in the bucket still."""
-        return [row[0] for row in self._file.rows("SELECT job_id FROM results WHERE removing = 1 LIMIT ?", (limit,))]
+    def removing(self, tenant: str, limit: int) -> list[str]:
+        """Return jobs of a tenant whose results are expired and may be in the bucket still; the oldest first."""
+        query = "SELECT job_id FROM results WHERE removing = 1 AND tenant = ? ORDER BY ended_us LIMIT ?"
+        return [row[0] for row in self._file.rows(query, (tenant, limit))]
 
     def count_removing(self) -> int:
         """Return the number of jobs whose results are expired and may be in the bucket still."""

@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import EventData
 from contracts.events.job import JobResultsExpired, JobResultsRemoved
 from contracts.job import Job
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: Jobs, and uploads, of a tenant that are looked at in one sweep.
 _AT_ONCE: Final = 200
+#: Jobs of a tenant whose files the bucket may refuse to delete in one sweep: then it is away, or they are locked.
+_MOST_REFUSED: Final = 3
 #: Time after the end of a job that has failed for which its inputs are kept: it may be retried.
 _RETRIED_WITHIN: Final = timedelta(hours=72)
 
@@ -80,8 +83,9 @@ class RetentionSweep:
                 await self._expire_results(tenant, now - timedelta(hours=hours.results))
             if hours.uploads is not None:
                 await self._expire_uploads(tenant, now - timedelta(hours=hours.uploads), now)
-        for job_id in self._view.results.removing(_AT_ONCE):
-            await self._remove(job_id)
+        refused = [error for tenant in self._view.results.tenants() if (error := await self._remove_of(tenant))]
+        if refused:
+            raise refused[0]
         self.swept_at_s = self._clock().timestamp()
 
     async def _now(self) -> datetime:
@@ -103,6 +107,25 @@ class RetentionSweep:
         job = self._view.job(job_id)
         if job is not None and job.state.ended and job.results_expired_at is None:
             await self._append(job, JobResultsExpired(reason="retention"))
+
+    async def _remove_of(self, tenant: str) -> SaccadeError | None:
+        """Delete expired results of a tenant; return why some stay: those of other tenants do not stay with them.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        refused: list[SaccadeError] = []
+        for job_id in self._view.results.removing(tenant, _AT_ONCE):
+            try:
+                await self._remove(job_id)
+            except SaccadeError as error:
+                if error.code is not ErrorCode.STORAGE_UNAVAILABLE:
+                    raise
+                log.warning("results of %s are not removed yet: %s", job_id, error, extra={"job_id": job_id})
+                refused.append(error)
+                if len(refused) == _MOST_REFUSED:
+                    break
+        return refused[0] if refused else None
 
     async def _remove(self, job_id: str) -> None:
         """Delete the results of a job, and of the jobs of its stages, and say so.

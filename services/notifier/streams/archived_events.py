@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Final, TypeVar
 
-from contracts.errors import ErrorCode, SaccadeError
+from contracts.errors import UNREADABLE_EVENTS, ErrorCode, SaccadeError
 from kit.history.history import History, HistoryEvent
 from services.notifier.streams.sse import Selection, StreamEvent
 from services.notifier.streams.subscriber import Subscriber
@@ -28,8 +28,6 @@ _MAX_READING: Final = 64
 _BATCH_EVENTS: Final = 50
 #: Time for which a new stream waits for the archive.
 _TIMEOUT_S: Final = 5.0
-#: Errors of the archive that a client learns of by a gap; with any other the stream ends, and the client resumes.
-_HOLES: Final = frozenset({ErrorCode.SEGMENT_DAMAGED, ErrorCode.HISTORY_EXPIRED})
 
 
 class ArchivedEvents:
@@ -99,7 +97,7 @@ class ArchivedEvents:
                             break
                         await subscriber.write(batch)
                         subscriber.position = max(subscriber.position, batch[-1].sequence)
-                if error is not None and error.code in _HOLES:
+                if error is not None and error.code in UNREADABLE_EVENTS:
                     log.warning("a stream gets a gap: %s", error)
                     return error
                 if error is not None:

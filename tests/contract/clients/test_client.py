@@ -91,12 +91,11 @@ async def test_a_file_is_uploaded_in_one_piece_over_a_line_that_breaks(
 async def test_a_file_that_was_refused_is_refused_with_the_same_reason_when_its_key_is_repeated(
     client: AsyncClient, tmp_path: Path, multipart: bool
 ) -> None:
-    path = tmp_path / "words.mp4"
-    path.write_text("these are words and no video\n" * 200)
-    key = f"{tmp_path.name}-{multipart}"
+    (path := tmp_path / "words.mp4").write_text("these are words and no video\n" * 200)
+    again: dict[str, Any] = {"idempotency_key": f"{tmp_path.name}-{multipart}", "state_dir": tmp_path / "state"}
     for _ in range(2):
         with pytest.raises(ClientError) as refusal:
-            await client.upload(path, idempotency_key=key, multipart=multipart, state_dir=tmp_path / "state")
+            await client.upload(path, multipart=multipart, **again)
         assert refusal.value.code == "media_undecodable"
 
 

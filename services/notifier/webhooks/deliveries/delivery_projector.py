@@ -214,6 +214,7 @@ class DeliveryProjector:
         turns, self._read_to = PlanningTurns(self._planning), self.file.planned
         while True:
             self._recent_events.changed.clear()
+            before = self._read_to
             try:
                 while self._to_backfill:
                     await self._backfill(next(iter(self._to_backfill.values())))
@@ -231,7 +232,7 @@ class DeliveryProjector:
             pause_s = _PIECE_PAUSE_S if turns.step() else 0
             if (planned := turns.planned(self._read_to)) > self.file.planned:
                 self.file.advance(planned=planned)
-            if turns or events:
+            if turns or events or self._read_to > before:  # of a range that is lost, or erased, there are none
                 await asyncio.sleep(pause_s)  # let other tasks run, event streams above all
             else:
                 await self._recent_events.changed.wait()

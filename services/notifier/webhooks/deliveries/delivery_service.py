@@ -156,13 +156,13 @@ class DeliveryService:
         return RedeliveryAccepted(endpoint_id=request.endpoint_id, sequence=request.sequence)
 
     async def _sequence_before(self, moment: datetime) -> int:
-        """Return the last sequence before a time; one before all of the stream if its archive cannot tell.
+        """Return the last sequence before a time; 0 if its archive cannot tell, or events since are stored nowhere.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
         try:
-            return await self._history.sequence_before(moment)
+            return 0 if await self._history.is_lost_since(moment) else await self._history.sequence_before(moment)
         except SaccadeError as error:
             if error.code is ErrorCode.BUS_UNAVAILABLE:
                 raise

@@ -5,6 +5,7 @@ An event of a tenant with a hundred endpoints takes 10 ms to plan; the events of
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
@@ -42,11 +43,13 @@ class PlanningTurns:
         """``planning`` begins to plan an event when its turn comes."""
         self._planning = planning
         self._turns = TenantTurns[_Waiting]()
+        #: An erasure, which stands between the events before it and those after it, and all that came after it.
+        self._behind: deque[StoredEvent] = deque()
         self._size_bytes = 0
 
     def __len__(self) -> int:
         """Return their number."""
-        return len(self._turns)
+        return len(self._turns) + len(self._behind)
 
     @property
     def has_room(self) -> bool:
@@ -55,23 +58,22 @@ class PlanningTurns:
 
     def planned(self, read_to: int) -> int:
         """Return the sequence up to which all is planned, if all events up to ``read_to`` were added."""
-        return min((event.sequence - 1 for event in self._turns.firsts()), default=read_to)
+        firsts = [event.sequence for event in self._turns.firsts()]
+        firsts += [self._behind[0].sequence] if self._behind else []
+        return min(firsts, default=read_to + 1) - 1
 
     def put(self, stored: StoredEvent) -> None:
         """Add an event, behind the earlier ones of its tenant."""
-        tenant = stored.subject.split(".", 3)[2]
-        if tenant == SYSTEM:  # an erasure stands between the events before it and those after it
-            self._finish()
         self._size_bytes += len(stored.body)
-        self._turns.put(tenant, _Waiting(stored.sequence, len(stored.body), self._planning(stored)))
-        if tenant == SYSTEM:
-            self._finish()
+        self._behind.append(stored)
+        self._release()
 
     def step(self) -> bool:
         """Plan a piece of an event with many deliveries, and some events with few.
 
         Return whether an event has further pieces, between which others should find the loop idle.
         """
+        self._release()
         for _ in range(_EVENTS_AT_ONCE):
             if not self._turns:
                 return False
@@ -81,9 +83,16 @@ class PlanningTurns:
                 return True
         return False
 
-    def _finish(self) -> None:
-        while self._turns:
-            self._turns.step(self._plan_piece)
+    def _release(self) -> None:
+        """Add what waits behind an erasure, once all before that is planned, and the erasure too."""
+        while self._behind:
+            tenant = self._behind[0].subject.split(".", 3)[2]
+            if tenant == SYSTEM and self._turns:
+                return
+            stored = self._behind.popleft()
+            self._turns.put(tenant, _Waiting(stored.sequence, len(stored.body), self._planning(stored)))
+            while tenant == SYSTEM and self._turns:
+                self._turns.step(self._plan_piece)
 
     def _plan_piece(self, event: _Waiting) -> bool:
         """Plan some deliveries of an event; return whether that was to its end."""

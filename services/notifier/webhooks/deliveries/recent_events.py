@@ -8,7 +8,7 @@ import logging
 from collections import OrderedDict
 from typing import Final
 
-from contracts.errors import ErrorCode, SaccadeError
+from contracts.errors import UNREADABLE_EVENTS, SaccadeError
 from contracts.limits import MIB
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.history.history import History
@@ -20,8 +20,6 @@ _EVENTS: Final = 2000
 _BYTES: Final = 8 * MIB
 _BATCH_EVENTS: Final = 500
 _ARCHIVE_BATCH_EVENTS: Final = 100
-#: Errors of the archive that no later read makes good without an operator: what they concern is left out.
-_HOLES: Final = frozenset({ErrorCode.SEGMENT_DAMAGED, ErrorCode.HISTORY_EXPIRED})
 
 
 class RecentEvents:
@@ -90,7 +88,7 @@ class RecentEvents:
                 async for event in events:
                     found.append(as_stored(event))  # noqa: PERF401 - what was read before an error is kept
         except SaccadeError as error:
-            if error.code not in _HOLES:
+            if error.code not in UNREADABLE_EVENTS:
                 raise
             if found:
                 return found, found[-1].sequence
@@ -116,7 +114,7 @@ class RecentEvents:
                 async for event in events:
                     return event.body
         except SaccadeError as error:
-            if error.code not in _HOLES:
+            if error.code not in UNREADABLE_EVENTS:
                 raise
             log.warning("webhooks: event %d is not stored any more: %s", sequence, error)
         return None

@@ -9,6 +9,8 @@ import asyncio
 from collections import Counter
 from typing import Final
 
+from kit.auth.loop_time_shares import LoopTimeShares
+
 #: Pause between two tasks of a tenant, in which others find the loop idle.
 _BETWEEN_S: Final = 0.001
 
@@ -22,9 +24,12 @@ class TenantPace:
         self._waiting: Counter[str] = Counter()
         #: Tenants of which a task has gone on in this iteration of the loop.
         self._gone_on: set[str] = set()
+        #: Which tenants are there: one alone does not pause.
+        self._seen = LoopTimeShares()
 
     async def turn(self, tenant: str) -> None:
         """Wait behind the tenant's earlier tasks; the first in an iteration of the loop goes on at once."""
+        self._seen.seen(tenant, asyncio.get_running_loop().time())
         if tenant in self._waiting or tenant in self._gone_on:
             await self._wait(tenant)
         if not self._gone_on:
@@ -35,7 +40,8 @@ class TenantPace:
         self._waiting[tenant] += 1
         try:
             async with self._lines.setdefault(tenant, asyncio.Lock()):
-                await asyncio.sleep(_BETWEEN_S)
+                has_others = self._seen.has_others(tenant, asyncio.get_running_loop().time())
+                await asyncio.sleep(_BETWEEN_S if has_others else 0)
         finally:
             self._waiting[tenant] -= 1
             if not self._waiting[tenant]:

@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 
 from kit.auth.api_keys import Principal
 from kit.auth.fair_requests import MAX_WAITING, FairRequests
+from kit.auth.loop_time_shares import LoopTimeShares
 
 pytestmark = pytest.mark.anyio
 _BUSY_S = 0.3
@@ -128,6 +129,28 @@ async def test_another_tenants_request_that_does_not_end_keeps_nobody_out_for_go
         async with asyncio.timeout(5):
             assert await door.ask("greedy", "/busy") == 200
     running.cancel()
+
+
+async def test_neither_does_one_while_the_tenant_uses_its_share_otherwise() -> None:
+    """Its events go to its streams all the time, so that its share is never full again."""
+    shares = LoopTimeShares()
+    door = Door(shares=shares)
+    running = asyncio.ensure_future(door.ask("acme", "/waits"))
+
+    async def use_all_the_time() -> None:
+        while True:
+            now_s = time.monotonic()
+            shares.seen("acme", now_s)
+            while not shares.is_busy("greedy", now_s):
+                shares.use("greedy", 0.02, now_s)
+            await asyncio.sleep(0.002)
+
+    using = asyncio.ensure_future(use_all_the_time())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        assert await door.ask("greedy", "/light") == 200
+    for task in (using, running):
+        task.cancel()
 
 
 async def test_requests_that_arrive_together_begin_one_after_another_where_others_are_there() -> None:

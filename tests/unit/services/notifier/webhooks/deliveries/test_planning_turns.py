@@ -76,12 +76,22 @@ def test_the_bytes_of_events_that_wait_are_bounded() -> None:
     assert plans.turns.has_room, "the large one is planned"
 
 
+def finished(plans: Plans) -> set[int]:
+    return {sequence for sequence, count in plans.deliveries.items() if plans.planned.count(sequence) == count}
+
+
 def test_an_erasure_stands_between_what_is_before_and_behind_it() -> None:
     plans = Plans()
     plans.put(1, "acme", 30)
     plans.put(2, SYSTEM, 1)
-    assert plans.planned == [1] * 30 + [2]
-    assert not plans.turns
+    plans.put(3, "acme", 1)
+    plans.put(4, "other", 1)
+    assert plans.planned == [], "nothing is planned at once: thousands of events may stand before an erasure"
+    while plans.turns:
+        assert plans.turns.planned(4) == next((n - 1 for n in range(1, 5) if n not in finished(plans)), 4)
+        plans.turns.step()
+    assert plans.planned == [1] * 30 + [2, 3, 4]
+    assert plans.turns.planned(4) == 4
 
 
 def test_every_event_is_planned_once_and_in_the_order_of_its_tenant() -> None:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from services.notifier.webhooks.sending import tenant_pace
 from services.notifier.webhooks.sending.tenant_pace import TenantPace
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +47,12 @@ async def test_a_task_of_another_tenant_does_not_wait_for_them() -> None:
     assert one[0].done()
     assert not many[2].done()
     await asyncio.gather(*many)
+
+
+async def test_tasks_of_a_tenant_that_is_alone_do_not_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tenant_pace, "_BETWEEN_S", 3600.0)
+    async with asyncio.timeout(60):
+        await asyncio.gather(*Tasks().begin("a", 20))
 
 
 async def test_tasks_that_come_one_by_one_do_not_wait() -> None:
