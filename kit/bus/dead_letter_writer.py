@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from contracts.errors import SaccadeError
+from nats.js.errors import APIError
+
+from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Message
 from contracts.ids import new_id
 from contracts.streams import DEADLETTERS
@@ -22,6 +24,8 @@ from kit.tasks import end
 
 log = logging.getLogger(__name__)
 
+#: The stream's own limit, which another version may have declared.
+_MESSAGE_TOO_LARGE: Final = 10054
 #: Size of a dead letter's headers at most.
 _HEADER_BYTES: Final = 4096
 #: Waiting dead letters whose body is kept; the sequence of the others tells where it is.
@@ -57,13 +61,10 @@ class DeadLetterWriter:
 
     def add(self, stored: StoredEvent, error: Exception, epoch: str) -> None:
         """Store an event that cannot be handled, in the background: the fold does not come back to it."""
-        # The server closes a connection on which a larger message than its maximum is published, and a worker can
-        # store an event that has just that size. The sequence tells where it is.
-        fits = len(stored.body) + _HEADER_BYTES <= self._events.client.max_payload
         message = Message(
             subject=f"saccade.dlq.{self._events.stream}.{self._name}",
             id=f"{epoch}:{stored.sequence}:{self._name}" if epoch else new_id("evt"),
-            body=stored.body if fits and len(self._waiting) < _MAX_BODIES else b"",
+            body=stored.body if len(self._waiting) < _MAX_BODIES else b"",
         )
         headers = {
             "Saccade-Sequence": str(stored.sequence),
@@ -83,13 +84,27 @@ class DeadLetterWriter:
     async def _store_all(self) -> None:
         while self._waiting:
             letter = self._waiting[0]
+            # The server closes a connection on which a larger message than its maximum is published, and a worker can
+            # store an event that has just that size. The sequence tells where it is.
+            if len(letter.message.body) + _HEADER_BYTES > self._events.client.max_payload:
+                letter = self._waiting[0] = _without_body(letter)
             try:
                 await self._store.publish(letter.message, headers=letter.headers, deadline_s=_DEADLINE_S)
             except SaccadeError as error:
                 log.error("dead letter of event %s is not stored yet: %s", letter.headers["Saccade-Sequence"], error)  # noqa: TRY400 - the server's words
-                # It may be its size that is refused.
-                message = Message(letter.message.subject, letter.message.id, b"")
-                self._waiting[0] = _Letter(message, letter.headers)
+                if _is_too_large(error):
+                    self._waiting[0] = _without_body(letter)
                 await asyncio.sleep(_RETRY_S)
             else:
                 self._waiting.popleft()
+
+
+def _is_too_large(error: SaccadeError) -> bool:
+    """Return whether the size of a letter was refused; a server that is silent or full for a while takes it later."""
+    cause = error.__cause__
+    refused = isinstance(cause, APIError) and cause.err_code == _MESSAGE_TOO_LARGE
+    return refused or error.code is ErrorCode.BODY_TOO_LARGE
+
+
+def _without_body(letter: _Letter) -> _Letter:
+    return replace(letter, message=Message(letter.message.subject, letter.message.id, b""))

@@ -65,6 +65,21 @@ async def test_a_folds_dead_letter_is_folded_again_and_deleted_only_then(servers
         await executor.end()
 
 
+async def test_a_folds_letter_without_its_event_is_folded_again_too(servers: Servers) -> None:
+    """The event was too large for the letter, or one of very many: the job's history has it."""
+    async with without_operations(servers) as harness:
+        executor = ScriptedExecutor(harness.store, harness.bucket, works)
+        async with harness.dispatching(harness.dispatcher(executor)) as dispatcher:
+            job_id = await harness.submit()
+            job = await harness.reach(job_id, State.SUCCEEDED)
+            await dispatcher.tail.wait_for(job.sequence, 5)
+            number = await dead_letter_of(harness, job_id, with_body=False)
+            done = await dispatcher.operations.commands.redrive_dead_letter(
+                RedriveDeadLetter(**change(dead_letter=number)), NOBODY
+            )
+            assert (done.action, done.handled) == ("refold", True)
+
+
 async def test_what_cannot_be_handled_again_is_said_and_kept(servers: Servers) -> None:
     async with without_operations(servers) as harness:
         executor = ScriptedExecutor(harness.store, harness.bucket, works)

@@ -87,7 +87,9 @@ class DeadLetterService:
                 ) from error
             return
         try:
-            decode_at(letter.subject, letter.body)
+            # A letter that was too large, or one of very many, is stored without the event. The job's history has it.
+            if letter.body:
+                decode_at(letter.subject, letter.body)
         except ValueError as error:
             raise SaccadeError(
                 ErrorCode.DEAD_LETTER_NOT_REDRIVABLE,

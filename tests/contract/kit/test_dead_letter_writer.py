@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from contracts.events.job import JobQueued
 from contracts.ids import new_id
 from contracts.streams import DEADLETTERS, LIVE_EVENTS
 from kit.bus.connection import declare, request
+from kit.bus.dead_letter_writer import DeadLetterWriter
 from kit.bus.dead_letters import DeadLetter, DeadLetters
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.tail import EventTail
@@ -54,7 +56,8 @@ async def until(condition: Callable[[], object], timeout_s: float = 20.0) -> Non
 async def test_a_tail_goes_on_and_stores_its_dead_letters_when_it_can(nats_server: EmbeddedNats) -> None:
     async with opened(nats_server) as store:
         await without_dead_letters(store)
-        bad = [await store.publish(queued("job_bad")) for _ in range(3)]
+        events = [queued("job_bad") for _ in range(3)]
+        bad = [await store.publish(event) for event in events]
         seen: list[int] = []
 
         def handle(stored: StoredEvent) -> None:
@@ -74,7 +77,23 @@ async def test_a_tail_goes_on_and_stores_its_dead_letters_when_it_can(nats_serve
         await end(following)
         found = await letters(store)
         assert [letter.sequence for letter in found] == bad
+        assert [letter.body for letter in found] == [event.body for event in events]
         assert {(letter.consumer, letter.error) for letter in found} == {("test", "ValueError: not that one")}
+
+
+async def test_a_letter_whose_size_is_refused_is_stored_without_its_body(nats_server: EmbeddedNats) -> None:
+    async with opened(nats_server) as store:
+        small = replace(DEADLETTERS, max_message_bytes=1024)
+        await without_dead_letters(store)
+        await declare(store.client, streams=[small])
+        event = of_another_subject()
+        bad = replace(event, body=event.body + b" " * 2048)
+        sequence = await store.publish(bad)
+        writer = DeadLetterWriter(store, "test")
+        writer.add((await store.load(bad.subject))[-1], ValueError("not that one"), "")
+        await until(lambda: not writer.unsettled)
+        found = await letters(store)
+        assert [(letter.sequence, letter.subject, letter.body) for letter in found] == [(sequence, bad.subject, b"")]
 
 
 async def test_the_gateway_finds_an_event_again_whose_dead_letter_was_not_stored(

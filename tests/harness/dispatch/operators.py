@@ -62,7 +62,9 @@ class Waiting:
             await worker.succeed()
 
 
-async def dead_letter_of(harness: DispatcherHarness, job_id: str, tenant: str = "acme") -> int:
+async def dead_letter_of(
+    harness: DispatcherHarness, job_id: str, tenant: str = "acme", *, with_body: bool = True
+) -> int:
     """Store a dead letter as the dispatcher's tail does, of the job's newest event."""
     stored = (await harness.store.load(f"saccade.evt.{tenant}.job.{job_id}.*"))[-1]
     headers = {
@@ -70,5 +72,5 @@ async def dead_letter_of(harness: DispatcherHarness, job_id: str, tenant: str = 
         "Saccade-Subject": stored.subject,
         "Saccade-Error": "KeyError: 'x'",
     }
-    message = Message("saccade.dlq.EVENTS.dispatcher", new_id("evt"), stored.body)
+    message = Message("saccade.dlq.EVENTS.dispatcher", new_id("evt"), stored.body if with_body else b"")
     return await harness.store.publish(message, headers=headers)
