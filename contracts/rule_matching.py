@@ -17,6 +17,9 @@ from contracts.workload import Input, Workload
 
 T = TypeVar("T")
 
+#: Longest time that a group waits for further uploads; below ``needs`` or ``minimum`` no job is made of it then.
+OPEN_GROUP_S: Final = 7 * 86_400.0
+
 _NUMBER: Final = re.compile(r"(\d+)")
 
 #: Key by which uploads of a group are ordered.

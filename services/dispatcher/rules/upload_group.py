@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Literal
 
 from contracts.events.base import EVENT_CLASSES, Envelope
 from contracts.events.rule import MAXIMUM_GROUP, GroupClosed, GroupUploadAdded, RuleDefinition
 from contracts.ids import derived_id
 from contracts.rule import Rule
-from contracts.rule_matching import capacity, filled_inputs
+from contracts.rule_matching import OPEN_GROUP_S, capacity, filled_inputs
 from contracts.workload import Workload
-
-#: Longest time that a group waits for further uploads; then no job is made of it.
-OPEN_GROUP_S: Final = 7 * 86_400.0
 
 
 @dataclass(frozen=True)

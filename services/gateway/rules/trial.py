@@ -85,7 +85,9 @@ class RuleTrials:
         others = [upload for upload in uploads if upload not in own]
         group = definition.group
         if group is None:
-            ended = [PastGroup("", (upload,), "complete") for upload in others]
+            ended = [
+                PastGroup("", (upload,), "complete", upload.completed_at or upload.created_at) for upload in others
+            ]
         else:
             ended = past_groups(group, others, capacity(inputs), datetime.now(UTC))
         submitted: Counter[str] = Counter()
@@ -95,7 +97,7 @@ class RuleTrials:
             if each.end == "waiting":
                 yield PastJob(assigned, value, waiting=True)
                 continue
-            day = max(upload.completed_at or upload.created_at for upload in each.uploads).date().isoformat()
+            day = each.ends_at.date().isoformat()
             error = _refusal(definition, each, assigned, inputs, submitted[day])
             submitted[day] += error is None
             yield PastJob(assigned, value, error=error)
@@ -127,9 +129,9 @@ def _refusal(
     definition: RuleDefinition, group: PastGroup, assigned: dict[str, list[Upload]], inputs: list[Input], today: int
 ) -> ErrorBody | None:
     """Return why no job would have been submitted, given the number of those before it on that day."""
-    minimum = definition.group.minimum if definition.group and definition.group.quiet_s is not None else 1
+    minimum = (definition.group.needs or definition.group.minimum) if definition.group else 1
     if len(group.uploads) < minimum:
-        message = f"{len(group.uploads)} uploads came until it was quiet; at least {minimum} are needed."
+        message = f"{len(group.uploads)} upload(s) came before the group ended; at least {minimum} are needed."
         return SaccadeError(ErrorCode.MISSING_INPUT, message).body()
     try:
         for declared in inputs:

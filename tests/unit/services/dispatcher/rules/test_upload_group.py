@@ -10,10 +10,10 @@ import pytest
 from contracts.events import EventData
 from contracts.events.rule import RuleGroup
 from contracts.ids import new_id, time_of
+from contracts.rule_matching import OPEN_GROUP_S
 from services.dispatcher.rules import group_book
 from services.dispatcher.rules.group_book import GroupBook
 from services.dispatcher.rules.upload_group import (
-    OPEN_GROUP_S,
     UploadGroup,
     end_reason,
     fewest_uploads,

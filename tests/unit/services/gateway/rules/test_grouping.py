@@ -10,9 +10,11 @@ import pytest
 from contracts.events.rule import RuleGroup
 from contracts.events.upload import UploadCreated
 from contracts.ids import new_id
+from contracts.rule_matching import OPEN_GROUP_S
 from contracts.upload import Upload, UploadState
 from services.gateway.rules.grouping import past_groups
 
+DAY_S = 86_400
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
@@ -50,4 +52,21 @@ def test_a_group_that_is_full_is_complete() -> None:
         ("", "ab", "complete"),
         ("", "cd", "complete"),
         ("", "e", "quiet"),
+    ]
+
+
+def test_a_group_that_never_completes_ends_after_a_week() -> None:
+    far_apart = [upload(0, "a"), upload(8 * DAY_S, "b")]
+    assert shown({"needs": 2}, far_apart, now_s=8 * DAY_S + 1) == [("", "a", "quiet"), ("", "b", "waiting")]
+    assert shown({"needs": 2}, far_apart, now_s=15 * DAY_S) == [("", "a", "quiet"), ("", "b", "quiet")]
+    near = [upload(0, "a"), upload(OPEN_GROUP_S - 1, "b")]
+    assert shown({"needs": 2}, near, now_s=9 * DAY_S) == [("", "ab", "complete")]
+
+
+def test_a_group_that_is_never_quiet_ends_after_a_week() -> None:
+    names = "abcdefghijklmno"  # one each half a day
+    often = [upload(day_half * DAY_S / 2, name) for day_half, name in enumerate(names)]
+    assert shown({"quiet_s": DAY_S}, often, now_s=7 * DAY_S) == [
+        ("", names[:14], "quiet"),
+        ("", names[14:], "waiting"),
     ]
