@@ -255,6 +255,8 @@ class Replay:
     ended_at: datetime | None = None
     #: Why it is paused, if it paused itself or an operator gave a reason.
     paused_why: str = ""
+    #: Counts when it was last paused, as far as they were known then.
+    paused_counts: ReplayCounts | None = None
     #: Counts at the end.
     counts: ReplayCounts | None = None
     error: ErrorBody | None = None
@@ -288,7 +290,8 @@ def fold(replay: Replay | None, record: AuditRecord) -> Replay | None:
         case "started", ReplayState.PLANNED:
             return replace(replay, state=ReplayState.RUNNING, started_at=record.time)
         case "paused", ReplayState.RUNNING:
-            return replace(replay, state=ReplayState.PAUSED, paused_why=record.data.why)
+            counts = _counts(details) or replay.paused_counts
+            return replace(replay, state=ReplayState.PAUSED, paused_why=record.data.why, paused_counts=counts)
         case "resumed", ReplayState.PAUSED:
             return replace(replay, state=ReplayState.RUNNING, paused_why="")
         case (("completed" | "failed"), (ReplayState.RUNNING | ReplayState.PAUSED)):
@@ -328,15 +331,20 @@ def _starting(replay: Replay, record: AuditRecord) -> dict[str, tuple[int, datet
 
 
 def _ended(replay: Replay, state: ReplayState, at: datetime, details: dict[str, Any]) -> Replay:
-    counts, error = details.get("counts"), details.get("error")
+    error = details.get("error")
     return replace(
         replay,
         state=state,
         ended_at=at,
         paused_why="",
-        counts=ReplayCounts.model_validate(counts) if counts else None,
+        counts=_counts(details),
         error=ErrorBody.model_validate(error) if error else None,
     )
+
+
+def _counts(details: dict[str, Any]) -> ReplayCounts | None:
+    counts = details.get("counts")
+    return ReplayCounts.model_validate(counts) if counts else None
 
 
 def too_many_running(replays: list[Replay], tenant: str, before: int, now: datetime, intent_s: float) -> bool:

@@ -87,6 +87,8 @@ class ReplayEngine:
     async def _carry_out(self, replay: Replay) -> None:
         """Run one replay to its end, over outages of the bus."""
         while True:
+            # What its records say by now, such as its counts when it was paused.
+            replay = self._service.records.get(replay.id) or replay
             run = _Run(self._service, self._history, replay, self._traffic)
             try:
                 self._service.check_branch(replay)

@@ -330,6 +330,21 @@ async def test_a_pause_repeats_nothing_that_was_under_way(here: Running) -> None
     assert len({got.id for got in here.replayed()}) == len(here.replayed()) == 6
 
 
+async def test_a_replay_whose_records_were_deleted_while_it_was_paused_fails(here: Running) -> None:
+    job_id = await here.events(30)
+    endpoint = await here.endpoint(rate_per_s=10)
+    replay = await here.start(endpoint, subjects=[job_id])
+    await here.receiver.wait(2)
+    await here.act(replay, "pause")
+    await asyncio.sleep(1.2)  # longer than a pause takes at most
+    sent = len(here.replayed())
+    await request(here.jobs.client, f"STREAM.PURGE.{DELIVERIES.name}", {"filter": f"*.*.*.*.{replay['id']}.*"})
+    await here.act(replay, "resume")
+    ended = await here.until(replay, "failed")
+    assert ended["error"]["code"] == "replay_target_refused"
+    assert len(here.replayed()) == sent
+
+
 async def test_a_replay_into_an_endpoint_that_is_disabled_meanwhile_fails(here: Running) -> None:
     job_id = await here.events(30)
     endpoint = await here.endpoint(rate_per_s=10)

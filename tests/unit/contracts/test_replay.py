@@ -12,6 +12,7 @@ from contracts.audit import AuditData, AuditRecord
 from contracts.ids import new_id
 from contracts.replay import (
     Replay,
+    ReplayCounts,
     ReplayInto,
     ReplayPace,
     ReplayPlan,
@@ -161,6 +162,16 @@ def test_what_is_only_asked_for_changes_nothing() -> None:
     replay = fold(planned(), record("cancelled", 3, intent=None))
     assert replay is not None
     assert replay.state is ReplayState.PLANNED
+
+
+def test_what_was_sent_when_it_was_paused_is_known_later() -> None:
+    counts = {"sent": 3, "skipped": 1, "failed": 2}
+    replay = fold(after("started"), record("paused", 4, counts=counts))
+    for sequence, verb in enumerate(("resumed", "paused", "resumed"), start=5):  # a later pause need not know any
+        replay = fold(replay, record(verb, sequence))
+    assert replay is not None
+    assert replay.paused_counts == ReplayCounts.model_validate(counts)
+    assert replay.counts is None
 
 
 def test_a_plan_expires_unless_it_was_started() -> None:

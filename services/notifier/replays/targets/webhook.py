@@ -10,13 +10,14 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Message, decode, decode_at, encode
 from contracts.events.delivery import ReplayDeliveryAttempted
 from contracts.replay import EVERY_TENANT, Replay, ReplayCounts, ReplaySelection, ReplayState
+from contracts.streams import DELIVERIES
 from kit.bus.event_store import Conflict
 from kit.history.history import HistoryEvent
 from services.notifier.metrics import NotifierMetrics
@@ -173,10 +174,11 @@ class WebhookTarget:
         """Return the position of the newest record.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE.
+            SaccadeError: REPLAY_TARGET_REFUSED: the records have expired; BUS_UNAVAILABLE.
         """
         stored = await self._parts.delivery.projector.records.load(self._subject)
         if not stored:
+            self._require_unsent()
             return None
         data = ReplayDeliveryAttempted.model_validate(decode_at(stored[0].subject, stored[0].body).data)
         self._last_record = stored[0].sequence
@@ -207,6 +209,17 @@ class WebhookTarget:
         """Wait a moment for an attempt that is under way: one that is cut off is repeated by the next process."""
         if attempt := self._under_way.get(self._replay.id):
             await asyncio.wait([attempt], timeout=_GRACE_S)
+
+    def _require_unsent(self) -> None:
+        """Refuse to begin again without records what may have sent: the receiver would get it a second time.
+
+        Records expire, and a tenant with more than its share of the stream loses its oldest.
+        """
+        started, known = self._replay.started_at, self._replay.paused_counts
+        age = timedelta() if started is None else self._parts.now() - started
+        if age > timedelta(seconds=DELIVERIES.max_age_s) or (known is not None and known.sent + known.failed):
+            message = "The records of this replay have expired, and with them its position."
+            raise SaccadeError(ErrorCode.REPLAY_TARGET_REFUSED, message, hint="Plan the rest as a new replay.")
 
     def _ended(self, attempt: asyncio.Task[SendOutcome]) -> None:
         self._under_way.pop(self._replay.id, None)
