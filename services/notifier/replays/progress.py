@@ -51,7 +51,7 @@ class ProgressBoard:
         return self._newest.get(replay_id)
 
     def forget(self, replay_id: str) -> None:
-        """Drop the progress of a replay that has ended."""
+        """Drop the progress of a replay that is not shown any more."""
         self._newest.pop(replay_id, None)
 
     async def run(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -44,6 +45,7 @@ class ReplayRecords:
         self._noticed = asyncio.Event()
         self._changed = asyncio.Event()
         self._ready = asyncio.Event()
+        self._observers: list[Callable[[str], None]] = []
 
     async def run(self) -> None:
         """Follow the records until cancelled."""
@@ -77,6 +79,10 @@ class ReplayRecords:
     def get(self, replay_id: str) -> Replay | None:
         """Return a replay of any tenant; None if there is none."""
         return self._replays.get(replay_id)
+
+    def on_forgotten(self, observer: Callable[[str], None]) -> None:
+        """Call ``observer`` with the id of each replay that is forgotten."""
+        self._observers.append(observer)
 
     def all(self) -> list[Replay]:
         """Return the replays, in the order in which they were planned."""
@@ -150,6 +156,8 @@ class ReplayRecords:
                 return
             if replay.state_at(now).ended:
                 del self._replays[replay.id], self._places[replay.id]
+                for observer in self._observers:
+                    observer(replay.id)
 
     async def _begin(self) -> int:
         """Return the sequence before the oldest record that is read."""

@@ -45,6 +45,7 @@ class Replays:
         """Read ``history``, whose cursors ``position_of`` resolves, and send to targets of ``kinds``."""
         self._records = ReplayRecords(audit)
         self._board = ProgressBoard(audit.store.client)
+        self._records.on_forgotten(self._board.forget)
         planner = ReplayPlanner(history, kinds, position_of, now)
         self.service = ReplayService(self._records, planner, self._board, idempotency, now)
         self.readers = ReplayReaders(self.service, history, traffic, heartbeat_s=heartbeat_s, maximum=maximum_readers)

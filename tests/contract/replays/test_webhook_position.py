@@ -1,4 +1,4 @@
-"""Position of a replay into an endpoint whose records have expired: what may have been sent is not sent again."""
+"""What a replay into an endpoint keeps: its position, which may expire, and the limits of what it may send."""
 
 from __future__ import annotations
 
@@ -8,16 +8,7 @@ import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.ids import new_id
-from contracts.replay import (
-    Replay,
-    ReplayCounts,
-    ReplayInto,
-    ReplayPace,
-    ReplayPlan,
-    ReplaySelection,
-    ReplayState,
-    ReplayWindow,
-)
+from contracts.replay import Replay, ReplayCounts, ReplayInto, ReplayState
 from kit.network.address_guard import AddressGuard
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.replays.live_traffic import LiveTraffic
@@ -26,6 +17,7 @@ from services.notifier.replays.targets.webhook import WebhookTargetKind
 from services.notifier.webhooks.endpoints.endpoint import Endpoint
 from services.notifier.webhooks.sending.attempt_sender import AttemptSender
 from services.notifier.webhooks.sending.sender import Sender
+from tests.harness.replays.plans import plan_into
 from tests.harness.servers.embedded import NatsServer
 from tests.harness.webhooks.delivery import run_webhooks
 
@@ -34,23 +26,10 @@ pytestmark = pytest.mark.anyio
 
 def started_replay(endpoint: Endpoint, days_ago: float, counts: ReplayCounts | None) -> Replay:
     at = datetime.now(UTC) - timedelta(days=days_ago)
-    plan = ReplayPlan(
-        into=ReplayInto(kind="webhook", name=endpoint.id),
-        selection=ReplaySelection(tenants=(endpoint.tenant,)),
-        window=ReplayWindow(epoch="e", after=0, until=9, since_time=None, until_time=at),
-        pace=ReplayPace(),
-        count=9,
-        by_type={"job.failed": 9},
-        takes=9,
-        first=(),
-        last=(),
-        seconds=0,
-        expires_at=at,
-    )
     return Replay(
         id=new_id("rpl"),
         tenant=endpoint.tenant,
-        plan=plan,
+        plan=plan_into(ReplayInto(kind="webhook", name=endpoint.id), endpoint.tenant, at),
         state=ReplayState.RUNNING,
         by="ada",
         by_verified=True,
@@ -60,6 +39,23 @@ def started_replay(endpoint: Endpoint, days_ago: float, counts: ReplayCounts | N
         started_at=at,
         paused_counts=counts,
     )
+
+
+async def test_the_limits_of_an_endpoint_are_kept_until_it_is_deleted(nats_server: NatsServer) -> None:
+    async with (
+        run_webhooks(nats_server.settings) as webhooks,
+        Sender(AddressGuard.allowing([]), https_only=True) as http,
+    ):
+        kind = WebhookTargetKind(
+            webhooks.webhooks, webhooks.endpoints, AttemptSender(http), NotifierMetrics(), traffic=LiveTraffic()
+        )
+        endpoints = [await webhooks.make("https://receiver.example") for _ in range(2)]
+        for endpoint in endpoints:
+            await kind.open(started_replay(endpoint, 1, None))
+        kept, deleted = endpoints
+        await webhooks.change(kept, description="another")
+        await webhooks.change(deleted, deleted=True)
+        assert list(kind._lanes) == [kept.id]
 
 
 async def test_what_has_lost_its_records_does_not_begin_again(nats_server: NatsServer) -> None:

@@ -90,6 +90,7 @@ class WebhookTargetKind:
         #: Attempts under way, by replay: one that its replay has given up ends by itself.
         self._under_way: dict[str, asyncio.Task[SendOutcome]] = {}
         delivery.projector.on_attempt(self._count_live)
+        endpoints.on_change(self._on_endpoint)
 
     async def check(self, wanted: WantedReplay) -> TargetCheck:
         """Answer a plan.
@@ -140,6 +141,11 @@ class WebhookTargetKind:
 
     def _lane_of(self, endpoint: Endpoint) -> ReplayLane:
         return self._lanes.setdefault(endpoint.id, ReplayLane())
+
+    def _on_endpoint(self, endpoint: Endpoint) -> None:
+        """Forget the lane of a deleted endpoint; that of any other limits its next replays, too."""
+        if endpoint.deleted:
+            self._lanes.pop(endpoint.id, None)
 
     def _count_live(self, endpoint_id: str, at: datetime) -> None:
         if lane := self._lanes.get(endpoint_id):
