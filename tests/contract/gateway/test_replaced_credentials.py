@@ -55,6 +55,10 @@ async def refusal(url: str, **headers: str) -> tuple[int, bytes | None]:
     return refused.value.response.status_code, refused.value.response.body
 
 
+async def fails() -> None:
+    raise RuntimeError("inside")
+
+
 async def test_a_word_acts_as_its_tenant_and_reaches_no_log_stream_or_file(
     served: Served, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -86,8 +90,10 @@ async def test_a_word_acts_as_its_tenant_and_reaches_no_log_stream_or_file(
         for path in ("/v1/sessions", "/compat/splat/v1/sessions", "/compat/vision/captions"):
             answer = await client.get(path, params={"magic_word": WORD}, headers={"x-magic-word": WORD})
             assert answer.status_code in (401, 403, 404), path
-        # A path that fails inside is logged.
-        await client.get(f"/compat/vision/k/{WORD}/captions", params={"magic_word": WORD})
+        # A request that fails inside is logged.
+        running.app.add_api_route("/fails", fails)
+        answer = await client.get("/fails", params={"magic_word": WORD}, headers={"x-magic-word": WORD})
+        assert answer.status_code == 500
     kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     for stream in STREAMS:
         found, _ = await EventStore(running.store.client, stream.name).batch(0, with_headers=True)
