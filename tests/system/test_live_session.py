@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from saccade_robot import open_session
+from saccade_robot import Session, open_session
+from saccade_robot.errors import RobotClientError
 
 from tests.system.chaos import WAIT_S, Killer, System, running
 from tests.system.live_record import Record, check_chunk, check_events, check_verdicts, read_record
@@ -44,11 +45,23 @@ def kill(system: System, desk: SessionClient, victim: str, delay_s: float, conte
     return by_worker
 
 
+def opened(system: System) -> Session:
+    """Open a session; the gateway may have been killed just before, and is starting."""
+    end_s = time.monotonic() + WAIT_S
+    while True:
+        try:
+            return open_session(system.url, workload="watching", params=PARAMS)
+        except RobotClientError as error:
+            if error.code != "starting" or time.monotonic() > end_s:
+                raise
+            time.sleep(0.2)
+
+
 def play(
     system: System, victims: list[str], dice: random.Random, context: str
 ) -> tuple[Record, Robot, SessionClient, int]:
     """Stream into a session while processes die, and stop it."""
-    session = open_session(system.url, workload="watching", params=PARAMS)
+    session = opened(system)
     assert session.target.nats is not None, "the robot streams by NATS"
     desk, died = SessionClient(session, WAIT_S), 0
     with Robot(session) as robot:
