@@ -56,7 +56,7 @@ _EVENTS: Final = (
     "`: reading` comes instead of other comments. Clients that know neither ignore them."
 )
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Server-sent events."},
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": _EVENTS},
     204: {"description": "The job or session has ended and the client has its last event."},
 }
 _SUBJECT_PREFIXES: Final[tuple[Prefix, ...]] = ("job", "ses", "upl", "rul", "grp", "whk")
