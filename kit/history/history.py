@@ -178,18 +178,14 @@ class History:
         """Return whether events that were stored at a time or later may be neither in the stream nor in the archive.
 
         Raises:
+            SegmentDamaged: the archive's first segment is missing.
             SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
         state = await self._stream.state()
         if state.first <= 1 or (state.first_time is not None and moment >= state.first_time):
             return False
-        try:
-            await self._require_archived(state, state.first - 2, state.first - 1)
-        except SaccadeError as error:
-            if error.code is not ErrorCode.HISTORY_EXPIRED:
-                raise
-            return True
-        return False
+        archived = await self._archive.first(state.lineage) if self._archive else None
+        return archived is None or archived >= state.first
 
     async def count(self, after: int, until: int, subjects: Sequence[str] = (">",)) -> dict[str, int]:
         """Return how many events of each type there are after a sequence and up to another, without reading them.

@@ -156,12 +156,16 @@ class StreamService:
 
     def is_full(self, tenant: str) -> bool:
         """Return whether one stream more of a tenant is refused."""
-        at_limit = self._by_tenant[tenant] >= self._quotas.limit(tenant, QuotaName.EVENT_STREAMS)
-        return at_limit or self.hub.stopping or len(self.hub.open) >= self.limits.max_streams
+        return self._takes_none or self._by_tenant[tenant] >= self._quotas.limit(tenant, QuotaName.EVENT_STREAMS)
+
+    @property
+    def _takes_none(self) -> bool:
+        """Whether there is no room for any stream more, whosever it is."""
+        return self.hub.stopping or len(self.hub.open) >= self.limits.max_streams
 
     def refusal(self, tenant: str) -> Response | None:
         """Return the answer to one stream more; None while there is room for it."""
-        if self.hub.stopping or len(self.hub.open) >= self.limits.max_streams:
+        if self._takes_none:
             return RetryLaterResponse()
         try:
             self._quotas.require(tenant, QuotaName.EVENT_STREAMS, self._by_tenant[tenant])
