@@ -1,8 +1,7 @@
-"""Deletes messages of streams, and has the server overwrite them in its files."""
+"""Deletes messages of streams, and has the server overwrite in its files those that are erased."""
 
 from __future__ import annotations
 
-import asyncio
 from array import array
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
@@ -12,6 +11,7 @@ from nats.aio.client import Client
 from contracts.errors import ErrorCode, SaccadeError
 from kit.bus.connection import request
 from kit.bus.event_store import EventStore, StoredEvent
+from kit.tasks import map_concurrently
 from services.dispatcher.erasure.coverage import Covered
 from services.dispatcher.erasure.progress import StoreContents
 
@@ -47,24 +47,21 @@ class StreamEraser:
                     yield stored
             after = found[-1].sequence
 
-    async def delete(self, stream: str, sequences: Sequence[int]) -> None:
-        """Delete messages and have their bytes overwritten.
+    async def delete(self, stream: str, sequences: Sequence[int], *, overwrites: bool = True) -> None:
+        """Delete messages; by default, have their bytes overwritten.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        semaphore = asyncio.Semaphore(_PARALLEL)
 
         async def delete(sequence: int) -> None:
-            async with semaphore:
-                answer = await request(
-                    self._client, f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": False}
-                )
+            body = {"seq": sequence, "no_erase": not overwrites}
+            answer = await request(self._client, f"STREAM.MSG.DELETE.{stream}", body)
             error = answer.get("error")
             if error and error.get("err_code") not in _NO_MESSAGE:
                 raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {error.get('description')}.")
 
-        await asyncio.gather(*(delete(sequence) for sequence in sequences))
+        await map_concurrently(delete, sequences, _PARALLEL)
 
     async def found(self, covered: Sequence[Covered]) -> StoreContents:
         """Return all covered messages, to be deleted.

@@ -23,8 +23,8 @@ from contracts.quotas import QuotaName, kept_bytes
 from contracts.streams import DEADLETTERS, DELIVERIES, TELEMETRY
 from kit.auth.api_keys import Authenticator, AuthSettings
 from kit.auth.quotas import Quotas
-from kit.bus.jetstream_api import error_code, request, stream_info
-from kit.tasks import map_concurrently
+from kit.bus.jetstream_api import request, stream_info
+from services.dispatcher.erasure.stream_eraser import StreamEraser
 from services.dispatcher.stream_shares.sizes import StoredSize, sizes
 from services.dispatcher.stream_shares.tally import Tally
 
@@ -38,8 +38,6 @@ _PARTS: Final = 1000
 #: Deviation of the counts from what the server says from which on they are made anew: something else has deleted.
 _DEVIATION: Final = 0.1
 _DELETE_S: Final = 60.0
-_PARALLEL: Final = 64
-_NO_MESSAGE: Final = frozenset({10037, 10043, 10057})
 
 
 @dataclass(frozen=True)
@@ -127,24 +125,21 @@ class StreamShares(Collector):
         if shared.subjects:
             body = {"filter": f"{shared.subjects}{tenant}.>", "seq": last + 1}
             answer = await request(self._client, f"STREAM.PURGE.{shared.name}", body, _DELETE_S)
-            _check(answer, frozenset())
+            if "error" in answer:
+                raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS refused: {answer['error']}.")
         else:
             found = [
                 stored.sequence
                 async for stored in sizes(self._client, shared.name, first - 1)
                 if stored.sequence <= last and shared.tenant_of(stored) == tenant
             ]
-            await map_concurrently(lambda sequence: self._delete(shared.name, sequence), found, _PARALLEL)
+            await StreamEraser(self._client).delete(shared.name, found, overwrites=False)
         tally.forget(last + 1, tenant)
         self.deleted[shared.name, tenant] += size
         log.warning(
             "%s is nearly full: the oldest %d bytes of %s were deleted (docs/quotas.md)",
             shared.name, size, tenant or "no tenant",
         )  # fmt: skip
-
-    async def _delete(self, stream: str, sequence: int) -> None:
-        body = {"seq": sequence, "no_erase": True}
-        _check(await request(self._client, f"STREAM.MSG.DELETE.{stream}", body), _NO_MESSAGE)
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Yield the counter in Prometheus' form; only tenants that have lost something make a series."""
@@ -168,13 +163,3 @@ def open_stream_shares(client: Client, registry: CollectorRegistry) -> StreamSha
         shares = StreamShares(client, Quotas())
     registry.register(shares)
     return shares
-
-
-def _check(answer: dict[str, object], expected: frozenset[int]) -> None:
-    """Check an answer of JetStream.
-
-    Raises:
-        SaccadeError: BUS_UNAVAILABLE.
-    """
-    if "error" in answer and error_code(answer) not in expected:
-        raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS refused: {answer['error']}.")
