@@ -20,9 +20,8 @@ class ArtifactJobs:
         #: Number of the addition and job of each artifact, by tenant and SHA-256; the oldest first.
         self._jobs: defaultdict[str, OrderedDict[bytes, tuple[int, str]]] = defaultdict(OrderedDict)
         self._numbers = count()
-        #: Tenants by the number of their artifacts, and the largest of these numbers.
+        #: Tenants by the number of their artifacts: there are few different numbers.
         self._by_size: defaultdict[int, dict[str, None]] = defaultdict(dict)
-        self._most = 0
         self._length = 0
 
     def __len__(self) -> int:
@@ -30,33 +29,32 @@ class ArtifactJobs:
 
     def add(self, tenant: str, sha256: str, job_id: str) -> None:
         """Remember an artifact; when there are too many, the oldest one of the tenant that has most is forgotten."""
-        key = bytes.fromhex(sha256)
-        self._set(tenant, key, None)
-        self._set(tenant, key, (next(self._numbers), job_id))
-        if self._length > self._kept:
-            most = next(iter(self._by_size[self._most]))
-            self._set(most, next(iter(self._jobs[most])), None)
-
-    def _set(self, tenant: str, key: bytes, added: tuple[int, str] | None) -> None:
-        """Remember or forget one artifact, and count it."""
-        jobs = self._jobs[tenant]
+        key, jobs = bytes.fromhex(sha256), self._jobs[tenant]
         before = len(jobs)
-        if added:
-            jobs[key] = added
-        else:
-            jobs.pop(key, None)
-        after = len(jobs)
+        jobs[key] = next(self._numbers), job_id
+        jobs.move_to_end(key)
+        self._count(tenant, before)
+        if self._length > self._kept:
+            most = next(iter(self._by_size[max(self._by_size)]))
+            self._remove(most, next(iter(self._jobs[most])))
+
+    def _remove(self, tenant: str, key: bytes) -> None:
+        before = len(self._jobs[tenant])
+        del self._jobs[tenant][key]
+        self._count(tenant, before)
+
+    def _count(self, tenant: str, before: int) -> None:
+        """Count a tenant's artifacts, of which there were so many before."""
+        after = len(self._jobs[tenant])
         self._length += after - before
-        self._by_size[before].pop(tenant, None)
-        self._by_size[after][tenant] = None
-        for size in (before, 0):
-            if size == 0 or not self._by_size[size]:
-                self._by_size.pop(size, None)
-        if not after:
+        if before:
+            del self._by_size[before][tenant]
+            if not self._by_size[before]:
+                del self._by_size[before]
+        if after:
+            self._by_size[after][tenant] = None
+        else:
             del self._jobs[tenant]
-        self._most = max(self._most, after)
-        while self._most and self._most not in self._by_size:
-            self._most -= 1
 
     def saved(self) -> tuple[tuple[str, str, str], ...]:
         """Return tenant, SHA-256 and job of each artifact, the oldest first."""
@@ -74,7 +72,7 @@ class ArtifactJobs:
         found = [(tenant, key, added[1]) for tenant, jobs in self._jobs.items() for key, added in jobs.items()]
         for tenant, key, job_id in found:
             if is_forgotten(job_id):
-                self._set(tenant, key, None)
+                self._remove(tenant, key)
 
     def job_of(self, tenant: str, sha256: str) -> str | None:
         """Return the newest job with such an artifact."""
