@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,7 +34,7 @@ class StoredSize:
     size_bytes: int
 
 
-async def sizes(client: Client, stream: str, after: int) -> AsyncIterator[StoredSize]:
+async def sizes(client: Client, stream: str, after: int) -> AsyncGenerator[StoredSize]:
     """Yield every message after a sequence that the stream has now, oldest first.
 
     Raises:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -128,11 +129,7 @@ class StreamShares(Collector):
             if "error" in answer:
                 raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS refused: {answer['error']}.")
         else:
-            found = [
-                stored.sequence
-                async for stored in sizes(self._client, shared.name, first - 1)
-                if stored.sequence <= last and shared.tenant_of(stored) == tenant
-            ]
+            found = await self._sequences(shared, tenant, first, last)
             await StreamEraser(self._client).delete(shared.name, found, overwrites=False)
         tally.forget(last + 1, tenant)
         self.deleted[shared.name, tenant] += size
@@ -140,6 +137,16 @@ class StreamShares(Collector):
             "%s is nearly full: the oldest %d bytes of %s were deleted (docs/quotas.md)",
             shared.name, size, tenant or "no tenant",
         )  # fmt: skip
+
+    async def _sequences(self, shared: SharedStream, tenant: str, first: int, last: int) -> list[int]:
+        found = []
+        async with aclosing(sizes(self._client, shared.name, first - 1)) as messages:
+            async for stored in messages:
+                if stored.sequence > last:
+                    break
+                if shared.tenant_of(stored) == tenant:
+                    found.append(stored.sequence)
+        return found
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Yield the counter in Prometheus' form; only tenants that have lost something make a series."""
