@@ -168,13 +168,7 @@ class ViewSnapshots:
     """Writes snapshots of a gateway's view, and deletes those that must not be used any more."""
 
     def __init__(
-        self,
-        view: GatewayView,
-        tail: EventTail,
-        store: SnapshotStore | None,
-        folder: Path,
-        *,
-        every_events: int,
+        self, view: GatewayView, tail: EventTail, store: SnapshotStore | None, folder: Path, *, every_events: int
     ) -> None:
         """``folder`` is that of the view; without a ``store``, or every 0 events, there are no snapshots."""
         self._view, self._tail, self._folder = view, tail, folder

@@ -97,9 +97,11 @@ class DeliveryProjector:
         self._started = asyncio.Event()
         self._observers: list[Callable[[str, datetime], None]] = []
         self._read_to = 0  # every event up to it is planned, or is being planned
-        self._record_waiters, self._to_backfill = dict[int, asyncio.Future[None]](), dict[str, Endpoint]()
+        self._record_waiters: dict[int, asyncio.Future[None]] = {}
+        self._to_backfill: dict[str, Endpoint] = {}
         self.event_lineage = EventLineage()
-        self._is_behind = asyncio.Event()  # another process has written of an epoch that this one does not know yet
+        #: Set when another process has written of an epoch that this one does not know yet.
+        self._is_behind = asyncio.Event()
 
     async def run(self, enqueue: Enqueue) -> None:
         """Keep the projection current, and pass each delivery that becomes pending to ``enqueue``.
@@ -122,7 +124,8 @@ class DeliveryProjector:
         records = self.tail.run(self.file.recorded, self.file.records_epoch)
         try:
             await first_of(
-                *(records, self._plan_events()),
+                records,
+                self._plan_events(),
                 keep_up(self.file, self._events.client, self._now),
                 self._leave_when_behind(),
             )
