@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -14,7 +15,7 @@ from contracts.errors import ErrorBody, ErrorCode
 from contracts.events.job import Cost, JobFailed, JobQueued, JobRetrying
 from contracts.events.session import SessionText
 from contracts.ids import new_id
-from contracts.job import State
+from contracts.job import Job, State
 from contracts.streams import aggregate
 from kit.bus.event_store import Conflict
 from kit.history.stream_reader import StreamReader
@@ -260,6 +261,28 @@ async def test_a_job_whose_archive_is_damaged_keeps_no_scratch_files_of_others(
         assert await harness.bucket.list_keys(scratch_of(archived)), "nothing says when they go"
 
 
+async def retry(harness: DispatcherHarness, stage: ArchiveStage, job: Job) -> None:
+    """Store that a job is retried, as a gateway does that does not know of the trimming."""
+    retried = JobRetrying(
+        attempt=2,
+        first_attempt=2,
+        after="asked",
+        delay_s=0,
+        not_before=job.created_at,
+        deadline=job.submitted.deadline,
+    )
+    last = (await StreamReader(stage.store).state()).last
+    await harness.publish(job.id, "acme", retried, after=job.sequence, known_until=last)
+
+
+async def next_event(harness: DispatcherHarness, job_id: str) -> tuple[str, dict[str, Any]]:
+    """Wait for the event after the retry."""
+    with anyio.fail_after(30):
+        while len(events := await harness.events(job_id)) < 2:
+            await anyio.sleep(0.05)
+    return events[-1]
+
+
 async def test_a_job_that_is_retried_while_its_events_go_ends_with_the_reason(
     harness: DispatcherHarness, stage: ArchiveStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,23 +293,12 @@ async def test_a_job_that_is_retried_while_its_events_go_ends_with_the_reason(
         for _ in range(12):
             await harness.reach(await harness.submit())
     await trim(stage)
-    retried = JobRetrying(
-        attempt=2,
-        first_attempt=2,
-        after="asked",
-        delay_s=0,
-        not_before=job.created_at,
-        deadline=job.submitted.deadline,
-    )
-    last = (await StreamReader(stage.store).state()).last
-    await harness.publish(job_id, "acme", retried, after=job.sequence, known_until=last)
+    await retry(harness, stage, job)
     await harness.forget_lease()
     async with leading(harness):
-        with anyio.fail_after(30):
-            while len(events := await harness.events(job_id)) < 2:
-                await anyio.sleep(0.05)
-    assert events[-1][0] == "failed"
-    assert events[-1][1]["error"]["code"] == "job_archived"
+        name, data = await next_event(harness, job_id)
+    assert name == "failed"
+    assert data["error"]["code"] == "job_archived"
 
 
 @pytest.mark.parametrize("lost", ["damaged", "deleted"])
@@ -307,19 +319,8 @@ async def test_a_job_that_is_retried_while_its_events_go_ends_though_they_are_lo
         else:
             for segment in stored:
                 await harness.bucket.delete(segment.key)
-        retried = JobRetrying(
-            attempt=2,
-            first_attempt=2,
-            after="asked",
-            delay_s=0,
-            not_before=job.created_at,
-            deadline=job.submitted.deadline,
-        )
-        last = (await StreamReader(stage.store).state()).last
-        await harness.publish(job_id, "acme", retried, after=job.sequence, known_until=last)
-        with anyio.fail_after(30):
-            while len(events := await harness.events(job_id)) < 2:
-                await anyio.sleep(0.05)
-    assert events[-1][0] == "failed"
-    assert events[-1][1]["error"]["code"] == "job_archived"
-    assert events[-1][1]["attempt"] == 2
+        await retry(harness, stage, job)
+        name, data = await next_event(harness, job_id)
+    assert name == "failed"
+    assert data["error"]["code"] == "job_archived"
+    assert data["attempt"] == 2

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import pytest
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor
 from kit.history.archive_reader import ArchiveReader
+from services.notifier.webhooks.endpoints.endpoint import Endpoint
 from tests.harness.dispatch.dispatcher import Servers, shared_servers
 from tests.harness.history.archive_stage import ArchiveStage, archive_stage
 from tests.harness.servers.embedded import HOST, free_port
 from tests.harness.streams.notifier import publisher
 from tests.harness.webhooks.delivery import RunningWebhooks, run_webhooks
-from tests.harness.webhooks.listeners import listening
+from tests.harness.webhooks.listeners import WebhookListener, listening
 
 pytestmark = pytest.mark.anyio
 
@@ -77,11 +79,12 @@ async def test_deliveries_whose_events_are_only_archived_are_sent(servers: Serve
             assert await here.service.redeliver("local", endpoint.id, begin, all_since=True) == 13 - first
 
 
-async def test_what_is_stored_nowhere_is_refused_and_does_not_stop_what_follows(
-    servers: Servers, tmp_path: Path
-) -> None:
+@asynccontextmanager
+async def trimmed_while_away(
+    servers: Servers, folder: Path
+) -> AsyncIterator[tuple[ArchiveStage, WebhookListener, Endpoint, int]]:
+    """Deliver event 1, stop the notifier, store 2 to 13, and trim; yield also the first sequence that is left."""
     nats, s3 = servers
-    folder = tmp_path / "deliveries"
     async with (
         archive_stage(nats, s3, segment_bytes=2_000) as stage,
         publisher(nats.settings) as bus,
@@ -93,9 +96,15 @@ async def test_what_is_stored_nowhere_is_refused_and_does_not_stop_what_follows(
             await here.settled(endpoint.id, 1)
         for _ in range(12):
             await bus.submit()
-        first = await trim(stage)
+        yield stage, got, endpoint, await trim(stage)
+
+
+async def test_what_is_stored_nowhere_is_refused_and_does_not_stop_what_follows(
+    servers: Servers, tmp_path: Path
+) -> None:
+    async with trimmed_while_away(servers, tmp_path) as (_, got, endpoint, first):
         assert 3 < first <= 13
-        async with run_webhooks(nats.settings, folder) as here:
+        async with run_webhooks(servers[0].settings, tmp_path) as here:
             await here.settled(endpoint.id, 1 + 14 - first)
             since = endpoint.created_at - timedelta(hours=1)
             with pytest.raises(SaccadeError) as refusal:
@@ -105,20 +114,8 @@ async def test_what_is_stored_nowhere_is_refused_and_does_not_stop_what_follows(
 
 
 async def test_events_that_were_archived_while_no_notifier_ran_are_delivered(servers: Servers, tmp_path: Path) -> None:
-    nats, s3 = servers
-    folder = tmp_path / "deliveries"
-    async with (
-        archive_stage(nats, s3, segment_bytes=2_000) as stage,
-        publisher(nats.settings) as bus,
-        listening() as got,
-    ):
-        async with run_webhooks(nats.settings, folder) as here:
-            endpoint = await here.make(got.url, types=("job.*",))
-            await bus.submit()
-            await here.settled(endpoint.id, 1)
-        for _ in range(12):
-            await bus.submit()
-        assert await trim(stage) > 3
-        async with run_webhooks(nats.settings, folder, archive=ArchiveReader(stage.segments)) as here:
+    async with trimmed_while_away(servers, tmp_path) as (stage, got, endpoint, first):
+        assert first > 3
+        async with run_webhooks(servers[0].settings, tmp_path, archive=ArchiveReader(stage.segments)) as here:
             await here.settled(endpoint.id, 13)
         assert sorted({one.sequence for one in got.got}) == list(range(1, 14))

@@ -14,14 +14,13 @@ from contracts.replay import (
     Replay,
     ReplayCounts,
     ReplayInto,
-    ReplayPace,
     ReplayPlan,
     ReplaySelection,
     ReplayState,
-    ReplayWindow,
     fold,
     too_many_running,
 )
+from tests.harness.replays.plans import plan_into
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 #: The same in every process: they are in the names of tests, which pytest-xdist compares.
@@ -92,19 +91,8 @@ def test_other_targets_are_refused(text: str) -> None:
 
 
 def plan() -> ReplayPlan:
-    return ReplayPlan(
-        into=ReplayInto.parse("sse"),
-        selection=ReplaySelection(tenants=("a",)),
-        window=ReplayWindow(epoch="e", after=0, until=9, since_time=None, until_time=NOW),
-        pace=ReplayPace(),
-        count=9,
-        by_type={"job.failed": 9},
-        takes=9,
-        first=(),
-        last=(),
-        seconds=1,
-        expires_at=NOW + timedelta(hours=1),
-    )
+    made = plan_into(ReplayInto.parse("sse"), "a", NOW)
+    return made.model_copy(update={"seconds": 1, "expires_at": NOW + timedelta(hours=1)})
 
 
 def record(verb: str, sequence: int, *, intent: str | None = "ops_1", **details: Any) -> AuditRecord:
