@@ -302,10 +302,10 @@ class EventTail:
         except StreamMissing:
             await self._check_epoch()
         except SaccadeError as error:
-            if error.code in UNREADABLE_EVENTS:
-                first = min(int(error.extra.get("first", until + 1)), until + 1)
+            first = min(int(error.extra.get("first", until + 1)), until + 1)
+            if error.code in UNREADABLE_EVENTS and first > self.last + 1:
                 log.error("events %d to %d cannot be read: %s", self.last + 1, first - 1, error.message)  # noqa: TRY400
-                self._reach(max(self.last, first - 1))
+                self._reach(first - 1)
             else:
                 log.warning("the archive of stream %s is not read yet: %s", self.store.stream, error.message)
                 await asyncio.sleep(_ARCHIVE_RETRY_S)

@@ -153,22 +153,20 @@ class ArchiveReader:
                     found[event.type] += 1
         return found
 
-    async def sequence_before(self, lineage: Lineage, moment: datetime) -> int | None:
+    async def sequence_before(self, lineage: Lineage, moment: datetime, *, at_most: bool = False) -> int | None:
         """Return the last sequence before the archived events of a time and later; None if all are older.
 
+        With ``at_most`` a lower one where that event may be in a segment that cannot be read: the one before it.
+
         Raises:
-            SegmentDamaged: a segment is missing, or was cut off or changed.
+            SegmentDamaged: that segment is missing, or was cut off or changed; not with ``at_most``.
             SaccadeError: STORAGE_UNAVAILABLE.
         """
         pieces = [piece for own in own_ranges(lineage) for piece in self._pieces(own, await self._list(own.epoch))]
         low, high = 0, len(pieces)
-        while low < high:  # the first piece whose last event is not older
+        while low < high:  # the first piece of which nothing says that its last event is older
             middle = (low + high) // 2
-            last_time = (await self.segments.index(pieces[middle].segment)).manifest.last_time
-            if last_time is None or parse_timestamp(last_time) < moment:
-                low = middle + 1
-            else:
-                high = middle
+            low, high = await self._halved(moment, pieces, low, middle, high)
         for piece in pieces[low:]:
             while True:
                 try:
@@ -176,9 +174,39 @@ class ArchiveReader:
                     break
                 except SegmentRewritten:
                     log.info("segment %s was written anew: it is read again", piece.segment.key)
+                except SegmentDamaged:
+                    if not at_most:
+                        raise
+                    return piece.first - 1
             if found is not None:
                 return found - 1
         return None
+
+    async def _halved(
+        self, moment: datetime, pieces: Sequence[_Piece], low: int, middle: int, high: int
+    ) -> tuple[int, int]:
+        """Return between which pieces a search by time goes on, by the first one from the middle on that has events.
+
+        One that has lost all its events to erasures, or cannot be read, says nothing.
+
+        Raises:
+            SaccadeError: STORAGE_UNAVAILABLE.
+        """
+        for number in range(middle, high):
+            piece = pieces[number]
+            try:
+                manifest = (await self.segments.index(piece.segment)).manifest
+            except SegmentDamaged as error:
+                log.warning("a search by time goes on beside a segment: %s", error.message)
+                continue
+            if manifest.first_time is None or manifest.last_time is None:
+                continue
+            if parse_timestamp(manifest.last_time) < moment:
+                return number + 1, high
+            if parse_timestamp(manifest.first_time) < moment and piece.first == piece.segment.first:
+                return number, number  # also those that were passed over are older
+            break
+        return low, middle
 
     async def _first_since(self, piece: _Piece, moment: datetime) -> int | None:
         """Return the sequence of the first event of a time or later in one segment; None if all are older.

@@ -160,16 +160,18 @@ class History:
         found = (event for event in newest.values() if event.sequence > after)
         return sorted(found, key=lambda event: event.sequence)
 
-    async def sequence_before(self, moment: datetime) -> int:
+    async def sequence_before(self, moment: datetime, *, at_most: bool = False) -> int:
         """Return the last sequence before the events that were stored at a time or later.
 
+        With ``at_most`` a lower one, if the first of them may be in a segment of the archive that cannot be read.
+
         Raises:
-            SegmentDamaged: a segment of the archive is missing, or was cut off or changed.
+            SegmentDamaged: that segment is missing, or was cut off or changed; not with ``at_most``.
             SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
         state = await self._stream.state()
         if self._archive and state.first > 1 and (state.first_time is None or moment < state.first_time):
-            found = await self._archive.sequence_before(state.lineage, moment)
+            found = await self._archive.sequence_before(state.lineage, moment, at_most=at_most)
             if found is not None and found < state.first:
                 return found
         return await self._stream.sequence_before(moment, state)

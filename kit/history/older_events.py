@@ -24,13 +24,12 @@ class HistoryBeforeStream:
         self._max_age = timedelta(seconds=max_age_s)
 
     async def begin(self) -> int:
-        """Return the sequence after which they are worth reading.
+        """Return the sequence after which they are worth reading; what cannot be read, ``read`` says in its turn.
 
         Raises:
-            SegmentDamaged: a segment of the archive is missing, or was cut off or changed.
             SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
-        return await self._history.sequence_before(datetime.now(UTC) - self._max_age)
+        return await self._history.sequence_before(datetime.now(UTC) - self._max_age, at_most=True)
 
     async def read(self, after: int, until: int) -> AsyncIterator[StoredEvent]:
         """Yield those after a sequence and up to another, in order.

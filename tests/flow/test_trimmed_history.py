@@ -232,6 +232,27 @@ async def test_a_dispatcher_without_a_snapshot_counts_what_was_spent_before(
         assert [subject.rpartition(".")[2] for subject in said] == ["scratch_removed"]
 
 
+async def test_a_dispatcher_without_a_snapshot_leads_though_the_first_segment_is_damaged(
+    harness: DispatcherHarness, stage: ArchiveStage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("EVENTS_KEEP_MESSAGES", "0")
+    async with leading(harness) as before:
+        for _ in range(12):
+            await harness.reach(await harness.submit())
+        spent = dict(before.notices.budgets.saved_accounts())["acme"].by_day  # type: ignore[attr-defined]
+    await trim(stage)
+    damaged = (await stage.stored())[0]
+    await harness.bucket.put(damaged.key, (await harness.bucket.get(damaged.key))[:100])
+    await harness.forget_lease()
+    async with leading(harness) as after:
+        counted = dict(after.notices.budgets.saved_accounts())["acme"].by_day  # type: ignore[attr-defined]
+    [(day, usd)] = spent.items()
+    assert 0 < counted[day] < usd, "what comes after the damaged segment is counted"
+    told = [record.getMessage() for record in caplog.records if "cannot be read" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith(f"events 1 to {damaged.last} cannot be read")
+
+
 async def test_a_job_whose_archive_is_damaged_keeps_no_scratch_files_of_others(
     harness: DispatcherHarness, stage: ArchiveStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

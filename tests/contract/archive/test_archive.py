@@ -137,6 +137,30 @@ async def test_a_damaged_segment_is_named_and_nothing_of_it_is_passed_on(
         assert [e async for e in stage.history.read(damaged.last, 1000)] == stage.events[damaged.last :]
 
 
+@pytest.mark.parametrize("damaged", [0, 3, 4])
+async def test_a_damaged_segment_keeps_nobody_from_finding_a_time_elsewhere(
+    nats_server: NatsServer, s3_server: S3Server, damaged: int
+) -> None:
+    async with archive_stage(nats_server, s3_server) as stage:
+        await stage.publish(1500)
+        await stage.archive_all()
+        await stage.purge_archived()
+        segments = await stage.stored()
+        assert len(segments) > 5
+        cut_off = segments[damaged]
+        await stage.bucket.put(cut_off.key, (await stage.bucket.get(cut_off.key))[:100])
+        times = [event.time for event in stage.events]
+        for segment in segments:
+            moment = times[segment.last - 1]
+            before = next(number for number, time in enumerate(times) if time >= moment)
+            if segment is not cut_off:
+                assert await stage.history.sequence_before(moment) == before
+                continue
+            with pytest.raises(SegmentDamaged):
+                await stage.history.sequence_before(moment)
+            assert await stage.history.sequence_before(moment, at_most=True) == cut_off.first - 1
+
+
 async def test_events_that_were_deleted_before_they_were_archived_are_reported(
     nats_server: NatsServer, s3_server: S3Server, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -228,6 +228,23 @@ async def test_a_writer_that_begins_before_an_erasure_goes_on_loses_no_events(
         assert verify_chain(await manifests(stage)) == []
 
 
+async def test_a_time_is_found_beside_segments_that_have_lost_all_their_events(
+    nats_server: NatsServer, s3_server: S3Server
+) -> None:
+    async with archive_stage(nats_server, s3_server) as stage:
+        for tenant in ("beta", "acme", "beta"):
+            await stage.publish(600, tenants=(tenant,))
+        await stage.archive_all()
+        await stage.purge_archived()
+        await request_erasure(stage)
+        await carry_out(stage, erasures(stage, stage.writer()))
+        last = (await stage.stored())[-1].last
+        kept = [event for event in stage.events if event.tenant == "beta" and event.sequence <= last]
+        for event in (kept[0], kept[300], kept[599], kept[600], kept[-1]):
+            found = next(later for later in kept if later.time >= event.time)
+            assert await stage.history.sequence_before(event.time) == found.sequence - 1
+
+
 async def test_who_has_read_a_segment_before_reads_what_is_left_of_it(
     nats_server: NatsServer, s3_server: S3Server
 ) -> None:
