@@ -344,6 +344,7 @@ class Bucket:
 
         Raises:
             ObjectMissing: no such object, upload or bucket.
+            StorageRefused: the bucket answers, and does not do this.
             SaccadeError: STORAGE_UNAVAILABLE.
         """
         try:

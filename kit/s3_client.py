@@ -27,7 +27,14 @@ READ_CONNECTIONS: Final = 100
 #: How long an attempt of a request waits for a connection, seconds, the time to open one included.
 POOL_WAIT_S: Final = 5.0
 
-__all__ = ["AioConfig", "ClosableSession", "in_parts", "s3_session", "storage_error"]
+#: Statuses of refusals that say nothing of what was asked for: it was too slow, or too often.
+_NOT_NOW: Final = frozenset({408, 429})
+
+__all__ = ["AioConfig", "ClosableSession", "StorageRefused", "in_parts", "s3_session", "storage_error"]
+
+
+class StorageRefused(SaccadeError):  # noqa: N818 - an answer, not a fault
+    """The bucket answers and does not do this: the object is locked, or a policy forbids it. Others it may delete."""
 
 
 def storage_error(operation: str, error: Exception) -> SaccadeError:
@@ -37,7 +44,8 @@ def storage_error(operation: str, error: Exception) -> SaccadeError:
         return SaccadeError(ErrorCode.STORAGE_UNAVAILABLE)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     count("saccade_bucket_errors", operation, str(status))
-    return SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, f"The bucket refused {operation}.")
+    kind = StorageRefused if 400 <= status < 500 and status not in _NOT_NOW else SaccadeError
+    return kind(ErrorCode.STORAGE_UNAVAILABLE, f"The bucket refused {operation}.")
 
 
 class ClosableSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types

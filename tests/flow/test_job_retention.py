@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
+from contracts.errors import ErrorCode
 from contracts.events.job import JobScratchRemoved
 from contracts.job import State
+from kit.s3_client import StorageRefused
+from services.dispatcher.lifecycle import scratch_sweep
 from tests.harness.dispatch.dispatcher import (
     DispatcherHarness,
     Servers,
@@ -90,6 +93,31 @@ async def test_it_goes_when_its_time_is_over_and_results_stay(harness: Dispatche
         assert after.scratch_removed_at
         assert await harness.bucket.size(harness.bucket.key("results", ended, "manifest.json"))
         assert len(await scratch_of(harness, kept)) == 1, "its parameters ask for an hour"
+
+
+async def test_files_that_the_bucket_refuses_to_delete_keep_no_others(
+    harness: DispatcherHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, locked = harness.bucket.call, ""
+
+    async def refuse(operation: str, **params: Any) -> Any:
+        if operation == "delete_object" and f"/{locked}/" in params["Key"]:
+            raise StorageRefused(ErrorCode.STORAGE_UNAVAILABLE)
+        return await call(operation, **params)
+
+    monkeypatch.setattr(scratch_sweep, "_REFUSED_RETRY", timedelta(seconds=1))
+    async with harness.dispatching(
+        harness.dispatcher(ScriptedExecutor(harness.store, harness.bucket, keeps_and_works))
+    ):
+        jobs = sorted([await harness.submit() for _ in range(3)])
+        locked = jobs[0]
+        with monkeypatch.context() as patched:
+            patched.setattr(harness.bucket, "call", refuse)
+            for job_id in jobs[1:]:
+                await harness.reach(job_id)
+                await until_removed(harness, job_id)
+            assert await scratch_of(harness, locked)
+        await until_removed(harness, locked)
 
 
 async def test_what_is_under_way_keeps_it(harness: DispatcherHarness) -> None:

@@ -20,6 +20,7 @@ from contracts.streams import aggregate
 from contracts.tenant_retention import RetentionHours, RetentionLimits
 from kit.auth.api_keys import AuthSettings
 from kit.bucket import Bucket
+from kit.s3_client import StorageRefused
 from services.gateway.retention import retention_sweep
 from services.gateway.retention.retention_sweep import RetentionSweep
 from tests.harness.dispatch.dispatcher import Servers, shared_servers
@@ -186,32 +187,48 @@ class FailingBucket:
 
 
 class LockedBucket:
-    """The bucket, which refuses to delete the files of one job."""
+    """The bucket, which refuses to delete the files of some jobs."""
 
-    def __init__(self, bucket: Bucket, locked: str) -> None:
-        self._bucket, self._locked = bucket, locked
+    def __init__(self, bucket: Bucket, locked: list[str], refusal: type[SaccadeError]) -> None:
+        self._bucket, self._locked, self._refusal = bucket, locked, refusal
+        #: Refused deletions.
+        self.refused = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._bucket, name)
 
     async def delete(self, key: str) -> None:
-        if self._locked in key:
-            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE)
+        if any(job_id in key for job_id in self._locked):
+            self.refused += 1
+            raise self._refusal(ErrorCode.STORAGE_UNAVAILABLE)
         await self._bucket.delete(key)
 
 
-async def test_files_that_the_bucket_refuses_to_delete_keep_no_others(servers: Servers, tmp_path: Path) -> None:
+@pytest.mark.parametrize("refusal", [StorageRefused, SaccadeError])
+async def test_files_that_the_bucket_refuses_to_delete_keep_no_others(
+    servers: Servers, tmp_path: Path, refusal: type[SaccadeError]
+) -> None:
     nats, s3 = servers
     async with running_gateway(nats.settings, s3.settings, tmp_path) as running:
-        locked, free = await finished(running), await finished(running)
-        sweep = sweep_of(running, RESULTS, bucket=LockedBucket(running.bucket, locked))
+        locked = [await finished(running) for _ in range(4)]
+        free = await finished(running)
+        bucket = LockedBucket(running.bucket, locked, refusal)
+        sweep = sweep_of(running, RESULTS, bucket=bucket)
         with anyio.fail_after(60):
             while await files_of(running, free):
                 with suppress(SaccadeError):
                     await sweep.run_once()
         with pytest.raises(SaccadeError):
             await sweep.run_once()
-        assert await files_of(running, locked)
+        bucket.refused = 0
+        with pytest.raises(SaccadeError):
+            await sweep.run_once()
+        assert bucket.refused <= (len(locked) if refusal is StorageRefused else 3)
+        for job_id in locked:
+            assert await files_of(running, job_id)
+        with anyio.fail_after(60):
+            while running.view.results.count_removing():
+                await sweep_of(running, RESULTS).run_once()
 
 
 class KilledBeforeLast:

@@ -19,6 +19,7 @@ from contracts.limits import PART_BYTES
 from contracts.upload import Upload
 from kit.bucket import ObjectMissing
 from kit.bucket_inventory import StoredObject, list_multiparts
+from kit.s3_client import StorageRefused
 from services.dispatcher.jobs.job_repository import NotLeading
 from services.dispatcher.jobs.stored_uploads import StoredUploads
 from services.dispatcher.lifecycle.upload_sweep import UploadSweep
@@ -153,6 +154,33 @@ async def test_an_upload_that_cannot_be_read_keeps_no_other_from_being_swept(run
     (left,) = {*await keys(running)} - {*before}
     assert unreadable in left
     await sweep_of(running).sweep()
+    assert await keys(running) == before
+
+
+async def test_files_that_the_bucket_refuses_to_delete_keep_no_others(
+    running: RunningGateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    created = [await announced(running) for _ in range(3)]
+    before = await keys(running)
+    for one in created:
+        assert (await running.http.delete(f"/v1/uploads/{one['id']}")).is_success
+        await put(one, bytes(10))
+    call, locked = running.bucket.call, str(min(one["id"] for one in created))
+
+    async def refuse(operation: str, **params: Any) -> Any:
+        if operation == "delete_object" and locked in params["Key"]:
+            raise StorageRefused(ErrorCode.STORAGE_UNAVAILABLE, "The bucket refused delete_object.")
+        return await call(operation, **params)
+
+    sweep = sweep_of(running)
+    with monkeypatch.context() as patched:
+        patched.setattr(running.bucket, "call", refuse)
+        await sweep.sweep()
+        (left,) = {*await keys(running)} - {*before}
+        assert locked in left
+        assert sweep.removed == 2
+        assert f"{left} stays though its upload was deleted: storage_unavailable: The bucket refused" in caplog.text
+    await sweep.sweep()
     assert await keys(running) == before
 
 

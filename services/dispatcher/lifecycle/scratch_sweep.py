@@ -20,6 +20,7 @@ from contracts.job import Job
 from contracts.retention import scratch_expires_at
 from kit.bucket import Bucket
 from kit.bus.event_store import Conflict
+from kit.s3_client import StorageRefused
 from services.dispatcher.executors.executor import Executor
 from services.dispatcher.jobs.job_repository import JobRepository, NotLeading
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
@@ -28,8 +29,9 @@ from services.dispatcher.settings import RetentionSettings
 log = logging.getLogger(__name__)
 
 _ERROR_RETRY_S: Final = 5.0
-#: When a job is looked at again whose events cannot be read: nothing says when its scratch files go.
-_NOT_READABLE_RETRY: Final = timedelta(hours=1)
+#: When a job is looked at again whose events cannot be read, so that nothing says when its scratch files go, or whose
+#: files the bucket refuses to delete.
+_REFUSED_RETRY: Final = timedelta(hours=1)
 
 
 class ScratchSweep:
@@ -95,11 +97,12 @@ class ScratchSweep:
             try:
                 await self._remove_if_expired(job_id, keys)
             except SaccadeError as error:
-                if error.code not in UNREADABLE_EVENTS:
+                if error.code not in UNREADABLE_EVENTS and not isinstance(error, StorageRefused):
                     raise
-                # One job must not keep those after it from being swept: what it lacks may be gone for good.
+                # One job must not keep those after it from being swept: its events may be gone for good, or its
+                # files locked for years.
                 log.warning("the scratch files of %s stay: %s", job_id, error, extra={"job_id": job_id})
-                self._expires_at[job_id] = self._repository.clock() + _NOT_READABLE_RETRY
+                self._expires_at[job_id] = self._repository.clock() + _REFUSED_RETRY
         self._expires_at = {job_id: at for job_id, at in self._expires_at.items() if job_id in keys_by_job}
 
     async def _remove_if_expired(self, job_id: str, keys: list[str]) -> None:
@@ -107,6 +110,7 @@ class ScratchSweep:
 
         Raises:
             NotLeading: the lease is lost.
+            StorageRefused: the bucket refuses to delete one of them.
             SaccadeError: HISTORY_EXPIRED, SEGMENT_DAMAGED: its events cannot be read; BUS_UNAVAILABLE,
                 STORAGE_UNAVAILABLE.
         """

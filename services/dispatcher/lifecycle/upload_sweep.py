@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final, Protocol
 
 from contracts.errors import UNREADABLE_EVENTS, SaccadeError
@@ -18,6 +19,7 @@ from contracts.limits import UPLOAD_EXPIRES_S
 from contracts.upload import Upload, UploadState
 from kit.bucket import Bucket, ObjectMissing
 from kit.bucket_inventory import OpenMultipart, StoredObject, list_multiparts, list_objects, sha256_of
+from kit.s3_client import StorageRefused
 from services.dispatcher.jobs.job_repository import NotLeading
 from services.dispatcher.jobs.stored_uploads import StoredUploads
 from services.dispatcher.settings import RetentionSettings
@@ -104,9 +106,7 @@ class UploadSweep:
                 continue
             why = await self._unless_unreadable(key, self.why_remove(stored, folder))
             if why:
-                self._require_leader()
-                await self._bucket.delete(key)
-                self._removed(key, why)
+                await self._remove(key, why, partial(self._bucket.delete, key))
             elif why is None:
                 if stored.modified_at < settled_before:
                     undecided.add(key)
@@ -176,9 +176,8 @@ class UploadSweep:
         self._listed_multiparts = True
         for multipart in found:
             if why := await self._unless_unreadable(multipart.key, self._why_abort(multipart, folder)):
-                self._require_leader()
-                await self._bucket.abort_multipart(multipart.key, multipart.id)
-                self._removed(multipart.key, why)
+                abort = partial(self._bucket.abort_multipart, multipart.key, multipart.id)
+                await self._remove(multipart.key, why, abort)
 
     async def _why_abort(self, multipart: OpenMultipart, folder: str) -> str | None:
         _, upload = await self._upload_of(multipart.key, folder)
@@ -222,6 +221,18 @@ class UploadSweep:
     def _is_older(self, at: datetime, hours: float) -> bool:
         return self._clock() - at > timedelta(hours=hours)
 
-    def _removed(self, key: str, why: str) -> None:
+    async def _remove(self, key: str, why: str, deletion: Callable[[], Awaitable[None]]) -> None:
+        """Delete something, unless the bucket refuses that: it is asked again when the key is looked at again.
+
+        Raises:
+            NotLeading: the lease is lost.
+            SaccadeError: STORAGE_UNAVAILABLE.
+        """
+        self._require_leader()
+        try:
+            await deletion()
+        except StorageRefused as error:
+            log.warning("%s stays though %s: %s", key, why, error)
+            return
         self.removed += 1
         log.warning("removed %s from the bucket: %s", key, why)

@@ -58,10 +58,17 @@ class ResultRows:
         query = "SELECT job_id FROM results WHERE keep_until_us < ? AND removing = 0 ORDER BY keep_until_us LIMIT ?"
         return [row[0] for row in self._file.rows(query, (microseconds(moment), limit))]
 
-    def removing(self, tenant: str, limit: int) -> list[str]:
-        """Return jobs of a tenant whose results are expired and may be in the bucket still; the oldest first."""
-        query = "SELECT job_id FROM results WHERE removing = 1 AND tenant = ? ORDER BY ended_us LIMIT ?"
-        return [row[0] for row in self._file.rows(query, (tenant, limit))]
+    def removing(self, tenant: str, limit: int, *, after: str = "") -> list[str]:
+        """Return jobs of a tenant whose results are expired and may be in the bucket still; the oldest first.
+
+        Those after the job ``after``; from the oldest on if there is none, or it is such a job no more.
+        """
+        beyond = self._file.row("SELECT ended_us, job_id FROM results WHERE removing = 1 AND job_id = ?", (after,))
+        query = (
+            "SELECT job_id FROM results WHERE removing = 1 AND tenant = ? AND (ended_us, job_id) > (?, ?) "
+            "ORDER BY ended_us, job_id LIMIT ?"
+        )
+        return [row[0] for row in self._file.rows(query, (tenant, *(beyond or (-1, "")), limit))]
 
     def count_removing(self) -> int:
         """Return the number of jobs whose results are expired and may be in the bucket still."""

@@ -23,6 +23,7 @@ from kit.bucket import Bucket
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.jetstream_api import stream_info
 from kit.history.event_lines import parse_timestamp
+from kit.s3_client import StorageRefused
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.jobs.service import JobService
 from services.gateway.uploads.service import UploadService
@@ -31,8 +32,10 @@ log = logging.getLogger(__name__)
 
 #: Jobs, and uploads, of a tenant that are looked at in one sweep.
 _AT_ONCE: Final = 200
-#: Jobs of a tenant whose files the bucket may refuse to delete in one sweep: then it is away, or they are locked.
-_MOST_REFUSED: Final = 3
+#: Jobs of a tenant whose files are not deleted because the bucket does not answer, before a sweep leaves the others.
+_MOST_UNANSWERED: Final = 3
+#: The same of jobs whose files it refuses to delete: they are locked, or a policy keeps them.
+_MOST_REFUSED: Final = 50
 #: Time after the end of a job that has failed for which its inputs are kept: it may be retried.
 _RETRIED_WITHIN: Final = timedelta(hours=72)
 
@@ -57,6 +60,8 @@ class RetentionSweep:
         self._store, self._bucket, self._view = store, bucket, view
         self._jobs, self._uploads = jobs, uploads
         self._limits, self._default = limits, default
+        #: The job of a tenant after which its next sweep goes on: those before it would be refused again and again.
+        self._go_on_after: dict[str, str] = {}
         #: Jobs whose results, and uploads, that this process has removed.
         self.results = self.uploads = 0
         #: Unix time of the last sweep that came to its end.
@@ -109,13 +114,17 @@ class RetentionSweep:
             await self._append(job, JobResultsExpired(reason="retention"))
 
     async def _remove_of(self, tenant: str) -> SaccadeError | None:
-        """Delete expired results of a tenant; return why some stay: those of other tenants do not stay with them.
+        """Delete expired results of a tenant; return why some stay.
+
+        Neither those of other tenants nor its other jobs stay with them: a sweep begins after the last one that stayed.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
         refused: list[SaccadeError] = []
-        for job_id in self._view.results.removing(tenant, _AT_ONCE):
+        unanswered, after = 0, self._go_on_after.pop(tenant, "")
+        removing = self._view.results.removing
+        for job_id in removing(tenant, _AT_ONCE, after=after) or removing(tenant, _AT_ONCE):
             try:
                 await self._remove(job_id)
             except SaccadeError as error:
@@ -123,7 +132,9 @@ class RetentionSweep:
                     raise
                 log.warning("results of %s are not removed yet: %s", job_id, error, extra={"job_id": job_id})
                 refused.append(error)
-                if len(refused) == _MOST_REFUSED:
+                unanswered += not isinstance(error, StorageRefused)
+                self._go_on_after[tenant] = job_id
+                if unanswered == _MOST_UNANSWERED or len(refused) == _MOST_REFUSED:
                     break
         return refused[0] if refused else None
 

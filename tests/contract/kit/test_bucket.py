@@ -22,6 +22,7 @@ from contracts.limits import MIB, PART_BYTES
 from kit.bucket import Bucket, ObjectMissing, open_bucket
 from kit.bus.lineage import Epoch, Lineage
 from kit.history.archive_access import open_archive
+from kit.s3_client import StorageRefused
 from kit.settings import ArchiveSettings, S3Settings
 from modal_workers.runtime.retry import while_unavailable
 from tests.harness.network.file_servers import answer, file_server, sending
@@ -193,6 +194,7 @@ async def test_a_wrong_secret_and_an_unavailable_server_are_reported(any_s3_serv
             with pytest.raises(SaccadeError) as raised:
                 await bucket.check()
             assert raised.value.code is ErrorCode.STORAGE_UNAVAILABLE
+            assert isinstance(raised.value, StorageRefused) == (settings is wrong)
             assert "not-the-secret" not in str(raised.value)
 
 
