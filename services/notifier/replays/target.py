@@ -7,6 +7,7 @@ target whose checkpoint and content are one thing gets every event exactly once.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -63,6 +64,21 @@ class TargetCheck:
     warnings: tuple[str, ...] = ()
     #: The most events per second that the target takes; None: no limit.
     rate_per_s: float | None = None
+
+
+def require_unsent(replay: Replay, kept_s: float, now: datetime, position: str) -> None:
+    """Refuse to begin a replay again without what is its position: who got it would get it a second time.
+
+    ``position`` names it in the plural. It expires after ``kept_s``, or before that with the stream that has it.
+
+    Raises:
+        SaccadeError: REPLAY_TARGET_REFUSED.
+    """
+    known = replay.paused_counts
+    age = timedelta() if replay.started_at is None else now - replay.started_at
+    if age > timedelta(seconds=kept_s) or (known is not None and known.sent + known.failed):
+        message = f"The {position} of this replay have expired, and with them its position."
+        raise SaccadeError(ErrorCode.REPLAY_TARGET_REFUSED, message, hint="Plan the rest as a new replay.")
 
 
 class ReplayTarget(Protocol):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.ids import new_id
-from contracts.replay import Replay, ReplayCounts, ReplayInto, ReplayState
+from contracts.replay import Replay, ReplayCounts, ReplayInto
 from kit.network.address_guard import AddressGuard
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.replays.live_traffic import LiveTraffic
@@ -17,28 +14,15 @@ from services.notifier.replays.targets.webhook import WebhookTargetKind
 from services.notifier.webhooks.endpoints.endpoint import Endpoint
 from services.notifier.webhooks.sending.attempt_sender import AttemptSender
 from services.notifier.webhooks.sending.sender import Sender
-from tests.harness.replays.plans import plan_into
+from tests.harness.replays.plans import started_replay
 from tests.harness.servers.embedded import NatsServer
 from tests.harness.webhooks.delivery import run_webhooks
 
 pytestmark = pytest.mark.anyio
 
 
-def started_replay(endpoint: Endpoint, days_ago: float, counts: ReplayCounts | None) -> Replay:
-    at = datetime.now(UTC) - timedelta(days=days_ago)
-    return Replay(
-        id=new_id("rpl"),
-        tenant=endpoint.tenant,
-        plan=plan_into(ReplayInto(kind="webhook", name=endpoint.id), endpoint.tenant, at),
-        state=ReplayState.RUNNING,
-        by="ada",
-        by_verified=True,
-        why="test",
-        request_id=new_id("req"),
-        planned_at=at,
-        started_at=at,
-        paused_counts=counts,
-    )
+def replay_into(endpoint: Endpoint, days_ago: float, counts: ReplayCounts | None) -> Replay:
+    return started_replay(ReplayInto(kind="webhook", name=endpoint.id), endpoint.tenant, days_ago, counts)
 
 
 async def test_the_limits_of_an_endpoint_are_kept_until_it_is_deleted(nats_server: NatsServer) -> None:
@@ -51,7 +35,7 @@ async def test_the_limits_of_an_endpoint_are_kept_until_it_is_deleted(nats_serve
         )
         endpoints = [await webhooks.make("https://receiver.example") for _ in range(2)]
         for endpoint in endpoints:
-            await kind.open(started_replay(endpoint, 1, None))
+            await kind.open(replay_into(endpoint, 1, None))
         kept, deleted = endpoints
         await webhooks.change(kept, description="another")
         await webhooks.change(deleted, deleted=True)
@@ -69,7 +53,7 @@ async def test_what_has_lost_its_records_does_not_begin_again(nats_server: NatsS
         )
 
         async def resume(days_ago: float, counts: ReplayCounts | None) -> Checkpoint | None:
-            target = await kind.open(started_replay(endpoint, days_ago, counts))
+            target = await kind.open(replay_into(endpoint, days_ago, counts))
             return await target.resume_after()
 
         assert await resume(29, None) is None

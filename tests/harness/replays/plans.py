@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
-from contracts.replay import ReplayInto, ReplayPace, ReplayPlan, ReplaySelection, ReplayWindow
+from contracts.ids import new_id
+from contracts.replay import (
+    Replay,
+    ReplayCounts,
+    ReplayInto,
+    ReplayPace,
+    ReplayPlan,
+    ReplaySelection,
+    ReplayState,
+    ReplayWindow,
+)
 
 
 def plan_into(into: ReplayInto, tenant: str, at: datetime) -> ReplayPlan:
@@ -20,4 +30,22 @@ def plan_into(into: ReplayInto, tenant: str, at: datetime) -> ReplayPlan:
         last=(),
         seconds=0,
         expires_at=at,
+    )
+
+
+def started_replay(into: ReplayInto, tenant: str, days_ago: float, counts: ReplayCounts | None) -> Replay:
+    """Return a replay that was started some time ago, and had these counts when it was paused."""
+    at = datetime.now(UTC) - timedelta(days=days_ago)
+    return Replay(
+        id=new_id("rpl"),
+        tenant=tenant,
+        plan=plan_into(into, tenant, at),
+        state=ReplayState.RUNNING,
+        by="ada",
+        by_verified=True,
+        why="test",
+        request_id=new_id("req"),
+        planned_at=at,
+        started_at=at,
+        paused_counts=counts,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 import nats.errors
@@ -25,7 +25,7 @@ from kit.bus.newest_message import newest_message
 from kit.history.history import HistoryEvent
 from kit.settings import NatsSettings
 from services.notifier.replays.live_traffic import LiveTraffic
-from services.notifier.replays.target import Checkpoint, SendOutcome, TargetCheck, WantedReplay
+from services.notifier.replays.target import Checkpoint, SendOutcome, TargetCheck, WantedReplay, require_unsent
 
 log = logging.getLogger(__name__)
 
@@ -129,11 +129,11 @@ class SandboxTarget:
         """Return the position of the newest copy.
 
         Raises:
-            SaccadeError: REPLAY_TARGET_REFUSED: the copies have expired; BUS_UNAVAILABLE.
+            SaccadeError: REPLAY_TARGET_REFUSED: the copies have expired or are lost; BUS_UNAVAILABLE.
         """
         newest = await newest_message(self._store.client, self._store.stream, self._copies)
         if newest is None:
-            self._require_young()
+            require_unsent(self._replay, REPLAYS.max_age_s, datetime.now(UTC), "copies")
             return None
         self._last = newest.sequence
         return Checkpoint(Cursor.parse(newest.headers[REPLAY_OF_HEADER]).sequence)
@@ -168,10 +168,3 @@ class SandboxTarget:
 
     async def close(self, outcome: ReplayState, counts: ReplayCounts) -> None:
         """Do nothing: the copies stay until they expire."""
-
-    def _require_young(self) -> None:
-        """Refuse to begin again what has expired: its reader would get it a second time."""
-        started = self._replay.started_at
-        if started is not None and datetime.now(UTC) - started > timedelta(seconds=REPLAYS.max_age_s):
-            message = "The copies of this replay have expired, and with them its position."
-            raise SaccadeError(ErrorCode.REPLAY_TARGET_REFUSED, message, hint="Plan the rest as a new replay.")

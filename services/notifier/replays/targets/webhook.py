@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
@@ -22,7 +22,7 @@ from kit.bus.event_store import Conflict
 from kit.history.history import HistoryEvent
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.replays.live_traffic import LiveTraffic
-from services.notifier.replays.target import Checkpoint, SendOutcome, TargetCheck, WantedReplay
+from services.notifier.replays.target import Checkpoint, SendOutcome, TargetCheck, WantedReplay, require_unsent
 from services.notifier.replays.targets.replay_lane import ReplayLane
 from services.notifier.webhooks.deliveries.planner import EventSubject, origin_of, subscribed_endpoints
 from services.notifier.webhooks.deliveries.replayed_deliveries import record_subject
@@ -184,7 +184,8 @@ class WebhookTarget:
         """
         stored = await self._parts.delivery.projector.records.load(self._subject)
         if not stored:
-            self._require_unsent()
+            # Records expire, and a tenant with more than its share of the stream loses its oldest.
+            require_unsent(self._replay, DELIVERIES.max_age_s, self._parts.now(), "records")
             return None
         data = ReplayDeliveryAttempted.model_validate(decode_at(stored[0].subject, stored[0].body).data)
         self._last_record = stored[0].sequence
@@ -215,17 +216,6 @@ class WebhookTarget:
         """Wait a moment for an attempt that is under way: one that is cut off is repeated by the next process."""
         if attempt := self._under_way.get(self._replay.id):
             await asyncio.wait([attempt], timeout=_GRACE_S)
-
-    def _require_unsent(self) -> None:
-        """Refuse to begin again without records what may have sent: the receiver would get it a second time.
-
-        Records expire, and a tenant with more than its share of the stream loses its oldest.
-        """
-        started, known = self._replay.started_at, self._replay.paused_counts
-        age = timedelta() if started is None else self._parts.now() - started
-        if age > timedelta(seconds=DELIVERIES.max_age_s) or (known is not None and known.sent + known.failed):
-            message = "The records of this replay have expired, and with them its position."
-            raise SaccadeError(ErrorCode.REPLAY_TARGET_REFUSED, message, hint="Plan the rest as a new replay.")
 
     def _ended(self, attempt: asyncio.Task[SendOutcome]) -> None:
         self._under_way.pop(self._replay.id, None)
