@@ -79,6 +79,36 @@ async def test_deliveries_whose_events_are_only_archived_are_sent(servers: Serve
             assert await here.service.redeliver("local", endpoint.id, begin, all_since=True) == 13 - first
 
 
+async def test_what_only_others_have_in_the_archive_refuses_nobody(servers: Servers) -> None:
+    nats, s3 = servers
+    async with (
+        archive_stage(nats, s3, segment_bytes=2_000) as stage,
+        publisher(nats.settings) as bus,
+        listening() as got,
+        run_webhooks(nats.settings, archive=ArchiveReader(stage.segments)) as here,
+    ):
+        mine = await here.make(got.url, tenant="beta")
+        failures = await here.make(got.url, types=("job.failed", "session.*"))
+        submissions = await here.make(got.url, types=("job.failed", "job.submitted"))
+        for _ in range(12):
+            await bus.submit()
+        first = await trim(stage)
+        assert first > 3
+        await bus.submit("beta")
+        since = mine.created_at - timedelta(hours=1)
+        assert await here.service.redeliver("beta", mine.id, since, all_since=True) == 1
+        assert await here.service.redeliver("local", failures.id, since, all_since=True) == 0
+        with pytest.raises(SaccadeError) as refusal:
+            await here.service.redeliver("local", submissions.id, since, all_since=True)
+        assert refusal.value.code is ErrorCode.HISTORY_EXPIRED
+        damaged = (await stage.stored())[0]
+        await stage.bucket.put(damaged.key, b"cut off")
+        here.service._history = stage.history
+        with pytest.raises(SaccadeError) as refusal:
+            await here.service.redeliver("beta", mine.id, since, all_since=True)
+        assert refusal.value.code is ErrorCode.HISTORY_EXPIRED, "nobody knows what was in it"
+
+
 @asynccontextmanager
 async def trimmed_while_away(
     servers: Servers, folder: Path

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from contracts.commands import AskedRedelivery, RedeliveryAccepted
-from contracts.errors import ErrorCode, SaccadeError
+from contracts.errors import UNREADABLE_EVENTS, ErrorCode, SaccadeError
 from contracts.events.base import Cursor, encode
 from contracts.events.delivery import WebhookRedeliveryRequested
+from contracts.replay import ReplaySelection
 from contracts.streams import EVENTS
 from kit.bus.connection import epoch_of
 from kit.bus.lineage import Lineage
@@ -18,9 +20,12 @@ from services.notifier.webhooks.deliveries.delivery import DeliveryAttempt, Deli
 from services.notifier.webhooks.deliveries.delivery_projector import DeliveryProjector
 from services.notifier.webhooks.deliveries.recent_events import RecentEvents
 from services.notifier.webhooks.deliveries.replayed_deliveries import ReplayedDeliveries, ReplayedDelivery
+from services.notifier.webhooks.endpoints.endpoint import Endpoint
 from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
 
 _JOB: Final = "job_"
+#: Time in which the archive has to say that it has no event for an endpoint: a request waits for it.
+_ARCHIVE_S: Final = 10.0
 
 
 class DeliveryService:
@@ -113,7 +118,7 @@ class DeliveryService:
         """Request that one event be sent again, or all subscribed events after a cursor or since a time.
 
         Return the number of these events. Events older than the endpoint were never sent to it and are left out;
-        nothing else is: the request is refused if the stream has deleted some of them.
+        nothing else is: the request is refused if the stream has deleted some, or nothing tells that it has not.
 
         Raises:
             SaccadeError: WEBHOOK_NOT_FOUND, WEBHOOK_DISABLED, DELIVERY_NOT_FOUND, CURSOR_INVALID, HISTORY_EXPIRED,
@@ -136,7 +141,7 @@ class DeliveryService:
         if "sequences" not in fields:
             created = await self._sequence_before(endpoint.created_at)
             fields["since_sequence"] = max(fields["since_sequence"], created)
-            await self._require_in_stream(fields["since_sequence"])
+            await self._require_in_stream(endpoint, fields["since_sequence"])
             fields["until_sequence"] = (await epoch_of(self._endpoints.store.client, EVENTS.name))[1]
             count = await self._projector.count_subscribed(endpoint, fields["since_sequence"], fields["until_sequence"])
         requested = WebhookRedeliveryRequested(endpoint_id=endpoint_id, epoch=self.epoch, **fields)
@@ -168,14 +173,14 @@ class DeliveryService:
                 raise
             return 0  # the archive is only read for times before the first event of the stream
 
-    async def _require_in_stream(self, after: int) -> None:
-        """Check that the stream has all events after a sequence: a range is not read from the archive.
+    async def _require_in_stream(self, endpoint: Endpoint, after: int) -> None:
+        """Check that the stream has all events for an endpoint after a sequence: a range is not read from the archive.
 
         Raises:
-            SaccadeError: HISTORY_EXPIRED, BUS_UNAVAILABLE.
+            SaccadeError: HISTORY_EXPIRED, BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
         first = await self._history.first_in_stream()
-        if after >= first - 1:
+        if after >= first - 1 or await self._is_nothing_for(endpoint, after, first - 1):
             return
         begin = Cursor(self.epoch, first - 1)
         raise SaccadeError(
@@ -184,6 +189,23 @@ class DeliveryService:
             "a replay into the endpoint sends what the archive has of them.",
             first=first,
         )
+
+    async def _is_nothing_for(self, endpoint: Endpoint, after: int, until: int) -> bool:
+        """Return whether the archive says that it has no event of an endpoint's tenant and types in a range.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+        """
+        filters = ReplaySelection(tenants=(endpoint.tenant,), types=endpoint.types).filters()
+        try:
+            async with asyncio.timeout(_ARCHIVE_S):
+                return not await self._history.count(after, until, filters)
+        except TimeoutError:
+            return False
+        except SaccadeError as error:
+            if error.code not in UNREADABLE_EVENTS:
+                raise
+            return False
 
     async def _readable(self, sequence: int) -> int:
         """Return the sequence of an event that is stored in the stream or its archive.
