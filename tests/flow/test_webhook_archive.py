@@ -16,7 +16,7 @@ from services.notifier.webhooks.endpoints.endpoint import Endpoint
 from tests.harness.dispatch.dispatcher import Servers, shared_servers
 from tests.harness.history.archive_stage import ArchiveStage, archive_stage
 from tests.harness.servers.embedded import HOST, free_port
-from tests.harness.streams.notifier import publisher
+from tests.harness.streams.notifier import failed, publisher
 from tests.harness.webhooks.delivery import RunningWebhooks, run_webhooks
 from tests.harness.webhooks.listeners import WebhookListener, listening
 
@@ -77,6 +77,30 @@ async def test_deliveries_whose_events_are_only_archived_are_sent(servers: Serve
             begin = Cursor(epoch, first - 1)
             assert all(f"since {begin} " in message for message in refused)
             assert await here.service.redeliver("local", endpoint.id, begin, all_since=True) == 13 - first
+
+
+async def test_a_message_about_an_archived_job_names_what_was_submitted(servers: Servers) -> None:
+    nats, s3 = servers
+    async with (
+        archive_stage(nats, s3, segment_bytes=2_000) as stage,
+        publisher(nats.settings) as bus,
+        listening() as got,
+        run_webhooks(nats.settings, archive=ArchiveReader(stage.segments)) as here,
+    ):
+        endpoint = await here.make(got.url, format="text", types=("job.failed",))
+        job = await bus.submit()
+        for _ in range(12):
+            await bus.submit()
+        assert await trim(stage) > 3
+        await bus.say(job, failed())
+        await here.settled(endpoint.id, 1)
+        assert b"Lap comparison failed" in got.got[0].body
+        for segment in await stage.stored():
+            await stage.bucket.put(segment.key, b"cut off")
+        here.webhooks.receivers._submissions._history = stage.history
+        await bus.say(job, failed())
+        await here.settled(endpoint.id, 2)
+        assert b"Lap comparison" not in got.got[1].body, "it is sent without what cannot be read"
 
 
 async def test_what_only_others_have_in_the_archive_refuses_nobody(servers: Servers) -> None:

@@ -20,6 +20,7 @@ from services.notifier.webhooks.sending.attempt_sender import AttemptSender
 from services.notifier.webhooks.sending.endpoint_disabler import EndpointDisabler
 from services.notifier.webhooks.sending.engine import SendingEngine
 from services.notifier.webhooks.sending.receiver import WebhookReceivers
+from services.notifier.webhooks.sending.submissions import Submissions
 from services.notifier.webhooks.signing import Signer
 
 log = logging.getLogger(__name__)
@@ -55,8 +56,9 @@ class WebhookDelivery:
         self.recent_events = RecentEvents(events, head, history)
         self.projector = DeliveryProjector(file, events, endpoints, self.recent_events, now)
         self.service = DeliveryService(self.projector, endpoints, history, self.recent_events, now)
+        submissions = Submissions(events, history)
         self.receivers = WebhookReceivers(
-            self.projector.receivers, endpoints, signer, events=events, epoch=epoch, now=now
+            self.projector.receivers, endpoints, signer, submissions=submissions, epoch=epoch, now=now
         )
         self.engine = SendingEngine(
             events.client,

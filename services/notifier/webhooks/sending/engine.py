@@ -281,7 +281,7 @@ class SendingEngine:
         """Make one attempt and store its record; return how long sending took in ms, None when nothing was sent.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE, before anything was sent.
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE, before anything was sent.
         """
         deliveries, loop = self._projector.deliveries, asyncio.get_running_loop()
         delivery = deliveries.delivery(*key)

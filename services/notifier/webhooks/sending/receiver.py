@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from contracts.errors import SaccadeError
-from contracts.events.base import DURABLE, Envelope, decode, decode_at, subject_of
+from contracts.events.base import Envelope, decode
 from contracts.events.job import JobSubmitted
 from contracts.trace_context import context_within, parse_traceparent
 from contracts.workload import Workload
-from kit.bus.event_store import EventStore
 from modal_workers.catalog import workload
 from services.notifier.webhooks.deliveries.delivery import PlannedDelivery
 from services.notifier.webhooks.deliveries.planner import lane_of_url, origin_of
@@ -26,6 +25,7 @@ from services.notifier.webhooks.messages.values import MessageEndpoint, compose_
 from services.notifier.webhooks.sending.attempt_sender import AttemptRequest
 from services.notifier.webhooks.sending.sender import WebhookRequest
 from services.notifier.webhooks.sending.smtp_sender import EmailRequest
+from services.notifier.webhooks.sending.submissions import Submissions
 from services.notifier.webhooks.signing import Signer, Signing
 
 
@@ -51,12 +51,12 @@ class WebhookReceivers:
         endpoints: EndpointStore,
         signer: Signer,
         *,
-        events: EventStore,
+        submissions: Submissions,
         epoch: str,
         now: Callable[[], datetime],
     ) -> None:
-        """Sign with ``signer``; ``epoch`` is that of the cursors in requests, ``events`` holds what messages name."""
-        self._events = events
+        """Sign with ``signer``; ``epoch`` is that of the cursors in requests. Messages name ``submissions``."""
+        self._submissions = submissions
         self._receivers = receivers
         self._endpoints = endpoints
         self._signer = signer
@@ -90,7 +90,7 @@ class WebhookReceivers:
         """Return a request: with the event's own bytes, or a message about it; by HTTP signed for the current second.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE.
+            SaccadeError: BUS_UNAVAILABLE; STORAGE_UNAVAILABLE, where a message names what is in the archive.
             ValueError: the event cannot be decoded.
         """
         body, content_type, endpoint = event, "application/json", receiver.endpoint
@@ -109,23 +109,11 @@ class WebhookReceivers:
         """Return the message of an endpoint about an event.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE.
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
-        job = await self._submission_of(event)
+        job = await self._submissions.of(event)
         template = MessageEndpoint(endpoint.id, endpoint.description, endpoint.template, endpoint.subject)
         return compose_message(event, template, _workload_of(job), job)
-
-    async def _submission_of(self, event: Envelope) -> JobSubmitted | None:
-        """Return the submission of an event's job, which names its workload and files."""
-        if not event.type.startswith("job."):
-            return None
-        submitted = subject_of(DURABLE, event.tenant, "job", event.subject, "submitted")
-        stored = await self._events.load(submitted)
-        try:
-            data = decode_at(submitted, stored[0].body).parsed()
-        except (IndexError, ValueError):  # past retention, or of another version
-            return None
-        return data if isinstance(data, JobSubmitted) else None
 
     async def delivery_request(
         self, receiver: WebhookReceiver, delivery: PlannedDelivery, body: bytes, attempt: int
