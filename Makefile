@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := $(wildcard constraints.txt)
 SOAK_RUNS ?= 200
-# Two run the tests that compute, the others those that mostly wait (tests/harness/distribution.py).
-TEST_PROCESSES ?= 5
+# By the cores and the free memory (tests/harness/distribution.py). Runners of others say little about both.
+TEST_PROCESSES ?= $(if $(CI),5,auto)
 # uv reads none of pip's settings: wheels that this machine keeps are found by both, a smaller build of torch say.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Set in many containers. Empty, Python keeps what it compiled: without, each start of a service takes twice the CPU time.

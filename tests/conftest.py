@@ -17,7 +17,14 @@ from hypothesis import HealthCheck, settings
 from kit.settings import numeric_library_threads
 from tests.harness.cpu_times import CpuTimes
 from tests.harness.deadlines import Deadlines
-from tests.harness.distribution import LIGHT, NICENESS_OF_COMPUTING, Lanes, is_collected, lanes_of_process
+from tests.harness.distribution import (
+    LIGHT,
+    NICENESS_OF_COMPUTING,
+    Lanes,
+    is_collected,
+    lanes_of_process,
+    processes_of_machine,
+)
 from tests.harness.preloaded import popen
 from tests.harness.process_memory import PeakMemory, release_memory
 from tests.harness.servers.chosen_bus import choose_cluster, chosen_bus
@@ -78,6 +85,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(CpuTimes(config))
     config.pluginmanager.register(Shares(config))
     config.pluginmanager.register(Deadlines(config))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Choose the processes of ``-n auto``."""
+    return processes_of_machine()
 
 
 def pytest_unconfigure() -> None:

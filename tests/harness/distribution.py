@@ -1,16 +1,20 @@
 """Distribution of test files over pytest-xdist's processes: three lanes, longest files first.
 
-Tests that load PyTorch, or work on its workers, run in one process, the lane ``torch``; those that load only OpenCV, or
-keep a processor busy otherwise, in another: ``opencv``. Both take about as much CPU time, and each loads only what it
-needs. All others mostly wait for servers and run in the remaining processes. A process collects the files of its lanes
-only (tests/rules/test_distribution.py checks the lists).
+Tests that load PyTorch, or work on its workers, have the lane ``torch``; those that load only OpenCV, or keep a
+processor busy otherwise, ``opencv``. Each lane has a process of its own, of many processes several, and loads only what
+it needs. All others mostly wait for servers and run in the remaining processes. A process collects the files of its
+lanes only (tests/rules/test_distribution.py checks the lists).
 """
 
 from __future__ import annotations
 
+import os
+import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
+import psutil
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -50,6 +54,12 @@ LIGHT = "light"
 LANES = (*COMPUTING, LIGHT)
 #: Fewer processes than this have one for both lanes that compute.
 _PROCESSES_FOR_ALL_LANES = 4
+#: Share of the processes that each lane that computes has, by its share of the CPU time.
+_SHARE_OF_PROCESSES: Final = {"torch": 0.11, "opencv": 0.17}
+#: More would wait for the longest files.
+_MOST_PROCESSES = 24
+#: What a process and the servers that it starts take on average, at their largest.
+_MEMORY_OF_PROCESS_BYTES = 1 << 30
 #: What computes fills the time in which the others wait, and the two processes of it have a core each at the end. With
 #: the priority the other way round the tests that wait were left over, on a machine that was half idle.
 NICENESS_OF_COMPUTING = 5
@@ -195,6 +205,31 @@ def seconds_of(file: str, tests: Iterable[str]) -> float:
     return SECONDS.get(file, _SECONDS_PER_TEST * len(list(tests)))
 
 
+def process_count(cores: int, available_bytes: int) -> int:
+    """Return how many processes keep the cores of a machine busy, within its free memory."""
+    by_memory = available_bytes // _MEMORY_OF_PROCESS_BYTES
+    return max(1, min(2 * cores + 1, by_memory, _MOST_PROCESSES))
+
+
+def processes_of_machine() -> int:
+    """Return the number of processes for this machine."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return process_count(cores, psutil.virtual_memory().available)
+
+
+def lanes_of_processes(processes: int) -> list[tuple[str, ...]]:
+    """Return the lanes of each of some processes, those that compute first."""
+    if processes == 1:
+        return [LANES]
+    if processes < _PROCESSES_FOR_ALL_LANES:
+        computing: list[tuple[str, ...]] = [(*COMPUTING,)]
+    else:
+        computing = [
+            (lane,) for lane, share in _SHARE_OF_PROCESSES.items() for _ in range(max(1, round(share * processes)))
+        ]
+    return [*computing, *[(LIGHT,)] * (processes - len(computing))]
+
+
 class LaneScheduling(LoadScopeScheduling):
     """Scheduler that assigns each process the longest remaining file of its lane; each lane collects its own tests."""
 
@@ -239,11 +274,10 @@ class Lanes:
         self._lanes: dict[str, tuple[str, ...]] = {}
 
     def pytest_configure_node(self, node: Any) -> None:
-        """Assign to a process the first lanes that compute and that none has, or else those that wait."""
-        processes = len(node.config.option.tx)
-        wanted = [(lane,) for lane in COMPUTING] if processes >= _PROCESSES_FOR_ALL_LANES else [(*COMPUTING,)]
-        free = (lanes for lanes in wanted if lanes not in self._lanes.values())
-        lanes = LANES if processes == 1 else next(free, (LIGHT,))
+        """Assign to a process the first lanes that too few processes have; one may replace a process that crashed."""
+        free = Counter(lanes_of_processes(len(node.config.option.tx)))
+        free.subtract(self._lanes.values())
+        lanes = next((lanes for lanes, count in free.items() if count > 0), (LIGHT,))
         self._lanes[node.gateway.id] = lanes
         node.workerinput["lanes"] = list(lanes)
 

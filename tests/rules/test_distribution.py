@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections import Counter
 from collections.abc import Iterator
 
-from tests.harness.distribution import COMPUTING, LANES, SECONDS, is_collected, lane_of
+import pytest
+
+from tests.harness.distribution import (
+    COMPUTING,
+    LANES,
+    LIGHT,
+    SECONDS,
+    is_collected,
+    lane_of,
+    lanes_of_processes,
+    process_count,
+)
 from tests.rules.tree import CODE, ROOT, parsed, python_files
 
 LARGE = {"cv2", "torch", "torchvision", "pycolmap"}
@@ -76,3 +88,24 @@ def test_each_file_is_collected_in_one_lane() -> None:
         folders = [path.rsplit("/", depth)[0] for depth in range(1, path.count("/") + 1)]
         lanes = [lane for lane in LANES if all(is_collected(part, [lane]) for part in (path, *folders))]
         assert lanes == [lane_of(path)], path
+
+
+@pytest.mark.parametrize(
+    ("cores", "available_gib", "processes"),
+    [(1, 4, 3), (2, 24, 5), (8, 64, 17), (16, 64, 24), (16, 6, 6), (16, 0, 1)],
+)
+def test_processes_go_by_cores_and_memory(cores: int, available_gib: int, processes: int) -> None:
+    assert process_count(cores, available_gib << 30) == processes
+
+
+@pytest.mark.parametrize("processes", range(1, 33))
+def test_every_number_of_processes_runs_every_lane_and_most_of_them_wait(processes: int) -> None:
+    lanes = lanes_of_processes(processes)
+    assert len(lanes) == processes
+    assert {lane for lanes_of_one in lanes for lane in lanes_of_one} == set(LANES)
+    if processes >= 5:
+        assert Counter(lanes)[LIGHT,] > processes / 2
+
+
+def test_both_lanes_that_compute_have_a_process_each_of_five() -> None:
+    assert lanes_of_processes(5) == [("torch",), ("opencv",), (LIGHT,), (LIGHT,), (LIGHT,)]
