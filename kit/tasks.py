@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Final, TypeVar
 
@@ -22,19 +23,30 @@ async def end(*tasks: asyncio.Future[Any]) -> None:
 
     A cancellation of the caller is raised after they have ended.
     """
+    await end_within(math.inf, *tasks)
+
+
+async def end_within(limit_s: float, *tasks: asyncio.Future[Any]) -> list[asyncio.Future[Any]]:
+    """Cancel tasks, again and again for ``limit_s`` at most; return those that still run.
+
+    A cancellation of the caller is raised after they have ended, or the time is over.
+    """
+    loop = asyncio.get_running_loop()
+    latest = loop.time() + limit_s
     cancelled: asyncio.CancelledError | None = None
-    while running := [task for task in tasks if not task.done()]:
+    while (running := [task for task in tasks if not task.done()]) and (left_s := latest - loop.time()) > 0:
         for task in running:
             task.cancel()
         try:
-            await asyncio.wait(running, timeout=_RETRY_S)
+            await asyncio.wait(running, timeout=min(_RETRY_S, left_s))
         except asyncio.CancelledError as error:
             cancelled = error
     for task in tasks:
-        if not task.cancelled():
+        if task.done() and not task.cancelled():
             task.exception()  # marks it as retrieved, so that asyncio logs no warning
     if cancelled is not None:
         raise cancelled
+    return running
 
 
 async def first_of(*coroutines: Coroutine[Any, Any, Any]) -> None:

@@ -17,7 +17,8 @@ from cli.failure import Failure
 from cli.output import print_note
 from cli.settings import child_environment
 
-_STOP_S: Final = 10.0
+#: More than the child takes to end itself, with its workers, where a stop hangs.
+_STOP_S: Final = 30.0
 
 
 @contextmanager

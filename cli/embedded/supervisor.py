@@ -13,6 +13,7 @@ from cli.embedded.data_folder import MIN_FREE_BYTES, DataFolder
 from cli.embedded.processes import KERNEL_ENDS_CHILDREN, Program, last_line, rotate_log, start_child
 from cli.failure import Failure
 from contracts.limits import DISK_RESERVE_BYTES, MIB
+from kit.tasks import end_within
 
 _READY_S: Final = 60.0
 _POLL_S: Final = 0.03
@@ -21,6 +22,9 @@ _LONGEST_PAUSE_S: Final = 5.0
 #: A child that ran this long is restarted at once: it is not in a crash loop.
 _STABLE_S: Final = 30.0
 _GRACE_S: Final = 1.5
+#: Time for our own tasks to end, and for children to be gone after SIGKILL.
+_TASKS_S: Final = 3.0
+_KILLED_S: Final = 5.0
 _START_ATTEMPTS: Final = 3
 _HOUSEKEEPING_S: Final = 30.0
 _WRITE_CHECK_S: Final = 2.0
@@ -65,8 +69,7 @@ class Supervisor:
         try:
             await asyncio.gather(*ready)
         except BaseException:
-            for task in ready:
-                task.cancel()
+            await end_within(_TASKS_S, *ready)  # none starts a child when the others are stopped
             raise
         self._tasks += [asyncio.create_task(self._restart_whenever_ended(program)) for program in programs]
         self._tasks += [asyncio.create_task(self._restart_to_write(program)) for program in programs]
@@ -87,19 +90,30 @@ class Supervisor:
         for process in processes:
             if process.returncode is None:
                 _send(process, signal.SIGKILL)
-                await process.wait()
+        await self._wait_for_killed({name: self._running[name] for name in names if name in self._running})
 
     async def close(self) -> None:
-        """Kill what still runs."""
+        """Kill what still runs; no task and no child is waited for without an end."""
         self._stopping = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for task in await end_within(_TASKS_S, *self._tasks):
+            self._report(f"{_name_of(task)} has not ended within {_TASKS_S:.0f} s; it is left.")
         self.kill()
-        await asyncio.gather(*(process.wait() for process in self._running.values()))
+        await self._wait_for_killed(self._running)
         if self._watchdog and self._watchdog.stdin:
             self._watchdog.stdin.close()
-            await self._watchdog.wait()
+            await self._wait_for_killed({"the watchdog": self._watchdog})
+
+    async def _wait_for_killed(self, processes: Mapping[str, asyncio.subprocess.Process]) -> None:
+        """Wait for the end of processes, but not without an end: the kernel ends none that waits for a disk."""
+        waiting = [asyncio.create_task(process.wait()) for process in processes.values()]
+        if waiting:
+            await asyncio.wait(waiting, timeout=_KILLED_S)
+        for task in waiting:
+            task.cancel()
+        for name, process in processes.items():
+            if process.returncode is None:
+                what = f"{name} (process {process.pid})"
+                self._report(f"{what} has not ended {_KILLED_S:.0f} s after SIGKILL; it is left to the system.")
 
     def kill(self) -> None:
         """Kill every child."""
@@ -176,7 +190,9 @@ class Supervisor:
         while program.write_error:
             await asyncio.sleep(_WRITE_CHECK_S)
             error = await program.write_error()
-            if error is None or self._stopping:
+            if self._stopping:
+                return
+            if error is None:
                 waiting = False
             elif self._folder.free_bytes() < DISK_RESERVE_BYTES:
                 if not waiting:
@@ -216,6 +232,11 @@ class Supervisor:
 def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(number)
+
+
+def _name_of(task: asyncio.Future[None]) -> str:
+    coroutine = task.get_coro() if isinstance(task, asyncio.Task) else None
+    return str(getattr(coroutine, "__qualname__", task))
 
 
 def _exit_reason(code: int | None) -> str:

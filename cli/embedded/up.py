@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -21,11 +21,17 @@ from cli.embedded.workers_on_modal import WorkersOnModal
 from cli.failure import INTERRUPTED
 from cli.output import display_path, print_json, print_line, print_note
 from cli.settings import DEFAULT_PORT, CommandSettings, ModalClientSettings
+from kit.stop_deadline import StopDeadline, prepare_stop
+from kit.tasks import end
+
+#: Time for a stop. The services, the workers and the servers get 5 s of it together, one after the other.
+_STOP_S: Final = 20.0
 
 
-def catch_signals(system: EmbeddedSystem) -> asyncio.Event:
+def catch_signals(system: EmbeddedSystem) -> tuple[asyncio.Event, StopDeadline]:
     """Return an event that the first SIGINT, SIGTERM or SIGHUP sets; a second signal kills everything at once.
 
+    Everything is killed as well when the stop has not ended ``_STOP_S`` later, with a note of what was waited for.
     SIGINT and SIGTERM are handled even where the parent ignores them; an ignored SIGHUP (nohup) stays ignored.
     """
     stop = asyncio.Event()
@@ -36,13 +42,15 @@ def catch_signals(system: EmbeddedSystem) -> asyncio.Event:
             os._exit(INTERRUPTED)
         stop.set()
 
-    loop = asyncio.get_running_loop()
+    def say(sentence: str, stacks: list[str]) -> None:
+        print_note("\n  ".join([f"Saccade is killed: {sentence}.", *stacks]))
+
     handled = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         handled.append(signal.SIGHUP)
-    for number in handled:
-        loop.add_signal_handler(number, on_signal)
-    return stop
+    deadline = StopDeadline(_STOP_S, say, system.kill)
+    prepare_stop(deadline, handled, on_signal)
+    return stop, deadline
 
 
 async def start_unless(stop: asyncio.Event, system: EmbeddedSystem) -> bool:
@@ -58,17 +66,17 @@ async def start_unless(stop: asyncio.Event, system: EmbeddedSystem) -> bool:
     if starting.done():
         starting.result()
         return True
-    starting.cancel()
-    await asyncio.wait({starting})
+    await end(starting)
     return False
 
 
-def stop_with_input(stop: asyncio.Event) -> None:
+def stop_with_input(stop: asyncio.Event, deadline: StopDeadline) -> None:
     """Set ``stop`` when standard input ends: the command that started us has ended or asks us to stop."""
 
     def on_input() -> None:
         if not os.read(sys.stdin.fileno(), 4096):
             loop.remove_reader(sys.stdin.fileno())
+            deadline.begin()
             stop.set()
 
     loop = asyncio.get_running_loop()
@@ -76,9 +84,9 @@ def stop_with_input(stop: asyncio.Event) -> None:
 
 
 async def _run(system: EmbeddedSystem, *, as_json: bool, attached: bool) -> None:
-    stop = catch_signals(system)
+    stop, deadline = catch_signals(system)
     if attached:
-        stop_with_input(stop)
+        stop_with_input(stop, deadline)
     try:
         if await start_unless(stop, system):
             unavailable = [] if system.on_modal else unavailable_workloads()
@@ -104,6 +112,7 @@ async def _run(system: EmbeddedSystem, *, as_json: bool, attached: bool) -> None
                     show_page(console, opened=None)
             await stop.wait()
     finally:
+        deadline.begin()  # a start that has failed stops, too
         await system.stop()
     if as_json:
         print_json({"event": "stopped"})

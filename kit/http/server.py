@@ -20,6 +20,7 @@ from kit.auth.api_keys import is_loopback
 from kit.http.message_limit import MESSAGE_BYTES
 from kit.http.protocol import HttpProtocol
 from kit.http.request_target import AbsoluteTargets
+from kit.stop_deadline import STOP_S, StopDeadline, prepare_stop
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -99,11 +100,13 @@ async def wait_until_available(name: str, call: Callable[[], Awaitable[None]]) -
 
 
 def stop_on_signals() -> asyncio.Event:
-    """Return an event that SIGTERM and SIGINT set."""
+    """Return an event that SIGTERM and SIGINT set; a process that has not ended ``STOP_S`` later is ended."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+
+    def say(sentence: str, stacks: list[str]) -> None:
+        log.error(sentence, extra={"stacks": stacks})
+
+    prepare_stop(StopDeadline(STOP_S, say), (signal.SIGTERM, signal.SIGINT), stop.set)
     return stop
 
 

@@ -6,13 +6,20 @@ import asyncio
 import logging
 import sys
 
-from pydantic import ValidationError
+from kit.early_stop import end_on_sigterm
+from kit.imports import without_garbage_collection
 
-from kit.http.server import CannotServeError, listen, stop_on_signals
-from kit.logs import start_logging
-from kit.settings import invalid_settings
-from services.bucket_proxy.proxy import BucketProxy
-from services.bucket_proxy.settings import BucketProxySettings
+if __name__ == "__main__":
+    end_on_sigterm()
+
+with without_garbage_collection():
+    from pydantic import ValidationError
+
+    from kit.http.server import CannotServeError, listen, stop_on_signals
+    from kit.logs import start_logging
+    from kit.settings import invalid_settings
+    from services.bucket_proxy.proxy import BucketProxy
+    from services.bucket_proxy.settings import BucketProxySettings
 
 log = logging.getLogger("bucket_proxy")
 

@@ -8,7 +8,11 @@ import logging
 import sys
 from typing import Final
 
+from kit.early_stop import end_on_sigterm
 from kit.imports import collect_seldom, without_garbage_collection
+
+if __name__ == "__main__":
+    end_on_sigterm()
 
 with without_garbage_collection():
     from pydantic import ValidationError

@@ -10,7 +10,11 @@ import sqlite3
 import sys
 from typing import Final
 
+from kit.early_stop import end_on_sigterm
 from kit.imports import collect_seldom, without_garbage_collection
+
+if __name__ == "__main__":
+    end_on_sigterm()
 
 with without_garbage_collection():
     from nats.aio.client import Client

@@ -7,7 +7,11 @@ import contextlib
 import logging
 import sys
 
+from kit.early_stop import end_on_sigterm
 from kit.imports import collect_seldom, without_garbage_collection
+
+if __name__ == "__main__":
+    end_on_sigterm()
 
 with without_garbage_collection():
     from pydantic import ValidationError

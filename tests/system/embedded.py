@@ -19,7 +19,10 @@ import pytest
 
 from cli.embedded.leftover_processes import end_workers
 from cli.embedded.processes import children_of
+from kit.process_tree import MARK as WORKER_MARK
+from kit.process_tree import with_environment
 from tests.harness.servers.process_output import read_line
+from tests.harness.servers.running_process import why_it_runs
 
 ROOT = Path(__file__).parents[2]
 CHILDREN = {"nats-server", "rclone", "gateway", "dispatcher", "notifier"}
@@ -102,7 +105,26 @@ class SystemProcess:
     def stop(self) -> int:
         """Press Ctrl-C and give the exit code."""
         self.signal(signal.SIGINT)
-        return self.process.wait(TIMEOUT_S)
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait for its end and give the exit code.
+
+        Raises:
+            AssertionError: it does not end; with the stacks of all its processes and the ends of their logs.
+        """
+        try:
+            return self.process.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            others = [
+                *children_of(self.data),
+                *with_environment(WORKER_MARK, lambda run: run.startswith(str(self.data))),
+            ]
+            logs = sorted((self.data / "logs").glob("*.log"))
+            what = why_it_runs(self.process, others, logs)
+        raise AssertionError(
+            f"saccade up has not ended {TIMEOUT_S:.0f} s after its signal; it said {self.said}\n{what}"
+        )
 
     def close(self) -> None:
         for pipe in (self.process.stdout, self.process.stderr):

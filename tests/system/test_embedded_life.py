@@ -66,7 +66,7 @@ def test_it_starts_answers_stops_and_finds_its_data_again(tmp_path: Path) -> Non
             wait_until(lambda: client.job(held.id).state == "succeeded", "the job that was held back ends")
         system.signal(signal.SIGINT)
         system.signal(signal.SIGINT)
-        assert system.process.wait(30) in (0, 130)
+        assert system.ended() in (0, 130)
         assert not children_of(system.data)
 
 

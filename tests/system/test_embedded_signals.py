@@ -1,8 +1,10 @@
-"""``saccade up`` started by a parent that ignores SIGINT: SIGTERM stops it and all its children."""
+"""``saccade up`` ends on a signal with all its children: where the parent ignores SIGINT, and where the stop hangs."""
 
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,8 @@ from saccade_client import Client
 
 from cli.embedded.processes import children_of
 from kit.process_tree import marked_processes
-from tests.system.embedded import SystemProcess, alive, up, wait_until
+from tests.harness.servers.process_output import read_line
+from tests.system.embedded import TIMEOUT_S, SystemProcess, alive, environment, up, wait_until
 
 # They are about signals that come while programs start: the starts are what they are for users.
 pytestmark = pytest.mark.real_starts
@@ -51,7 +54,7 @@ def test_sigterm_stops_everything_where_the_parent_ignores_sigint(tmp_path: Path
         assert {*ready["processes"].values()} < {process.pid for process in processes}, "services and a worker run"
         assert not [process for process in processes if ignores_sigint(process.pid)]
         system.signal(signal.SIGTERM)
-        assert system.process.wait(60) == 0
+        assert system.ended() == 0
         assert not [process for process in processes if alive(process.pid)]
         assert not children_of(system.data)
         assert not workers_of(system)
@@ -62,5 +65,43 @@ def test_sigint_stops_it_too_where_the_parent_ignores_sigint(tmp_path: Path) -> 
         wait_until(lambda: children_of(system.data), "a child runs")
         # Stopped while it starts, or just after.
         system.signal(signal.SIGINT)
-        assert system.process.wait(60) == 0
+        assert system.ended() == 0
         assert not children_of(system.data)
+
+
+#: `saccade up` whose workers cannot be looked for when it stops, as where the machine's list of processes hangs.
+HANGING = """
+import sys, time
+from cli.embedded import leftover_processes, up
+from cli.__main__ import main
+up._STOP_S = 4.0
+leftover_processes.end_workers = lambda *given, **named: time.sleep(600)
+sys.argv[1:] = ["up", "--json", "--port", "0", "--data", sys.argv[1]]
+main()
+"""
+
+
+def test_a_stop_that_hangs_is_ended_says_where_and_leaves_no_child(tmp_path: Path) -> None:
+    data = (tmp_path / "data").resolve()
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANGING, str(data)],
+        env=environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout
+        while '"ready"' not in (line := read_line(process.stdout, TIMEOUT_S)):
+            assert line, process.communicate(timeout=30)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert said.startswith("Saccade is killed: the stop has not ended within 4 s: ending the process.\n")
+        assert "EmbeddedSystem._stop_workers (embedded/system.py:" in said
+        assert "thread asyncio_" in said
+        wait_until(lambda: not children_of(data), "the children end with it", 30)
+    finally:
+        process.kill()
+        process.wait(timeout=30)

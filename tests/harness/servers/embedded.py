@@ -141,6 +141,16 @@ class EmbeddedNats:
         self._process.kill()
         self._process.wait(timeout=30)
 
+    def pause(self) -> None:
+        """Stop its process, which keeps its connections and accepts further ones, and answers nothing."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on after ``pause``."""
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -251,6 +261,16 @@ class EmbeddedS3:
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for_port(self._port, self._process)
         return self
+
+    def pause(self) -> None:
+        """Stop its process, which keeps its connections and accepts further ones, and answers nothing."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on after ``pause``."""
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
 
     def with_new_bucket(self) -> SharedS3:
         """Return a bucket that no other test uses."""

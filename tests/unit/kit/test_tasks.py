@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from kit.tasks import all_of, end, first_of, map_concurrently
+from kit.tasks import all_of, end, end_within, first_of, map_concurrently
 
 pytestmark = pytest.mark.anyio
 
@@ -125,3 +125,15 @@ async def test_what_runs_beside_a_failure_has_ended_before_it_is_raised() -> Non
     with pytest.raises(ValueError, match="broken"):
         await map_concurrently(work, range(10), 3)
     assert sorted(ended) == [0, 1, 2]
+
+
+async def test_a_task_that_never_ends_is_left_after_the_limit() -> None:
+    never, soon = asyncio.ensure_future(deaf(1000)), asyncio.ensure_future(deaf(1))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        assert await end_within(1.2, never, soon) == [never]
+    assert soon.cancelled()
+    async with asyncio.timeout(600):
+        while not never.done():
+            never.cancel()
+            await asyncio.sleep(0)

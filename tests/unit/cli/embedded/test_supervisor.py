@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 
@@ -57,3 +58,56 @@ async def test_a_child_that_says_nothing_is_not(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(supervisor, "_READY_S", 0.1)
     with pytest.raises(Failure, match="child was not ready"):
         await start(tmp_path, Child(None))
+
+
+class Deaf:
+    """A check that loses ``times`` cancellations, as a request by nats-py does when its answer comes with one."""
+
+    def __init__(self, times: int) -> None:
+        self._left = times
+        self.asked = asyncio.Event()
+
+    async def write_error(self) -> str | None:
+        while True:
+            self.asked.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if not self._left:
+                    raise
+                self._left -= 1
+                return None
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+async def test_a_check_that_loses_its_cancellation_does_not_keep_the_system(
+    lost: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `saccade up` whose check of the bus lost it waited for that check for ever, with all its children ended."""
+    monkeypatch.setattr(supervisor, "_WRITE_CHECK_S", 0.01)
+    check, data = Deaf(lost), DataFolder(tmp_path)
+    running = Supervisor(data, {}, print)
+    try:
+        await running.start([Program("child", COMMAND, Child(0).is_ready, write_error=check.write_error)])
+        async with asyncio.timeout(15):
+            await check.asked.wait()
+            await running.stop(["child"])
+            await running.close()
+    finally:
+        data.release()
+
+
+async def test_a_child_that_is_not_ended_in_time_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a kernel does not end, because it waits for a disk, is left to it: here the time for that is none."""
+    monkeypatch.setattr(supervisor, "_KILLED_S", 0.0)
+    told: list[str] = []
+    data = DataFolder(tmp_path)
+    running = Supervisor(data, {}, told.append)
+    try:
+        await running.start([Program("child", COMMAND, Child(0).is_ready)])
+        process_id = running.process_id("child")
+        await running.close()
+        assert told == [f"child (process {process_id}) has not ended 0 s after SIGKILL; it is left to the system."]
+    finally:
+        await asyncio.sleep(0.5)
+        data.release()
