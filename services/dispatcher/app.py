@@ -58,6 +58,7 @@ from services.dispatcher.lifecycle.lifecycle import Lifecycle
 from services.dispatcher.lifecycle.lifecycle_rules import lifecycle_rules
 from services.dispatcher.lifecycle.scratch_sweep import ScratchSweep
 from services.dispatcher.lifecycle.upload_sweep import UploadSweep
+from services.dispatcher.lifecycle.used_uploads import UsedUploads
 from services.dispatcher.metrics import DispatcherMetrics
 from services.dispatcher.pipelines.progress_publisher import PipelineProgressPublisher
 from services.dispatcher.rules import on_upload
@@ -133,9 +134,9 @@ class Dispatcher:
         repository = JobRepository(store, self.jobs, lambda: self.lease.held, history=history)
         budgets = TenantBudgets(budget.limits, repository.clock, self.tail.wait_for)
         self.notices = BudgetNotices(store, budgets, lambda: self.lease.held, lambda: self.tail.last)
-        retention = retention or RetentionSettings()
+        retention, used = retention or RetentionSettings(), UsedUploads(self.jobs, self.tail.wait_for)
         self.scratch_sweep = ScratchSweep(repository, bucket, executor, self.jobs, retention)
-        self.upload_sweep = UploadSweep(StoredUploads(store, history, partly=True), bucket, retention, repository)
+        self.upload_sweep = UploadSweep(StoredUploads(store, history, partly=True), bucket, retention, repository, used)
         self.lifecycle = Lifecycle(
             repository=repository,
             bucket=bucket,

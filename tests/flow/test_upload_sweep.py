@@ -14,6 +14,9 @@ import httpx
 import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
+from contracts.events.base import encode
+from contracts.events.job import JobCancelled
+from contracts.events.upload import UploadFailed
 from contracts.ids import new_id
 from contracts.limits import PART_BYTES
 from contracts.upload import Upload
@@ -22,7 +25,9 @@ from kit.bucket_inventory import StoredObject, list_multiparts
 from kit.s3_client import StorageRefused
 from services.dispatcher.jobs.job_repository import NotLeading
 from services.dispatcher.jobs.stored_uploads import StoredUploads
+from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
 from services.dispatcher.lifecycle.upload_sweep import UploadSweep
+from services.dispatcher.lifecycle.used_uploads import UsedUploads
 from services.dispatcher.settings import RetentionSettings
 from tests.harness.dispatch.dispatcher import Servers, shared_servers
 from tests.harness.servers.gateway import RunningGateway, running_gateway, video
@@ -60,8 +65,16 @@ class Leader:
             raise NotLeading
 
 
+async def folded(_: int, __: float) -> bool:
+    return True
+
+
+UNUSED = UsedUploads(UnfinishedJobs(), folded)
+
+
 def sweep_of(running: RunningGateway, later: timedelta = timedelta(), *, leads: bool = True) -> UploadSweep:
-    return UploadSweep(StoredUploads(running.store), running.bucket, RetentionSettings(), Leader(later, leads))
+    leader = Leader(later, leads)
+    return UploadSweep(StoredUploads(running.store), running.bucket, RetentionSettings(), leader, UNUSED)
 
 
 async def announced(running: RunningGateway, **more: object) -> dict[str, object]:
@@ -93,6 +106,38 @@ async def test_bytes_that_arrive_after_the_deletion_go(running: RunningGateway):
     await put(created, bytes(10))  # its URL is still valid
     await sweep.sweep()
     assert await keys(running) == before
+
+
+async def test_bytes_of_a_deleted_upload_stay_until_the_job_has_ended_that_was_submitted_before(
+    running: RunningGateway,
+):
+    upload_id = await running.uploaded()
+    (key,) = (key for key in await keys(running) if upload_id in key)
+    job = await running.submitted(upload_id)
+    deleted = encode(UploadFailed(reason="deleted"), tenant="local", subject_id=upload_id, source="/gateway")
+    deleted_at = await running.store.publish(deleted)
+    jobs = UnfinishedJobs()
+    folded_until = 0
+
+    async def read_until(sequence: int, _: float) -> bool:
+        return sequence <= folded_until
+
+    used = UsedUploads(jobs, read_until)
+    sweep = UploadSweep(StoredUploads(running.store), running.bucket, RetentionSettings(), Leader(), used)
+    await sweep.sweep()
+    assert key in await keys(running), "the job may be among the events that are not folded yet"
+    jobs.put(await running.job(job["id"]))
+    folded_until = deleted_at
+    await sweep.sweep()
+    assert key in await keys(running)
+    await running.say(job["id"], JobCancelled(attempt=0))
+    jobs.put(await running.job(job["id"]))
+    jobs.unloaded["job_retried"] = "local"
+    await sweep.sweep()
+    assert key in await keys(running), "the inputs of a retried job that is not loaded are not known"
+    jobs.unloaded.clear()
+    await sweep.sweep()
+    assert key not in await keys(running)
 
 
 async def test_other_bytes_after_the_completion_go_and_the_checked_ones_stay(running: RunningGateway):
@@ -150,7 +195,7 @@ async def test_an_upload_that_cannot_be_read_keeps_no_other_from_being_swept(run
         await put(one, bytes(10))
     unreadable = str(min(one["id"] for one in created))
     uploads = UnreadableUploads(running, {unreadable})
-    await UploadSweep(uploads, running.bucket, RetentionSettings(), Leader(timedelta(), True)).sweep()
+    await UploadSweep(uploads, running.bucket, RetentionSettings(), Leader(), UNUSED).sweep()
     (left,) = {*await keys(running)} - {*before}
     assert unreadable in left
     await sweep_of(running).sweep()
@@ -201,7 +246,7 @@ async def test_what_was_found_right_is_read_again_when_it_changes_and_once_a_day
             assert (await running.http.post(f"/v1/uploads/{created['id']}/complete")).is_success
         names[name] = str(created["id"])
     uploads, leader = CountedUploads(running), Leader(timedelta(hours=48))
-    sweep = UploadSweep(uploads, running.bucket, RetentionSettings(), leader)
+    sweep = UploadSweep(uploads, running.bucket, RetentionSettings(), leader, UNUSED)
     with monkeypatch.context() as patched:
         patched.setattr(running.bucket, "list_entries", list_entries)
         await sweep.sweep()

@@ -22,6 +22,7 @@ from kit.bucket_inventory import OpenMultipart, StoredObject, list_multiparts, l
 from kit.s3_client import StorageRefused
 from services.dispatcher.jobs.job_repository import NotLeading
 from services.dispatcher.jobs.stored_uploads import StoredUploads
+from services.dispatcher.lifecycle.used_uploads import UsedUploads
 from services.dispatcher.settings import RetentionSettings
 
 log = logging.getLogger(__name__)
@@ -57,10 +58,15 @@ class UploadSweep:
     """Sweeps of the uploads' part of the bucket, while its dispatcher leads."""
 
     def __init__(
-        self, uploads: StoredUploads, bucket: Bucket, settings: RetentionSettings, leadership: Leadership
+        self,
+        uploads: StoredUploads,
+        bucket: Bucket,
+        settings: RetentionSettings,
+        leadership: Leadership,
+        used: UsedUploads,
     ) -> None:
-        """Sweep ``bucket`` as far as ``leadership`` lasts."""
-        self._uploads = uploads
+        """Sweep ``bucket`` as far as ``leadership`` lasts, without the files that jobs may need."""
+        self._uploads, self._used = uploads, used
         self._bucket = bucket
         self._settings = settings
         self._require_leader = leadership.require_leader
@@ -137,7 +143,8 @@ class UploadSweep:
         if upload is None:
             return await self._why_orphan(stored, upload_id)
         if upload.state is UploadState.FAILED:
-            return f"its upload was {upload.reason}"
+            # A job that was submitted just before the deletion keeps its input.
+            return None if upload.completed and await self._used.is_used(upload) else f"its upload was {upload.reason}"
         if upload.created.key != stored.key:
             return "its upload has another key"
         if upload.completed is None or upload.completed_at is None:

@@ -15,7 +15,7 @@ from contracts.events import EventData
 from contracts.events.job import JobInput, JobSubmitted
 from contracts.ids import is_job_id, new_id, pipeline_id_of
 from contracts.job import Job, State, fold_stored, request_cancel, retry
-from contracts.job_request import check_durations, check_input, check_names, stored_inputs, upload_ids
+from contracts.job_request import check_durations, check_names, stored_inputs, upload_ids
 from contracts.limits import PAGE_DEFAULT
 from contracts.upload import UploadState
 from contracts.workload import Params, Workload
@@ -34,6 +34,7 @@ from services.gateway.aggregates.view import GatewayView
 from services.gateway.backends.reported_backends import ReportedBackends
 from services.gateway.budgets.service import BudgetService
 from services.gateway.jobs.estimates import JobEstimates
+from services.gateway.jobs.job_inputs import JobInputs
 from services.gateway.jobs.submission import (
     CheckedJob,
     JobRequest,
@@ -81,6 +82,7 @@ class JobService:
             from_view=view.job,
         )
         self._reader = AggregateReader(self.events, view.job, waiters)
+        self._inputs = JobInputs(uploads, self._reader)
         self._settings = settings
         self.estimates = JobEstimates(view.runs, settings)
         self._backends = backends
@@ -110,7 +112,8 @@ class JobService:
         """Validate and store a job. Requests with the same Idempotency-Key create one job, also after a crash.
 
         Raises:
-            SaccadeError: the request is invalid; IDEMPOTENCY_KEY_REUSED; BUS_UNAVAILABLE.
+            SaccadeError: the request is invalid; UPLOAD_ALREADY_ENDED, also if it was deleted meanwhile;
+                IDEMPOTENCY_KEY_REUSED; BUS_UNAVAILABLE.
         """
         check_webhook_url(request.webhook_url, https_only=self._https_webhooks_only)
 
@@ -120,7 +123,9 @@ class JobService:
             await self._budgets.check(tenant, request.max_cost_usd, checked[-1].usd)
             return submitted_event(request, *checked)
 
-        return await self.get(tenant, await self.events.create(tenant, new_id("job"), key, submitted))
+        job = await self.get(tenant, await self.events.create(tenant, new_id("job"), key, submitted))
+        await self._inputs.require_kept(job, job.first_sequence)
+        return job
 
     async def prepare(
         self, tenant: str, request: JobRequest, reserved: frozenset[str]
@@ -148,11 +153,13 @@ class JobService:
             SaccadeError: an upload cannot be used; BUS_UNAVAILABLE.
         """
         workload = catalog.workload(submitted.workload)
-        inputs = await self._inputs(tenant, workload, ids_by_input)
+        inputs = await self._inputs.of(tenant, workload, ids_by_input)
         deadline = datetime.now(UTC) + timedelta(seconds=workload.deadline_s)
         data = submitted.model_copy(update={**stored_inputs(inputs), "deadline": deadline})
         with suppress(Conflict):
             await self.events.append_once(tenant, job_id, data, after=0)
+        job = await self.get(tenant, job_id)
+        await self._inputs.require_kept(job, job.first_sequence)
 
     async def submit_session_worker(self, tenant: str, job_id: str, submitted: JobSubmitted) -> None:
         """Store the job that is the worker of a session, unless it is stored already.
@@ -288,9 +295,10 @@ class JobService:
         cap_usd = job.submitted.max_cost_usd
         left_usd = None if cap_usd is None else max(0.0, cap_usd - job.actual_usd)
         await self._budgets.check(tenant, left_usd, job.submitted.estimated_usd)
-        return await self._reader.decide(
-            tenant, job_id, decision, event_id, archived=SaccadeError(ErrorCode.JOB_ARCHIVED)
-        )
+        archived = SaccadeError(ErrorCode.JOB_ARCHIVED)
+        retried = await self._reader.decide(tenant, job_id, decision, event_id, archived=archived)
+        await self._inputs.require_kept(retried, retried.sequence)
+        return retried
 
     async def retry_once(self, tenant: str, job: Job) -> Job:
         """Start another attempt of a job that has failed or was cancelled, and return it; return any other as it is.
@@ -337,21 +345,12 @@ class JobService:
             await self._check_earlier(tenant, request.retry_of)
         cost = self.estimate(workload, request.gpu, workload.params.model_validate(params))
         ids = upload_ids(workload, request.inputs, complete=complete)
-        inputs = await self._inputs(tenant, workload, ids, reserved)
+        inputs = await self._inputs.of(tenant, workload, ids, reserved)
         valid = workload.params.model_validate(params)
-        check_durations(workload, valid, await self._durations_s(tenant, inputs))
+        check_durations(workload, valid, await self._inputs.durations_s(tenant, inputs))
         if complete:
             check_names(workload, valid, inputs)
         return workload, params, inputs, cost
-
-    async def _durations_s(self, tenant: str, inputs: dict[str, list[JobInput]]) -> dict[str, float]:
-        """Return the durations of the inputs that are one video."""
-        found: dict[str, float] = {}
-        for name, files in inputs.items():
-            media = (await self._uploads.get(tenant, files[0].upload_id)).media if len(files) == 1 else None
-            if media is not None and media.duration_s is not None:
-                found[name] = media.duration_s
-        return found
 
     async def _check_earlier(self, tenant: str, job_id: str) -> None:
         """Check that the job exists that a new one repeats.
@@ -365,31 +364,6 @@ class JobService:
             message = f"There is no job {job_id}."
             where = [{"detail": message, "pointer": "#/retry_of"}]
             raise SaccadeError(error.code, message, errors=where) from None
-
-    async def _inputs(
-        self,
-        tenant: str,
-        workload: Workload,
-        ids_by_input: dict[str, list[str]],
-        reserved: frozenset[str] = frozenset(),
-    ) -> dict[str, list[JobInput]]:
-        """Return the job's inputs, read from their uploads, without those in ``reserved``.
-
-        Raises:
-            SaccadeError: UPLOAD_NOT_FOUND; as ``check_input``.
-        """
-        declared = {declaration.name: declaration for declaration in workload.inputs}
-        inputs: dict[str, list[JobInput]] = {}
-        for name, ids in ids_by_input.items():
-            inputs[name] = []
-            for upload_id in ids:
-                if upload_id in reserved:
-                    continue
-                upload = await self._uploads.get(tenant, upload_id)
-                if upload.completed is None:  # another gateway may have completed it a moment ago
-                    upload = await self._uploads.get(tenant, upload_id, fresh=True)
-                inputs[name].append(check_input(declared[name], upload))
-        return inputs
 
 
 def _params_of(workload: Workload, job: Job) -> Params | None:

@@ -19,7 +19,7 @@ from kit.bucket_inventory import sha256_of
 from kit.bus.event_store import Conflict, EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
 from kit.bus.tail import EventTail
-from services.gateway.aggregates.aggregate_events import AggregateEvents
+from services.gateway.aggregates.aggregate_events import VIEW_TIMEOUT_S, AggregateEvents
 from services.gateway.aggregates.tenant_use import TenantUse
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.fair_slots import FairSlots, hash_slots
@@ -27,6 +27,7 @@ from services.gateway.uploads.disk import Disk
 from services.gateway.uploads.media_probe_process import ReadRange, range_reader
 from services.gateway.uploads.origin_check import UploadOriginCheck
 from services.gateway.uploads.upload_checks import (
+    already_ended,
     check_declared_size,
     check_media_type,
     check_sent,
@@ -166,6 +167,15 @@ class UploadService:
                 upload = await self._events.load(tenant, upload_id)
         return existing(upload)
 
+    async def as_of(self, tenant: str, upload_id: str, sequence: int) -> Upload | None:
+        """Return an upload, also a deleted one, with every event that was stored before ``sequence``.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        viewed = self._view.upload(upload_id) if self._events.tail.last >= sequence else None
+        return viewed or await self._events.load(tenant, upload_id)
+
     async def get_open(self, tenant: str, upload_id: str) -> Upload:
         """Return an upload that still accepts bytes.
 
@@ -199,7 +209,7 @@ class UploadService:
         if upload.state is UploadState.COMPLETED:
             return upload
         if upload.state is UploadState.FAILED:
-            raise _already_ended(upload)
+            raise already_ended(upload)
         check_sent(upload)
         task = self._completing.get(upload_id)
         if task is None:
@@ -220,13 +230,11 @@ class UploadService:
             if users := self._view.unfinished_jobs_of(upload_id):
                 raise SaccadeError(ErrorCode.UPLOAD_IN_USE, f"{users[0]} uses this upload.", jobs=users[:10])
             if upload.state is UploadState.FAILED:
-                break
-            try:
-                await self._events.append_once(tenant, upload_id, UploadFailed(reason="deleted"), after=upload.sequence)
-                break
-            except Conflict:
-                continue
-        await self._delete_bytes(upload)
+                return await self._delete_unused(upload, upload.sequence)
+            with suppress(Conflict):
+                data = UploadFailed(reason="deleted")
+                ended_at = await self._events.append_once(tenant, upload_id, data, after=upload.sequence)
+                return await self._delete_unused(upload, ended_at)
 
     async def expire(self, now: datetime) -> int:
         """Fail the uploads that were not completed in time, delete their bytes, and return their number."""
@@ -238,8 +246,9 @@ class UploadService:
     async def expire_one(self, upload: Upload) -> bool:
         """Fail an upload and delete its bytes; return False if it has changed."""
         with suppress(Conflict):
-            await self._events.append(upload.tenant, upload.id, UploadFailed(reason="expired"), after=upload.sequence)
-            await self._delete_bytes(upload)
+            expired = UploadFailed(reason="expired")
+            ended_at = await self._events.append(upload.tenant, upload.id, expired, after=upload.sequence)
+            await self._delete_unused(upload, ended_at)
             return True
         return False
 
@@ -256,7 +265,7 @@ class UploadService:
             raise
         found = await self.store_completed(upload, completed)
         if found.state is not UploadState.COMPLETED:
-            raise _already_ended(found)
+            raise already_ended(found)
         return found
 
     async def create_fetched(self, tenant: str, upload_id: str, wanted: UploadCreated) -> Upload:
@@ -367,6 +376,14 @@ class UploadService:
             return
         await self._delete_bytes(upload)
 
+    async def _delete_unused(self, upload: Upload, ended_at: int) -> None:
+        """Delete the bytes of an ended upload, unless a job uses them that was stored before event ``ended_at``.
+
+        What stays is deleted by the dispatcher's sweep.
+        """
+        if await self._events.tail.wait_for(ended_at, VIEW_TIMEOUT_S) and not self._view.unfinished_jobs_of(upload.id):
+            await self._delete_bytes(upload)
+
     async def _delete_bytes(self, upload: Upload) -> None:
         """Delete the bytes; if the bucket is unavailable, its lifecycle rules delete them later."""
         try:
@@ -381,10 +398,3 @@ class UploadService:
             return await self._bucket.size(upload.created.key)
         except ObjectMissing:
             return None
-
-
-def _already_ended(upload: Upload) -> SaccadeError:
-    """Return the error for completing an ended upload; a rejection is repeated with its first error."""
-    if upload.error:
-        return SaccadeError(upload.error.code, upload.error.message, hint=upload.error.hint)
-    return SaccadeError(ErrorCode.UPLOAD_ALREADY_ENDED, f"The upload was {upload.reason or upload.state}.")

@@ -156,3 +156,10 @@ def existing(upload: Upload | None) -> Upload:
     if upload is None or upload.reason == "deleted":
         raise SaccadeError(ErrorCode.UPLOAD_NOT_FOUND)
     return upload
+
+
+def already_ended(upload: Upload) -> SaccadeError:
+    """Return the error for completing an ended upload; a rejection is repeated with its first error."""
+    if upload.error:
+        return SaccadeError(upload.error.code, upload.error.message, hint=upload.error.hint)
+    return SaccadeError(ErrorCode.UPLOAD_ALREADY_ENDED, f"The upload was {upload.reason or upload.state}.")
