@@ -9,6 +9,7 @@ import base64
 import contextlib
 import json
 import uuid
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -20,7 +21,7 @@ from cli.failure import Failure
 from cli.progress_bar import ProgressCallback, format_size
 from cli.sessions.mcap_schemas import COUNTS, JOINTS, NATIVE_JOINTS, PICTURE, VERDICT
 from contracts.events.session import SessionFrameAcked
-from contracts.telemetry import JointBatch
+from contracts.telemetry import JointBatch, JointSample
 from modal_workers.runtime.sessions.clock_offsets import ClockOffsets
 from modal_workers.runtime.sessions.frame import read_frame
 
@@ -28,6 +29,8 @@ _BILLION: Final = 1_000_000_000
 #: MCAP stores times in 64 bits; a sender may write any number.
 _LATEST_NS: Final = (1 << 63) - 1
 _LARGEST_SEQUENCE: Final = (1 << 32) - 1
+#: Newest samples of which it is known whether they come again: a robot sends fewer again after a disconnect.
+_REMEMBERED_SAMPLES: Final = 1 << 17
 #: Default source of joints; it has the topic without a suffix.
 _ARM: Final = "arm"
 _MAGIC: Final = {b"\xff\xd8\xff": "jpeg", b"\x89PNG": "png", b"RIFF": "webp"}
@@ -56,6 +59,7 @@ class McapSessionFile:
         """Write the header and the session's metadata."""
         self.exported = ExportSummary(frames_missing=frames_missing)
         self._clocks = ClockOffsets()
+        self._samples: OrderedDict[tuple[str, int, float], None] = OrderedDict()
         self._channels: dict[str, int] = {}
         self._schemas: dict[str, int] = {}
         self._mcap = Writer(stream, compression=CompressionType.ZSTD)
@@ -117,6 +121,8 @@ class McapSessionFile:
         offset_s = self._clocks.offset_s(source)
         place = "" if batch.source == _ARM else f"/{batch.source}"
         for sample in batch.samples:
+            if not self._is_new(batch.source, sample):
+                continue
             sent = _sent(sample.seq, sample.captured_at_s, offset_s)
             at_ns = _at_ns(sample.captured_at_s + offset_s, stored_ns)
             place_in_time = {"at_ns": at_ns, "stored_ns": stored_ns, "seq": sample.seq}
@@ -131,7 +137,20 @@ class McapSessionFile:
             if native is not None:
                 values = {"names": batch.names, "values": native, **sent}
                 self._write(f"/joints_native{place}", NATIVE_JOINTS, values, **place_in_time)
-        self.exported.joint_samples += len(batch.samples)
+            self.exported.joint_samples += 1
+
+    def _is_new(self, source: str, sample: JointSample) -> bool:
+        """Return whether a sample did not come before: a robot sends again what may not have arrived.
+
+        The number alone does not tell: a sender may count from 0 whenever it starts.
+        """
+        key = (source, sample.seq, sample.captured_at_s)
+        if key in self._samples:
+            return False
+        self._samples[key] = None
+        if len(self._samples) > _REMEMBERED_SAMPLES:
+            self._samples.popitem(last=False)
+        return True
 
     def _add_verdicts(self, recorded: Recorded) -> None:
         acked, at_ns = SessionFrameAcked.model_validate_json(recorded.body), recorded.stored_at_ns

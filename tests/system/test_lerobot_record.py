@@ -21,7 +21,7 @@ import pytest
 from tests.harness.servers.embedded import ROOT, NatsServer
 from tests.harness.servers.process_output import read_line
 from tests.harness.sessions.robot_server import NAMES, RobotIngestServer
-from tests.harness.sessions.telemetry_listener import TelemetryListener
+from tests.harness.sessions.telemetry_listener import TelemetryListener, counted
 
 PYTHON = os.environ.get("LEROBOT_PYTHON", "")  # noqa: TID251
 pytestmark = pytest.mark.skipif(not PYTHON, reason="no LeRobot: set LEROBOT_PYTHON")
@@ -150,7 +150,7 @@ def test_what_arrives_is_the_dataset_bit_by_bit(nats_server: NatsServer, arms: d
     assert robot["norm_modes"]["gripper"] == "range_0_100"
     assert robot["calibration"] == arms["calibration"]
     samples = heard.samples()
-    assert [sample.seq for sample in samples] == list(range(len(samples)))
+    assert counted(samples) == list(range(len(samples)))
     shown = subprocess.run(
         [PYTHON, "-c", _STATES, str(folder / "dataset")], check=True, capture_output=True, text=True, timeout=300
     )

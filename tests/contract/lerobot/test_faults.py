@@ -16,7 +16,7 @@ from saccade_robot import HttpTarget, NatsTarget, RobotClientError, Stats, Strea
 
 from tests.harness.servers.embedded import HOST, EmbeddedNats, free_port
 from tests.harness.sessions.robot_server import NAMES, RobotIngestServer, pose, subjects
-from tests.harness.sessions.telemetry_listener import TelemetryListener, until
+from tests.harness.sessions.telemetry_listener import TelemetryListener, counted, until
 
 JPEG = b"\xff\xd8\xff" + bytes(3000)
 
@@ -38,12 +38,12 @@ def offer(streamer: Streamer, first: int, seconds: float, rate_hz: float = 200.0
 
 def account(stats: Stats, heard: TelemetryListener, offered: int) -> None:
     """Check that the receiver sees as dropped exactly what the sender counted."""
-    numbers = [sample.seq for sample in heard.samples()]
+    numbers = counted(heard.samples())
     assert stats.offered == offered
     assert (stats.waiting, stats.unconfirmed) == (0, 0)
     assert len(numbers) + stats.dropped == offered
     assert stats.sent == len(numbers)
-    assert all(sample.positions == pose(sample.seq) for sample in heard.samples())
+    assert [sample.positions for sample in heard.samples()] == [pose(number) for number in numbers]
 
 
 def test_a_killed_server_costs_what_the_ring_cannot_hold_and_nothing_else(tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_http_takes_over_where_nats_is_not_reached() -> None:
             streamer.offer_frame(JPEG, "wrist", 1.7e9)
             stats = streamer.close()
     samples = [sample for batch in door.batches for sample in batch.samples]
-    assert [sample.seq for sample in samples] == list(range(number))
-    assert all(sample.positions == pose(sample.seq) for sample in samples)
+    assert counted(samples) == list(range(number))
+    assert [sample.positions for sample in samples] == [pose(index) for index in range(number)]
     assert (stats.offered, stats.sent, stats.dropped, stats.frames_sent) == (number, number, 0, 1)
     ((headers, body),) = door.frames
     assert body == JPEG
@@ -159,8 +159,20 @@ def test_nats_takes_over_again_from_http(tmp_path: Path) -> None:
                 until(lambda: streamer.stats().sent == 2)
     finally:
         server.__exit__(None, None, None)
-    assert [sample.seq for batch in door.batches for sample in batch.samples] == [0]
-    assert [sample.seq for sample in heard.samples()] == [1]
+    samples = [sample for batch in door.batches for sample in batch.samples]
+    assert counted([*samples, *heard.samples()]) == [0, 1]
+
+
+def test_samples_after_another_connect_have_other_numbers(tmp_path: Path) -> None:
+    with EmbeddedNats(tmp_path) as server, TelemetryListener(server) as heard:
+        for number in range(3):
+            with Streamer(nats_target(server.url), names=NAMES) as streamer:
+                streamer.offer(pose(number))
+                until(lambda: streamer.stats().sent == 1)
+    samples = heard.samples()
+    assert [sample.positions for sample in samples] == [pose(number) for number in range(3)]
+    assert all(before.seq < after.seq for before, after in pairwise(samples))
+    assert abs(samples[0].seq / 1e6 - time.time()) < 60
 
 
 def test_what_a_busy_gateway_does_not_take_is_sent_again_and_a_refusal_is_counted() -> None:
@@ -177,7 +189,7 @@ def test_what_a_busy_gateway_does_not_take_is_sent_again_and_a_refusal_is_counte
         until(lambda: streamer.stats().dropped + streamer.stats().frames_dropped == 2)
         stats = streamer.close()
     assert (stats.offered, stats.sent, stats.dropped, stats.unconfirmed) == (2, 1, 1, 0)
-    assert [sample.seq for batch in door.batches for sample in batch.samples] == [0]
+    assert [sample.positions for batch in door.batches for sample in batch.samples] == [pose(0)]
 
 
 def test_closing_ends_though_the_server_hangs() -> None:

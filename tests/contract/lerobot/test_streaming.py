@@ -23,7 +23,7 @@ from modal_workers.runtime.sessions.frame import read_frame
 from modal_workers.runtime.sessions.frame_queue import FrameQueue
 from tests.harness.servers.embedded import NatsServer, OperatorNats
 from tests.harness.sessions.robot_server import NAMES, SESSION, RobotIngestServer, pose, subjects
-from tests.harness.sessions.telemetry_listener import TelemetryListener, until
+from tests.harness.sessions.telemetry_listener import TelemetryListener, counted, until
 
 DEGREES = (Scale(math.pi / 180),) * 6
 JPEG = b"\xff\xd8\xff" + bytes(3000)
@@ -45,7 +45,7 @@ def test_every_sample_comes_once_bit_by_bit_and_in_radians(nats_server: NatsServ
         stats = streamer.close()
     assert (stats.offered, stats.sent, stats.dropped, stats.unconfirmed, stats.waiting) == (600, 600, 0, 0, 0)
     samples = heard.samples()
-    assert [sample.seq for sample in samples] == list(range(600))
+    assert counted(samples) == list(range(600))
     for number, sample in enumerate(samples):
         assert sample.raw == pose(number)
         assert sample.positions == tuple(math.radians(value) for value in pose(number))
@@ -60,7 +60,7 @@ def test_a_robot_without_units_is_sent_as_it_is(nats_server: NatsServer) -> None
         streamer.close()
     (sample,) = heard.samples()
     assert heard.batches[0].unit == "native"
-    assert sample == JointSample(0, sample.captured_at_s, (1.5, -2.0))
+    assert sample == JointSample(sample.seq, sample.captured_at_s, (1.5, -2.0))
     assert abs(sample.captured_at_s - time.time()) < 60
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from nats.aio.client import Client
@@ -23,6 +23,11 @@ def until(holds: Callable[[], bool], timeout_s: float = 30.0) -> None:
     while not holds():
         assert time.monotonic() < end, "it never came to be"
         time.sleep(0.005)
+
+
+def counted(samples: Sequence[JointSample]) -> list[int]:
+    """Return the numbers of samples, counted from the first."""
+    return [sample.seq - samples[0].seq for sample in samples]
 
 
 class TelemetryListener:

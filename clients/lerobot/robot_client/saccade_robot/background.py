@@ -193,7 +193,7 @@ class BackgroundSender:
     async def _send_waiting(self) -> None:
         route = self.route
         if route == "http":
-            # Send again what NATS has not confirmed; receivers drop duplicates by sequence number.
+            # Send again what NATS has not confirmed; readers know such samples by their numbers.
             self.outbox.requeue_in_flight()
             await self._send_batch(self._post)
         while route == "nats" and self._nats is not None and self._nats.flowing and self._nats.unconfirmed < _WINDOW:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from saccade_robot.clock import Offset
+from saccade_robot.clock import Offset, now_s
 from saccade_robot.ring import Ring
 from saccade_robot.units import Scale
 
@@ -67,6 +67,9 @@ class Outbox:
         self._ring = ring
         self._form = form
         self._offset = offset
+        #: Numbers begin at the clock, in microseconds. A number that comes again means that a sample was sent again;
+        #: samples after the robot's next ``connect``, or of the next program, have numbers of their own.
+        self._first_number = int(now_s() * 1e6)
         self._in_flight: deque[tuple[int, Batch]] = deque()
         self._resend: deque[Batch] = deque()
         self._sent = 0
@@ -102,7 +105,7 @@ class Outbox:
         if self._resend:
             return self._resend.popleft()
         while taken := self._ring.take(self._form.max_samples):
-            samples = [self._form.sample(sequence, *sample) for sequence, sample in taken]
+            samples = [self._form.sample(self._first_number + index, *sample) for index, sample in taken]
             valid = [sample for sample in samples if sample is not None]
             self._refused += len(samples) - len(valid)
             if valid:
@@ -144,6 +147,6 @@ class Outbox:
         self._refused += batch.samples
 
     def requeue_in_flight(self) -> None:
-        """Queue all batches in flight to be sent again; receivers drop duplicates by sequence number."""
+        """Queue all batches in flight to be sent again; readers know them by their numbers."""
         self._resend.extendleft(batch for _, batch in reversed(self._in_flight))
         self._in_flight.clear()

@@ -108,6 +108,19 @@ def test_native_joints_are_not_taken_for_radians() -> None:
     assert done.joint_samples == 2
 
 
+def test_a_sample_that_was_sent_again_is_written_once_and_one_with_its_number_too() -> None:
+    """A robot that connects again may count from 0 again."""
+    first, after_connect = [0, 1.0, [0.1, 0.0]], [0, 9.0, [0.2, 0.0]]
+    done, found = exported(
+        joints({"samples": [first, [1, 1.005, [0.15, 0.0]]]}),
+        joints({"samples": [first]}),
+        joints({"samples": [after_connect]}),
+        joints({"samples": [first], "source": "leader"}),
+    )
+    positions = [body["joints"][0]["position"] for _, body in found["/joints"]]
+    assert (positions, len(found["/joints/leader"]), done.joint_samples) == ([0.1, 0.15, 0.2], 1, 4)
+
+
 @pytest.mark.parametrize(
     "message",
     [
