@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
-from saccade_client.errors import ClientError, RefusedError, refusal
+from saccade_client.errors import UNAVAILABLE, ClientError, RefusedError, refusal
 from saccade_client.request_parts import without_none
+from saccade_client.retries import UNAVAILABLE_S, Retries, retry_after_s
 from saccade_client.session_inputs import FrameAnswer, JointSample, content_type_of, joint_batch
 
 if TYPE_CHECKING:
@@ -46,10 +48,24 @@ class SessionStream:
         self.cursor: str | None = None
 
     async def __aenter__(self) -> SessionStream:
-        """Connect.
+        """Connect; a server that starts or is busy is asked again, as by other calls.
 
         Raises:
             ClientError: refused, unreachable, or ``websockets`` is not installed.
+        """
+        retries = Retries(patience_s=UNAVAILABLE_S)
+        while (answer := await self._connect()) is not None:
+            pause_s = retries.pause_s(asked_s=retry_after_s(answer)) if answer.status_code in UNAVAILABLE else None
+            if pause_s is None:
+                raise refusal(answer)
+            await asyncio.sleep(pause_s)
+        return self
+
+    async def _connect(self) -> httpx.Response | None:
+        """Connect once; return the answer of a server that refused.
+
+        Raises:
+            ClientError: unreachable, or ``websockets`` is not installed.
         """
         try:
             from websockets.asyncio.client import connect  # noqa: PLC0415 - an optional dependency
@@ -62,13 +78,14 @@ class SessionStream:
                 self._url, additional_headers=self._headers, open_timeout=_OPEN_S, max_size=_LONGEST
             )
         except InvalidStatus as error:
-            answer = error.response
-            headers = list(answer.headers.raw_items())
-            raise refusal(httpx.Response(answer.status_code, headers=headers, content=bytes(answer.body))) from error
+            refused = error.response
+            return httpx.Response(
+                refused.status_code, headers=list(refused.headers.raw_items()), content=bytes(refused.body)
+            )
         except (OSError, TimeoutError, InvalidHandshake) as error:
             message = f"{self._url.partition('?')[0]} does not answer ({error})."
             raise ClientError("server_unreachable", message, "Check that the server runs.", retryable=True) from error
-        return self
+        return None
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

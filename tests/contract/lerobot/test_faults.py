@@ -12,10 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from saccade_robot import HttpTarget, NatsTarget, RobotClientError, Stats, Streamer, Target, open_session, target_of
+from saccade_robot import (
+    HttpTarget,
+    NatsTarget,
+    RobotClientError,
+    Stats,
+    Streamer,
+    Target,
+    find_session,
+    open_session,
+    target_of,
+)
 
 from tests.harness.servers.embedded import HOST, EmbeddedNats, free_port
-from tests.harness.sessions.robot_server import NAMES, RobotIngestServer, pose, subjects
+from tests.harness.sessions.robot_server import NAMES, SESSION, RobotIngestServer, pose, subjects
 from tests.harness.sessions.telemetry_listener import TelemetryListener, counted, until
 
 JPEG = b"\xff\xd8\xff" + bytes(3000)
@@ -226,3 +236,21 @@ def test_opening_says_why_it_cannot() -> None:
         door.answer = 409
         shown: Any = repr(open_session(door.url, "key.secret"))
         assert "secret" not in shown
+
+
+def test_a_session_is_opened_once_the_server_has_started(caplog: pytest.LogCaptureFixture) -> None:
+    with RobotIngestServer() as door:
+        door.starting = 2
+        assert open_session(door.url).id == SESSION
+        assert len(door.opened) == 1
+        assert len({headers["Idempotency-Key"] for headers in door.headers}) == 1, "it is the same session"
+        assert len(door.headers) == 3
+        door.starting = 1
+        assert find_session(door.url, SESSION).id == SESSION
+        assert sum("The gateway is starting" in record.message for record in caplog.records) == 2
+        door.starting = 9
+        began_s = time.monotonic()
+        with pytest.raises(RobotClientError) as refused:
+            open_session(door.url, patience_s=0.5)
+        assert (refused.value.code, refused.value.retryable) == ("starting", True)
+        assert time.monotonic() - began_s < 5

@@ -15,6 +15,7 @@ from typing import Any, Self
 from contracts.telemetry import JointBatch
 from tests.harness.servers.embedded import HOST
 
+STARTING = {"code": "starting", "detail": "The gateway is starting.", "hint": "Try again later."}
 SESSION = "ses_0198f0a0-0000-7000-8000-000000000001"
 NAMES = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 
@@ -35,7 +36,10 @@ def pose(number: int) -> tuple[float, ...]:
 
 
 class RobotIngestServer:
-    """The server; ``skew_s`` is how far its clock is ahead, ``answer`` what it says instead of 202."""
+    """The server; ``skew_s`` is how far its clock is ahead, ``answer`` what it says instead of 202.
+
+    It answers the next ``starting`` requests for a session as a gateway does that starts.
+    """
 
     def __init__(self, nats_url: str | None = None) -> None:
         self.opened: list[dict[str, Any]] = []
@@ -45,6 +49,7 @@ class RobotIngestServer:
         self.stops = 0
         self.skew_s = 0.0
         self.answer = 202
+        self.starting = 0
         self.pause_s = 0.0
         self._nats_url = nats_url
         owner = self
@@ -89,6 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/v1/clock":
             self._say(200, {"time_s": time.time() + self.of.skew_s})
+        elif self._is_starting():
+            self._say(503, STARTING)
         else:
             self._say(200, self.of.view())
 
@@ -97,8 +104,11 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(self.of.pause_s)
         kept = dict(self.headers.items())
         if self.path == "/v1/sessions":
-            self.of.opened.append(json.loads(body))
             self.of.headers.append(kept)
+            if self._is_starting():
+                self._say(503, STARTING)
+                return
+            self.of.opened.append(json.loads(body))
             self._say(201, self.of.view())
         elif self.path.endswith("/stop"):
             self.of.stops += 1
@@ -111,6 +121,10 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.of.frames.append((kept, body))
             self._say(202, {"seq": 0, "status": "received"})
+
+    def _is_starting(self) -> bool:
+        self.of.starting -= 1
+        return self.of.starting >= 0
 
     def _say(self, status: int, body: dict[str, Any]) -> None:
         answer = json.dumps(body).encode()

@@ -46,11 +46,17 @@ class SessionOpener:
         self._idempotency_key = str(uuid.uuid4())
 
     def __call__(self, robot: RobotDescription) -> Session:
-        """Open or find the session; raises ``RobotClientError``."""
+        """Open or find the session; raises ``RobotClientError``, after which the streamer calls again."""
         config, key = self._config, api_key(self._config.key_env)
         url = config.url or ""
         if config.session:
-            return find_session(url, config.session, key)
+            return find_session(url, config.session, key, patience_s=0.0)
         return open_session(
-            url, key, workload=config.workload, params=self._params, robot=robot, idempotency_key=self._idempotency_key
+            url,
+            key,
+            workload=config.workload,
+            params=self._params,
+            robot=robot,
+            idempotency_key=self._idempotency_key,
+            patience_s=0.0,
         )

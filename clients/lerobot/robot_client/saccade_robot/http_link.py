@@ -39,6 +39,8 @@ class HttpConnection:
             self._headers["Authorization"] = f"Bearer {key}"
         self._lock = threading.Lock()
         self._closed = False
+        #: Seconds after which the last answer asked for another request (``Retry-After``); 0 if it did not.
+        self.asked_s = 0.0
 
     def request(
         self, method: str, url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
@@ -55,6 +57,8 @@ class HttpConnection:
             try:
                 self._connection.request(method, path or "/", body, {**self._headers, **(headers or {})})
                 answer = self._connection.getresponse()
+                asked = answer.headers.get("Retry-After", "")
+                self.asked_s = float(asked[:9]) if asked.isascii() and asked.isdigit() else 0.0
                 return answer.status, answer.read()
             except BaseException:
                 # The next request cannot use a connection in the middle of an answer.

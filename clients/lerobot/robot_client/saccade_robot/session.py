@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +17,15 @@ from saccade_robot.http_link import HttpConnection
 from saccade_robot.robot import RobotDescription
 from saccade_robot.target import IngestTarget, target_of
 
+log = logging.getLogger(__name__)
+
 _ANSWER_S: Final = 10.0
+#: A server that answers "unavailable", as it does while it starts, is asked again for so long, as by `saccade_client`.
+UNAVAILABLE_S: Final = 30.0
+_FIRST_PAUSE_S: Final = 0.3
+_LONGEST_PAUSE_S: Final = 2.0
+#: Statuses of a server that starts or is busy, or of a proxy in front of it.
+_UNAVAILABLE: Final = frozenset({429, 502, 503, 504})
 #: Short, because a stop delays the end of the program.
 _STOP_S: Final = 2.0
 
@@ -51,10 +61,12 @@ def open_session(
     params: Mapping[str, Any] | None = None,
     robot: RobotDescription | None = None,
     idempotency_key: str | None = None,
+    patience_s: float = UNAVAILABLE_S,
 ) -> Session:
     """Open a live session with the robot's description and calibration; streaming may start before it is ready.
 
-    A call with the same ``idempotency_key`` returns the same session.
+    A call with the same ``idempotency_key`` returns the same session. A server that starts or is busy is asked again
+    for ``patience_s``.
 
     Raises:
         RobotClientError: the server refused (``code`` is its own), or ``server_unreachable``.
@@ -62,7 +74,8 @@ def open_session(
     described = {} if robot is None else {"robot": robot.as_parameter()}
     body = {"workload": workload, "params": {**described, **(params or {})}}
     headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-    return _session(_request(base_url, key, "POST", "/v1/sessions", body, headers=headers), base_url, key)
+    view = _request(base_url, key, "POST", "/v1/sessions", body, headers=headers, patience_s=patience_s)
+    return _session(view, base_url, key)
 
 
 def read_params(path: Path) -> dict[str, Any]:
@@ -83,13 +96,16 @@ def read_params(path: Path) -> dict[str, Any]:
     return params
 
 
-def find_session(base_url: str, session_id: str, key: str | None = None) -> Session:
-    """Return a session that is already open.
+def find_session(
+    base_url: str, session_id: str, key: str | None = None, *, patience_s: float = UNAVAILABLE_S
+) -> Session:
+    """Return a session that is already open. A server that starts or is busy is asked again for ``patience_s``.
 
     Raises:
         RobotClientError: the server refused (``code`` is its own), or ``server_unreachable``.
     """
-    return _session(_request(base_url, key, "GET", f"/v1/sessions/{session_id}"), base_url, key)
+    view = _request(base_url, key, "GET", f"/v1/sessions/{session_id}", patience_s=patience_s)
+    return _session(view, base_url, key)
 
 
 def _session(view: Mapping[str, Any], base_url: str, key: str | None) -> Session:
@@ -106,12 +122,21 @@ def _request(
     *,
     headers: Mapping[str, str] | None = None,
     timeout_s: float = _ANSWER_S,
+    patience_s: float = 0.0,
 ) -> dict[str, Any]:
     connection = HttpConnection(base_url, key, timeout_s)
+    url = base_url.rstrip("/") + path
     sent = None if body is None else json.dumps(body).encode()
     all_headers = {**({} if sent is None else {"Content-Type": "application/json"}), **(headers or {})}
     try:
-        status, answer = connection.request(method, base_url.rstrip("/") + path, sent, all_headers)
+        status, answer = connection.request(method, url, sent, all_headers)
+        end_s, pause_s = time.monotonic() + patience_s, _FIRST_PAUSE_S
+        while status in _UNAVAILABLE and time.monotonic() + max(pause_s, connection.asked_s) <= end_s:
+            if pause_s == _FIRST_PAUSE_S:
+                log.warning("%s is unavailable and is asked again: %s", base_url, refusal(status, answer))
+            time.sleep(max(pause_s, connection.asked_s))
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            status, answer = connection.request(method, url, sent, all_headers)
     except (OSError, http.client.HTTPException) as error:
         message = f"No answer from {base_url} ({error or type(error).__name__})."
         hint = "Check that the server runs and that the address is right."
