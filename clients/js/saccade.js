@@ -34,6 +34,9 @@ const MAX_RETRY_MS = 60_000;
 /** Most characters that an unfinished event may have. The server's events are at most 1 MiB (contracts/limits.py). */
 const MAX_EVENT_CHARS = 16 * MIB;
 
+/** Number of the newest events of a stream whose repetitions are dropped. */
+const REMEMBERED_IDS = 4096;
+
 const EVENTS = "/v1/events";
 const RULES = "/v1/rules";
 const JOB_PLANS = "/v1/job-plans";
@@ -658,6 +661,7 @@ class ResumedStream {
   #follow;
   #began = Date.now();
   #position = null;
+  #known = new KnownIds();
   #resumeCursor;
   #lastType = "";
   #ended = false;
@@ -822,7 +826,8 @@ class ResumedStream {
       this.#resumeCursor = block.id;
       this.#lastType = block.event;
     }
-    return eventOf(block.event, block.id || null, envelope);
+    const event = eventOf(block.event, block.id || null, envelope);
+    return event.cursor && this.#known.repeats(event.id) ? null : event;
   }
 
   /** Resume after the stream's last event id, which blocks without data set too; an empty one resets it. */
@@ -833,6 +838,20 @@ class ResumedStream {
       this.#resumeCursor = lastEventId;
       this.#position = positionOf(lastEventId);
     }
+  }
+}
+
+/** Ids of the newest events of a stream: one that was restored from a backup repeats events under other cursors. */
+class KnownIds {
+  #ids = new Set();
+
+  /** Return whether an event came before, and remember it. */
+  repeats(id) {
+    if (!id) return false;
+    if (this.#ids.has(id)) return true;
+    this.#ids.add(id);
+    if (this.#ids.size > REMEMBERED_IDS) this.#ids.delete(this.#ids.values().next().value);
+    return false;
   }
 }
 
@@ -1027,6 +1046,7 @@ class Route {
   #wake = () => {};
   #stop;
   #given;
+  #known = new KnownIds();
   position = null;
   cursor;
   ended = false;
@@ -1071,6 +1091,7 @@ class Route {
       this.cursor = event.cursor;
       if (ENDS.has(event.type)) this.ended = true;
       else if (REOPENS.has(event.type)) this.ended = false;
+      if (this.#known.repeats(event.id)) return;
     } else if (!STREAM_ITEMS.has(event.type)) {
       const stale = (queued) => !queued.cursor && queued.type === event.type && queued.subject === event.subject;
       const older = this.#ready.findIndex(stale);

@@ -324,8 +324,8 @@ export function uses({ Client, SaccadeError, BlockParser }) {
     },
 
     /** Follow a job to its end or for `count` events; give types, data and cursors, and what it was refused with. */
-    async followed(url, jobId, count) {
-      const client = new Client({ url, multiplex: false });
+    async followed(url, jobId, count, multiplex = false) {
+      const client = new Client({ url, multiplex });
       const told = [];
       const refused = await refusal(
         (async () => {

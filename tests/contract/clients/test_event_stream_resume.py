@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,7 +14,7 @@ from saccade_client import ClientError
 from tests.harness.clients.javascript_client import use
 from tests.harness.clients.node import find_node
 from tests.harness.clients.python_clients import CLIENT_KINDS, opener
-from tests.harness.clients.scripted_streams import Script, ScriptedStreams, scripted_job
+from tests.harness.clients.scripted_streams import Body, Script, ScriptedStreams, scripted_job
 
 pytestmark = pytest.mark.anyio
 
@@ -25,9 +25,9 @@ Follow = Callable[[str, int], Awaitable[Told]]
 ALL = 1000
 
 
-def block(kind: str, cursor: str | None = None, end: str = "\n") -> bytes:
+def block(kind: str, cursor: str | None = None, end: str = "\n", event_id: str | None = None) -> bytes:
     """Return an event of ``job_1``."""
-    envelope = {"specversion": "1.0", "id": f"evt_{cursor}", "subject": "job_1", "data": {}}
+    envelope = {"specversion": "1.0", "id": event_id or f"evt_{cursor}", "subject": "job_1", "data": {}}
     lines = [f"event: {kind}", f"data: {json.dumps(envelope)}", *([f"id: {cursor}"] if cursor else []), "", ""]
     return end.join(lines).encode()
 
@@ -91,6 +91,53 @@ async def test_an_empty_id_lets_a_client_resume_from_the_beginning(follow: Follo
         told, error = await follow(server.url, ALL)
     assert (told, error) == ([("job.submitted", "e.1"), ("job.succeeded", "e.2")], None)
     assert cursors(script) == [None, None, "e.2"]
+
+
+async def test_events_that_a_restored_stream_repeats_are_dropped(follow: Follow) -> None:
+    """They have their ids, and cursors of another epoch."""
+    repeated = [
+        block("job.submitted", "f.1", event_id="evt_e.1"),
+        block("job.started", "f.2", event_id="evt_e.2"),
+        block("job.succeeded", "f.3"),
+    ]
+    bodies = [[b"retry: 1\n", block("job.submitted", "e.1"), block("job.started", "e.2")], repeated]
+    async with asyncio.timeout(20), scripted_job(*bodies) as (server, script):
+        told, error = await follow(server.url, ALL)
+    assert (told, error) == ([("job.submitted", "e.1"), ("job.started", "e.2"), ("job.succeeded", "f.3")], None)
+    assert cursors(script) == [None, "e.2", "f.3"], "what is dropped is where a client resumes"
+
+
+class RestoredJob(ScriptedStreams):
+    """Also answers what the job is, by its newest cursor: first before, then after a restore."""
+
+    def __init__(self, bodies: Mapping[str, Sequence[Body]], job_cursors: list[str]) -> None:
+        super().__init__(bodies)
+        self.job_cursors = job_cursors
+
+    async def _respond(self, _target: str, _writer: asyncio.StreamWriter) -> bool:
+        if _target.partition("?")[0] != "/v1/jobs/job_1":
+            return False
+        job = json.dumps({"id": "job_1", "state": "running", "cursor": self.job_cursors.pop(0)}).encode()
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        _writer.write(head % len(job) + job)
+        await _writer.drain()
+        return True
+
+
+async def test_a_multiplexed_job_is_not_told_again_what_it_reads_again_after_a_restore() -> None:
+    find_node()
+    gap = b"event: gap\ndata: {}\n\n"
+    bodies = {
+        "/v1/events": [[block("job.started", "e.2"), 0.3, gap, block("job.succeeded", "f.3")]],
+        "/v1/jobs/job_1/events": [
+            [block("job.submitted", "e.1")],
+            [block("job.submitted", "f.1", event_id="evt_e.1"), block("job.started", "f.2", event_id="evt_e.2")],
+        ],
+    }
+    async with asyncio.timeout(20), RestoredJob(bodies, ["e.1", "e.1", "f.2"]) as server:
+        found = await use("followed", server.url, "job_1", ALL, True)
+    told = [(kind, cursor) for kind, _, cursor in found["told"]]
+    assert told == [("job.submitted", "e.1"), ("job.started", "e.2"), ("job.succeeded", "f.3")]
 
 
 async def test_carriage_returns_end_an_event_without_a_byte_after_them(follow: Follow) -> None:

@@ -54,9 +54,15 @@ class ScriptedStreams(ConnectionServer):
         if not hold:
             self.hold.set()
 
+    async def _respond(self, _target: str, _writer: asyncio.StreamWriter) -> bool:
+        """Answer a request that is for no stream; return whether it was."""
+        return False
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         target = head.split(b" ")[1].decode()
+        if await self._respond(target, writer):
+            return
         script = self.scripts[unquote(target.partition("?")[0])]
         now_s = asyncio.get_running_loop().time()
         cursor = _CURSOR.search(head)
