@@ -167,6 +167,8 @@ def _shown(letter: DeadLetter, settled: dict[int, str]) -> dict[str, Any]:
 
 
 def _event(letter: DeadLetter) -> Any:
+    if not letter.body:
+        return f"The letter has no event: it was too large for it. `saccade deadletters show {letter.number}` finds it."
     try:
         return json.loads(letter.body)
     except ValueError:

@@ -156,7 +156,7 @@ class Dispatcher:
         self.upload_rules = self._open_rules(job_placement(settings, workloads, backends), budgets, history)
         self.bus = Bus(client, *REACTIONS, observers=[ReactionMetrics(self.metrics.registry)], stop_s=_STOP_REACTIONS_S)
         self.bus.context.set_global("upload_rules", self.upload_rules)
-        self.operations = self._open_operations(repository, workloads)
+        self.operations = self._open_operations(repository, workloads, history)
         self.bus.include_router(self.operations.router(verified_senders=verified_senders))
         self._open_upkeep(bucket, archive, snapshots or SnapshotSettings())
 
@@ -174,8 +174,10 @@ class Dispatcher:
         self.erasures = self._open_erasures(bucket, archive)
         self.health = self._open_health(bucket)
 
-    def _open_operations(self, repository: JobRepository, workloads: Mapping[str, Workload]) -> Operations:
-        calls: Any = {"reactions": _REACTION_NAMES, "handle": self.bus.handle}
+    def _open_operations(
+        self, repository: JobRepository, workloads: Mapping[str, Workload], past: History
+    ) -> Operations:
+        calls: Any = {"reactions": _REACTION_NAMES, "handle": self.bus.handle, "history": past}
         return Operations(self._client, self.lease, repository, self.reconciler, workloads=workloads, **calls)
 
     def _open_erasures(self, bucket: Bucket, archive: ArchiveReader | None) -> Erasures:

@@ -232,7 +232,7 @@ def build_gateway(
     add_health_route(app, state.health, authenticator, state.default_sessions)
     add_metrics_route(app, metrics, view, open_sockets)
     subscribe = (job_progress.start, session_progress.start, acks.start, TelemetryConsumerRequests(client).start)
-    operators = _add_operators(app, DeadLetterWork(client, jobs, idempotency, metrics, JobItems(jobs)), client)
+    operators = _add_operators(app, client, history, idempotency, metrics)
     background = (follower, reconciler, uploads, fetches, url_jobs, waiters, holds, subscribe, operators)
     retention, snapshots = _retention(app, store, bucket, authenticator), _snapshots(app, follower, archive, settings)
     return app, GatewayLoop(*background, retention, snapshots, settings.housekeeping_s, read_only=auth.read_only)
@@ -276,7 +276,11 @@ def _add_rules(app: FastAPI, rules: RuleService, view: GatewayView) -> None:
     state.rules, state.rule_presenter, state.rule_trials = rules, RulePresenter(view), RuleTrials(view)
 
 
-def _add_operators(app: FastAPI, dead_letters: DeadLetterWork, client: Client) -> DeadLetterWork:
+def _add_operators(
+    app: FastAPI, client: Client, history: History, idempotency: Idempotency, metrics: GatewayMetrics
+) -> DeadLetterWork:
+    jobs = app.state.jobs
+    dead_letters = DeadLetterWork(client, jobs, idempotency, metrics, JobItems(jobs), history=history)
     app.state.audit_reader, app.state.dead_letters = AuditReader(EventStore(client, OPS.name)), dead_letters.service
     plans = (dead_letters.reader, dead_letters.audit, dead_letters.runner, dead_letters.idempotency)
     app.state.job_plans = JobPlans(app.state.view, *plans)

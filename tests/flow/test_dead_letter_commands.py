@@ -11,6 +11,7 @@ import pytest
 from contracts.commands import CommandSender, DiscardDeadLetter, RedriveDeadLetter
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Message, encode
+from contracts.events.job import JobQueued
 from contracts.events.upload import MediaFacts, UploadCompleted
 from contracts.ids import new_id
 from contracts.job import State
@@ -20,6 +21,7 @@ from services.dispatcher.rules.upload_rules import UploadRules
 from tests.harness.dispatch.dispatcher import Servers, shared_servers
 from tests.harness.dispatch.operators import Waiting, change, dead_letter_of, records, until, verbs, without_operations
 from tests.harness.dispatch.scripted_executor import ScriptedExecutor, works
+from tests.harness.history.archive_stage import archive_stage
 
 pytestmark = pytest.mark.anyio
 NOBODY = CommandSender()
@@ -146,3 +148,52 @@ async def test_a_reactions_dead_letter_is_handled_again_once_and_kept(servers: S
                 "dead_letter.redriven",
             ]
             assert {record.tenant for record in await records(harness)} == {"acme"}
+
+
+async def test_a_reactions_letter_without_its_event_gets_it_from_where_it_is(servers: Servers) -> None:
+    """From the stream, then from the archive; when it is nowhere, that is said before the handler is called."""
+    nats, s3 = servers
+    async with without_operations(servers) as harness, archive_stage(nats, s3, segment_bytes=2_000) as stage:
+        executor = ScriptedExecutor(harness.store, harness.bucket, works)
+        dispatcher = harness.dispatcher(executor, snapshot_events=10**9)
+        async with harness.dispatching(dispatcher):
+            await until(lambda: dispatcher.reconciler.leading)
+            redrive = dispatcher.operations.commands.redrive_dead_letter
+            calls: list[tuple[str, int]] = []
+
+            class Noting(UploadRules):
+                async def apply(self, *event: Any) -> None:
+                    calls.append((event[1], event[2]))
+
+            dispatcher.upload_rules.__class__ = Noting
+            upload_id = new_id("upl")
+            facts = MediaFacts(media="image", container="png", codec="png", width_px=1, height_px=1)
+            data = UploadCompleted(size_bytes=1, sha256="a", media=facts)
+            event = encode(data, tenant="acme", subject_id=upload_id, source="/gateway")
+            sequence = await harness.store.publish(event)
+            await until(lambda: calls == [(upload_id, sequence)])
+
+            async def letter() -> int:
+                headers = {"Saccade-Subject": event.subject, "Saccade-Sequence": str(sequence)}
+                empty = Message("saccade.dlq.EVENTS.dispatcher-upload-completed", new_id("evt"), b"")
+                return await harness.store.publish(empty, headers=headers)
+
+            await redrive(RedriveDeadLetter(**change(dead_letter=await letter())), NOBODY)
+            assert calls == [(upload_id, sequence)] * 2
+            for _ in range(20):
+                await harness.publish(new_id("job"), "acme", JobQueued(position=0))
+            await stage.archive_all()
+            await stage.purge_archived()
+            assert await stage.history.first_in_stream() > sequence
+            await redrive(RedriveDeadLetter(**change(dead_letter=await letter())), NOBODY)
+            assert calls == [(upload_id, sequence)] * 3
+            for segment in await stage.stored():
+                await stage.bucket.put(segment.key, b"cut off")
+        again = harness.dispatcher(executor, snapshot_events=10**9)
+        async with harness.dispatching(again):
+            await until(lambda: again.reconciler.leading)
+            with pytest.raises(SaccadeError) as refused:
+                await again.operations.commands.redrive_dead_letter(
+                    RedriveDeadLetter(**change(dead_letter=await letter())), NOBODY
+                )
+            assert refused.value.code is ErrorCode.DEAD_LETTER_NOT_REDRIVABLE

@@ -78,7 +78,8 @@ async def test_a_failed_job_and_an_event_come_back_or_are_verified(servers: Serv
                 assert (shown["state"], shown["verified"]) == ("redriven", True)
             assert await operator.ids(kind="job") == set()
 
-            number = await dead_letter_of(harness, jobs[0], "local")
+            number = await dead_letter_of(harness, jobs[0], "local", with_body=False)
+            assert (await operator.show(number))["event"]["type"] == "job.succeeded", "found by its sequence"
             unreadable = await LetterMaker(harness.client, "local").event("dispatcher", body=b"no event")
             assert (await operator.post(f"{number}/redrive", why="fixed")).status_code == 200
             assert code_of(await operator.post(f"{unreadable}/redrive")) == ErrorCode.DEAD_LETTER_NOT_REDRIVABLE

@@ -15,6 +15,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import decode_at
 from contracts.ids import is_job_id
 from kit.bus.dead_letters import DeadLetter, DeadLetters
+from kit.history.dead_letter_events import DeadLetterEvents
 from services.dispatcher.commands.job_refolder import JobRefolder
 
 Action = Literal["handle", "refold"]
@@ -34,10 +35,16 @@ class DeadLetterService:
     """Handles dead letters of the dispatcher again."""
 
     def __init__(
-        self, letters: DeadLetters, refolder: JobRefolder, reactions: Container[str], handle: Handle
-    ) -> None:  # fmt: skip
+        self,
+        letters: DeadLetters,
+        events: DeadLetterEvents,
+        refolder: JobRefolder,
+        reactions: Container[str],
+        handle: Handle,
+    ) -> None:
         """``reactions`` are the names of this dispatcher's consumers, which ``handle`` calls."""
         self.letters = letters
+        self._events = events
         self._refolder = refolder
         self._reactions = reactions
         self._handle = handle
@@ -75,8 +82,9 @@ class DeadLetterService:
             SaccadeError: it failed again, or cannot be handled by a command.
         """
         if self.action(letter) == "handle":
+            body = await self._event_of(letter)
             try:
-                await self._handle(letter.consumer, letter.subject, letter.body, letter.sequence)
+                await self._handle(letter.consumer, letter.subject, body, letter.sequence)
             except SaccadeError:
                 raise
             except Exception as error:
@@ -97,6 +105,21 @@ class DeadLetterService:
                 hint="The job goes on without it; discard the letter.",
             ) from error
         await self._refolder.refold(letter.subject_id, letter.tenant)
+
+    async def _event_of(self, letter: DeadLetter) -> bytes:
+        """Return the event of a letter, also of one that was stored without it.
+
+        Raises:
+            SaccadeError: DEAD_LETTER_NOT_REDRIVABLE, BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+        """
+        body = await self._events.body_of(letter)
+        if body is None:
+            raise SaccadeError(
+                ErrorCode.DEAD_LETTER_NOT_REDRIVABLE,
+                f"Dead letter {letter.number} has no event, and {letter.stream} has event {letter.sequence} no more.",
+                hint="Discard the letter.",
+            )
+        return body
 
 
 def letter_act(letter: DeadLetter, plan: str | None = None) -> Act:

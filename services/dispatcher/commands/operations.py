@@ -18,6 +18,8 @@ from kit.bus.dead_letters import DeadLetters
 from kit.bus.event_store import EventStore
 from kit.bus.lease import Lease
 from kit.bus.service_requests import answer_requests
+from kit.history.dead_letter_events import DeadLetterEvents
+from kit.history.history import History
 from services.dispatcher.commands.abandoned_commands import AbandonedCommands
 from services.dispatcher.commands.dead_letter_service import DeadLetterService, Handle
 from services.dispatcher.commands.job_refolder import JobRefolder
@@ -48,8 +50,12 @@ class Operations:
         workloads: Container[str],
         reactions: Container[str],
         handle: Handle,
+        history: History,
     ) -> None:
-        """Make ``reconciler`` follow the orders; ``handle`` calls one of ``reactions`` with an event at hand."""
+        """Make ``reconciler`` follow the orders; ``handle`` calls one of ``reactions`` with an event at hand.
+
+        ``history`` has the events of dead letters that were stored without them.
+        """
         self._lease = lease
         self._reconciler = reconciler
         self.audit = AuditLog(EventStore(client, OPS.name), "/dispatcher")
@@ -57,7 +63,8 @@ class Operations:
         self.abandoned = AbandonedCommands(self.audit)
         refolder = JobRefolder(repository, reconciler.jobs, reconciler)
         letters = DeadLetters(EventStore(client, DEADLETTERS.name))
-        self._redrives = LetterRedrives(self.audit, DeadLetterService(letters, refolder, reactions, handle))
+        events = DeadLetterEvents(EventStore(client), history)
+        self._redrives = LetterRedrives(self.audit, DeadLetterService(letters, events, refolder, reactions, handle))
         self.commands = OperatorCommands(
             self.audit,
             reconciler,

@@ -9,7 +9,10 @@ from typing import Final
 from nats.aio.client import Client
 
 from contracts.errors import SaccadeError
+from kit.bus.event_store import EventStore
 from kit.bus.idempotency import Idempotency
+from kit.history.dead_letter_events import DeadLetterEvents
+from kit.history.history import History
 from kit.tasks import first_of
 from services.gateway.dead_letters.acts import DeadLetterActs
 from services.gateway.dead_letters.letter_items import LetterItems
@@ -36,15 +39,19 @@ class DeadLetterWork:
         idempotency: Idempotency,
         metrics: GatewayMetrics,
         job_items: PlanItems,
+        *,
+        history: History,
     ) -> None:
-        """Count open letters in ``metrics``; ``job_items`` acts on the jobs of plans."""
+        """Count open letters in ``metrics``; ``job_items`` acts on the jobs of plans, ``history`` has older events."""
         self.reader = DeadLetterReader(client)
         self._metrics = metrics
         acts = DeadLetterActs(client, jobs)
         self.audit, self.idempotency = acts.audit, idempotency
         items = {NOUN: LetterItems(self.reader, acts), JOB_PLAN: job_items}
         self.runner = PlanRunner(client, self.reader, self.audit, items)
-        self.service = AllDeadLetters(self.reader, acts, self.runner, idempotency)
+        self.service = AllDeadLetters(
+            self.reader, acts, self.runner, idempotency, DeadLetterEvents(EventStore(client), history)
+        )
 
     async def run(self) -> None:
         """Count letters and carry plans out until cancelled."""

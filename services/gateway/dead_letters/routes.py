@@ -211,7 +211,7 @@ def _shown(letter: Letter, index: DeadLetterIndex) -> dict[str, Any]:
 
 
 def _full(full: FullLetter, index: DeadLetterIndex) -> FullLetterObject:
-    event = _event(full.stored.body) if full.stored else None
+    event = None if full.event is None else _event(full.event)
     envelope = event if isinstance(event, dict) else {}
     return FullLetterObject(
         **_shown(full.letter, index),

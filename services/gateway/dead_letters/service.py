@@ -13,8 +13,10 @@ from contracts.events.base import DURABLE, RECORD, decode_at, subject_of
 from contracts.events.delivery import WebhookDelivered
 from contracts.ids import new_id
 from contracts.streams import DEADLETTERS, DELIVERIES, EVENTS
-from kit.bus.event_store import EventStore, StoredEvent
+from kit.bus.dead_letters import parse_dead_letter
+from kit.bus.event_store import EventStore
 from kit.bus.idempotency import Idempotency, IdempotencyKey
+from kit.history.dead_letter_events import DeadLetterEvents
 from services.gateway.dead_letters.acts import DeadLetterActs
 from services.gateway.dead_letters.index import DeadLetterIndex
 from services.gateway.dead_letters.letter import NOUN, Kind, Letter, LetterState
@@ -60,7 +62,8 @@ class FullLetter:
     state: LetterState
     #: Whether a re-drive went well; None: not known yet, or none was made.
     verified: bool | None
-    stored: StoredEvent | None
+    #: Its event, or the record of the attempt; None: it is stored nowhere any more.
+    event: bytes | None
     acts: list[AuditRecord]
 
 
@@ -68,10 +71,16 @@ class AllDeadLetters:
     """Operations on dead letters. ``tenant`` is the one that the operator reaches; None: every one."""
 
     def __init__(
-        self, reader: DeadLetterReader, acts: DeadLetterActs, runner: PlanRunner, idempotency: Idempotency
+        self,
+        reader: DeadLetterReader,
+        acts: DeadLetterActs,
+        runner: PlanRunner,
+        idempotency: Idempotency,
+        events: DeadLetterEvents,
     ) -> None:
-        """``runner`` carries plans out."""
+        """``runner`` carries plans out; ``events`` has those that letters were stored without."""
         self.reader = reader
+        self._events = events
         self._idempotency = idempotency
         self._acts = acts
         self._runner = runner
@@ -90,17 +99,20 @@ class AllDeadLetters:
         """Return a letter, its event, and what was done about it.
 
         Raises:
-            SaccadeError: DEAD_LETTER_NOT_FOUND, BUS_UNAVAILABLE.
+            SaccadeError: DEAD_LETTER_NOT_FOUND, BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
         index, letter = await self._find(tenant, letter_id)
         store = EventStore(self._acts.audit.store.client, _STREAMS[letter.kind])
-        found, _ = await store.batch(letter.fault - 1, size=1)
+        found, _ = await store.batch(letter.fault - 1, size=1, with_headers=True)
         stored = found[0] if found and found[0].sequence == letter.fault else None
+        event = stored.body if stored else None
+        if stored is not None and letter.kind is Kind.EVENT:
+            event = await self._events.body_of(parse_dead_letter(stored))
         subjects = audit_subject("*", NOUN, letter_id, "*")
         acts = [record async for record in self._acts.audit.records(subjects=subjects)]
         state = index.state(letter)
         verified = await self._verified(letter, store) if state is LetterState.REDRIVEN else None
-        return FullLetter(letter, state, verified, stored, acts)
+        return FullLetter(letter, state, verified, event, acts)
 
     async def act(self, tenant: str | None, action: PlanAction, letter_id: str, attribution: Attribution) -> int:
         """Re-drive or discard a letter; return the sequence of the outcome in the audit log.
