@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -84,7 +85,8 @@ class AllDeadLetters:
         self._idempotency = idempotency
         self._acts = acts
         self._runner = runner
-        self._planning = asyncio.Lock()
+        #: By tenant of the request.
+        self._planning: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def choose(self, wanted: LetterFilter) -> ChosenLetters:
         """Return the letters that match a filter, newest first.
@@ -136,7 +138,8 @@ class AllDeadLetters:
         """
         if wanted.key is None:
             return await self._plan(wanted)
-        async with self._planning:  # one at a time: the second of two equal requests finds the plan of the first
+        # One of a tenant at a time: the second of two equal requests finds the plan of the first.
+        async with self._planning[wanted.key.tenant]:
             return await self._plan(wanted)
 
     async def _plan(self, wanted: WantedPlan) -> Plan:

@@ -17,6 +17,7 @@ from contracts.ids import new_id
 from contracts.streams import OPS
 from kit.auth.api_keys import AuthSettings
 from kit.bus.event_store import EventStore
+from kit.bus.idempotency import IdempotencyKey
 from kit.settings import NatsSettings, S3Settings
 from services.gateway.dead_letters.plan_runner import PlanRunner
 from tests.contract.gateway.test_audit import operators_keys
@@ -169,6 +170,39 @@ async def test_many_are_discarded_by_an_expected_count(running: RunningGateway) 
     headers = {"Authorization": "Bearer rival.secret"}
     answer = await running.http.get(f"/v1/dead-letter-plans/{plan['id']}", headers=headers)
     assert code_of(answer) == ErrorCode.DEAD_LETTER_PLAN_NOT_FOUND
+
+
+async def test_a_plan_with_a_key_waits_for_none_of_another_tenant(
+    running: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, letters = LetterMaker(running.store.client), running.app.state.dead_letters
+    began, slow = asyncio.Event(), asyncio.Event()
+    await make.event()
+    recall = letters._idempotency.recall
+
+    async def recall_late(key: IdempotencyKey) -> str | None:
+        if key.tenant == "acme":
+            began.set()
+            await slow.wait()
+        found: str | None = await recall(key)
+        return found
+
+    monkeypatch.setattr(letters._idempotency, "recall", recall_late)
+
+    def plan(operator: str, expected: int) -> Any:
+        headers = {"Authorization": f"Bearer {operator}.secret", "Idempotency-Key": "key-1"}
+        body = {"action": "discard", "why": "a test", "expected_count": expected}
+        return running.http.post("/v1/dead-letter-plans", json=body, headers=headers)
+
+    waiting = [asyncio.ensure_future(plan("acme", 1)) for _ in range(2)]
+    async with asyncio.timeout(10):
+        await began.wait()
+        other = await plan("all", 7)
+    assert code_of(other) == ErrorCode.DEAD_LETTERS_CHANGED
+    assert not any(request.done() for request in waiting)
+    slow.set()
+    first, second = [answer.json()["id"] for answer in await asyncio.gather(*waiting)]
+    assert first == second
 
 
 async def test_a_second_plan_with_the_same_request_id_tries_again(running: RunningGateway) -> None:
