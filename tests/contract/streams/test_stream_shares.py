@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from contracts.ids import new_id
 from contracts.limits import KIB, MIB
 from contracts.quotas import QuotaLimits
+from contracts.streams import PROGRESS
 from kit.auth.quotas import Quotas
 from kit.bus.connection import connect, declare, request
 from kit.bus.event_store import EventStore
@@ -61,10 +62,10 @@ async def counts(client: Client, shared: SharedStream) -> Counter[str]:
     return found
 
 
-async def resize(client: Client, shared: SharedStream) -> None:
-    info = await client.jetstream().stream_info(shared.name)
+async def resize(client: Client, stream: str) -> None:
+    info = await client.jetstream().stream_info(stream)
     body = info.config.as_dict() | {"max_bytes": MOST}
-    assert "error" not in await request(client, f"STREAM.UPDATE.{shared.name}", body)
+    assert "error" not in await request(client, f"STREAM.UPDATE.{stream}", body)
 
 
 async def held_bytes(client: Client, shared: SharedStream) -> int:
@@ -83,7 +84,7 @@ async def client(nats: EmbeddedNats) -> AsyncIterator[Client]:
     await declare(client)
     for shared in SHARED:
         await request(client, f"STREAM.PURGE.{shared.name}", {})
-        await resize(client, shared)
+        await resize(client, shared.name)
     yield client
     await client.close()
 
@@ -123,6 +124,27 @@ async def test_a_tenant_of_little_stays_whole_among_many_that_fill_it(client: Cl
     assert min(hostile) > 0.5 * max(hostile) > 0, "an even part each"
 
 
+async def test_the_newest_sign_of_a_living_worker_stays_when_another_tenant_fills_the_stream(client: Client) -> None:
+    """PROGRESS has no parts: it keeps one message of a subject, and what nobody repeats goes first (ADR 0053)."""
+    await resize(client, PROGRESS.name)
+    jetstream, living, dead = client.jetstream(), new_id("job"), new_id("job")
+
+    def sign_of(tenant: str, job_id: str) -> str:
+        return f"saccade.prog.{tenant}.job.{job_id}.progressed"
+
+    await jetstream.publish(sign_of("quiet", dead), BODY)
+    for number in range(3 * MOST // len(BODY)):
+        if number % 100 == 0:
+            await jetstream.publish(sign_of("quiet", living), BODY)
+        await jetstream.publish(sign_of("hostile", new_id("job")), BODY)
+    store = EventStore(client, PROGRESS.name)
+    assert await store.load(sign_of("quiet", living))
+    assert not await store.load(sign_of("quiet", dead))
+    for _ in range(3 * MOST // len(BODY)):
+        await jetstream.publish(sign_of("hostile", living), BODY)
+    assert await store.load(sign_of("quiet", living)), "what a job repeats takes no room of others"
+
+
 async def test_a_tenants_own_limit_holds_once_the_stream_is_nearly_full_and_not_before(client: Client) -> None:
     shared = SHARED[1]
     quotas = Quotas(QuotaLimits({"hostile": {shared.quota: MIB}}))
@@ -158,7 +180,7 @@ async def test_the_dispatcher_that_leads_does_it(tmp_path: Path) -> None:
 
 async def _dispatch(harness: DispatcherHarness) -> None:
     shared, executor = SHARED[0], ScriptedExecutor(harness.store, harness.bucket)
-    await resize(harness.client, shared)
+    await resize(harness.client, shared.name)
     dispatcher = harness.dispatcher(executor)
     dispatcher.stream_shares._look_s = 0.05
     async with harness.dispatching(dispatcher):
