@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -35,6 +36,17 @@ STARVED_S = 2.0
 FORCED = "the stop has not ended within"
 #: The first second is the start of a fork on an idle machine, and what a service does for longer is a wait for servers.
 LATEST_SIGNAL_S = 4.0
+
+
+#: Makes the program after it the first process of a namespace, as a container engine does; it ends with us.
+NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child")
+
+
+def can_make_namespaces() -> bool:
+    """Return whether this is Linux and the user may do so."""
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run([*NAMESPACE, "true"], check=False, capture_output=True, timeout=30).returncode == 0
 
 
 @dataclass(frozen=True)
@@ -175,3 +187,44 @@ def test_a_service_ends_at_any_moment(servers: Servers, tmp_path: Path, seed: in
     print(f"slowest of {soak_runs} rounds of --seed {seed}: {slowest[0]:.2f} s, {slowest[1]}")
     with contextlib.suppress(psutil.Error):
         assert not [child for child in psutil.Process().children() if "services." in " ".join(child.cmdline())]
+
+
+def inner(process: subprocess.Popen[str]) -> psutil.Process:
+    """Return the first process of a namespace that ``unshare`` has made."""
+    end = time.monotonic() + PATIENCE_S
+    while not (children := psutil.Process(process.pid).children()):
+        assert process.poll() is None, "unshare has ended"
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    return children[0]
+
+
+def handles_sigterm(process: psutil.Process) -> bool:
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
+    return bool(int(fields["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.real_starts
+@pytest.mark.skipif(not can_make_namespaces(), reason="this user may not make a namespace of processes")
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_first_process_of_a_container_hears_of_its_end_while_it_imports(service: str, tmp_path: Path) -> None:
+    """The kernel drops a signal to such a process that it does not handle: the service started in spite of it."""
+    own = dict(os.environ)  # noqa: TID251 - of another program
+    settings = {"NATS_URL": f"nats://{HOST}:{free_port()}", "BUCKET_PROXY_UPSTREAM_URL": f"http://{HOST}:{free_port()}"}
+    process = subprocess.Popen(
+        [*NAMESPACE, sys.executable, "-m", f"services.{service}"],
+        env={**own, **settings, f"{service.upper()}_DATA_DIR": str(tmp_path), f"{service.upper()}_PORT": "0"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        first, end = inner(process), time.monotonic() + PATIENCE_S
+        while not handles_sigterm(first):
+            assert time.monotonic() < end
+            time.sleep(0.002)
+        first.terminate()
+        _, said = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 128 + signal.SIGTERM, said
+    finally:
+        process.kill()
+        process.wait(timeout=30)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,3 +107,23 @@ def test_a_stop_that_hangs_is_ended_says_where_and_leaves_no_child(tmp_path: Pat
     finally:
         process.kill()
         process.wait(timeout=30)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)  # a soak is long; each wait in it has a limit of its own
+def test_it_stops_at_any_moment_of_its_start(tmp_path: Path, seed: int, soak_runs: int) -> None:
+    """One round in the short suite: each starts a whole system."""
+    chance = random.Random(seed)
+    for number in range(max(1, soak_runs // 6)):
+        signal_s = chance.uniform(0.5, 8.0)
+        with up(tmp_path / f"data{number}") as system:
+            wait_until(lambda folder=system.data: (folder / "lock").exists(), "it begins")
+            time.sleep(signal_s)
+            system.signal(chance.choice((signal.SIGTERM, signal.SIGINT)))
+            code = system.ended()
+            assert system.process.stderr
+            said = system.process.stderr.read()
+            assert (code, said) in ((0, ""), (-signal.SIGTERM, "")) or said.endswith("Stopped.\n"), (
+                f"--seed {seed}, round {number}, after {signal_s:.2f} s: {code} {said}"
+            )
+            assert not children_of(system.data)
