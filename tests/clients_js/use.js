@@ -85,6 +85,14 @@ export function uses({ Client, SaccadeError, BlockParser }) {
       return { told, refused: (await refusal(read())).code ?? null };
     },
 
+    /** Upload to a bucket whose URL expires, then follow a stream that a proxy answers for a while. */
+    async comingBack(url) {
+      const client = new Client({ url, multiplex: false });
+      const upload = await client.upload(new Blob(["a film"]), { filename: "a.mp4" });
+      const { value } = await client.events()[Symbol.asyncIterator]().next();
+      return { upload, type: value.type };
+    },
+
     async brokenAnswers(url, file) {
       const client = new Client({ url });
       const cut = await client.call("GET", "/v1/cut");
@@ -155,6 +163,9 @@ export function uses({ Client, SaccadeError, BlockParser }) {
         silence: await refusal(new Client({ url: nobody }).events()[Symbol.asyncIterator]().next()),
         stream: await refusal(
           client.events({ jobId: "job_00000000-0000-7000-8000-000000000000" })[Symbol.asyncIterator]().next(),
+        ),
+        ticket: await refusal(
+          new Client({ url, ticket: () => Promise.reject(new Error("no session")) }).events()[Symbol.asyncIterator]().next(),
         ),
         isError: new SaccadeError("code", "message") instanceof Error,
       };

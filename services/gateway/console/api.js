@@ -33,7 +33,7 @@ export const get = (path, query, signal) => call("GET", path, { query, signal })
 
 // A login or logout counts for all tabs of the browser: they have the cookie in common.
 const changes = new BroadcastChannel(`saccade-session ${base}`);
-changes.onmessage = () => void readSession();
+changes.onmessage = () => void readSession().catch(() => {}); // the next request says what is wrong
 
 /** Read who is logged in. */
 export async function readSession() {

@@ -91,7 +91,7 @@ function Bar() {
       </form>
       <${Choices} />
       <button type="button" aria-label=${words.help} onClick=${() => document.getElementById("help").showModal()}>?</button>
-      ${session.value?.key_id && html`<button type="button" onClick=${logOut}>${words.logOut}</button>`}
+      ${session.value?.key_id && html`<button type="button" onClick=${() => logOut().catch((error) => (problem.value = error.message))}>${words.logOut}</button>`}
     </div>
   `;
 }
@@ -149,10 +149,11 @@ function Login() {
     const field = event.target.elements.key;
     try {
       await logIn(field.value.trim());
+      field.value = "";
     } catch (problem) {
       error.value = problem;
+      if (problem.status === 401) field.value = "";
     }
-    field.value = "";
   };
   return html`
     <form class="card" onSubmit=${enter}>
@@ -160,7 +161,7 @@ function Login() {
       ${!canLogIn.value && html`<div class="note bad" role="alert"><p>${words.cannot}</p></div>`}
       <label class="field"><span>${words.label}</span><input name="key" type="password" autocomplete="off" spellcheck="false" placeholder="id.secret" required disabled=${!canLogIn.value} /></label>
       <p class="hint">${words.hint}</p>
-      ${error.value && html`<${Problem} error=${error.value} title=${words.wrong} />`}
+      ${error.value && html`<${Problem} error=${error.value} title=${error.value.status === 401 ? words.wrong : undefined} />`}
       <button class="primary" disabled=${!canLogIn.value}>${words.enter}</button>
     </form>
   `;

@@ -10,4 +10,4 @@ export const PAGES = {
 };
 
 /** Return the name of the page for an address; "start" without one, null where there is none. */
-export const pageOf = (path) => (path.length === 0 ? "start" : path[0] in PAGES ? path[0] : null);
+export const pageOf = (path) => (path.length === 0 ? "start" : Object.hasOwn(PAGES, path[0]) ? path[0] : null);

@@ -128,6 +128,7 @@ async def test_refusals_are_typed(front: BreakingProxy) -> None:
         "nobody": "server_unreachable",
         "silence": "server_unreachable",
         "stream": "job_not_found",
+        "ticket": "ticket_refused",
     }
     assert found["workload"]["status"] == 422
     assert all(one["hint"] for name, one in found.items() if name != "isError")

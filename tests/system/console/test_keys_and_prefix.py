@@ -15,7 +15,7 @@ import pytest
 
 from tests.harness.clients.chromium import PageReplacedError, Tab, pages
 from tests.harness.clients.console_browser import ConsoleTab, console_tab
-from tests.harness.clients.console_start import DroppedFile, drop
+from tests.harness.clients.console_start import DroppedFile, block, drop
 from tests.harness.network.prefix_proxy import prefix_proxy
 from tests.harness.servers.embedded import free_port
 from tests.harness.servers.gateway import video
@@ -54,7 +54,13 @@ async def test_a_key_is_asked_for_kept_nowhere_and_its_scopes_are_heeded(keyed: 
         console_tab(origin, f"{PREFIX}console/keys", tmp_path) as tab,
     ):
         await tab.until_heading("This server requires an API key")
+        await block(tab, ["*/v1/browser-session*"])
         await tab.fill("main input[name=key]", "reader.wrong")
+        await tab.click("main form .primary")
+        await tab.until("document.querySelector('main [role=alert]') !== null")
+        assert "does not accept this key" not in await tab.text(), "it was not asked"
+        assert await tab.evaluate("document.querySelector('main input[name=key]').value") == "reader.wrong"
+        await block(tab, [])
         await tab.press("Tab")
         await tab.click("main form .primary")
         await tab.until("document.querySelector('main [role=alert]') !== null")

@@ -99,6 +99,16 @@ async def test_an_endpoint_is_created_tested_and_deleted(origin: str, tmp_path: 
             snippets[language] = await tab.evaluate(shown)
         _check_snippets(snippets, example, secret, tmp_path)
 
+        # A new secret is shown once.
+        await tab.evaluate(
+            "[...document.querySelectorAll('.page-head button')]"
+            ".find(one => one.innerText === 'Rotate the secret').click()"
+        )
+        await tab.until("document.querySelector('dialog[open]') !== null")
+        await tab.click("dialog[open] button[value=yes]")
+        await tab.until("document.querySelector('code.secret')?.innerText.startsWith('whsec_')")
+        assert await tab.evaluate("document.querySelector('code.secret').innerText") != secret
+
         # An event is delivered, and the list says so.
         _submit(origin)
         await tab.until(f"{_STATES}[0]", "Delivered")

@@ -1168,8 +1168,18 @@ class Tickets {
   }
 
   async of(resource) {
-    if (!this.#cache.has(resource)) this.#cache.set(resource, await this.#ask(resource));
+    if (!this.#cache.has(resource)) this.#cache.set(resource, await this.#asked(resource));
     return this.#cache.get(resource);
+  }
+
+  async #asked(resource) {
+    try {
+      return await this.#ask(resource);
+    } catch (cause) {
+      const hint = "Check the function `ticket` of the Client, and the server that it asks.";
+      const problem = new SaccadeError("ticket_refused", `No ticket: ${cause?.message ?? cause}`, { hint, retryable: true, cause });
+      throw new BrokenConnection(cause, problem);
+    }
   }
 
   forget(resource) {
@@ -1202,7 +1212,9 @@ class Http {
   /** Open an event stream, without retries. */
   async open(path, query, signal) {
     const headers = this.#headers({ Accept: "text/event-stream" });
-    return this.#fetch(this.address(path, query), { headers, signal, cache: "no-store" });
+    const response = await this.#fetch(this.address(path, query), { headers, signal, cache: "no-store" });
+    this.reached = true;
+    return response;
   }
 
   /** Call the API and return the JSON object of the answer. */
@@ -1371,6 +1383,7 @@ class FileUpload {
   /** PUT a range of the file to its presigned URL; retry when the connection breaks or the URL has expired. */
   async #put(target, renew, start, size, number) {
     const { signal } = this.#options;
+    let renewed = false;
     for (let attempt = 1; ; attempt += 1) {
       signal?.throwIfAborted();
       let status = 0;
@@ -1383,7 +1396,8 @@ class FileUpload {
         cause = error;
       }
       if (status >= 200 && status < 300) return this.#reportProgress(number, size);
-      if (status === 403 && attempt === 1) {
+      if (status === 403 && !renewed) {
+        renewed = true;
         target = await renew();
         continue;
       }
@@ -1391,7 +1405,7 @@ class FileUpload {
         const more = { status, hint: "Start the upload again." };
         throw new SaccadeError("upload_refused", `The bucket refused the upload (${status}).`, more);
       }
-      if (attempt === MAX_ATTEMPTS) {
+      if (attempt >= MAX_ATTEMPTS) {
         const more = { status, cause, retryable: true, hint: "Nothing was lost: upload it again in a few seconds." };
         throw new SaccadeError("storage_unavailable", "The upload was interrupted.", more);
       }

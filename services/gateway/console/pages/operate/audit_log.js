@@ -4,8 +4,9 @@ import { get } from "../../api.js";
 import { dateTime, number } from "../../format.js";
 import { Commands } from "../../parts/commands.js";
 import { Loaded, useLoaded } from "../../parts/loaded.js";
+import { Problem } from "../../parts/problem.js";
 import { addressOfId } from "../../object_address.js";
-import { setQuery } from "../../router.js";
+import { route, setQuery } from "../../router.js";
 import { words } from "./words.js";
 
 const PAGE = 50;
@@ -25,10 +26,18 @@ export function AuditLog({ query }) {
     },
     [query.toString()],
   );
+  const error = useSignal(null);
   const older = async () => {
-    const found = await get("/v1/audit", { ...filter, limit: PAGE, cursor: cursor.value });
-    more.value = [...more.value, ...found.data];
-    cursor.value = found.next_cursor;
+    const asked = query.toString();
+    error.value = null;
+    try {
+      const found = await get("/v1/audit", { ...filter, limit: PAGE, cursor: cursor.value });
+      if (asked !== route.value.query.toString()) return;
+      more.value = [...more.value, ...found.data];
+      cursor.value = found.next_cursor;
+    } catch (problem) {
+      error.value = problem;
+    }
   };
   const field = (name, label) => html`<input type="search" aria-label=${label} placeholder=${label} value=${filter[name] ?? ""} onChange=${(event) => setQuery({ [name]: event.target.value.trim() })} />`;
   return html`
@@ -44,6 +53,7 @@ export function AuditLog({ query }) {
               <thead><tr><th>${all.when}</th><th>${all.type}</th><th>${all.subject}</th><th>${all.by}</th><th>${all.why}</th><th>${text.details}</th></tr></thead>
               <tbody>${[...data, ...more.value].map((record) => html`<${Row} key=${record.sequence} record=${record} />`)}</tbody>
             </table></div>`}
+        ${error.value && html`<${Problem} error=${error.value} retry=${older} />`}
         ${cursor.value && html`<p><button type="button" onClick=${older}>${all.next}</button></p>`}
       `}
     <//>

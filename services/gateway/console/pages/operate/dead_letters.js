@@ -49,6 +49,7 @@ function Letters({ query }) {
                 <button type="button" class="danger" onClick=${() => (bulk.value = { action: "discard", count })}>${text.discardAll(number(count))}</button>
               </div><p></p>`}
               <${LetterTable} letters=${data} />
+              ${count > data.length && html`<p class="hint">${text.newest(number(data.length), number(count))}</p>`}
             `
           : html`<div class="empty"><h2>${text.none}</h2><p>${text.noneHint}</p></div>`}
     <//>
@@ -129,21 +130,27 @@ function PlanProgress({ id, onEnd }) {
   const text = words().letters;
   const plan = useSignal(null);
   const error = useSignal(null);
+  const tries = useSignal(0);
   useEffect(() => {
+    const stop = new AbortController();
     let timer = 0;
     const read = async () => {
       try {
-        plan.value = await get(`/v1/dead-letter-plans/${id}`);
+        plan.value = await get(`/v1/dead-letter-plans/${id}`, {}, stop.signal);
+        error.value = null;
         if (plan.value.state === "running") timer = setTimeout(read, PLAN_POLL_MS);
         else onEnd();
       } catch (problem) {
-        error.value = problem;
+        if (!stop.signal.aborted) error.value = problem;
       }
     };
-    read();
-    return () => clearTimeout(timer);
-  }, [id]);
-  if (error.value) return html`<${Problem} error=${error.value} />`;
+    void read();
+    return () => {
+      stop.abort();
+      clearTimeout(timer);
+    };
+  }, [id, tries.value]);
+  if (error.value) return html`<${Problem} error=${error.value} retry=${() => (tries.value += 1)} />`;
   if (!plan.value) return null;
   const { done, count, failed, skipped, state } = plan.value;
   return html`<div class=${`note ${failed ? "fair" : "good"}`} role="status">

@@ -18,6 +18,7 @@ export const words = dictionary({
       groups: "Groups of the same error",
       search: "Error contains",
       redrive: "Handle again", discard: "Set aside",
+      newest: (shown, all) => `The newest ${shown} of ${all}; a group or a filter shows others.`,
       redriveAll: (count) => `Handle all ${count} again`,
       discardAll: (count) => `Set all ${count} aside`,
       confirm: (count) => `This is done with exactly the ${count} letters that match now. If the number has changed, nothing happens.`,
@@ -34,7 +35,7 @@ export const words = dictionary({
       planIt: "Count what would be sent", start: (count) => `Start: send ${count} events`, startTitle: "Start the replay",
       pause: "Pause", resume: "Resume", cancel: "End it", confirmCancel: "The events that were not sent stay unsent.",
       progress: (done, count) => `${done} of ${count} events`, counts: "By type", takes: (count) => `the target takes ${count} of them`,
-      lasts: (time) => `about ${time}`, first: "First events", last: "Last events", back: "All replays", warnings: "Mind",
+      lasts: (time) => `about ${time}`, first: "First events", last: "Last events", back: "All replays", warnings: "Warnings",
       states: { planned: "Planned", running: "Running", paused: "Paused", completed: "Completed", cancelled: "Ended early", failed: "Failed", expired: "Expired", starting: "Starting" },
     },
     spend: {
@@ -86,6 +87,7 @@ export const words = dictionary({
       groups: "Gruppen mit demselben Fehler",
       search: "Fehler enthält",
       redrive: "Erneut verarbeiten", discard: "Beiseitelegen",
+      newest: (shown, all) => `Die neuesten ${shown} von ${all}; eine Gruppe oder ein Filter zeigt andere.`,
       redriveAll: (count) => `Alle ${count} erneut verarbeiten`,
       discardAll: (count) => `Alle ${count} beiseitelegen`,
       confirm: (count) => `Das geschieht mit genau den ${count} Einträgen, die jetzt passen. Hat sich die Zahl geändert, geschieht nichts.`,
@@ -102,7 +104,7 @@ export const words = dictionary({
       planIt: "Zählen, was gesendet würde", start: (count) => `Starten: ${count} Ereignisse senden`, startTitle: "Das Replay starten",
       pause: "Anhalten", resume: "Fortsetzen", cancel: "Beenden", confirmCancel: "Noch nicht gesendete Ereignisse bleiben ungesendet.",
       progress: (done, count) => `${done} von ${count} Ereignissen`, counts: "Nach Art", takes: (count) => `das Ziel nimmt ${count} davon`,
-      lasts: (time) => `etwa ${time}`, first: "Erste Ereignisse", last: "Letzte Ereignisse", back: "Alle Replays", warnings: "Zu beachten",
+      lasts: (time) => `etwa ${time}`, first: "Erste Ereignisse", last: "Letzte Ereignisse", back: "Alle Replays", warnings: "Warnungen",
       states: { planned: "Geplant", running: "Läuft", paused: "Angehalten", completed: "Abgeschlossen", cancelled: "Vorzeitig beendet", failed: "Fehlgeschlagen", expired: "Abgelaufen", starting: "Startet" },
     },
     spend: {

@@ -48,6 +48,7 @@ export function Deliveries({ endpoint }) {
   const showMore = () =>
     act(async () => {
       const page = await get(path, { limit: PAGE, state: state ?? undefined, cursor });
+      if (route.value.query.get("state") !== state) return;
       older.value = [...older.value, ...page.data];
       next.value = page.next_cursor;
     });

@@ -51,7 +51,7 @@ function Shown({ endpoint, path, reload, set }) {
     }
   });
   const enable = act(async () => set(await call("PATCH", path, { body: { enabled: !endpoint.enabled } })));
-  const confirmed = { rotate: act(async () => ((secret.value = await call("POST", `${path}/rotate-secret`)), reload())), remove: act(async () => (await call("DELETE", path), go(to()))) };
+  const confirmed = { rotate: act(async () => ((secret.value = await call("POST", `${path}/rotate-secret`)), set(secret.value))), remove: act(async () => (await call("DELETE", path), go(to()))) };
   const closed = (which) => (yes) => {
     asked.value = null;
     if (yes) void confirmed[which]();

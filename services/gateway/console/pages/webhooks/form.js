@@ -60,5 +60,6 @@ export function commandOf(body, quoted) {
   if (body.signing) words.push("--signing", body.signing);
   if (body.format) words.push("--format", body.format);
   if (body.template) words.push("--template", quoted(body.template));
+  if (body.subject) words.push("--subject", quoted(body.subject));
   return words.join(" ");
 }

@@ -48,14 +48,17 @@ export function Actions({ job, read }) {
 function Partner({ job }) {
   const text = words();
   const others = useSignal(null);
+  const error = useSignal(null);
   const open = async () => {
+    error.value = null;
     try {
       const page = await get("/v1/jobs", { workload: job.workload, limit: 30 });
       others.value = page.data.filter(({ id }) => id !== job.id);
-    } catch {
-      others.value = [];
+    } catch (problem) {
+      error.value = problem;
     }
   };
+  if (error.value) return html`<${Problem} error=${error.value} retry=${open} />`;
   if (others.value === null) return html`<button type="button" onClick=${open}>${text.compare}</button>`;
   if (others.value.length === 0) return html`<span class="hint">${text.noOther}</span>`;
   return html`

@@ -43,6 +43,9 @@ export function Desk({ workloads, query }) {
   `;
 }
 
+/** Address whose inputs were added last. */
+let applied = "";
+
 /**
  * Read a job whose inputs and parameters are taken over: the address names it. `renamed` says which input gets which of
  * its inputs, "reference:video,other:video"; without it each gets its own.
@@ -50,16 +53,24 @@ export function Desk({ workloads, query }) {
 function useEarlierJob(jobId, renamed) {
   const found = useSignal({ value: null, error: null });
   useEffect(() => {
-    if (!jobId) return;
+    if (!jobId) return undefined;
+    let shown = true;
     get(`/v1/jobs/${encodeURIComponent(jobId)}`).then(
       (job) => {
-        removeAll();
-        const uses = renamed ? renamed.split(",").map((pair) => pair.split(":")) : Object.keys(job.inputs).map((name) => [name, name]);
-        addUploads(uses.flatMap(([use, from]) => [].concat(job.inputs[from] ?? []).map((input) => ({ ...input, use }))));
+        if (!shown) return;
+        const asked = JSON.stringify([jobId, renamed]);
+        // Back on this page by the browser's history, files that were added since stay.
+        if (asked !== applied || files.value.length === 0) {
+          applied = asked;
+          removeAll();
+          const uses = renamed ? renamed.split(",").map((pair) => pair.split(":")) : Object.keys(job.inputs).map((name) => [name, name]);
+          addUploads(uses.flatMap(([use, from]) => [].concat(job.inputs[from] ?? []).map((input) => ({ ...input, use }))));
+        }
         found.value = { value: job, error: null };
       },
-      (error) => (found.value = { value: null, error }),
+      (error) => shown && (found.value = { value: null, error }),
     );
+    return () => (shown = false);
   }, [jobId, renamed]);
   return found.value;
 }

@@ -95,9 +95,22 @@ export async function startUpload(item) {
 const queue = [];
 let running = 0;
 
+/** Wait for the end of a running upload; throws at once when the signal aborts. */
+function placeInQueue(signal) {
+  return new Promise((resolve, reject) => {
+    queue.push(resolve);
+    signal.addEventListener("abort", () => {
+      const place = queue.indexOf(resolve);
+      if (place < 0) return;
+      queue.splice(place, 1);
+      reject(signal.reason);
+    });
+  });
+}
+
 /** Run an upload when fewer than the most at once are running. */
 async function turn(run, signal) {
-  if (running >= UPLOADS_AT_ONCE) await new Promise((resolve) => queue.push(resolve));
+  if (running >= UPLOADS_AT_ONCE) await placeInQueue(signal);
   running += 1;
   try {
     signal.throwIfAborted();

@@ -97,6 +97,8 @@ function namedIn(fields, error) {
   return refused && Object.keys(refused).every((name) => fields.some((field) => field.name === name)) ? refused : null;
 }
 
+const MOST_FILES_IN_COMMAND = 20;
+
 const withoutDefaults = (fields, values) => {
   const kept = fields.filter(({ name, ...field }) => name in values && !("default" in field && same(field.default, values[name])));
   return Object.fromEntries(kept.map(({ name }) => [name, values[name]]));
@@ -116,8 +118,10 @@ function unavailableOf(workload) {
   return found;
 }
 
-function cliOf(workload, used, params, { max_cost_usd: cost, gpu, priority }) {
-  const paths = used.slice(0, 20).map(({ item }) => quoted(item.file ? `./${item.name}` : item.upload.id));
+/** Return the command that submits the same job; undefined if it would not be the same, or too long to read. */
+function cliOf(workload, used, params, { max_cost_usd: cost, gpu, priority, metadata, webhook_url: webhook }) {
+  if (used.length > MOST_FILES_IN_COMMAND || metadata || webhook) return undefined;
+  const paths = used.map(({ item }) => quoted(item.file ? `./${item.name}` : item.upload.id));
   const given = Object.entries(params).map(([name, value]) => `-p ${quoted(`${name}=${typeof value === "string" ? value : JSON.stringify(value)}`)}`);
   const more = [cost !== undefined && `--max-cost-usd ${cost}`, gpu && `--gpu ${gpu}`, priority !== undefined && `--priority ${priority}`].filter(Boolean);
   return ["saccade submit", workload.name, ...paths, ...given, ...more, "--watch"].join(" ");

@@ -60,9 +60,9 @@ async function submit(job) {
   }
 }
 
-// A closed tab would neither upload the files nor submit the job.
+// A closed tab would neither upload the files nor submit the job: the browser asks.
 const keep = (event) => event.preventDefault();
 effect(() => {
-  const isOpen = ["waiting", "sending"].includes(wanted.value?.state);
+  const isOpen = ["waiting", "sending"].includes(wanted.value?.state) || files.value.some(({ phase }) => phase.value.name === "sending");
   (isOpen ? addEventListener : removeEventListener)("beforeunload", keep);
 });
