@@ -5,9 +5,18 @@ import { batch, signal } from "./vendor/preact.js";
 export const base = new URL(document.baseURI).pathname;
 const ROOT = `${base}console`;
 
+/** Decode a segment of the path; one that is not well-formed stays as it is, and names nothing that there is. */
+const decoded = (segment) => {
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return segment;
+  }
+};
+
 const read = () => ({
   /** Segments after /console: ["jobs", "job_…"]. */
-  path: location.pathname.slice(ROOT.length).split("/").filter(Boolean).map(decodeURIComponent),
+  path: location.pathname.slice(ROOT.length).split("/").filter(Boolean).map(decoded),
   query: new URLSearchParams(location.search),
 });
 

@@ -185,14 +185,24 @@ function draw(entry) {
   return entry.element;
 }
 
+/** Return the id that the address names; of one that is not well-formed, its text. */
+function namedId() {
+  const text = location.hash.slice(1);
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 function mark() {
-  const id = decodeURIComponent(location.hash.slice(1));
+  const id = namedId();
   for (const entry of entries) entry.link.toggleAttribute("aria-current", entry.id === id);
 }
 
 /** Open the entry that the address names. */
 function follow() {
-  const entry = entries.find(one => one.id === decodeURIComponent(location.hash.slice(1)));
+  const entry = entries.find(one => one.id === namedId());
   if (!entry) return;
   if (entry.element.hidden) { byId("search").value = ""; search(); }
   entry.element.open = true;

@@ -92,6 +92,19 @@ async def test_the_keyboard_reaches_every_page_and_the_search(origin: str) -> No
         tab.check_clean()
 
 
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("/console/%E0%A4%A", "There is no page at this address"),
+        ("/console/jobs/%E0%A4%A", "There is no such job"),
+        ("/console/keys?q=%E0%A4%A", "Keys"),
+    ],
+)
+async def test_an_address_that_is_not_well_formed_says_so(origin: str, address: str, shown: str) -> None:
+    async with console_tab(origin, address) as tab:
+        await tab.until(f"document.body.innerText.includes({shown!r})")
+
+
 async def test_each_text_is_there_in_every_language_and_goes_through_the_dictionary(origin: str) -> None:
     modules = sorted(path.relative_to(_FOLDER).as_posix() for path in _FOLDER.glob("**/words.js"))
     async with console_tab(origin, "/console/keys") as tab:
