@@ -103,6 +103,12 @@ class Tickets:
         return _encode(hmac.new(self._key, signed, hashlib.sha256).digest())
 
 
+def remaining(text: str, now: datetime) -> timedelta:
+    """Return for how long a ticket is valid that was admitted; zero for what is no ticket."""
+    ticket = _claimed(text)
+    return timedelta(seconds=max(0.0, ticket.expires - now.timestamp()) if ticket else 0.0)
+
+
 def claimed_tenant(text: str) -> str | None:
     """Return the tenant that a ticket claims to be of; nothing of it is verified. None for what is no ticket."""
     ticket = _claimed(text)

@@ -18,7 +18,7 @@ from fastapi.responses import Response
 
 from contracts.errors import ErrorCode, SaccadeError
 from kit.auth.api_keys import Authenticator, Principal
-from kit.auth.tickets import LIFETIME, Tickets
+from kit.auth.tickets import LIFETIME, Tickets, remaining
 from kit.bucket import ObjectMissing
 from services.gateway.artifacts.service import ArtifactLocation, ArtifactService
 from services.gateway.object_body import ObjectResponse
@@ -67,17 +67,21 @@ class ArtifactPages:
         ticket = self._tickets.issue_for_pages(caller, f"{base}/{opened}", expires_at)
         return f"{base}/{ticket}/{quote(name)}", expires_at
 
-    def admit(self, headers: Mapping[str, str], job_id: str, ticket: str, name: str, now: datetime) -> Principal:
-        """Return the caller whose ticket is in the path, if it opens the file.
+    def admit(
+        self, headers: Mapping[str, str], job_id: str, ticket: str, name: str, now: datetime
+    ) -> tuple[Principal, timedelta | None]:
+        """Return the caller whose ticket is in the path, if it opens the file, and for how long it still does.
+
+        That is None where no API key is needed.
 
         Raises:
             SaccadeError: UNAUTHENTICATED, FORBIDDEN.
         """
         if not self._authenticator.authenticated:
-            return self._authenticator.authenticate(headers, "read")
+            return self._authenticator.authenticate(headers, "read"), None
         principal = self._tickets.admit(self._authenticator, ticket, f"{_resource(job_id)}/{name}", now)
         principal.require("read")
-        return principal
+        return principal, remaining(ticket, now)
 
     async def response(self, tenant: str, location: ArtifactLocation, *, head: bool = False) -> Response:
         """Return a page of a tenant's job, streamed from the bucket; with ``head`` only its headers.

@@ -178,7 +178,10 @@ async def create_link(
     pages: ArtifactPagesDep,
     body: NewLink | None = None,
 ) -> ArtifactLink:
-    """Return an address that opens in every browser until it expires, or until the key that made it is removed."""
+    """Return an address that opens in every browser until it expires, or until the key that made it is removed.
+
+    The address in the bucket that it leads to is valid for an hour at most, and no longer than the link.
+    """
     location = await files.locate(caller.tenant, job_id, name)
     lifetime = timedelta(seconds=(body or NewLink()).expires_in_s)
     response.headers["Cache-Control"] = "no-store"
@@ -202,11 +205,11 @@ async def show_page(
     pages: ArtifactPagesDep,
 ) -> Response:
     """Return a page; redirect to the bucket for all other files, which the page shows or links to."""
-    caller = pages.admit(request.headers, job_id, ticket, name, datetime.now(UTC))
+    caller, lifetime = pages.admit(request.headers, job_id, ticket, name, datetime.now(UTC))
     location = await files.locate(caller.tenant, job_id, name)
     if location.is_page:
         return await pages.response(caller.tenant, location, head=_is_head(request))
-    return _redirect(await artifacts.presign(location, head=_is_head(request)))
+    return _redirect(await artifacts.presign(location, head=_is_head(request), within=lifetime))
 
 
 def _is_head(request: Request) -> bool:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.job import Job, State, require_results
+from contracts.limits import PRESIGNED_URL_S
 from contracts.manifest import MANIFEST_NAME, Artifact, Manifest
 from kit.bucket import Bucket, ObjectMissing
 from services.gateway.aggregates.view import GatewayView
 
 log = logging.getLogger(__name__)
 
+#: A browser follows a redirect within this time, also over a slow line and with a clock that is a little ahead.
+_LEAST_PRESIGNED_S: Final = 15
 _PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
 
 
@@ -69,10 +74,18 @@ class ArtifactService:
             raise SaccadeError(ErrorCode.ARTIFACTS_NOT_READY, f"The job is {job.state}.")
         return artifacts
 
-    async def presign(self, location: ArtifactLocation, *, head: bool = False) -> str:
-        """Return a presigned URL of an artifact, for GET, or for HEAD."""
+    async def presign(self, location: ArtifactLocation, *, head: bool = False, within: timedelta | None = None) -> str:
+        """Return a presigned URL of an artifact, for GET, or for HEAD; ``within``: it is valid no longer than that.
+
+        It is valid for a few seconds at least, in which a download begins. A download that has begun goes on.
+        """
+        valid_s = PRESIGNED_URL_S if within is None else min(PRESIGNED_URL_S, math.ceil(within.total_seconds()))
         return await self._bucket.presign_get(
-            location.key, filename=location.key.rpartition("/")[2], content_type=location.media_type, head=head
+            location.key,
+            filename=location.key.rpartition("/")[2],
+            content_type=location.media_type,
+            head=head,
+            expires_s=max(valid_s, _LEAST_PRESIGNED_S),
         )
 
     async def presigned(self, job: Job, artifact: Artifact) -> str | None:

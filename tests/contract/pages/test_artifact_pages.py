@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urljoin
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import httpx
 import pytest
@@ -115,6 +115,10 @@ async def test_the_address_of_a_page_is_a_key_to_one_jobs_files(servers: Servers
         assert (await http.get(f"/v1/jobs/{job_id}/artifacts/report.html", headers=foreign)).status_code == 404
 
 
+def _valid_s(presigned_url: str) -> int:
+    return int(parse_qs(urlsplit(presigned_url).query)["X-Amz-Expires"][0])
+
+
 async def test_a_link_opens_a_file_or_a_folder_for_a_while(servers: Servers, tmp_path: Path) -> None:
     keys = keys_file(tmp_path, "acme", "other", read_only=("acme",))
     both = [{**entry, "scopes": ["read", "write"]} for entry in json.loads(keys.read_text())]
@@ -170,6 +174,12 @@ async def test_a_link_opens_a_file_or_a_folder_for_a_while(servers: Servers, tmp
         async with httpx.AsyncClient(trust_env=False) as outside:
             location = (await http.get(one)).headers["location"]
             assert (await outside.get(location)).content == picture()
+        assert 3500 < _valid_s(location) <= 3600
+        until_s = (ends - datetime.now(UTC)).total_seconds()
+        in_folder = (await http.get(f"{'/'.join(folder.split('/')[:6])}/pages/a.png")).headers["location"]
+        assert until_s - 10 < _valid_s(in_folder) <= 60, "the bucket does not serve it for longer than the link"
+        by_day = (await http.get(f"{'/'.join(whole.split('/')[:6])}/contact_sheet.png")).headers["location"]
+        assert _valid_s(by_day) == 3600
         _write_without(keys, "reader")
         assert await found(whole, "report.html") == [401], "the key that made it was removed"
 
