@@ -42,6 +42,7 @@ class QuotaName(StrEnum):
     SESSIONS = "sessions"
     EVENT_STREAMS = "event_streams"
     SESSION_SOCKETS = "session_sockets"
+    SOCKET_MESSAGES = "socket_messages"
     OBJECT_READS = "object_reads"
     WEBHOOKS = "webhooks"
     DELETED_WEBHOOKS = "deleted_webhooks"
@@ -105,6 +106,10 @@ QUOTAS: Final[Mapping[QuotaName, Quota]] = {
             _Q.SESSION_SOCKETS, 200, "open WebSockets of sessions and badminton pages",
             "Close some of them, then connect again.",
             code=_LIMITED, exact=False,
+        ),
+        Quota(
+            _Q.SOCKET_MESSAGES, 5_000, "messages from WebSockets of sessions",
+            "Send several samples of joints in one message; until then your messages wait.", period_s=1.0,
         ),
         Quota(
             _Q.OBJECT_READS, 16, "files that are being read through the gateway",

@@ -21,6 +21,7 @@ from contracts.session import Session, telemetry_subject
 from contracts.streams import aggregate
 from contracts.telemetry import JointBatch
 from kit.auth.api_keys import Principal
+from kit.auth.quotas import Quotas
 from kit.bus.event_store import EventStore
 from kit.bus.tail import EventTail
 from kit.http.problems import problem
@@ -38,6 +39,7 @@ from services.gateway.sessions.stream.client_messages import (
     unknown_message,
 )
 from services.gateway.sessions.stream.going_away import NOTICE_S, GoingAway, expected_end
+from services.gateway.sessions.stream.message_turns import MessageTurns
 from services.gateway.sessions.stream.socket_backlog import SocketBacklog
 from services.gateway.sessions.words.service import SessionWords
 from services.gateway.telemetry.joint_check import read_joints
@@ -75,8 +77,10 @@ class SessionSocket:
         ingest: SessionIngest,
         open_sockets: OpenSockets,
         tail: EventTail,
+        quotas: Quotas,
     ) -> None:
         """Connect an accepted socket with a session, on behalf of ``principal``."""
+        self._turns = MessageTurns(quotas, principal.tenant, lambda error: self._report_error(error, {}))
         self.socket, self.principal = socket, principal
         self._session = session
         self._sessions, self._words, self._progress = sessions, words, progress
@@ -208,6 +212,7 @@ class SessionSocket:
             message = await self.socket.receive()
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", 1005))
+            await self._turns.next()
             if (picture := message.get("bytes")) is not None:
                 await self._receive_frame(picture)
                 continue

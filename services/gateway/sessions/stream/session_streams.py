@@ -77,6 +77,7 @@ class SessionStreams:
             ingest=self._ingest,
             open_sockets=self.open_sockets,
             tail=self._tail,
+            quotas=self._authenticator.quotas,
         )
 
     async def run(self, session_socket: SessionSocket, after: Cursor | None, *, joints: bool, acks: bool) -> None:
