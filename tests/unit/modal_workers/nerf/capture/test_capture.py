@@ -16,6 +16,7 @@ from PIL import Image
 from contracts.errors import SaccadeError
 from contracts.prices import price_usd_per_s
 from modal_workers.nerf.capture import job
+from modal_workers.nerf.capture.cost_estimate import estimate_later_stages
 from modal_workers.nerf.capture.spec import CaptureReport
 from modal_workers.nerf.capture.working_copies import make_working_copies
 from modal_workers.nerf.params import NerfParams
@@ -138,6 +139,14 @@ def test_a_refusal_is_saved_before_it_is_raised_and_shows_what_it_spared(good: l
         assert one["usd"] == pytest.approx(one["seconds"] * price_usd_per_s(one["device"]), abs=1e-6)
     assert report["spared_usd"] == report["later_stages"]["usd"] > 0.1
     assert desk.kept == {}
+
+
+def test_the_estimate_is_of_the_stages_of_the_backend() -> None:
+    """With nerfstudio, training and rendering were priced as those of gsplat."""
+    for backend, ending in (("gsplat", ""), ("nerfstudio", "_nerfstudio")):
+        for only in (False, True):
+            later = estimate_later_stages(NerfParams(backend=backend, preflight_only=only))
+            assert [stage.stage for stage in later.stages] == ["poses", f"training{ending}", f"rendering{ending}"]
 
 
 def test_a_refusal_is_a_result_when_it_is_all_that_was_asked_for_and_can_be_ignored(good: list[Path], tmp_path: Path):
