@@ -40,9 +40,7 @@ from contracts.events.job import (
     JobWaitingForGpu,
 )
 from contracts.trace_context import parse_traceparent
-
-#: A worker's clock may differ from the server's by this and the time that an event takes; then the server's counts.
-CLOCK_TOLERANCE: Final = timedelta(seconds=5)
+from contracts.worker_clock import event_time, move_billed_since
 
 
 class State(StrEnum):
@@ -273,11 +271,11 @@ def _fold_run(
     | JobArtifactReady
     | JobInterrupted
     | JobSucceeded,
-    told_at: datetime,
+    worker_at: datetime,
     stored_at: datetime | None,
 ) -> Job:
-    """Apply an event of the current run; ``told_at`` is the time by its worker's clock."""
-    at = stored_at if stored_at is not None and abs(stored_at - told_at) > CLOCK_TOLERANCE else told_at
+    """Apply an event of the current run; ``worker_at`` is the time by its worker's clock."""
+    at = event_time(worker_at, stored_at)
     match data:
         case JobLaunched():
             return copied(job, call_id=data.call_id)
@@ -291,7 +289,7 @@ def _fold_run(
                 device=data.device,
                 worker=data.worker,
                 started_at=at,
-                billed_since=_billed_since(job, data, at, told_at),
+                billed_since=data.billed_since and move_billed_since(data.billed_since, worker_at, at, job.starting_at),
             )
         case JobStageCompleted():
             return copied(job, stage=data.stage)
@@ -318,13 +316,6 @@ def _fold_run(
             )
         case JobArtifactReady():
             return job
-
-
-def _billed_since(job: Job, data: JobStarted, at: datetime, told_at: datetime) -> datetime | None:
-    """Return when the billed time began: as the worker says, or moved by the error of its clock."""
-    if at == told_at or data.billed_since is None:
-        return data.billed_since
-    return min(max(data.billed_since + (at - told_at), job.starting_at or at), at)
 
 
 def request_cancel(job: Job, by: str) -> JobCancelRequested | None:

@@ -2,8 +2,9 @@
 
 It is folded from the tenant's job events in the stream's order, and agrees with ``Job.costs``: the cost of an attempt
 counts once, on the day (UTC) on which the server stored the event that settles it, however often its end is reported:
-a worker's clock, which may be wrong, moves no money to another day or month. Of a pipeline only the jobs of its stages
-cost anything; its own reservation is for all of them. Events of attempts that are not the current ones change nothing.
+a worker's clock, which may be wrong, moves no money to another day or month, and meters no time that has not passed. Of
+a pipeline only the jobs of its stages cost anything; its own reservation is for all of them. Events of attempts that
+are not the current ones change nothing.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from contracts.events.job import (
     JobSucceeded,
 )
 from contracts.ids import pipeline_id_of
+from contracts.worker_clock import event_time, move_billed_since
 
 #: Types of the events that change an account.
 SPENDING_EVENTS: Final = frozenset(
@@ -51,6 +53,8 @@ class AccountedAttempt:
     reserved_usd: float
     usd_per_s: float = 0.0
     is_pipeline: bool = False
+    #: Time of its dispatch.
+    starting_at: datetime | None = None
     #: Start of the billed time; None before a worker has claimed the attempt.
     billed_since: datetime | None = None
     #: The attempt is over; its job is not, and the same end may be reported once more.
@@ -95,6 +99,7 @@ class Account:
                     reserved_usd=data.reserved_usd,
                     usd_per_s=data.usd_per_s or 0.0,
                     is_pipeline=data.executor == PIPELINE,
+                    starting_at=envelope.time,
                 )
                 return True
             case JobRetrying() | JobFailed() | JobCancelled():
@@ -116,7 +121,9 @@ class Account:
         stored_at: datetime,
     ) -> None:
         if isinstance(data, JobStarted):
-            attempt.billed_since = data.billed_since or at
+            attempt.billed_since = move_billed_since(
+                data.billed_since or at, at, event_time(at, stored_at), attempt.starting_at
+            )
             return
         self._settle(job_id, attempt, data.cost, stored_at.astimezone(UTC).date())
         attempt.over = True

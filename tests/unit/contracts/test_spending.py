@@ -259,3 +259,37 @@ def test_spending_of_two_months_is_kept() -> None:
     (_, month) = periods_of(datetime(2026, 7, 19, tzinfo=UTC))
     assert account.usage(month, BEGIN).spent_usd == 19.0
     assert len(account.by_day) <= 62
+
+
+@pytest.mark.parametrize("wrong_s", [-7200.0, 0.0, 7200.0])
+def test_an_attempt_is_metered_by_the_servers_stamp_when_its_workers_clock_is_wrong(wrong_s: float) -> None:
+    """A clock that was two hours behind was metered as two hours of a device within a second."""
+    account, run = Account(), {"attempt": 1, "run_id": "run_1"}
+    wrong, began = timedelta(seconds=wrong_s), BEGIN + timedelta(seconds=12)
+    starting = JobStarting(**run, executor="modal", device="H100", usd_per_s=USD_PER_S, reserved_usd=0.05)
+    started = JobStarted(**run, device="H100", worker="w", billed_since=began + wrong)
+    steps: list[tuple[EventData, float, timedelta]] = [(starting, 10.0, timedelta()), (started, 15.0, wrong)]
+    for data, at_s, error in steps:
+        stored_at = BEGIN + timedelta(seconds=at_s)
+        account.fold(_event(data, stored_at + error), stored_at)
+    assert account.attempts["job_1"].billed_since == began
+    now = BEGIN + timedelta(seconds=22)
+    assert account.usage(periods_of(now)[0], now).spent_usd == pytest.approx(10 * USD_PER_S)
+    assert account.excess("job_1", BudgetLimits(daily_usd=0.02), now) is None
+
+
+def test_metered_time_does_not_begin_before_the_attempt() -> None:
+    """The clock jumped between the beginning of the billed time and the event."""
+    account, run = Account(), {"attempt": 1, "run_id": "run_1"}
+    starting_at, stored_at = BEGIN + timedelta(seconds=10), BEGIN + timedelta(seconds=15)
+    account.fold(_event(JobStarting(**run, executor="modal", device="T4", reserved_usd=0.05), starting_at), starting_at)
+    started = JobStarted(**run, device="T4", worker="w", billed_since=BEGIN + timedelta(seconds=12))
+    account.fold(_event(started, stored_at + timedelta(hours=2)), stored_at)
+    assert account.attempts["job_1"].billed_since == starting_at
+
+
+def _event(data: EventData, at: datetime) -> Envelope:
+    return Envelope(
+        id="evt", source="/test", type=data.type, subject="job_1", time=at, tenant="acme",
+        data=data.model_dump(mode="json"),
+    )  # fmt: skip
