@@ -172,9 +172,9 @@ def fold(job: Job | None, envelope: Envelope, sequence: int, stored_at: datetime
         case JobCancelRequested():
             return copied(job, cancel_requested=True)
         case JobCancelled():
-            return copied(job, state=State.CANCELLED, finished_at=at)
+            return _ended(job, at, state=State.CANCELLED)
         case JobFailed():
-            return copied(job, state=State.FAILED, finished_at=at, failure=data.failure, error=data.error)
+            return _ended(job, at, state=State.FAILED, failure=data.failure, error=data.error)
         case (
             JobWaitingForGpu()
             | JobLaunched()
@@ -304,10 +304,10 @@ def _fold_run(
                 costs=costs,
             )
         case JobSucceeded():
-            return copied(
+            return _ended(
                 job,
+                at,
                 state=State.SUCCEEDED,
-                finished_at=at,
                 result=data.result,
                 manifest_key=data.manifest_key,
                 failure=None,
@@ -316,6 +316,16 @@ def _fold_run(
             )
         case JobArtifactReady():
             return job
+
+
+def _ended(job: Job, at: datetime, **changes: Any) -> Job:
+    """Return the job at its end.
+
+    A limit of its results that has passed while it was tried again was set for what it had before, and would remove the
+    new ones at once.
+    """
+    until = job.results_keep_until
+    return copied(job, finished_at=at, results_keep_until=until if until and until > at else None, **changes)
 
 
 def request_cancel(job: Job, by: str) -> JobCancelRequested | None:

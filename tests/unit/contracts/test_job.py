@@ -20,6 +20,7 @@ from contracts.events.job import (
     JobInterrupted,
     JobLaunched,
     JobQueued,
+    JobResultsRetentionChanged,
     JobScratchRemoved,
     JobStageCompleted,
     JobStarted,
@@ -230,6 +231,27 @@ def test_a_users_retry_clears_the_cancel_request() -> None:
         2,
         2,
     )
+
+
+@pytest.mark.parametrize("ending", ["succeeded", "failed", "cancelled"])
+def test_a_limit_of_results_that_passed_during_a_retry_counts_no_more(ending: str) -> None:
+    """The new results were removed as soon as the job had ended."""
+    for keep_s, kept in ((10, False), (3600, True)):
+        random_job = RandomJob()
+        for name in ("queued", "starting", "started", "interrupted", "failed"):
+            random_job.move(name, 1)
+        assert random_job.job
+        keep_until = random_job.job.updated_at + timedelta(seconds=keep_s)
+        random_job.publish(JobResultsRetentionChanged(keep_until=keep_until, by="user"))
+        random_job.move("asked", 1)
+        for name in ("starting", "started", "cancel_requested"):
+            random_job.move(name, 1)
+        assert random_job.job.results_keep_until == keep_until
+        random_job.publish(JobStageCompleted(**random_job.run, stage="last", duration_s=1), gap=30)
+        for name in ("succeeded",) if ending == "succeeded" else ("interrupted", ending):
+            random_job.move(name, 1)
+        assert random_job.job.state == ending
+        assert random_job.job.results_keep_until == (keep_until if kept else None)
 
 
 def test_an_event_of_a_newer_version_advances_the_sequence() -> None:
