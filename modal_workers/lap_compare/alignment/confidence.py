@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +54,7 @@ class AlignmentEvidence:
 
 def collect_evidence(a: MovingSamples, b: MovingSamples, time_map: TimeMap) -> AlignmentEvidence:
     """Collect the evidence: align the halves of the frame separately, and A with B reversed."""
-    stride = max(1, int(np.ceil(max(len(a.index), len(b.index)) / EVIDENCE_SAMPLES)))
-    thin_a, thin_b = a.vectors[::stride], b.vectors[::stride]
+    thin_a, thin_b, stride = _thinned(a, b)
     shorter = min(len(thin_a), len(thin_b))
     halves = [
         find_warping_path(crop_vectors(thin_a, part), crop_vectors(thin_b, part)) for part in range(len(IMAGE_HALVES))
@@ -72,6 +71,12 @@ def collect_evidence(a: MovingSamples, b: MovingSamples, time_map: TimeMap) -> A
         path_cost=float(np.mean(time_map.cost)),
         error_s=float(np.median(time_map.error_s)),
     )
+
+
+def _thinned(a: MovingSamples, b: MovingSamples) -> tuple[Values, Values, int]:
+    """Return at most ``EVIDENCE_SAMPLES`` of each clip's vectors, and the stride between them."""
+    stride = max(1, int(np.ceil(max(len(a.index), len(b.index)) / EVIDENCE_SAMPLES)))
+    return a.vectors[::stride], b.vectors[::stride], stride
 
 
 def _path_distance(first: WarpingPath, second: WarpingPath) -> float:
@@ -91,12 +96,10 @@ def reject_mismatch(evidence: AlignmentEvidence, name_a: str, name_b: str) -> No
     Raises:
         SaccadeError: CLIPS_OPPOSITE_DIRECTIONS, CLIPS_DIFFERENT_PLACES.
     """
-    if evidence.backward_gain > max(2 * evidence.gain, MIN_GAIN_DENSITY):
-        raise SaccadeError(
-            ErrorCode.CLIPS_OPPOSITE_DIRECTIONS, f"{name_b} matches {name_a} only when it is played backwards."
-        )
+    _reject_opposite(evidence.gain, evidence.backward_gain, name_a, name_b)
     if evidence.density < MIN_GAIN_DENSITY:
-        why = f"the best match is only {evidence.density:.2f} better than chance; {MIN_GAIN_DENSITY} is needed"
+        gain = f"the best match gains only {evidence.density:.2f} per picture over no match"
+        why = f"{gain}; {MIN_GAIN_DENSITY} is needed"
     elif evidence.overlap_s < MIN_OVERLAP_S:
         why = f"only {evidence.overlap_s:.1f} s of them match; {MIN_OVERLAP_S:.0f} s are needed"
     elif evidence.piecewise_s > MAX_PIECEWISE_S:
@@ -108,7 +111,32 @@ def reject_mismatch(evidence: AlignmentEvidence, name_a: str, name_b: str) -> No
         why = f"the best match covers only {part} and is uncertain by {evidence.error_s:.2f} s"
     else:
         return
-    raise SaccadeError(ErrorCode.CLIPS_DIFFERENT_PLACES, f"{name_a} and {name_b} do not show the same road: {why}.")
+    raise _different_places(name_a, name_b, why)
+
+
+def reject_unmatched(a: MovingSamples, b: MovingSamples, name_a: str, name_b: str) -> NoReturn:
+    """Raise why two clips are refused whose best path is too short to be refined.
+
+    Raises:
+        SaccadeError: CLIPS_OPPOSITE_DIRECTIONS, CLIPS_DIFFERENT_PLACES.
+    """
+    thin_a, thin_b, _ = _thinned(a, b)
+    forward, backward = (
+        find_warping_path(thin_a, other).gain / min(len(thin_a), len(thin_b)) for other in (thin_b, thin_b[::-1])
+    )
+    _reject_opposite(forward, backward, name_a, name_b)
+    raise _different_places(name_a, name_b, "no two pictures in a row match")
+
+
+def _reject_opposite(gain: float, backward_gain: float, name_a: str, name_b: str) -> None:
+    if backward_gain > max(2 * gain, MIN_GAIN_DENSITY):
+        raise SaccadeError(
+            ErrorCode.CLIPS_OPPOSITE_DIRECTIONS, f"{name_b} matches {name_a} only when it is played backwards."
+        )
+
+
+def _different_places(name_a: str, name_b: str, why: str) -> SaccadeError:
+    return SaccadeError(ErrorCode.CLIPS_DIFFERENT_PLACES, f"{name_a} and {name_b} do not show the same road: {why}.")
 
 
 def alignment_confidence(time_map: TimeMap, evidence: AlignmentEvidence) -> Floats:

@@ -17,12 +17,14 @@ from modal_workers.lap_compare.alignment.confidence import (
     alignment_confidence,
     collect_evidence,
     reject_mismatch,
+    reject_unmatched,
 )
 from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures, recompute_descriptors, run_in_parallel
 from modal_workers.lap_compare.comparison import Alignment
 from modal_workers.road_video.align import TimeMap, align_samples
 from modal_workers.road_video.descriptors import ClipDescriptors
 from modal_workers.road_video.moving_samples import MovingSamples, drop_rests
+from modal_workers.road_video.time_warping import find_warping_path
 
 Floats = NDArray[np.float64]
 
@@ -53,7 +55,9 @@ def align_clips(
     """
     progress(0.0)
     moving_a, moving_b = drop_rests(a.descriptors), drop_rests(b.descriptors)
-    time_map = align_samples(moving_a, moving_b)
+    time_map = _time_map(moving_a, moving_b)
+    if time_map is None:
+        reject_unmatched(moving_a, moving_b, a.clip.filename, b.clip.filename)
     evidence = collect_evidence(moving_a, moving_b, time_map)
     progress(0.3)
     sides, corrected = _Sides(moving_a, moving_b, time_map), None
@@ -65,6 +69,12 @@ def align_clips(
     reject_mismatch(evidence, a.clip.filename, b.clip.filename)
     progress(1.0)
     return _on_clip_clocks(a.descriptors, b.descriptors, sides, evidence, corrected=corrected is not None)
+
+
+def _time_map(moving_a: MovingSamples, moving_b: MovingSamples) -> TimeMap | None:
+    """Align B to A; None if a single moment matches, which nothing can be refined from."""
+    path = find_warping_path(moving_a.vectors, moving_b.vectors)
+    return align_samples(moving_a, moving_b, path) if len(path.mean_b_per_a()[0]) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,9 @@ def _correct_mount(a: ClipFeatures, b: ClipFeatures, first: _Sides, progress: Ca
         described = recompute_descriptors(b, found, progress=partial(_progress_within, progress, start, 0.9 * step))
         mask = camera_mount.coverage_mask(found)
         moving_a, moving_b = drop_rests(a.descriptors, mask), drop_rests(described, mask)
-        time_map = align_samples(moving_a, moving_b)
+        time_map = _time_map(moving_a, moving_b)
+        if time_map is None:
+            continue
         sides = _Sides(moving_a, moving_b, time_map, camera_mount.corner_shift(found))
         if sides.cost < ratio * (best or first).cost:
             best, warp = sides, found

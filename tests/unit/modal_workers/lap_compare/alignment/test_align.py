@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
-from modal_workers.footage.video_reader import VideoReader
+from modal_workers.footage.video_reader import VideoFacts, VideoReader
 from modal_workers.lap_compare.alignment.matching import AlignedClips, align_clips
+from modal_workers.lap_compare.clips.feature_extraction import ClipFeatures
 from modal_workers.lap_compare.lap_delta import compare
+from modal_workers.road_video.descriptors import LENGTH, ClipDescriptors
 from simulators.laps.circuit import make_circuit
 from simulators.laps.degradation import Degradation
 from simulators.laps.frame_renderer import CircuitWorld
@@ -124,6 +126,31 @@ def test_a_reversed_clip_is_refused_as_opposite_direction(clean: LapPairVideos, 
     with pytest.raises(SaccadeError) as caught:
         align_clips(*features_of(clean.path_a, backwards), correct_mount=True, progress=ignore_progress)
     assert caught.value.code == ErrorCode.CLIPS_OPPOSITE_DIRECTIONS
+
+
+@pytest.mark.parametrize("reversed_b", [False, True])
+def test_clips_of_which_a_single_moment_matches_are_refused(reversed_b: bool) -> None:
+    """Such a path cannot be refined: the job failed as a broken worker."""
+    random = np.random.default_rng(5)
+    cells = random.uniform(size=(2, 120, LENGTH)).astype(np.float16)
+    if reversed_b:
+        cells[1] = cells[0, ::-1]
+    a, b = (unmoved(name, of_clip) for name, of_clip in zip("ab", cells, strict=True))
+    with pytest.raises(SaccadeError) as caught:
+        align_clips(a, b, correct_mount=True, progress=ignore_progress)
+    assert caught.value.code == (
+        ErrorCode.CLIPS_OPPOSITE_DIRECTIONS if reversed_b else ErrorCode.CLIPS_DIFFERENT_PLACES
+    )
+
+
+def unmoved(name: str, cells: np.ndarray) -> ClipFeatures:
+    """Return a clip, without a file, of which every frame shows another place."""
+    count = len(cells)
+    descriptors = ClipDescriptors(
+        np.arange(count) * FRAME_S, cells, np.full(count, 9, np.float32), np.full(count, np.nan, np.float32)
+    )
+    facts = VideoFacts(name, 640, 360, 0, count, count * FRAME_S, 1 / FRAME_S, variable_rate=False)
+    return ClipFeatures(Path(name), facts, descriptors)
 
 
 def test_a_stop_is_time_lost_at_one_place(folder: Path, world: CircuitWorld, reference: tuple[Path, LapTruth]) -> None:
