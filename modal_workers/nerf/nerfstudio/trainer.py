@@ -28,7 +28,7 @@ from modal_workers.nerf.nerfstudio.settings import NerfstudioSettings
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.scene import TrainedScene
 from modal_workers.nerf.stored_zip import write_zip
-from modal_workers.nerf.training.dataset import Dataset, read_dataset
+from modal_workers.nerf.training.dataset import HELD_OUT_EVERY, Dataset, read_dataset
 from modal_workers.nerf.training.placement import Placement, find_placement
 from modal_workers.nerf.training.segmentation.object_segmentation import bounds_of
 from modal_workers.nerf.training.spec import TrainingReport
@@ -37,7 +37,6 @@ from modal_workers.runtime.context import StageContext
 
 STATE: Final = "nerfstudio_state.zip"
 MODEL: Final = "nerfstudio.zip"
-_HELD_OUT_EVERY: Final = 8
 #: Photos are read at this size, because only their poses are needed.
 _THUMBNAIL_PX: Final = 64
 _TABLE_GAP: Final = 0.015
@@ -89,8 +88,8 @@ class NerfstudioTrainer:
             backend="nerfstudio",
             device="cuda",
             preset=params.preset,
-            photos=len(training_photos) - len(training_photos[::_HELD_OUT_EVERY]),
-            held_out=len(training_photos[::_HELD_OUT_EVERY]),
+            photos=len(training_photos) - len(training_photos[::HELD_OUT_EVERY]),
+            held_out=len(training_photos[::HELD_OUT_EVERY]),
             training_size_px=max(max(_size(data, name)) for name in sorted((data / "images").iterdir())[:1]),
             iterations=total,
             iterations_asked=total,

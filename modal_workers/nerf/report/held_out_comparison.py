@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from modal_workers.gaussians.camera import Camera
 from modal_workers.gaussians.rasterize import rasterize
 from modal_workers.nerf.scene import TrainedScene
-from modal_workers.nerf.training.dataset import TrainingPhoto, read_dataset
+from modal_workers.nerf.training.dataset import HELD_OUT_EVERY, TrainingPhoto, read_dataset
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
-#: As in training: the first of this many photos is held out.
-HELD_OUT_EVERY: Final = 8
 _SIZE_PX: Final = 480
 _BACKGROUND: Final = 244
 

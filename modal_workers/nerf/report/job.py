@@ -72,7 +72,7 @@ def _make_pages(reports: StageReports, context: Context, images: ReportImages) -
     context.progress(0.85, "model page")
     _splat(reports, context)
     context.progress(0.9, "held-out photos")
-    hero, comparisons = hero_frame(frames), _comparisons(context)
+    hero, comparisons = hero_frame(frames), _comparisons(reports, context)
     choices = _choices(reports, context)
     return replace(images, hero=hero, contact_sheet=sheet, comparisons=comparisons, shown_frames=shown, choices=choices)
 
@@ -117,7 +117,9 @@ def _choices(reports: StageReports, context: Context) -> list[ShownChoice]:
     return show_choices(dataset, found) if dataset is not None and found is not None else []
 
 
-def _comparisons(context: Context) -> tuple[HeldOutComparison, ...]:
+def _comparisons(reports: StageReports, context: Context) -> tuple[HeldOutComparison, ...]:
+    if reports.training is None or not reports.training.held_out:
+        return ()
     dataset, scene = context.checkpoint("dataset.zip"), context.checkpoint("scene.npz")
     return tuple(compare_held_out(dataset, scene)) if dataset is not None and scene is not None else ()
 

@@ -7,7 +7,7 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -21,6 +21,9 @@ from modal_workers.nerf.found_object import OBJECT, FoundObject
 
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]
+
+#: The first of this many photos is held out of the training, for scores; gsplat holds out none of fewer photos.
+HELD_OUT_EVERY: Final = 8
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.gaussians.splats import Splats
 from modal_workers.nerf.params import NerfParams
 from modal_workers.nerf.training.checkpoints import load_state, save_state
-from modal_workers.nerf.training.dataset import Dataset, read_dataset
+from modal_workers.nerf.training.dataset import HELD_OUT_EVERY, Dataset, read_dataset
 from modal_workers.nerf.training.exposure import exposure_varies
 from modal_workers.nerf.training.fitting import FitConfig, Fitting, TargetImage
 from modal_workers.nerf.training.history import TrainingHistory
@@ -45,7 +45,6 @@ Bytes = NDArray[np.uint8]
 STATE: Final = "training_state.npz"
 MASKS: Final = "training_masks.npz"
 KEEP_EVERY_S: Final = 40.0
-_HELD_OUT_EVERY: Final = 8
 _SCORED: Final = 12
 #: With fewer masks than this share of the photos, none is used.
 _MASKED_SHARE: Final = 0.6
@@ -150,7 +149,7 @@ class _Training:
         return True
 
     def _held_out(self, target: TargetImage) -> bool:
-        return len(self._targets) >= _HELD_OUT_EVERY and target.photo % _HELD_OUT_EVERY == 0
+        return len(self._targets) >= HELD_OUT_EVERY and target.photo % HELD_OUT_EVERY == 0
 
     def _scene_fit(self, iterations: int) -> tuple[Fitting, list[TargetImage]]:
         small = self._schedule.scene_size_px / self._schedule.size_px

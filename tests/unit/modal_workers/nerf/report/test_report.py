@@ -240,6 +240,20 @@ def test_a_photo_and_the_model_show_the_same(made: tuple[Path, NerfResult]) -> N
         assert np.abs(middles[0] - middles[1]).max() < 1.5, "the ball is drawn where it was photographed"
 
 
+def test_no_photo_is_shown_as_held_out_where_training_held_out_none(
+    made: tuple[Path, NerfResult], tmp_path: Path
+) -> None:
+    """With fewer than eight photos training uses all; the first was shown as if it had not."""
+    write_everything(tmp_path, PARAMS)
+    told = tmp_path / "kept" / "training.json"
+    without = {"held_out": 0, "psnr_db": None, "ssim": None}
+    told.write_text(json.dumps(json.loads(told.read_text()) | without))
+    run(PARAMS, FolderContext(tmp_path, name="exhibit"))
+    title = "Held-out photos and the model"
+    assert title in page(made, "report.html")
+    assert title not in (tmp_path / "saved" / "report.html").read_text()
+
+
 def test_a_large_model_is_cut_to_its_most_important_splats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(splat_page, "_PLY_BYTES", 69 * 40)
     ply = tmp_path / "splat.ply"
