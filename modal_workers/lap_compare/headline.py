@@ -15,11 +15,12 @@ def headline(delta_s: float, error_s: float, reference_s: float) -> str:
     """
     over = f"over {reference_s:.1f} s of the lap"
     if not is_clear(delta_s, error_s):
-        return f"No clear difference {over}: B minus A is {_signed(delta_s)} s ± {error_s:.2f} s"
+        return f"No clear difference {over}: B minus A is {format_signed(delta_s)} s ± {error_s:.2f} s"
     faster = "A" if delta_s > 0 else "B"
     return f"{faster} is {abs(delta_s):.2f} s faster ± {error_s:.2f} s {over}"
 
 
-def _signed(value: float) -> str:
+def format_signed(value: float) -> str:
+    """Format a number of seconds with two decimals and its sign, a true minus, and no sign on zero."""
     text = f"{abs(value):.2f}"
     return text if float(text) == 0 else f"{'+' if value > 0 else '−'}{text}"

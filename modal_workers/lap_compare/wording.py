@@ -24,14 +24,6 @@ def grade(confidence: float) -> Grade:
     return "fair" if confidence >= FAIR_CONFIDENCE else "poor"
 
 
-def format_signed(value: float, digits: int = 2) -> str:
-    """Format a number with its sign, a true minus, and no sign on zero."""
-    text = f"{abs(value):.{digits}f}"
-    if float(text) == 0:
-        return text
-    return f"{'+' if value > 0 else '−'}{text}"
-
-
 def format_lap_time(seconds: float) -> str:
     """Format a lap time as minutes, seconds and hundredths: ``1:02.34``."""
     hundredths = max(0, round(seconds * 100))

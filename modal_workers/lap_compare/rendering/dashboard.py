@@ -11,6 +11,7 @@ from modal_workers.footage.text_sprites import TextSprites, font, shortened, wit
 from modal_workers.footage.yuv_image import Colour, ColourMatrix, Pixels, Sprite, YuvImage
 from modal_workers.lap_compare import wording
 from modal_workers.lap_compare.comparison import Comparison, Opportunity
+from modal_workers.lap_compare.headline import format_signed
 from modal_workers.lap_compare.rendering import palette
 from modal_workers.lap_compare.rendering.delta_strip import delta_range_s, draw_delta_strip
 from modal_workers.lap_compare.rendering.panel import panel_size
@@ -130,7 +131,7 @@ class Dashboard:
     def _draw_figures(self, picture: YuvImage, figures: FrameFigures) -> None:
         scale, top = self._scale, self._panel_height + _even(8 * self._scale)
         colour = palette.delta_colour(figures.delta_s, figures.error_s)
-        text, size = f"B {wording.format_signed(figures.delta_s)} s", round(24 * scale)
+        text, size = f"B {format_signed(figures.delta_s)} s", round(24 * scale)
         picture.blend(
             self._text.text(text, size, colour),
             (self.size[0] - self._text.width(text, size)) // 2,

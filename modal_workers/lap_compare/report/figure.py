@@ -13,6 +13,7 @@ from matplotlib.transforms import blended_transform_factory
 from modal_workers.footage.text_sprites import with_known_glyphs
 from modal_workers.lap_compare import wording
 from modal_workers.lap_compare.comparison import Comparison, Floats
+from modal_workers.lap_compare.headline import format_signed
 
 INK: Final = "#14181f"
 MUTED: Final = "#667085"
@@ -26,8 +27,9 @@ MAX_NAME_LENGTH = 46
 def draw_delta_figure(comparison: Comparison, out_path: Path) -> None:
     """Write the figure as a PNG of 1600 x 1000 pixels.
 
-    The x axis is lap time. The line is B's delta to A with its 95 % band, red where B is behind, green where ahead;
-    stretches of poor confidence are hatched; bars over the curve mark the opportunities, in the losing driver's colour.
+    The x axis is lap time. The line is B's delta to A with its 95 % band, red where B is behind, green where ahead,
+    grey where it is smaller than its error; stretches of poor confidence are hatched; bars over the curve mark the
+    opportunities, in the losing driver's colour.
     """
     figure = Figure(figsize=(10, 6.25), dpi=160, facecolor="white")
     FigureCanvasAgg(figure)
@@ -65,17 +67,19 @@ def _name(filename: str) -> str:
 def _delta(axes: Any, comparison: Comparison, lap_s: Floats) -> None:
     delta_s, error_s = comparison.delta_s, comparison.alignment.error_s
     axes.axhline(0, color=INK, lw=0.8, zorder=2)
-    axes.fill_between(lap_s, 0, delta_s, where=delta_s >= 0, color=BEHIND, alpha=0.13, lw=0, interpolate=True)
-    axes.fill_between(lap_s, 0, delta_s, where=delta_s <= 0, color=AHEAD, alpha=0.15, lw=0, interpolate=True)
+    axes.fill_between(lap_s, 0, delta_s, where=delta_s > error_s, color=BEHIND, alpha=0.13, lw=0)
+    axes.fill_between(lap_s, 0, delta_s, where=delta_s < -error_s, color=AHEAD, alpha=0.15, lw=0)
     axes.fill_between(lap_s, delta_s - error_s, delta_s + error_s, color=INK, alpha=0.16, lw=0, zorder=2)
+    axes.plot(lap_s, delta_s, color=MUTED, lw=2.2, zorder=4)
     for sign, colour in ((1, BEHIND), (-1, AHEAD)):
-        axes.plot(lap_s, np.where(sign * delta_s >= 0, delta_s, np.nan), color=colour, lw=2.2, zorder=4)
+        axes.plot(lap_s, np.where(sign * delta_s > error_s, delta_s, np.nan), color=colour, lw=2.2, zorder=4)
     low, high = min(0.0, float(np.min(delta_s - error_s))), max(0.0, float(np.max(delta_s + error_s)))
     pad = max(0.02, 0.09 * (high - low))
     axes.set_ylim(low - pad, high + 2.2 * pad)
     axes.set_ylabel("delta of B to A, s", color=MUTED, fontsize=9)
     last = float(delta_s[-1])
-    axes.plot([lap_s[-1]], [last], "o", color=BEHIND if last > 0 else AHEAD, ms=6, zorder=5, clip_on=False)
+    colour = MUTED if abs(last) <= error_s[-1] else BEHIND if last > 0 else AHEAD
+    axes.plot([lap_s[-1]], [last], "o", color=colour, ms=6, zorder=5, clip_on=False)
     sides = ((0.985, "top", "B behind ▲", BEHIND), (0.015, "bottom", "B ahead ▼", AHEAD))
     for y, align, text, colour in sides:
         axes.text(
@@ -120,7 +124,7 @@ def _hatch_poor(axes: Any, comparison: Comparison, lap_s: Floats) -> None:
 
 
 def _longest_fitting(share: float, *texts: str) -> str:
-    """Return the first text that fits in a share of the plot's width; the last may overlap a little."""
+    """Return the first text that fits in a share of the plot's width; else a last one of one character, or nothing."""
     characters = share * 1440 / 11  # the axes are 1440 px wide, a character about 11 px
     return next((text for text in texts if len(text) <= characters), texts[-1] if len(texts[-1]) < 2 else "")
 
@@ -130,7 +134,7 @@ def _sector_names(axes: Any, comparison: Comparison) -> None:
     for sector in comparison.sectors:
         middle = wording.lap_time_s(comparison, (sector.start_a_s + sector.end_a_s) / 2)
         share = (sector.end_a_s - sector.start_a_s) / max(1e-6, comparison.total_a_s)
-        delta = f"{wording.format_signed(sector.delta_s)} s"
+        delta = f"{format_signed(sector.delta_s)} s"
         text = _longest_fitting(share, f"{_name(sector.name)}  {delta}", delta)
         axes.text(
             middle, 1.055, text, transform=place, ha="center", va="bottom", fontsize=8.5, color=MUTED, parse_math=False

@@ -21,6 +21,7 @@ from modal_workers.footage.report_page import content_security_policy, script_js
 from modal_workers.footage.text_sprites import printable
 from modal_workers.lap_compare import wording
 from modal_workers.lap_compare.comparison import Comparison, Floats, Opportunity, Sector
+from modal_workers.lap_compare.headline import format_signed
 from modal_workers.lap_compare.lap_delta import GOOD_CONFIDENCE
 from modal_workers.lap_compare.rendering.overlay import output_timeline
 from modal_workers.lap_compare.report.method_section import method_html
@@ -151,7 +152,7 @@ def _heading(comparison: Comparison) -> dict[str, str]:
         "headline": escape(wording.headline(comparison)),
         "clock_a": wording.format_lap_time(comparison.total_a_s),
         "clock_b": wording.format_lap_time(comparison.total_b_s),
-        "delta": wording.format_signed(delta_s),
+        "delta": format_signed(delta_s),
         "error": f"{error_s:.2f}",
         "direction": _direction(delta_s, error_s),
         "grade": wording.grade(comparison.confidence),
@@ -233,7 +234,7 @@ def _sectors_html(comparison: Comparison) -> str:
         '<th class="swing"><span aria-hidden="true"></span></th><th scope="col">Match</th></tr></thead>'
         f'<tbody>{rows}</tbody><tfoot><tr><th scope="row">Total</th><td>{comparison.total_a_s:.2f}</td>'
         f"<td>{comparison.total_b_s:.2f}</td>"
-        f'<td class="{_direction(delta_s, error_s)}">{wording.format_signed(delta_s)}</td>'
+        f'<td class="{_direction(delta_s, error_s)}">{format_signed(delta_s)}</td>'
         f'<td>{error_s:.2f}</td><td class="swing"></td>'
         f"<td>{_light_html(comparison.confidence)}</td></tr></tfoot></table></div>"
     )
@@ -252,7 +253,7 @@ def _sector_html(comparison: Comparison, sector: Sector, largest_s: float) -> st
     return (
         f'<tr data-seek="{start_s:.3f}"><th scope="row"><button type="button" data-seek="{start_s:.3f}">'
         f"{escape(printable(sector.name))}</button></th><td>{sector.time_a_s:.2f}</td><td>{sector.time_b_s:.2f}</td>"
-        f'<td class="{direction}">{wording.format_signed(sector.delta_s)}</td><td>{sector.error_s:.2f}</td>'
+        f'<td class="{direction}">{format_signed(sector.delta_s)}</td><td>{sector.error_s:.2f}</td>'
         f'<td class="swing">{bar}</td><td>{_light_html(sector.confidence)}</td></tr>'
     )
 

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from modal_workers.lap_compare import wording
-from modal_workers.lap_compare.report.figure import draw_delta_figure
+from modal_workers.lap_compare.headline import format_signed
+from modal_workers.lap_compare.report.figure import AHEAD, BEHIND, draw_delta_figure
 from modal_workers.lap_compare.report.report import write_report
 from modal_workers.lap_compare.report.tables import delta_units, metrics, write_delta, write_metrics
 from tests.harness.vision.lap_comparisons import clip, comparison, write_grey_clip
@@ -213,8 +214,19 @@ def test_two_equal_laps(tmp_path):
     assert "No stretch in which more time is lost" in (tmp_path / "r.html").read_text()
 
 
+@pytest.mark.parametrize(("of_error", "colours"), [(0.9, set()), (1.3, {BEHIND}), (-1.3, {AHEAD})])
+def test_a_delta_within_its_error_has_no_colour(tmp_path, of_error, colours):
+    """It was red or green, and the page said beside it that it is not."""
+    shown = comparison(TIMES_S, TIMES_S + 0.03 * of_error * np.linspace(0, 1, len(TIMES_S)))
+    draw_delta_figure(shown, tmp_path / "delta.png")
+    with Image.open(tmp_path / "delta.png") as image:
+        curve = image.convert("RGB").crop((500, 0, *image.size))  # without the words that say what the colours mean
+    pixels = {"#" + bytes(pixel).hex() for pixel in np.asarray(curve).reshape(-1, 3)}
+    assert pixels & {AHEAD, BEHIND} == colours
+
+
 def test_wording():
-    assert [wording.format_signed(value) for value in (0.414, -0.414, -0.004, 0.0)] == [
+    assert [format_signed(value) for value in (0.414, -0.414, -0.004, 0.0)] == [
         "+0.41",
         "−0.41",
         "0.00",
