@@ -39,7 +39,7 @@ def compare(
     """Return all figures. ``sectors`` is their number, or the inner boundaries as times of A.
 
     Raises:
-        SaccadeError: INVALID_PARAMETER, a given boundary lies outside what both clips show.
+        SaccadeError: INVALID_PARAMETER, a given boundary lies outside what both clips show, or too close to another.
     """
     time_a, time_b = alignment.time_a_s, alignment.time_b_s
     delta = (time_b - time_b[0]) - (time_a - time_a[0])
@@ -100,8 +100,11 @@ def _edges(alignment: Alignment, delta: Floats, sectors: int | Sequence[float]) 
                 text = f"Sector boundary {given:.2f} s lies outside what both clips show of the reference: {span}."
                 raise SaccadeError(ErrorCode.INVALID_PARAMETER, text)
         inner = [int(np.searchsorted(time, given)) for given in sectors]
-    bounds = [0, *inner, len(time) - 1]
-    return list(pairwise(bounds))
+    edges = list(pairwise([0, *inner, len(time) - 1]))
+    if not isinstance(sectors, int) and any(last <= first for first, last in edges):
+        text = "Two sector boundaries are closer together than two compared pictures: leave one out."
+        raise SaccadeError(ErrorCode.INVALID_PARAMETER, text)
+    return edges
 
 
 def _stable_sample(alignment: Alignment, delta: Floats, target_share: float, spacing: float) -> int:

@@ -72,6 +72,13 @@ def test_a_sector_outside_the_common_stretch_is_refused() -> None:
     assert caught.value.code == ErrorCode.INVALID_PARAMETER
 
 
+@pytest.mark.parametrize("given", [(10.01, 10.02), (10.0, 10.0), (5.0, 27.96), (27.95, 27.96)])
+def test_sectors_of_no_length_are_refused(given: tuple[float, ...]) -> None:
+    with pytest.raises(SaccadeError, match="closer together") as caught:
+        figures(lap(), sectors=given)
+    assert caught.value.code == ErrorCode.INVALID_PARAMETER
+
+
 def test_automatic_boundaries_avoid_places_where_time_is_lost() -> None:
     comparison = figures(lap(ramp(8.5, 11.5, 0.8)), sectors=3)
     boundary = comparison.sectors[0].end_a_s
