@@ -130,14 +130,16 @@ class VideoReader:
         )
 
     def frames(self, *, rate_hz: float = 0.0, wanted_s: Sequence[float] = ()) -> Generator[DecodedFrame]:
-        """Decode at most ``rate_hz`` frames per second (0: all), or only those nearest ``wanted_s`` (sorted).
+        """Decode at most ``rate_hz`` frames per second (0: all), or only the first at or after each of ``wanted_s``.
+
+        ``wanted_s`` is sorted.
 
         Raises:
             SaccadeError: INPUT_UNREADABLE, MEDIA_NO_VIDEO, MEDIA_TOO_LARGE.
         """
         with self._opened() as (container, stream):
             if wanted_s:
-                yield from self._nearest(container, stream, wanted_s)
+                yield from self._at_or_after(container, stream, wanted_s)
             else:
                 yield from self._paced(container, stream, rate_hz)
 
@@ -171,7 +173,7 @@ class VideoReader:
                     due = time_s + 1 / rate_hz
                 yield self._frame(time_s, frame)
 
-    def _nearest(self, container: Any, stream: Any, wanted_s: Sequence[float]) -> Iterator[DecodedFrame]:
+    def _at_or_after(self, container: Any, stream: Any, wanted_s: Sequence[float]) -> Iterator[DecodedFrame]:
         """Yield the first frame at or after each wanted time, seeking over long gaps."""
         decoded = self._decoded(container, stream)
         first = next(decoded, None)

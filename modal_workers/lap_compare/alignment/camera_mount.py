@@ -32,7 +32,10 @@ CENTRE_PX: Final = (np.array(THUMBNAIL_PX) - 1) / 2
 
 
 def frames_at(clip: ClipFeatures, times_s: Sequence[float], check: Callable[[], None]) -> list[Picture]:
-    """Return the thumbnails nearest to sorted times; fewer if the clip ends early."""
+    """Return thumbnails at sorted times; fewer if the clip ends early.
+
+    Those kept on disk that are nearest; in a resumed run, which has none, the file's first frames at or after.
+    """
     if clip.thumbnails is not None:
         return list(clip.thumbnails.at(times_s))
     reader = VideoReader(clip.path, clip.clip.filename, width_px=THUMBNAIL_PX[0], height_px=THUMBNAIL_PX[1])
