@@ -223,7 +223,8 @@ def _learned(players: Sequence[tuple[HipRays, _FeetTrack, Floats]]) -> Floats:
 
 def _sure_share(offset: Floats, feet: _FeetTrack) -> float:
     """Return the share of an offset along the view that is movement, by how much there is across it."""
-    moving = (feet.stretch >= 0) & (_speeds(feet) > _STANDING_M_S)
+    speeds = _speeds(feet)  # infinite where a stretch has a single frame, which has no offset either
+    moving = np.isfinite(speeds) & (speeds > _STANDING_M_S)
     if not moving.any():
         return 0.0
     moved = float(np.var(offset[moving, 0]))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from modal_workers.badminton.analytics.motion import CourtTrack, measure_motion
+from modal_workers.badminton.players import body_centre
 from modal_workers.badminton.players.body_centre import MeasuredFeet, body_tracks, hip_rays
 from modal_workers.badminton.players.persons import PersonLog
 from modal_workers.badminton.players.trajectory_smoothing import smooth_trajectory
@@ -108,3 +109,19 @@ def test_where_nobody_is_known_the_body_is_not_either() -> None:
     bodies = body_tracks([(rays, feet)], TIMES_S, SEGMENT)
     assert bodies is not None
     assert (np.isfinite(bodies[0].position_m[:, 0]) == np.isin(np.arange(COUNT), frames)).all()
+
+
+def test_a_stretch_of_one_frame_does_not_count_as_movement() -> None:
+    """It has no speed and an offset of 0, so it made the offsets of the others less sure."""
+    random = np.random.default_rng(10)
+    _, feet_m = lunging(random)
+    error_m, offset = np.full(COUNT, 0.05), random.normal(0, 0.2, (COUNT, 2))
+    single = np.isin(np.arange(COUNT), np.arange(60, COUNT, 90))
+    offset[single] = 0.0
+    stretch = np.cumsum(single | np.roll(single, 1))
+    found, expected = (
+        body_centre._sure_share(offset, body_centre._FeetTrack(feet_m, error_m, TIMES_S, numbers))
+        for numbers in (stretch, np.where(single, -1, stretch))
+    )
+    assert 0 < expected < 1
+    assert found == expected
