@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from array import array
 from collections import deque
@@ -48,11 +49,14 @@ class StreamFigures:
         return chunk
 
     def percentile_ms(self, share: float) -> float | None:
-        """Return a percentile of the latency from a chunk's newest frame to the end of its text; None without texts."""
+        """Return the latency from a chunk's newest frame to the end of its text that ``share`` of them do not exceed.
+
+        None without texts.
+        """
         if not self._latencies_ms:
             return None
         ordered = sorted(self._latencies_ms)
-        return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 1)
+        return round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], 1)
 
     def now(self) -> dict[str, Any]:
         """Return the figures of the moment."""
