@@ -201,13 +201,14 @@ class Bucket:
 
     @asynccontextmanager
     async def opened(self, key: str, offset: int = 0, length: int | None = None) -> AsyncIterator[OpenObject]:
-        """Open an object for reading, or ``length`` bytes of it: always one version, also when it is overwritten.
+        """Open an object from ``offset`` on, or ``length`` bytes of it: always one version, also when overwritten.
 
         Raises:
             ObjectMissing: there is none.
             SaccadeError: STORAGE_UNAVAILABLE, also while it is read.
         """
-        part = {} if length is None else {"Range": f"bytes={offset}-{offset + length - 1}"}
+        end = "" if length is None else offset + length - 1
+        part = {} if length is None and not offset else {"Range": f"bytes={offset}-{end}"}
         answer = await self.call("get_object", Key=key, **part)
         body = answer["Body"]
         async with body:

@@ -66,6 +66,22 @@ async def test_presigned_put_and_get(any_s3_server: S3Server) -> None:
         assert part.headers["content-range"] == "bytes 1000-1999/300000"
 
 
+async def test_an_object_is_read_from_an_offset_on(any_s3_server: S3Server) -> None:
+    """Without a length it was read from its beginning."""
+    async with opened(any_s3_server) as bucket:
+        key, body = bucket.key("results", "job_1", "a.bin"), body_of(3000)
+        await bucket.put(key, body)
+        for offset, length, expected in (
+            (0, None, body),
+            (1000, None, body[1000:]),
+            (1000, 500, body[1000:1500]),
+            (0, 1, body[:1]),
+        ):
+            async with bucket.opened(key, offset, length) as part:
+                assert b"".join([chunk async for chunk in part.chunks()]) == expected
+                assert part.size_bytes == len(expected)
+
+
 async def test_a_presigned_url_is_only_valid_unchanged_for_its_key_and_method(any_s3_server: S3Server) -> None:
     async with opened(any_s3_server) as bucket, httpx.AsyncClient(verify=NO_CERTIFICATES) as client:
         mine, other = bucket.key("results", "job_1", "a.json"), bucket.key("results", "job_2", "a.json")
