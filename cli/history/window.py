@@ -15,7 +15,7 @@ from kit.bus.lineage import StreamPosition
 from kit.history.event_lines import HistoryEvent
 from kit.history.history import History
 
-_DURATION: Final = re.compile(r"^(\d+)(s|m|h|d)$")
+_DURATION: Final = re.compile(r"^(\d+)(s|m|h|d)?$")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 #: Clocks of the machine that made an id, and of the server that stored its first event, differ by less.
 _CLOCKS: Final = timedelta(minutes=10)
@@ -73,7 +73,7 @@ async def _sequence(history: History, position: StreamPosition, text: str, optio
 
 def _moment(text: str, option: str) -> datetime:
     if match := _DURATION.match(text):
-        return datetime.now(UTC) - timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+        return datetime.now(UTC) - timedelta(seconds=int(match[1]) * _SECONDS[match[2] or "s"])
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
