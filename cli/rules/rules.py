@@ -302,7 +302,7 @@ def _full_group_text(group: dict[str, Any] | None) -> str:
 
 
 def _today(rule: RuleView) -> str:
-    return f"{rule.jobs_today} of {rule.jobs_per_day}"
+    return f"{rule.jobs_today}" + (f" of {rule.jobs_per_day}" if rule.jobs_per_day is not None else "")
 
 
 def _state(rule: RuleView) -> str:
