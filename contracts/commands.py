@@ -180,7 +180,7 @@ class JobRefolded(Recorded):
 
 
 class RedriveDeadLetter(_Model):
-    """Handle a dead letter again; it is deleted when that went well."""
+    """Handle a dead letter again; when that went well, it is listed no longer. Nothing is deleted."""
 
     #: Sequence in the stream DEADLETTERS.
     dead_letter: int = Field(ge=1)

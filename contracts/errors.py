@@ -293,7 +293,7 @@ KINDS: dict[ErrorCode, ErrorKind] = {
     _C.DELIVERY_NOT_FOUND: _kind(404, "There is no such delivery", "GET /v1/webhooks/{id}/deliveries lists them. They are kept for 30 days."),
     _C.WEBHOOKS_NOT_CONFIGURED: _kind(501, "Webhooks are not configured on this server", "Ask the operator to set NOTIFIER_SECRET_KEY; until then use the event streams."),
     _C.EMAIL_NOT_CONFIGURED: _kind(501, "This server sends no e-mail", "Ask the operator to set NOTIFIER_SMTP_HOST and NOTIFIER_SMTP_FROM (docs/messages.md), or choose another format."),
-    _C.DEAD_LETTER_NOT_FOUND: _kind(404, "There is no such dead letter", "`saccade dead-letters list` shows them. They are kept for 90 days, and deleted when they were handled again."),
+    _C.DEAD_LETTER_NOT_FOUND: _kind(404, "There is no such dead letter", "`saccade deadletters ls --state all` shows them; they are kept for 90 days."),
     _C.DEAD_LETTER_NOT_REDRIVABLE: _kind(409, "The dead letter cannot be handled again by a command", "Correct the cause, then discard the letter."),
     _C.DEAD_LETTER_SETTLED: _kind(409, "The dead letter was settled before", "GET /v1/dead-letters/{id} says by whom. A further fault opens it again."),
     _C.DEAD_LETTERS_CHANGED: _kind(409, "The dead letters are not as many as expected", "Look at them again, then send the number that is there now."),
