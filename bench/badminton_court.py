@@ -29,13 +29,13 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from modal_workers.badminton.court.candidates import best_candidate
-from modal_workers.badminton.court.detection import confidence_of, detect_court, median_grey, refusal_of
+from modal_workers.badminton.court.detection import confidence_of, median_grey, refusal_of
 from modal_workers.badminton.court.dimensions import COURT_LENGTH_M, COURT_WIDTH_M
 from modal_workers.badminton.court.homography import CourtNotFound, CourtView, project
 from simulators.badminton.match_options import CAMERA_NAMES, MatchOptions
 from simulators.badminton.match_renderer import MatchRenderer
 from simulators.badminton.truth_from_world import make_match
-from tests.harness.vision.court_pictures import draw_court
+from tests.harness.vision.court_pictures import detect_court, draw_court
 from tests.harness.vision.random_halls import (
     OTHER_SPORTS,
     STANDS,

@@ -33,7 +33,7 @@ from saccade_robot import NatsTarget, Scale, Streamer, Target
 from contracts.session import telemetry_subject
 from kit.bus.connection import connect, declare
 from kit.settings import NatsSettings
-from modal_workers.gaussians.ply import encode_ply, encode_splat
+from modal_workers.gaussians.ply import encode_ply
 from modal_workers.gaussians.ply_prefix import prefix
 from modal_workers.gaussians.splats import Splats
 from modal_workers.runtime.sessions.telemetry_source import DirectTelemetrySource
@@ -46,6 +46,8 @@ JOINTS = telemetry_subject("local", SESSION, "joints")
 WAYS = ("core subscription", "the worker's tail", "offer to the tail")
 SPLATS = (1_000, 8_000, 50_000, 200_000)
 PREVIEW = 50_000
+#: A splat in a .splat file (github.com/antimatter15/splat), whatever is in it.
+SPLAT_BYTES = 32
 
 
 def publish(settings: NatsSettings, pipe: Connection) -> None:
@@ -187,10 +189,9 @@ def show_sizes() -> None:
         whole = encode_ply(splats, importance=importance).data
         took_ms = 1e3 * (time.perf_counter() - began)
         preview = prefix(whole, PREVIEW)
-        small = encode_splat(splats, importance=importance).data
         print(
             f"| {count:,} | {len(whole) / 1e3:,.0f} | {len(whole) / count:.1f} | {len(preview) / 1e3:,.0f} "
-            f"| {len(small) / 1e3:,.0f} | {took_ms:.1f} |"
+            f"| {SPLAT_BYTES * count / 1e3:,.0f} | {took_ms:.1f} |"
         )
 
 

@@ -75,11 +75,6 @@ class Quota:
     #: Periods whose whole amount may be used at once after a rest.
     burst_periods: float = 1.0
 
-    @property
-    def is_rate(self) -> bool:
-        """Whether time alone refills it."""
-        return self.period_s is not None
-
 
 _Q = QuotaName
 _LIMITED: Final = ErrorCode.RATE_LIMITED

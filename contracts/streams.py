@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from contracts.limits import EVENT_BYTES, GIB, KIB, MESSAGE_BYTES, MIB
+from contracts.limits import EVENT_BYTES, GIB, IDEMPOTENCY_S, KIB, MESSAGE_BYTES, MIB
 
 _HOUR_S = 3600
 _DAY_S = 24 * _HOUR_S
@@ -88,7 +88,7 @@ LEASES: Final = Stream(
 IDEMPOTENCY: Final = Stream(
     name="IDEMPOTENCY",
     subjects=("saccade.idem.>",),
-    max_age_s=1 * _DAY_S,
+    max_age_s=IDEMPOTENCY_S,
     max_bytes=1 * GIB,
     max_message_bytes=4 * KIB,
     max_per_subject=1,
@@ -115,7 +115,7 @@ RULE_COUNTS: Final = Stream(
     max_per_subject=1,
     discard="new",
 )
-#: One message per webhook endpoint, with encrypted secrets; and the progress of the webhook sender.
+#: One message per webhook endpoint, with encrypted secrets. The sender's position is in POSITIONS.
 WEBHOOKS: Final = Stream(
     name="WEBHOOKS",
     subjects=("saccade.whk.>",),
@@ -161,7 +161,7 @@ CALLBACKS: Final = Stream(
 )
 
 #: One message per caption that a client of the replaced vision system uploads; the first one with an id is kept. A
-#: tenant at its quota of every day has 480 MiB of it: four of them push out nothing.
+#: tenant that uses its daily quota stores 480 MiB in 30 days; four such tenants fit.
 CAPTIONS: Final = Stream(
     name="CAPTIONS",
     subjects=("saccade.cap.>",),

@@ -19,9 +19,6 @@ FUNCTION: Final = "run"
 #: Modal secret with the bucket's address and keys, as kit/settings.py reads them.
 SECRET: Final = "saccade-bucket"  # noqa: S105 - its name
 SECRET_KEYS: Final = ("S3_ENDPOINT_URL", "S3_BUCKET", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY")
-#: Volume of model weights, read-only; one folder per worker.
-WEIGHTS_VOLUME: Final = "saccade-weights"
-WEIGHTS_PATH: Final = "/weights"
 PYTHON: Final = "3.11"
 #: Modal's timeout comes this much later than the dispatcher's, which ends an attempt with a reason.
 _TIMEOUT_MARGIN_S: Final = 10

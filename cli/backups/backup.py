@@ -27,7 +27,6 @@ from kit.bus.stream_copies import open_snapshot, stream_state
 
 #: Files of an embedded system that nothing else can be made of: the key of the webhooks' secrets above all.
 _SECRETS: Final = "secrets.json"
-_USERS: Final = "users.conf"
 #: Deliveries after the events they are of: what was delivered of these is recorded in the copy, so nothing is repeated,
 #: and records of later events name an epoch that the restored stream tells apart (docs/adr/0033).
 _LAST: Final = (EVENTS.name, DELIVERIES.name, WEBHOOKS.name)

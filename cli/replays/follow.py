@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -97,12 +97,12 @@ def _watch(client: Client, replay: ReplayView) -> None:
 
 
 @contextmanager
-def _goes_on(replay: ReplayView, options: object) -> Iterator[None]:
+def _goes_on(replay: ReplayView, options: Callable[[], str]) -> Iterator[None]:
     """Report at Ctrl-C what becomes of the replay, which is the server's."""
     try:
         yield
     except (KeyboardInterrupt, click.Abort):
-        more = options() if callable(options) else ""
+        more = options()
         if replay.into in ("sse", "file"):
             print_note(f"\nThe replay waits at the server for its reader: saccade replay follow {replay.id}{more}")
         else:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.errors import ErrorBody
-from contracts.events.base import ADVISORY, DURABLE, EVENT_CLASSES, EventData
+from contracts.events.base import ADVISORY, EventData
 from contracts.manifest import Artifact
 from contracts.telemetry import FrameAck
 
@@ -278,9 +278,3 @@ class SessionFailed(EventData):
 #: Durable and advisory events that a worker publishes about its own session; the gateway publishes the rest.
 SESSION_WORKER_VERBS: Final = ("ready", "started", "chunk_exported", "text", "alert")
 SESSION_WORKER_PROGRESS_VERBS: Final = ("frame_acked", "progressed", "text_delta")
-#: Verbs of all durable session events.
-SESSION_VERBS: Final = tuple(
-    event_type.removeprefix("session.")
-    for event_type, event_class in EVENT_CLASSES.items()
-    if event_type.startswith("session.") and event_class.kind == DURABLE
-)

@@ -321,27 +321,6 @@ def encode_segment(
     return builder.finish(last)
 
 
-def verify_chain(manifests: Iterable[SegmentManifest]) -> list[str]:
-    """Return what is wrong with consecutive segments, by sequence: a range that is missing, a hash that differs."""
-    faults: list[str] = []
-    before: SegmentManifest | None = None
-    for manifest in manifests:
-        if before is not None:
-            expected = before.last + 1
-            start = manifest.expired[0] if manifest.expired else manifest.first
-            if start > expected:
-                faults.append(f"events {expected} to {start - 1} are missing: their segment was removed")
-            elif start < expected:
-                faults.append(f"the segment of {manifest.first} to {manifest.last} repeats events before it")
-            elif manifest.previous != before.sha256:
-                faults.append(
-                    f"the segment of {manifest.first} to {manifest.last} does not carry the hash of the one before it "
-                    f"({before.first} to {before.last}): one of the two was changed"
-                )
-        before = manifest
-    return faults
-
-
 def _decompress(compressed: bytes, name: str) -> bytes:
     try:
         if zstandard.frame_content_size(compressed) > _READ_BYTES:

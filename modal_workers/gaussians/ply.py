@@ -1,4 +1,4 @@
-"""Splat files of viewers: the PLY of 3D Gaussian Splatting and .splat with 32 bytes per splat."""
+"""Splat files of viewers: the PLY of 3D Gaussian Splatting."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from modal_workers.gaussians.splats import SH_0, Splats
+from modal_workers.gaussians.splats import Splats
 
 _END: Final = b"end_header\n"
 _TYPES: Final = {"float": "<f4", "float32": "<f4", "double": "<f8", "float64": "<f8", "uchar": "u1", "uint8": "u1"}
@@ -95,21 +94,6 @@ def decode_ply(source: bytes | Path) -> Splats:
     )
 
 
-def encode_splat(splats: Splats, *, importance: Tensor | None = None, max_splats: int | None = None) -> EncodedSplats:
-    """Return 32 bytes per splat: position and scales as float32, RGBA and the quaternion (w first) as bytes.
-
-    Source: github.com/antimatter15/splat, its README and converter.
-    """
-    chosen, left_out = _chosen(splats, importance, max_splats)
-    row = np.dtype([("position", "<f4", 3), ("scales", "<f4", 3), ("rgba", "u1", 4), ("rotation", "u1", 4)])
-    rows = np.zeros(len(chosen), row)
-    rows["position"], rows["scales"] = chosen.means.numpy(), chosen.log_scales.exp().numpy()
-    rgba = torch.cat([0.5 + SH_0 * chosen.colours, chosen.logit_opacities.sigmoid()[:, None]], 1)
-    rows["rgba"] = _as_bytes(rgba * 255)
-    rows["rotation"] = _as_bytes(torch.nn.functional.normalize(chosen.quaternions, dim=-1) * 128 + 128)
-    return EncodedSplats(rows.tobytes(), len(chosen), left_out)
-
-
 def _chosen(splats: Splats, importance: Tensor | None, max_splats: int | None) -> tuple[Splats, int]:
     kept = torch.nonzero(splats.finite())[:, 0]
     left_out = len(splats) - len(kept)
@@ -125,7 +109,3 @@ def _names(rest: int) -> list[str]:
 
 def _rest_names(rest: int) -> list[str]:
     return [f"f_rest_{index}" for index in range(rest)]
-
-
-def _as_bytes(values: Tensor) -> NDArray[np.uint8]:
-    return values.round().clamp(0, 255).to(torch.uint8).numpy()

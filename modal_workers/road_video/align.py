@@ -33,13 +33,11 @@ ERROR_BAND_WEIGHTS: Final = (0.85, 1.6, 0.75)
 class TimeMap:
     """B's moving clock at each matched moving sample of A. Shapes: all [N]."""
 
-    sample_a: NDArray[np.int64]  # into Moving A
+    sample_a: NDArray[np.int64]  # index into A's MovingSamples
     clock_b_s: Floats
     pace: Floats  # seconds of B for one of A
     error_s: Floats
-    disagreement_s: Floats
     cost: Floats
-    path: WarpingPath
 
 
 def align_samples(a: MovingSamples, b: MovingSamples, path: WarpingPath | None = None) -> TimeMap:
@@ -69,7 +67,7 @@ def align_samples(a: MovingSamples, b: MovingSamples, path: WarpingPath | None =
         + (ERROR_BAND_WEIGHTS[2] * minimum.width * step_b) ** 2
         + bend**2
     )
-    return TimeMap(sample_a, clock_b, pace, error, disagreement, minimum.cost, path)
+    return TimeMap(sample_a, clock_b, pace, error, minimum.cost)
 
 
 @dataclass(frozen=True)

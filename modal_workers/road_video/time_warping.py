@@ -24,7 +24,6 @@ class WarpingPath:
 
     index_a: Indices
     index_b: Indices
-    mean_cost: float  # along the path
     gain: float  # sum of SKIP_COST minus cost over all matched samples
 
     def mean_b_per_a(self) -> tuple[Indices, NDArray[np.float64]]:
@@ -72,7 +71,6 @@ def _best_path(a: Values, b: Values, low: Indices, width: int) -> WarpingPath:
     """
     count = len(a)
     back = np.full((count, width), _START, np.int8)
-    cost_at = np.zeros((count, width), np.float16)
     previous = np.full(width, -np.inf)
     best, best_at = -np.inf, (0, 0)
     block, dense = 256, bool(low[-1] == low[0])
@@ -99,12 +97,11 @@ def _best_path(a: Values, b: Values, low: Indices, width: int) -> WarpingPath:
         current = sums + np.maximum.accumulate(base - sums)
         along = current > base + 1e-9
         back[row] = np.where(along, _ALONG, np.where(fresh, _START, step))
-        cost_at[row] = cost
         here = int(current.argmax())
         if current[here] > best:
             best, best_at = float(current[here]), (row, here)
         previous = current
-    return _traced(back, cost_at, low, best_at, best)
+    return _traced(back, low, best_at, best)
 
 
 def _shifted(values: NDArray[np.float64], by: int) -> NDArray[np.float64]:
@@ -119,15 +116,12 @@ def _shifted(values: NDArray[np.float64], by: int) -> NDArray[np.float64]:
     return out
 
 
-def _traced(
-    back: NDArray[np.int8], cost_at: NDArray[np.float16], low: Indices, end: tuple[int, int], gain: float
-) -> WarpingPath:
+def _traced(back: NDArray[np.int8], low: Indices, end: tuple[int, int], gain: float) -> WarpingPath:
     row, column = end
-    rows, columns, costs = [], [], []
+    rows, columns = [], []
     while True:
         rows.append(row)
         columns.append(column + int(low[row]))
-        costs.append(float(cost_at[row, column]))
         move = back[row, column]
         if move == _START:
             break
@@ -138,7 +132,7 @@ def _traced(
         row -= 1
     index_a, index_b = np.array(rows[::-1]), np.array(columns[::-1])
     part = _without_hanging_ends(index_a, index_b)
-    return WarpingPath(index_a[part], index_b[part], float(np.mean(costs[::-1][part])), gain)
+    return WarpingPath(index_a[part], index_b[part], gain)
 
 
 def _without_hanging_ends(index_a: Indices, index_b: Indices) -> slice:

@@ -17,9 +17,10 @@ def row(quota: Quota) -> str:
         amount += f" a {_PERIODS[quota.period_s]}"
         if quota.burst_periods > 1:
             amount += f" ({round(quota.default * quota.burst_periods):,} at once)"
-    code = "rate_limited" if quota.is_rate else quota.code
+    is_rate = quota.period_s is not None
+    code = "rate_limited" if is_rate else quota.code
     answer = "none: its oldest go" if quota.deletes_oldest else f"`{code}`"
-    whose = "all together" if quota.exact and not quota.is_rate else "each process"
+    whose = "all together" if quota.exact and not is_rate else "each process"
     return f"| `{quota.name}` | {amount} | {quota.counts} | {answer} | {whose} |"
 
 

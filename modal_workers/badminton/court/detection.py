@@ -41,18 +41,11 @@ _VISIBLE_LIMIT: Final = 0.8
 Picture = NDArray[np.uint8]
 
 
-def detect_court(pictures: Sequence[Picture]) -> CourtView | CourtNotFound:
-    """Return the court in BGR pictures of one still camera, or why none can be reported.
-
-    Several pictures, seconds apart, are better than one: players move, lines do not.
-    """
-    if not pictures:
-        return CourtNotFound(CourtRefusal.NO_PICTURE, "There is no picture of this scene.")
-    return detect_in(median_grey(pictures))
-
-
 def detect_in(grey: Picture) -> CourtView | CourtNotFound:
-    """Return the court in a grey picture, or why none can be reported."""
+    """Return the court in a grey picture of one still camera, or why none can be reported.
+
+    The median of several pictures, seconds apart, is better than one: players move, lines do not.
+    """
     evidence = best_candidate(grey)
     if evidence is None:
         text = "There are no four straight bright lines in the picture that can be lines of one court."

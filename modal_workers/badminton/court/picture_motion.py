@@ -50,15 +50,6 @@ class PictureMotion:
         return not self.displacement_px <= limit_px
 
 
-def small_picture(picture: NDArray[np.uint8]) -> Grey:
-    """Return a picture (grey or BGR) as grey with a long side of ``SMALL_PX``."""
-    height, width = picture.shape[:2]
-    scale = SMALL_PX / max(height, width)
-    size = (max(16, round(width * scale)), max(16, round(height * scale)))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
-
-
 def is_black(small: Grey) -> bool:
     """Return whether a small picture shows nothing."""
     return bool(np.percentile(small, 98) < _BLACK_LEVEL and small.std() < _BLACK_SPREAD)

@@ -1,4 +1,4 @@
-"""The colours of a person's shirt and shorts: a histogram that changes little with the light, and their distance.
+"""The colours of a person's shirt and shorts: a histogram that changes little with the light.
 
 Partners often wear one shirt, and different shorts.
 """
@@ -50,12 +50,6 @@ def appearances(picture: Picture, persons: Persons) -> Floats:
             found[index, :_BINS] = histogram(shirt) / 2
             found[index, _BINS:] = histogram(shorts) / 2
     return found
-
-
-def appearance_distance(first: Floats, second: Floats) -> Floats:
-    """Return the Hellinger distance of histograms (…, bins): 0 for the same colours, 1 for none in common."""
-    similarity = np.sqrt(np.maximum(first, 0) * np.maximum(second, 0)).sum(axis=-1)
-    return np.asarray(np.sqrt(np.maximum(1 - similarity, 0)), np.float32)
 
 
 def histogram(pixels: NDArray[np.uint8]) -> Floats:

@@ -59,19 +59,6 @@ class JudgedContact:
     hit: Hit | None
 
 
-def find_hits(
-    track: ShuttleTrack,
-    players: PlayerTracks | None,
-    times_s: Floats,
-    courts: SegmentFrames,
-    *,
-    picture_size: tuple[int, int],
-) -> list[Hit]:
-    """Return the hits in order of time."""
-    judged = judge_contacts(track, players, times_s, courts, picture_size=picture_size)
-    return [each.hit for each in judged if each.hit is not None]
-
-
 def judge_contacts(
     track: ShuttleTrack,
     players: PlayerTracks | None,

@@ -6,7 +6,6 @@ from modal_workers.footage.yuv_image import Colour
 from modal_workers.lap_compare.wording import Grade
 
 BACKGROUND: Colour = (11, 14, 20)
-RAISED: Colour = (22, 27, 36)
 LINE: Colour = (58, 66, 80)
 MUTED: Colour = (150, 160, 176)
 WHITE: Colour = (240, 244, 250)

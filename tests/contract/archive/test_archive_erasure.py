@@ -24,7 +24,7 @@ from kit.bus.event_store import EventStore
 from kit.bus.jetstream_api import request
 from kit.history.event_lines import HistoryEvent
 from kit.history.segment_store import StoredSegment
-from kit.history.segments import Segment, SegmentFile, encode_segment, verify_chain
+from kit.history.segments import Segment, SegmentFile, encode_segment
 from kit.tasks import end
 from services.dispatcher.archive.archive_writer import ArchiveWriter
 from services.dispatcher.erasure.archive_eraser import ArchiveEraser
@@ -33,6 +33,7 @@ from services.dispatcher.erasure.stream_eraser import StreamEraser
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
 from tests.harness.dispatch.scripted_executor import ScriptedExecutor
 from tests.harness.history.archive_stage import VERBS, ArchiveStage, archive_stage
+from tests.harness.history.segment_chain import verify_chain
 from tests.harness.servers.embedded import NatsServer, S3Server
 
 pytestmark = pytest.mark.anyio

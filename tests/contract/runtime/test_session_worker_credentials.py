@@ -15,11 +15,8 @@ from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 from pydantic import SecretStr
 
-from contracts.events.base import Message
-from contracts.events.session import (
-    SESSION_VERBS,
-    SESSION_WORKER_VERBS,
-)
+from contracts.events.base import DURABLE, EVENT_CLASSES, Message
+from contracts.events.session import SESSION_WORKER_VERBS
 from contracts.ids import new_id
 from contracts.session import (
     clock_subject,
@@ -165,6 +162,14 @@ async def test_it_hears_of_its_session_as_it_is_stored(server: OperatorNats, ser
         finally:
             await end(following)
         assert worker.refused == []
+
+
+#: Verbs of all durable session events.
+SESSION_VERBS = tuple(
+    event_type.removeprefix("session.")
+    for event_type, event_class in EVENT_CLASSES.items()
+    if event_type.startswith("session.") and event_class.kind == DURABLE
+)
 
 
 async def test_it_says_nothing_of_anything_else(server: OperatorNats, services: Client) -> None:

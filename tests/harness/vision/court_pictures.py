@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
+from modal_workers.badminton.court.detection import detect_in, median_grey
 from modal_workers.badminton.court.dimensions import (
     COURT_LENGTH_M,
     COURT_WIDTH_M,
@@ -16,6 +17,7 @@ from modal_workers.badminton.court.dimensions import (
     NET_Y_M,
     line_segments_m,
 )
+from modal_workers.badminton.court.homography import CourtNotFound, CourtView
 
 GREEN, BLUE, WOOD, GREY = (70, 120, 40), (140, 90, 40), (90, 140, 180), (95, 95, 95)
 NEAREST_DEPTH_M = 0.3
@@ -215,3 +217,8 @@ def _player(picture: np.ndarray, camera: Camera, x: float, y: float, rng: np.ran
     for side in (-0.15, 0.15):
         leg = [(x + side - 0.08, y, 0.0), (x + side - 0.08, y, 0.85), (x + side + 0.08, y, 0.85)]
         _fill(picture, camera.polygon([*leg, (x + side + 0.08, y, 0.0)]), (200, 180, 170))
+
+
+def detect_court(pictures: Sequence[np.ndarray]) -> CourtView | CourtNotFound:
+    """Return the court in pictures of one still camera, as the job finds it in their median."""
+    return detect_in(median_grey(pictures))

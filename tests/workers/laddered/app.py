@@ -11,12 +11,14 @@ from modal_workers.deployment import (
     SECRET,
     SECRET_KEYS,
     SOURCE,
-    WEIGHTS_PATH,
-    WEIGHTS_VOLUME,
     Deployment,
     is_bytecode,
 )
 from tests.workers.laddered.spec import WORKLOAD
+
+#: Volume of model weights, read-only; one folder per worker.
+WEIGHTS_VOLUME = "saccade-weights"
+WEIGHTS_PATH = "/weights"
 
 DEPLOYMENT = Deployment.of(WORKLOAD)
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from kit.history.event_lines import HistoryEvent, encode_line, parse_timestamp
 from kit.history.manifest import SegmentInvalid
-from kit.history.segments import SegmentBuilder, SegmentFile, encode_segment, read_index, tail_needed, verify_chain
+from kit.history.segments import SegmentBuilder, SegmentFile, encode_segment, read_index, tail_needed
+from tests.harness.history.segment_chain import verify_chain
 
 JOB = "job_0198c0de-0000-7000-8000-{:012x}"
 

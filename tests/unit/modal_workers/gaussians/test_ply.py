@@ -13,9 +13,9 @@ import pytest
 import torch
 from plyfile import PlyData
 
-from modal_workers.gaussians.ply import decode_ply, encode_ply, encode_splat
+from modal_workers.gaussians.ply import decode_ply, encode_ply
 from modal_workers.gaussians.ply_prefix import prefix
-from modal_workers.gaussians.splats import SH_0, Splats
+from modal_workers.gaussians.splats import Splats
 from services.gateway.compat.empty_ply import EMPTY_PLY
 from tests.harness.vision.gaussian_scenes import random_splats
 
@@ -80,7 +80,6 @@ def test_non_finite_splats_are_excluded_and_counted() -> None:
     encoded = encode_ply(splats)
     assert (encoded.splats, encoded.left_out) == (9, 3)
     assert torch.equal(decode_ply(encoded.data).means, splats.means[kept])
-    assert encode_splat(splats).left_out == 3
     assert encode_ply(Splats.empty()).splats == len(decode_ply(encode_ply(Splats.empty()).data)) == 0
 
 
@@ -123,20 +122,6 @@ def test_writes_are_atomic(tmp_path: Path) -> None:
         assert reader.read() == old.data
     assert path.read_bytes() == new.data
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_splat_file_has_32_bytes_each() -> None:
-    splats = single(9, 8)
-    splats.colours.clamp_(-1.5, 1.5)
-    rows = np.frombuffer(encode_splat(splats).data, np.uint8).reshape(9, 32)
-    floats = rows[:, :24].copy().view("<f4")
-    np.testing.assert_array_equal(floats[:, :3], splats.means)
-    np.testing.assert_allclose(floats[:, 3:], splats.log_scales.exp(), rtol=1e-6)
-    np.testing.assert_allclose(rows[:, 24:27] / 255, (0.5 + SH_0 * splats.colours).numpy(), atol=0.51 / 255)
-    np.testing.assert_allclose(rows[:, 27] / 255, splats.logit_opacities.sigmoid(), atol=0.51 / 255)
-    turned = (rows[:, 28:].astype(float) - 128) / 128
-    unit = torch.nn.functional.normalize(splats.quaternions, dim=-1).numpy()
-    np.testing.assert_allclose(turned, unit, atol=1.01 / 128)
 
 
 def test_ply_prefix_imports_neither_torch_nor_numpy() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from modal_workers.badminton.court.camera_segments import STILL_SAMPLES, CameraSegment, CameraSegmenter
 from modal_workers.badminton.court.homography import CourtNotFound, CourtRefusal, CourtView, project
-from modal_workers.badminton.court.picture_motion import small_picture
+from modal_workers.badminton.court.picture_motion import SMALL_PX
 from modal_workers.badminton.court.segment_court import SegmentCourt
 from modal_workers.badminton.court.segment_courts import SegmentCourts
 from tests.harness.vision.court_pictures import CAMERAS, Camera, Hall, draw_court
@@ -61,6 +61,12 @@ def panned(
         target = (camera.target_m[0] + 18 * np.tan(angle), *camera.target_m[1:])
         cameras.append(replace(camera, target_m=target))
     return [draw_court(each, Hall(noise=0)) for each in cameras], cameras
+
+
+def small_picture(picture: np.ndarray) -> np.ndarray:
+    """Return a BGR picture as grey, of the size of which segments are made."""
+    small = cv2.resize(picture, (SMALL_PX, SMALL_PX * SIZE[1] // SIZE[0]), interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
 
 
 def segments_of(pictures: Pictures, use: Callable[[CameraSegment], None] = lambda _: None) -> list[CameraSegment]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from modal_workers.badminton.rallies.hits import JudgedContact, find_hits, judge_contacts
+from modal_workers.badminton.rallies.hits import JudgedContact, judge_contacts
 from modal_workers.badminton.rallies.rally import Hit, Rally
 from modal_workers.badminton.rallies.segmentation import find_rallies
 from modal_workers.badminton.shuttle.linking import link_shuttle
@@ -39,11 +39,21 @@ def analyse(options: MatchOptions) -> Analysed:
     track = link_shuttle(candidate_log(truth), truth.time_s, picture_size(truth), segments, person_log(truth))
     players = player_tracks(truth)
     contacts = judge_contacts(track, players, truth.time_s, segments, picture_size=picture_size(truth))
-    hits = [each.hit for each in contacts if each.hit is not None]
     rallies = find_rallies(
-        hits, track, players, truth.time_s, segments, mode="full", picture_size=picture_size(truth), contacts=contacts
+        hits_of(contacts),
+        track,
+        players,
+        truth.time_s,
+        segments,
+        mode="full",
+        picture_size=picture_size(truth),
+        contacts=contacts,
     )
     return Analysed(truth, track, contacts, rallies)
+
+
+def hits_of(contacts: list[JudgedContact]) -> list[Hit]:
+    return [each.hit for each in contacts if each.hit is not None]
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +126,7 @@ def test_a_winner_is_right_or_not_named(singles: Analysed, doubles: Analysed) ->
 def test_without_players_there_are_hits_without_hitters(singles: Analysed) -> None:
     truth = singles.truth
     segments = [(0, len(truth.time_s) - 1, None)]
-    hits = find_hits(singles.track, None, truth.time_s, segments, picture_size=SIZE)
+    hits = hits_of(judge_contacts(singles.track, None, truth.time_s, segments, picture_size=SIZE))
     assert len(paired(hits, truth)) >= 0.6 * len(truth.hits)
     assert all(hit.player is None and hit.player_confidence == 0 for hit in hits)
     rallies = find_rallies(hits, singles.track, None, truth.time_s, segments, mode="full", picture_size=SIZE)
@@ -132,7 +142,7 @@ def test_a_rally_that_a_cut_ends_is_less_sure(singles: Analysed) -> None:
     kept.position_px[cut + 1 :] = np.nan
     segments = [(0, cut, whole(truth)[0][2])]
     players = player_tracks(truth)
-    hits = find_hits(kept, players, truth.time_s, segments, picture_size=SIZE)
+    hits = hits_of(judge_contacts(kept, players, truth.time_s, segments, picture_size=SIZE))
     found = find_rallies(hits, kept, players, truth.time_s, segments, mode="full", picture_size=SIZE)[-1]
     assert found.last_frame <= cut
     assert found.confidence < 0.6 < rally.confidence
@@ -143,7 +153,7 @@ def test_an_empty_track_leads_to_movement(singles: Analysed) -> None:
     truth = singles.truth
     empty = ShuttleTrack(np.full_like(singles.track.position_px, np.nan), np.zeros_like(singles.track.confidence))
     players = player_tracks(truth)
-    assert find_hits(empty, players, truth.time_s, whole(truth), picture_size=SIZE) == []
+    assert hits_of(judge_contacts(empty, players, truth.time_s, whole(truth), picture_size=SIZE)) == []
     for mode, track in (("full", empty), ("rally_only", singles.track)):
         found = find_rallies([], track, players, truth.time_s, whole(truth), mode=mode, picture_size=SIZE)
         assert found
