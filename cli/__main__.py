@@ -76,7 +76,9 @@ _COMMANDS: Final = {
 }
 
 #: Commands that are found and not listed: events' letters by NATS, when no gateway answers.
-_UNLISTED: Final = {"dead-letters": _Entry("operators.dead_letters", "List events' letters by NATS.", "dead_letters")}
+_UNLISTED: Final = {
+    "dead-letters": _Entry("operators.dead_letters_by_nats", "List events' letters by NATS.", "dead_letters")
+}
 #: Commands that call no server.
 _WITHOUT_SERVER: Final = frozenset(
     {

@@ -93,6 +93,11 @@ def format_time(text: str | None) -> str:
     return "" if text is None else text[:19].replace("T", " ") + " UTC"
 
 
+def shortened(text: str, most_characters: int) -> str:
+    """Return a text, cut at its end if it has more characters."""
+    return text if len(text) <= most_characters else f"{text[: most_characters - 1]}…"
+
+
 def _printable(text: str) -> str:
     """Return a text without control characters, and with bytes of file names that are not UTF-8 written out."""
     return _CONTROLS.sub("\ufffd", text).encode(errors="backslashreplace").decode()

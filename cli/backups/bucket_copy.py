@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import mimetypes
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Final
 from cli.backups.backup_folder import OBJECT_FILES, OBJECT_LIST, BackupFolder, ObjectEntry
 from cli.failure import Failure
 from kit.bucket import Bucket, ObjectMissing, open_bucket
+from kit.bucket_inventory import sha256_of
 from kit.history.segment_store import FOLDER as ARCHIVE_FOLDER
 from kit.settings import ArchiveSettings, S3Settings
 from kit.tasks import map_concurrently
@@ -122,7 +122,7 @@ async def check_objects(buckets: Buckets, entries: Iterable[ObjectEntry], *, rea
             _, size = await bucket.version(bucket.key(entry.key))
             whole = size == entry.bytes
             if whole and read and entry.sha256:
-                whole = await _sha256(bucket, bucket.key(entry.key)) == entry.sha256
+                whole = await sha256_of(bucket, bucket.key(entry.key)) == entry.sha256
         except ObjectMissing:
             whole = False
         if not whole:
@@ -133,10 +133,3 @@ async def check_objects(buckets: Buckets, entries: Iterable[ObjectEntry], *, rea
             )
 
     await map_concurrently(check, entries, _AT_ONCE)
-
-
-async def _sha256(bucket: Bucket, key: str) -> str:
-    digest = hashlib.sha256()
-    async for chunk in bucket.read(key):
-        digest.update(chunk)
-    return digest.hexdigest()

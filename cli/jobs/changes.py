@@ -11,7 +11,7 @@ from saccade_client import ChangesView
 from cli.connection import open_client, server_options
 from cli.jobs.events import event_line, parse_since
 from cli.jobs.latest import find_job
-from cli.output import format_time, print_json, print_line
+from cli.output import format_time, print_json, print_line, shortened
 
 #: Characters of a value that a line shows.
 _SHOWN: Final = 60
@@ -64,4 +64,4 @@ def _point(point: Any) -> str:
 
 def _value(value: Any) -> str:
     text = "-" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+    return shortened(text, _SHOWN)

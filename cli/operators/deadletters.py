@@ -12,7 +12,7 @@ from saccade_client import Client
 
 from cli.connection import open_client, server_options
 from cli.failure import USAGE, Failure
-from cli.output import format_time, print_json, print_line, print_note, print_table
+from cli.output import format_time, print_json, print_line, print_note, print_table, shortened
 
 _ERROR_CHARS: Final = 60
 _POLL_S: Final = 0.5
@@ -81,7 +81,8 @@ def ls(*, state: str, groups: bool, last: int, url: str | None, as_json: bool, *
                 letter["kind"],
                 letter["service"],
                 letter["type"],
-                _short(letter["error"]) + ("" if letter["state"] == "open" else f" ({letter['state']})"),
+                shortened(letter["error"], _ERROR_CHARS)
+                + ("" if letter["state"] == "open" else f" ({letter['state']})"),
             )
             for letter in shown
         ]
@@ -219,11 +220,8 @@ def _show_trial(trial: dict[str, Any], *, dry_run: bool, as_json: bool) -> None:
 
 def _print_groups(groups: list[dict[str, Any]]) -> None:
     rows = [
-        (str(group["count"]), group["kind"], group["service"], group["id"], _short(group["error"])) for group in groups
+        (str(group["count"]), group["kind"], group["service"], group["id"], shortened(group["error"], _ERROR_CHARS))
+        for group in groups
     ]
     if rows:
         print_table(("COUNT", "KIND", "SERVICE", "GROUP", "ERROR"), rows)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _ERROR_CHARS else f"{text[: _ERROR_CHARS - 1]}…"

@@ -15,6 +15,7 @@ from typing import Final
 
 from nats.js.errors import APIError
 
+from contracts.consumers import dead_letter_subject
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Message
 from contracts.ids import new_id
@@ -62,7 +63,7 @@ class DeadLetterWriter:
     def add(self, stored: StoredEvent, error: Exception, epoch: str) -> None:
         """Store an event that cannot be handled, in the background: the fold does not come back to it."""
         message = Message(
-            subject=f"saccade.dlq.{self._events.stream}.{self._name}",
+            subject=dead_letter_subject(self._events.stream, self._name),
             id=f"{epoch}:{stored.sequence}:{self._name}" if epoch else new_id("evt"),
             body=stored.body if len(self._waiting) < _MAX_BODIES else b"",
         )

@@ -11,6 +11,7 @@ from nats.aio.client import Client
 from contracts.errors import ErrorCode, SaccadeError
 
 STREAM_NOT_FOUND: Final = 10059
+NO_MESSAGE_FOUND: Final = 10037
 #: Another process has created or changed the stream since it was read.
 STREAM_EXISTS: Final = 10058
 _API: Final = "$JS.API"

@@ -16,10 +16,9 @@ from typing import Any, Final
 from nats.aio.client import Client
 
 from contracts.errors import ErrorCode, SaccadeError
-from kit.bus.jetstream_api import error_code, request, stream_info
+from kit.bus.jetstream_api import NO_MESSAGE_FOUND, error_code, request, stream_info
 from kit.bus.stored_event import StoredEvent
 
-_NO_MESSAGE_FOUND: Final = 10037
 _RETRY_S: Final = 0.05
 
 
@@ -114,7 +113,7 @@ async def _ask(client: Client, stream: str, body: dict[str, Any], deadline_s: fl
             answer = await request(client, f"STREAM.MSG.GET.{stream}", body, max(0.1, min(2.0, end - loop.time())))
             if "message" in answer:
                 return _stored(stream, answer["message"])
-            if error_code(answer) == _NO_MESSAGE_FOUND:
+            if error_code(answer) == NO_MESSAGE_FOUND:
                 return None
             description = answer.get("error", {}).get("description", "no answer")
             raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {description}.")

@@ -23,14 +23,13 @@ from nats.aio.client import Client
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor
-from kit.bus.jetstream_api import error_code, request, stream_info
+from kit.bus.jetstream_api import NO_MESSAGE_FOUND, error_code, request, stream_info
 from kit.bus.leader_reads import has_leader, is_clustered
 
 log = logging.getLogger(__name__)
 
 EPOCHS_KEY: Final = "saccade.epochs"
 INCARNATION_KEY: Final = "saccade.incarnation"
-_NO_MESSAGE_FOUND: Final = 10037
 #: Epochs that are kept; a cursor of an older one gets a gap.
 _MAX_EPOCHS: Final = 200
 #: Pause before a written epoch is read again: a service that declares the stream at the same time may overwrite it.
@@ -264,7 +263,7 @@ async def _restored_to(client: Client, info: Mapping[str, Any]) -> int:
     answer = await request(client, f"STREAM.MSG.GET.{info['config']['name']}", body)
     if "message" in answer:
         return int(answer["message"]["seq"]) - 1
-    if error_code(answer) == _NO_MESSAGE_FOUND:
+    if error_code(answer) == NO_MESSAGE_FOUND:
         return int(state["last_seq"])
     raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {answer.get('error', {}).get('description')}.")
 

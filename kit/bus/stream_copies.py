@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from contracts.errors import ErrorCode, SaccadeError
-from kit.bus.connection import request
+from kit.bus.jetstream_api import StreamMissing, request, stream_info
 
 _CHUNK_BYTES: Final = 128 * 1024
 #: Chunks that are sent before the server has taken the first of them.
@@ -33,7 +33,7 @@ class CopyFailed(SaccadeError):  # noqa: N818 - what the server answered
 
 
 class StreamSnapshot:
-    """StreamSnapshot of one stream: its configuration and state, then its bytes."""
+    """Snapshot of one stream: its configuration and state, then its bytes."""
 
     def __init__(self, config: dict[str, Any], state: dict[str, Any], chunks: AsyncIterator[bytes]) -> None:
         """``chunks`` must be read to the end."""
@@ -207,10 +207,9 @@ async def stream_state(client: Client, stream: str) -> dict[str, Any] | None:
     Raises:
         SaccadeError: BUS_UNAVAILABLE.
     """
-    info = await request(client, f"STREAM.INFO.{stream}", {})
-    if "error" in info:
-        if info["error"].get("err_code") == 10059:
-            return None
-        raise CopyFailed(f"Stream {stream}: {info['error'].get('description')}")
+    try:
+        info = await stream_info(client, stream)
+    except StreamMissing:
+        return None
     state: dict[str, Any] = info["state"]
     return state

@@ -13,7 +13,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import EVENT_CLASSES
 from contracts.ids import new_id
 from kit.bus.event_store import EventStore, StoredEvent
-from kit.bus.jetstream_api import request, stream_info
+from kit.bus.jetstream_api import NO_MESSAGE_FOUND, error_code, request, stream_info
 from kit.bus.lineage import Lineage, lineage_of
 from kit.history.event_lines import HistoryEvent, parse_timestamp
 from kit.history.manifest import SubjectCounts
@@ -21,7 +21,6 @@ from kit.history.subjects import SubjectFilter, covering, covers, narrowed, over
 
 BATCH_EVENTS: Final = 500
 _BATCH_BYTES: Final = 4 * 1024 * 1024
-_NO_MESSAGE_FOUND: Final = 10037
 #: Attempts to count while the stream grows, after which the events are read.
 _COUNTS: Final = 10
 #: Types that are counted at the same time.
@@ -197,7 +196,7 @@ class StreamReader:
         answer = await request(self.store.client, f"STREAM.MSG.GET.{self.store.stream}", body)
         if "message" in answer:
             return int(answer["message"]["seq"]) - 1
-        if answer.get("error", {}).get("err_code") == _NO_MESSAGE_FOUND:
+        if error_code(answer) == NO_MESSAGE_FOUND:
             return state.last
         raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {answer.get('error', {}).get('description')}.")
 

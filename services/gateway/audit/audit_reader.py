@@ -9,8 +9,9 @@ from typing import Final
 
 from contracts.audit import GENESIS, AuditRecord, ChainVerifier, audit_subject, decode_record
 from contracts.errors import ErrorCode, SaccadeError
-from kit.bus.connection import epoch_of, request
+from kit.bus.connection import epoch_of
 from kit.bus.event_store import EventStore
+from kit.bus.jetstream_api import NO_MESSAGE_FOUND, error_code, request
 
 #: Records in the first window that is searched for a page; each further window is twice as large.
 _WINDOW: Final = 200
@@ -21,7 +22,6 @@ _LOOKED_AT: Final = 100_000
 _VERIFIED_AT_ONCE: Final = 5000
 _FAULTS_SHOWN: Final = 20
 _NO_HEAD: Final = f"0:{GENESIS}"
-_NO_MESSAGE_FOUND: Final = 10037
 #: Difference of the clocks of a writer of the log and of the server at most.
 _CLOCKS: Final = timedelta(minutes=5)
 
@@ -129,7 +129,7 @@ class AuditReader:
         answer = await request(self._store.client, f"STREAM.MSG.GET.{self._store.stream}", body)
         if "message" in answer:
             return int(answer["message"]["seq"])
-        if answer.get("error", {}).get("err_code") == _NO_MESSAGE_FOUND:
+        if error_code(answer) == NO_MESSAGE_FOUND:
             return last + 1
         raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {answer.get('error', {}).get('description')}.")
 

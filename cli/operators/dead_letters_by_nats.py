@@ -11,7 +11,7 @@ from nats.aio.client import Client
 from pydantic import BaseModel
 
 from cli.operators.operator_bus import ask, by_option, change, change_options, data_option, run
-from cli.output import format_time, print_json, print_line, print_table
+from cli.output import format_time, print_json, print_line, print_table, shortened
 from contracts.audit import audit_subject
 from contracts.commands import DISPATCHER, DeadLetterDiscarded, DeadLetterRedriven, command
 from contracts.ids import new_id
@@ -22,7 +22,7 @@ from kit.bus.event_store import EventStore
 
 #: Outcomes after which a letter is not listed.
 _SETTLED: Final = ("discarded", "redriven")
-_ERROR_SHOWN: Final = 60
+_ERROR_CHARS: Final = 60
 
 
 class _Letters(BaseModel):
@@ -61,7 +61,7 @@ def list_all(consumer: str | None, *, with_settled: bool, data: Path | None, as_
                 format_time(letter["time"]),
                 letter["consumer"],
                 letter["subject"],
-                _short(letter["error"]) + (f" ({letter['settled']})" if letter["settled"] else ""),
+                shortened(letter["error"], _ERROR_CHARS) + (f" ({letter['settled']})" if letter["settled"] else ""),
             )
             for letter in letters
         ]
@@ -173,7 +173,3 @@ def _event(letter: DeadLetter) -> Any:
         return json.loads(letter.body)
     except ValueError:
         return letter.body.decode(errors="replace")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _ERROR_SHOWN else f"{text[: _ERROR_SHOWN - 1]}…"
