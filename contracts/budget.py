@@ -17,7 +17,7 @@ from contracts.events.budget import BudgetExhausted, BudgetRemoved, BudgetSet, B
 
 #: Age at which ``budget.set`` is published again: the stream deletes events of 90 days.
 RENEWAL_AGE: Final = timedelta(days=45)
-#: Amounts are compared in whole millionths of a dollar, in which costs are told.
+#: Amounts are compared in whole millionths of a dollar, in which costs are reported.
 _DECIMALS: Final = 6
 
 #: A warning or exhaustion that was published: its type, the period and the limit.
@@ -226,7 +226,7 @@ def excess(limits: BudgetLimits, now: datetime, usage: Callable[[Period], Usage]
 def notices(budget: Budget, limits: BudgetLimits, now: datetime, usage: Callable[[Period], Usage]) -> list[Notice]:
     """Return the warnings and exhaustions that are due and were not published before.
 
-    A limit that is spent is not warned of besides; a limit of nothing is exhausted when it first refuses a job.
+    A limit that is spent gets no warning as well. A limit of 0 is left out: it is reported when it first refuses a job.
     """
     due: list[Notice] = []
     for period in periods_of(now):

@@ -20,7 +20,8 @@ SERVICE_PATTERN: Final = r"^[a-z][a-z0-9-]{0,31}$"
 def consumer_name(service: str, event_type: str) -> str:
     """Return the name of the consumer by which a service reacts to an event, such as ``billing-job-succeeded``.
 
-    The name is the reaction's position in the stream: it follows from service and event, and code can be renamed.
+    The durable consumer of this name holds the reaction's position. The name depends on service and event only, so code
+    can be renamed.
 
     Raises:
         ValueError: this is not a service's name.

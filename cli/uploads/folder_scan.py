@@ -54,8 +54,8 @@ class FolderScan:
         return sorted(ready, key=lambda file: (file.mtime_ns, file.path))
 
     @property
-    def settling(self) -> int:
-        """Return the number of files of the last scan, empty ones excepted."""
+    def file_count(self) -> int:
+        """Return the number of non-empty files of the last scan, ready or not."""
         return sum(file.size > 0 for file in self._since_s)
 
     def version(self, path: str) -> FoundFile | None:

@@ -60,7 +60,7 @@ class FolderUploads:
         for file in ready:
             if file not in self._ignored and self._state.known(file) is None:
                 self._take(file)
-        return len(ready) == self._scan.settling and all(
+        return len(ready) == self._scan.file_count and all(
             file in self._ignored or self._state.known(file) is not None for file in ready
         )
 

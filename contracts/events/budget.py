@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field
 
 from contracts.events.base import EventData
 
-#: Kind of a period, whose first day gives it its identity: ``2026-11-23`` is a day or, with ``2026-11-01``, a month.
+#: Kind of a period. With its first day it identifies the period: ``day`` and 2026-11-23, or ``month`` and 2026-11-01.
 PeriodKind = Literal["day", "month"]
 
 

@@ -64,7 +64,7 @@ class LapResult(Result):
     )
     rest_s: float = Field(description="Time at rest within the lap.")
     slow: bool = Field(
-        description="Whether it has a rest or takes 1.25 times the fastest or more: out-lap, in-lap, pits."
+        description="Whether it has a rest or takes more than 1.25 times the fastest: out-lap, in-lap, pits."
     )
 
 

@@ -36,7 +36,7 @@ class Alerts:
         self._rules.reset()
 
     def resume(self, events: Sequence[EventData], last: ShownChunk | None) -> None:
-        """Apply what earlier runs have said; publish what the texts cause and a run was lost before it published it."""
+        """Apply the events of earlier runs; publish the alerts of the newest text that a lost run did not publish."""
         published: set[tuple[str, int]] = set()
         due: list[RuleFired] = []
         for event in events:

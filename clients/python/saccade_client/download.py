@@ -161,7 +161,7 @@ class ArtifactDownload:
         return path
 
     async def _read_small(self, name: str, retries: Retries) -> bytes | None:
-        """Read a small JSON file; None after a pause if it must be reattempts."""
+        """Read a small JSON file; return None, after a pause, if it has to be read again."""
         try:
             stream = await self._open(name, 0)
             try:

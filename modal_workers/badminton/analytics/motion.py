@@ -66,7 +66,7 @@ _UNKNOWN: Final = float("nan")
 
 @dataclass(frozen=True, eq=False)
 class CourtTrack:
-    """One player's track over N frames, in double precision; ``known`` [N]: frames whose place is used.
+    """One player's track over N frames, in double precision; ``used`` [N]: frames whose place is used.
 
     ``error_m`` is the standard deviation of the distance to the true place; ``stretch`` [N] numbers the stretches
     without a gap, over which steps are taken: -1 where the place is not known. ``speed_m_s`` [N] is that of the places,

@@ -49,7 +49,7 @@ _OVERLAP_S: Final = 2.0
 class Trajectory:
     """One player's motion over N frames; NaN where unknown. ``rejected``: detections nobody can have moved to.
 
-    ``velocity_m_s`` is the more cautious one of the two: its sum over time is the distance, also of who stands.
+    ``velocity_m_s`` is the cautious velocity, whose sum over time is the distance, also of a player who stands.
     It is not the derivative of ``position_m``.
     """
 

@@ -61,14 +61,14 @@ def stage_figures(
         actual["training"] = (reports.training.seconds, reports.training.device)
     if reports.renderings:
         actual["rendering"] = (sum(rendering.seconds for rendering in reports.renderings), reports.renderings[0].device)
-    read_paid_costs = dict(paid_usd or {})
-    own_usd = report_s * price_usd_per_s("cpu") if any(read_paid_costs.values()) else 0.0
-    read_paid_costs["exhibit"] = round(max(read_paid_costs.get("exhibit", 0.0), own_usd), 6)
+    costs_usd = dict(paid_usd or {})
+    own_usd = report_s * price_usd_per_s("cpu") if any(costs_usd.values()) else 0.0
+    costs_usd["exhibit"] = round(max(costs_usd.get("exhibit", 0.0), own_usd), 6)
     figures = []
     for name in _STAGES:
         stage = f"{name}_nerfstudio"
         stage = stage if reports.params.backend == "nerfstudio" and stage in _WORKLOADS else name
-        figures.append(_figures(name, _WORKLOADS[stage], reports.params, actual.get(name), read_paid_costs.get(stage)))
+        figures.append(_figures(name, _WORKLOADS[stage], reports.params, actual.get(name), costs_usd.get(stage)))
     return tuple(figures)
 
 

@@ -10,7 +10,7 @@ import torch
 from modal_workers.gaussians.splats import Splats
 from modal_workers.nerf.training.spec import CurvePoint
 
-#: Training stops when PSNR has not risen by this much in this number of consecutive scores.
+#: Training stops when each of this number of consecutive scores is less than this above the best before it.
 _MIN_RISE_DB: Final = 0.05
 _PATIENCE: Final = 3
 

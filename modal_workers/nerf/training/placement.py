@@ -18,8 +18,8 @@ Floats = NDArray[np.float64]
 
 #: A point this near to the plane, in scene units, is on the table.
 _ON_PLANE: Final = 0.008
-#: Largest angle between the table's normal and the up direction of the cameras.
-_LEAN: Final = np.cos(np.radians(35.0))
+#: Cosine of the largest angle (35°) between the table's normal and the up direction of the cameras.
+_LEAST_COSINE: Final = np.cos(np.radians(35.0))
 _SAMPLES: Final = 600
 
 
@@ -108,7 +108,7 @@ def _table(points: Floats, up: Floats, seed: int) -> Floats | None:
     heights = (normals * samples[:, 0]).sum(1)
     distances = points @ normals.T - heights
     on_plane, below = (np.abs(distances) < _ON_PLANE).sum(0), (distances < -3 * _ON_PLANE).sum(0)
-    good = (normals @ up > _LEAN) & (heights < 0.1) & (heights > -0.7) & (below < 0.15 * on_plane + 5)
+    good = (normals @ up > _LEAST_COSINE) & (heights < 0.1) & (heights > -0.7) & (below < 0.15 * on_plane + 5)
     if not good.any():
         return None
     best = int(np.argmax(np.where(good, on_plane, -1)))

@@ -67,7 +67,7 @@ class JobContext:
         return (part.shard, part.shards) if part else (0, 1)
 
     def input(self, name: str, index: int = 0) -> Path:
-        """Return an input as a local file; its name keeps the upload's extension.
+        """Return an input as a local file; its name has no extension, as the upload's may be misleading.
 
         Raises:
             ValueError: the job has no such input.

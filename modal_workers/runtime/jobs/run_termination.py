@@ -60,7 +60,7 @@ class RunTermination:
         remaining_s = remaining_usd / self._run.usd_per_s - self.billed_s() - _BUDGET_REPORT_S
         await asyncio.sleep(max(0.0, remaining_s))
         log.warning("the cost limit is reached: ending the process")
-        message = f"The job was stopped: {remaining_usd:.6g} USD remained for this attempt."
+        message = f"The job was stopped: this attempt may cost at most {remaining_usd:.6g} USD."
         error = SaccadeError(ErrorCode.COST_CAP_REACHED, message).body()
         try:
             published = await self._interrupt("user", error, _BUDGET_REPORT_S)

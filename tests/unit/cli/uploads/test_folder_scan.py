@@ -30,7 +30,7 @@ def test_a_file_is_ready_when_it_was_unchanged_for_a_while(tmp_path: Path) -> No
     assert names(found, 1.9) == []
     write(tmp_path / "a.mp4", "xy")
     assert names(found, 2.5) == [], "it grew"
-    assert (names(found, 4.4), found.settling) == ([], 1)
+    assert (names(found, 4.4), found.file_count) == ([], 1)
     assert names(found, 4.5) == ["a.mp4"]
     write(tmp_path / "a.mp4", "xy", mtime_s=9)
     assert names(found, 5.0) == [], "it was written again"
