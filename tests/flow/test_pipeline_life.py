@@ -30,6 +30,7 @@ from tests.harness.dispatch.pipelines import (
     stage_executor,
     whole,
 )
+from tests.harness.dispatch.scripted_executor import Worker
 
 pytestmark = pytest.mark.anyio
 
@@ -104,6 +105,41 @@ async def test_the_file_of_a_pipeline_that_is_done_says_so(servers: Servers) -> 
         await harness.reach(job_id)
         file = await progress_file(harness, job_id)
         assert (file["state"], file["fraction"]) == ("succeeded", 1.0)
+
+
+async def test_the_file_of_a_pipeline_that_is_done_stays_exact(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was last read for an event, when the last stage still ran, replaces nothing."""
+    written: list[dict[str, Any]] = []
+    last_stage_told = anyio.Event()
+
+    async def hear(message: Msg) -> None:
+        if decode(message.data).data["stage"] == "bind":
+            last_stage_told.set()
+
+    async def ends_when_told(worker: Worker) -> None:
+        await worker.claim()
+        await last_stage_told.wait()
+        await worker.succeed()
+
+    async with open_dispatcher_harness(*servers) as harness:
+        put = harness.bucket.put
+
+        async def noted(key: str, body: bytes, **more: Any) -> Any:
+            if key.endswith("progress.json"):
+                written.append(json.loads(body))
+            return await put(key, body, **more)
+
+        monkeypatch.setattr(harness.bucket, "put", noted)
+        await harness.client.subscribe("saccade.prog.*.job.*.progressed", cb=hear)
+        executor = stage_executor(harness, {("bind", 0): [ends_when_told]})
+        async with harness.dispatching(harness.dispatcher(executor, *relay())):
+            await harness.reach(await submit(harness))
+            # The pipeline's own, and once more after what was about to be written before.
+            await until(lambda: sum(file["state"] == "succeeded" for file in written) == 2)
+            assert [stage["done"] for stage in written[-1]["stages"]] == [True, True, True]
+            assert written[-1]["message"] == "Done."
 
 
 async def test_a_pipeline_that_waits_says_and_writes_nothing(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:

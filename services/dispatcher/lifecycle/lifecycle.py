@@ -91,7 +91,7 @@ class Lifecycle:
         rules: LifecycleRules,
         notices: BudgetNotices,
         waiting_jobs_of: Callable[[str], int],
-        on_pipeline_end: Callable[[Job], None] = lambda _: None,
+        on_pipeline_end: Callable[[Job, bytes | None], None] = lambda _, __: None,
         executor_of: Callable[[Job], Executor] | None = None,
         is_held: Callable[[str], bool] = lambda _: False,
         run_id_for: NewRunId = new_run_id,

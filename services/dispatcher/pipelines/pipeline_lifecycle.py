@@ -61,9 +61,12 @@ class PipelineLifecycle:
         bucket: Bucket,
         jobs: UnfinishedJobs,
         workloads: Mapping[str, Workload],
-        on_end: Callable[[Job], None],
+        on_end: Callable[[Job, bytes | None], None],
     ) -> None:
-        """Use these parts; ``on_end`` is called with each pipeline that ends after it has run."""
+        """Use these parts; ``on_end`` is called with each pipeline that ends after it has run.
+
+        It also gets the content of ``progress.json``, if that was written here.
+        """
         self._on_end = on_end
         self._repository = repository
         self._bucket = bucket
@@ -263,7 +266,7 @@ class PipelineLifecycle:
             cost=_cost(job, stages),
         )
         ended = await self._publish(job, "succeeded", succeeded)
-        self._on_end(ended)
+        self._on_end(ended, document)
         return ended
 
     async def _settle(self, job: Job) -> Job:
@@ -272,7 +275,7 @@ class PipelineLifecycle:
         failed = JobFailed(attempt=job.attempt, failure=job.failure or "lost", error=error)
         end = JobCancelled(attempt=job.attempt) if job.cancel_requested else failed
         ended = await self._repository.publish(job, end)
-        self._on_end(ended)
+        self._on_end(ended, None)
         return ended
 
     async def give_up(self, job: Job, error: ErrorBody) -> StepResult:

@@ -89,10 +89,13 @@ class PipelineProgressPublisher:
                         log.exception("could not publish the progress of %s", job.id)
             await asyncio.sleep(_EVENT_INTERVAL_S)
 
-    def on_ended(self, job: Job) -> None:
-        """Write the final file of a pipeline that has ended, after pending uploads."""
+    def on_ended(self, job: Job, document: bytes | None) -> None:
+        """Write the final file of a pipeline that has ended, after pending uploads.
+
+        It is ``document``, if that is known: what was read last may lack the end of the last stage.
+        """
         if (publication := self._publications.pop(job.id, None)) and publication.progress:
-            self._write_file(job, publication)
+            self._write_file(job, publication, document)
 
     async def _publish_progress(self, job: Job) -> None:
         publication = self._publications.get(job.id) or self._add(job)
@@ -140,9 +143,9 @@ class PipelineProgressPublisher:
 
     # ---- the file
 
-    def _write_file(self, job: Job, publication: _Publication) -> None:
+    def _write_file(self, job: Job, publication: _Publication, document: bytes | None = None) -> None:
         assert publication.progress
-        publication.pending_file = progress_document(
+        publication.pending_file = document or progress_document(
             job, publication.stages, publication.progress, utc_now(), eta_s=publication.history.eta_s()
         )
         if publication.upload is None or publication.upload.done():
