@@ -278,6 +278,7 @@ class ReplayReader:
             ReplayEnded: it was cancelled.
         """
         loop = asyncio.get_running_loop()
+        written = loop.time()
         while True:
             if self._held:
                 since = loop.time()
@@ -286,11 +287,11 @@ class ReplayReader:
             wait_s = due - loop.time()
             if wait_s <= 0:
                 return
-            heard = loop.time()
             await self._service.records.changed(min(wait_s, self._heartbeat_s))
             self._live_first.rested()
-            if loop.time() - heard >= self._heartbeat_s:
+            if loop.time() - written >= self._heartbeat_s:
                 await self._write(HEARTBEAT)
+                written = loop.time()
 
     async def _until_running(self) -> None:
         """Wait while the replay is planned or paused. What was read before can be read again after the end.
@@ -299,7 +300,7 @@ class ReplayReader:
             ReplayEnded: it was cancelled, has failed or was never started.
         """
         loop = asyncio.get_running_loop()
-        heard = loop.time()
+        written = loop.time()
         while True:
             replay = self._service.records.get(self._replay.id)
             state = replay.state_at(self._service.now()) if replay else ReplayState.FAILED
@@ -308,9 +309,9 @@ class ReplayReader:
             if state.ended:
                 raise ReplayEnded
             await self._service.records.changed(1.0)
-            if loop.time() - heard >= self._heartbeat_s:
+            if loop.time() - written >= self._heartbeat_s:
                 await self._write(HEARTBEAT)
-                heard = loop.time()
+                written = loop.time()
 
 
 def _json(fields: dict[str, Any]) -> bytes:

@@ -284,7 +284,7 @@ async def replay_events(
     async def write_all(write: Callable[[bytes], Awaitable[None]]) -> None:
         await write(stream_head())
         shown: ReplayObject | None = None
-        heard = asyncio.get_running_loop().time()
+        written = asyncio.get_running_loop().time()
         while True:
             current = _object(service, service.get(caller, replay_id))
             now = asyncio.get_running_loop().time()
@@ -294,10 +294,10 @@ async def replay_events(
                 return
             if current != shown:
                 await write(frame("replay.progressed", current.model_dump_json().encode()))
-                shown, heard = current, now
-            elif now - heard >= readers.heartbeat_s:
+                shown, written = current, now
+            elif now - written >= readers.heartbeat_s:
                 await write(HEARTBEAT)
-                heard = now
+                written = now
             await service.records.changed(_PROGRESS_S)
 
     return StreamOfFrames(readers, write_all, revoked)

@@ -182,6 +182,24 @@ async def test_pause_holds_every_reader_within_a_second(jobs: Publisher, reader:
     assert bodies == [event.body for event in known.events]
 
 
+async def test_a_long_gap_has_heartbeats_whatever_else_happens(nats_server: NatsServer, jobs: Publisher) -> None:
+    """Changes of other replays wake the reader far more often than it has to write."""
+    await publish_history(jobs.store, 2)
+    async with notifier(nats_server.settings, heartbeat_s=0.5) as reader:
+        replay = await plan(reader, rate_per_s=0.05)
+        await start(reader, replay)
+        async with reader.open(f"/v1/replays/{replay['id']}/stream") as stream:
+            await stream.take(2)
+            waiting = asyncio.create_task(stream.rest(30))
+            before = stream.comments
+            try:
+                async with asyncio.timeout(15):
+                    while stream.comments < before + 3:
+                        await act(reader, await plan(reader), "cancel")
+            finally:
+                await end(waiting)
+
+
 async def test_progress_is_followed_to_the_end(jobs: Publisher, reader: Reader) -> None:
     await publish_history(jobs.store, 60)
     replay = await plan(reader, rate_per_s=25)
