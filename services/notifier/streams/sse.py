@@ -156,8 +156,11 @@ def parse_types(values: list[str]) -> frozenset[str]:
         SaccadeError: INVALID_PARAMETER.
     """
     types = frozenset(name.strip() for value in values for name in value.split(",") if name.strip())
+    if len(types) > MAX_TYPES:
+        message = f"types: {len(types)} are given, at most {MAX_TYPES} are allowed."
+        raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint="Write job.* for all events of jobs.")
     for name in types:
-        if not re.fullmatch(_TYPE, name) or len(types) > MAX_TYPES:
+        if not re.fullmatch(_TYPE, name):
             message = f"types: {name[:80]!r} is not an event type."
             raise SaccadeError(ErrorCode.INVALID_PARAMETER, message, hint="Write types=job.succeeded,job.failed.")
     return types

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -115,6 +116,13 @@ def test_types_are_names_or_a_whole_noun() -> None:
     for wrong in ("job", "*", "job.>", "Job.failed", "job.failed.x"):
         with pytest.raises(SaccadeError, match="types"):
             parse_types([wrong])
+
+
+def test_of_too_many_types_the_number_is_wrong_and_not_a_name() -> None:
+    names = [f"{noun}.{letter}" for noun in ("job", "rule") for letter in string.ascii_lowercase]
+    assert len(parse_types(names[:50])) == 50
+    with pytest.raises(SaccadeError, match=r"types: 51 are given, at most 50"):
+        parse_types(names[:51])
 
 
 @given(
