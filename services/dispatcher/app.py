@@ -303,10 +303,8 @@ class Dispatcher:
     async def _refresh_prices(self) -> None:
         """Update the account's own prices now and every day; the dated table covers devices without one."""
         while True:
-            try:
-                self.lifecycle.prices.update(await self._executor.rates())
-            except SaccadeError as error:
-                log.warning("the account's prices could not be read: %s", error.message)
+            if rates := await self._executor.rates():  # empty: there was no answer, and the last prices stay
+                self.lifecycle.prices.update(rates)
             await asyncio.sleep(_PRICE_REFRESH_S)
 
     async def _lead_when_elected(self) -> None:
@@ -318,7 +316,7 @@ class Dispatcher:
             await first_of(self.lease.keep(), self._lead(), self.operations.rotation.requested.wait())
             await self.operations.rotation.hand_over()
             await self.foreign_runs.give_way(self.lease)
-            log.warning("lost the lease: another dispatcher may lead")
+            log.warning("this dispatcher does not lead now; it asks for the lease again")
 
     async def _lead(self) -> None:
         """Lead once every event of the previous leader is folded."""

@@ -14,6 +14,7 @@ from grpclib import Status
 
 from contracts.job import Job, State
 from kit.tasks import end
+from services.dispatcher import app
 from services.dispatcher.app import Dispatcher
 from services.dispatcher.executors.modal_executor import ModalExecutor, open_modal_executor
 from tests.harness.dispatch.dispatcher import DispatcherHarness, open_dispatcher_harness
@@ -89,6 +90,32 @@ async def test_a_job_runs_on_modal_and_costs_its_seconds_start_up_included(rente
     (cost,) = job.costs.values()
     assert cost.startup_s > 0
     assert cost.usd == pytest.approx(cost.seconds * starting["usd_per_s"], abs=1e-6)
+
+
+async def test_the_accounts_prices_outlast_a_refresh_without_an_answer(
+    rented: Rented, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "_PRICE_REFRESH_S", 0.02)
+    asked = 0
+    rates = rented.executor.rates
+
+    async def counted() -> dict[str, float]:
+        nonlocal asked
+        found = await rates()
+        asked += 1
+        return found
+
+    monkeypatch.setattr(rented.executor, "rates", counted)
+    rented.loopback.rates["gpu_hour_cost_t4"] = "36.0"
+    dispatcher = rented.dispatcher()
+    async with rented.harness.dispatching(dispatcher), asyncio.timeout(30):
+        while dispatcher.lifecycle.prices.usd_per_s("T4") != pytest.approx(0.01):
+            await asyncio.sleep(0.02)
+        rented.loopback.rates.clear()
+        before = asked
+        while asked < before + 3:
+            await asyncio.sleep(0.02)
+        assert dispatcher.lifecycle.prices.usd_per_s("T4") == pytest.approx(0.01)
 
 
 async def test_a_gpu_that_is_not_to_be_had_is_told_and_the_next_is_taken(rented: Rented) -> None:
