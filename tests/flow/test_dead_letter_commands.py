@@ -108,6 +108,39 @@ async def test_what_cannot_be_handled_again_is_said_and_kept(servers: Servers) -
             ] * 2
 
 
+async def test_a_letter_is_not_set_aside_while_it_is_handled_again(servers: Servers) -> None:
+    async with without_operations(servers) as harness:
+        executor = ScriptedExecutor(harness.store, harness.bucket, works)
+        async with harness.dispatching(harness.dispatcher(executor)) as dispatcher:
+            await until(lambda: dispatcher.reconciler.leading)
+            commands, handling, go_on = dispatcher.operations.commands, asyncio.Event(), asyncio.Event()
+
+            class Slow(UploadRules):
+                async def apply(self, *_: Any) -> None:
+                    handling.set()
+                    await go_on.wait()
+
+            dispatcher.upload_rules.__class__ = Slow
+            facts = MediaFacts(media="image", container="png", codec="png", width_px=1, height_px=1)
+            data = UploadCompleted(size_bytes=1, sha256="a", media=facts)
+            event = encode(data, tenant="acme", subject_id=new_id("upl"), source="/gateway")
+            headers = {"Saccade-Subject": event.subject, "Saccade-Sequence": "1", "Saccade-Deliveries": "8"}
+            letter = Message("saccade.dlq.EVENTS.dispatcher-upload-completed", new_id("evt"), event.body)
+            fields = change(dead_letter=await harness.store.publish(letter, headers=headers))
+            redriving = asyncio.create_task(commands.redrive_dead_letter(RedriveDeadLetter(**fields), NOBODY))
+            await asyncio.wait_for(handling.wait(), 8)
+            discarding = asyncio.create_task(commands.discard_dead_letter(DiscardDeadLetter(**fields), NOBODY))
+            await asyncio.sleep(0.5)  # a record takes some milliseconds
+            go_on.set()
+            await asyncio.gather(redriving, discarding)
+            assert [verb for verb in await verbs(harness) if verb.startswith("dead_letter")] == [
+                "dead_letter.redrive_requested",
+                "dead_letter.redriven",
+                "dead_letter.discard_requested",
+                "dead_letter.discarded",
+            ]
+
+
 async def test_a_reactions_dead_letter_is_handled_again_once_and_kept(servers: Servers) -> None:
     """With the event's own sequence, from which on rules apply."""
     async with without_operations(servers) as harness:

@@ -20,7 +20,8 @@ class LetterRedrives:
         """Call ``dead_letters`` for what was not handled before."""
         self._audit = audit
         self._dead_letters = dead_letters
-        self._lock = asyncio.Lock()
+        #: Held by each act on a letter, that of setting one aside too.
+        self.lock = asyncio.Lock()
 
     async def look(self, number: int) -> DeadLetterRedriven:
         """Return what a re-drive would do.
@@ -45,7 +46,7 @@ class LetterRedrives:
         Raises:
             SaccadeError: as ``look``; what the handler raises.
         """
-        async with self._lock:
+        async with self.lock:
             letter = await self._dead_letters.letters.get(number)
             action = self._dead_letters.action(letter)
             done = await self._audit.newest_of_each(audit_subject("*", "dead_letter", str(number), "redriven"))

@@ -151,7 +151,7 @@ class OperatorCommands:
 
     async def discard_dead_letter(self, request: DiscardDeadLetter, sender: CommandSender) -> DeadLetterDiscarded:
         """Set a dead letter aside: the record of it is what hides it."""
-        async with self._lock:
+        async with self._redrives.lock:
             letter = await self._letters.get(request.dead_letter)
             attribution = _attribution(request, sender)
             outcome = await recorded(self._audit, attribution, letter_act(letter), verb="discard", done="discarded")
