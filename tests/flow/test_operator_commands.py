@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from contracts.audit import AuditRecord
 from contracts.commands import (
     CommandSender,
     Drain,
@@ -25,6 +26,7 @@ from contracts.events.base import Message
 from contracts.ids import new_id
 from contracts.job import State
 from contracts.streams import OPS
+from kit.bus.audit_log import AuditLog
 from kit.bus.connection import request
 from kit.bus.dead_letters import DeadLetters
 from kit.bus.event_store import EventStore
@@ -86,6 +88,35 @@ async def test_a_drain_lets_running_jobs_end_and_holds_over_restarts(servers: Se
             "dispatcher.resume_requested",
             "dispatcher.resumed",
         ]
+
+
+async def test_what_was_read_before_an_order_is_not_followed_after_it(servers: Servers) -> None:
+    async with without_operations(servers) as harness:
+        executor = ScriptedExecutor(harness.store, harness.bucket, works)
+        async with harness.dispatching(harness.dispatcher(executor)) as dispatcher:
+            await until(lambda: dispatcher.reconciler.leading)
+            operations, has_read, go_on = dispatcher.operations, asyncio.Event(), asyncio.Event()
+
+            class SlowToRead(AuditLog):
+                async def newest_of_each(self, subjects: str) -> list[AuditRecord]:
+                    found = await super().newest_of_each(subjects)
+                    if asyncio.current_task() is refreshing:
+                        has_read.set()
+                        await go_on.wait()
+                    return found
+
+            refreshing = asyncio.create_task(operations.load_holds())
+            operations.audit.__class__ = SlowToRead
+            await asyncio.wait_for(has_read.wait(), 8)
+            draining = asyncio.create_task(operations.commands.drain(Drain(**change()), NOBODY))
+            for _ in range(200):
+                if "dispatcher.drained" in await verbs(harness):
+                    break
+            await asyncio.wait([draining], timeout=0.5)  # it has to wait for the older read
+            go_on.set()
+            await asyncio.gather(refreshing, draining)
+            assert dispatcher.reconciler.holds.drained
+            assert dispatcher.lease.details["holds"]["drained"]
 
 
 async def test_a_retry_is_a_launch_too(servers: Servers) -> None:

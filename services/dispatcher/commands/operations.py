@@ -58,6 +58,8 @@ class Operations:
         """
         self._lease = lease
         self._reconciler = reconciler
+        #: Held from the read to the end: what was read before an order must not be followed after it.
+        self._loading = asyncio.Lock()
         self.audit = AuditLog(EventStore(client, OPS.name), "/dispatcher")
         self.rotation = LeaseRotation(lease)
         self.abandoned = AbandonedCommands(self.audit)
@@ -98,13 +100,14 @@ class Operations:
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        records = [
-            *await self.audit.newest_of_each(DRAIN_RECORDS),
-            *await self.audit.newest_of_each(WORKLOAD_RECORDS),
-        ]
-        holds = fold_holds(records)
-        self._lease.details = {**self._lease.details, "holds": holds.report()}
-        self._reconciler.follow(holds)
+        async with self._loading:
+            records = [
+                *await self.audit.newest_of_each(DRAIN_RECORDS),
+                *await self.audit.newest_of_each(WORKLOAD_RECORDS),
+            ]
+            holds = fold_holds(records)
+            self._lease.details = {**self._lease.details, "holds": holds.report()}
+            self._reconciler.follow(holds)
 
     async def wait_for_holds(self) -> None:
         """Read what is held back, however long that takes: who does not know it must not launch anything."""
