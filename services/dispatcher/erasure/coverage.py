@@ -142,7 +142,8 @@ def covers_event(request: ErasureRequest, job_ids: Collection[str], subject: str
         return True
     if parts[3] == "session":
         return job_id_of_session(parts[4]) in job_ids
-    return parts[3] == "group" and request.scope == "upload" and (request.subject_id or "").encode() in body
+    added = parts[3] == "group" and parts[5] == "upload_added"  # all that goes in EVENTS: other uploads need the rest
+    return added and request.scope == "upload" and (request.subject_id or "").encode() in body
 
 
 def _is_dead_letter_of(stored: StoredEvent, tenant: str, ids: Collection[str] | None) -> bool:

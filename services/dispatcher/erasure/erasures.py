@@ -191,6 +191,10 @@ class Erasures:
         remains = dict(REMAINS)
         if caches := await self._clear_caches(inventory.job_ids):
             remains[_CACHES] = caches
+        if request.scope == "upload":
+            remains["groups"] = (
+                "The end of a group keeps the ids of its uploads: without it the group would be open again."
+            )
         report = ErasureReport(
             stores={
                 store: StoreReport(removed=progress.request.removed.get(store, 0), remaining=count)

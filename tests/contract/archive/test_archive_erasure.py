@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -121,6 +122,34 @@ async def test_one_job_is_erased_and_all_else_stays(nats_server: NatsServer, s3_
         await carry_out(stage, erasures(stage, stage.writer()))
         assert await history(stage) == [event for event in stage.events if event.subject_id != chosen.subject_id]
         assert verify_chain(await manifests(stage)) == []
+
+
+@pytest.mark.parametrize("archived", [True, False])
+async def test_a_closed_group_stays_closed_when_an_upload_of_it_is_erased(
+    nats_server: NatsServer, s3_server: S3Server, *, archived: bool
+) -> None:
+    """In the archive as in the stream: without its end it would be open for its other uploads."""
+    erased, other = new_id("upl"), new_id("upl")
+    group = f"saccade.evt.acme.group.{new_id('grp')}"
+    facts = {"rule_id": new_id("rul"), "value": "a", "number": 1, "count": 1}
+    events: dict[str, dict[str, Any]] = {"upload_added": facts | {"upload_id": erased}}
+    events["closed"] = {"upload_ids": [erased, other], "reason": "complete", "job_id": new_id("job")}
+    async with archive_stage(nats_server, s3_server) as stage:
+        await stage.publish(1, tenants=("beta",))  # the history begins with an event that stays
+        for verb, data in events.items():
+            body = json.dumps({"data": data}).encode()
+            await stage.store.publish(Message(f"{group}.{verb}", new_id("evt"), body))
+        await stage.publish(600)
+        if archived:
+            await stage.archive_all()
+            await stage.purge_archived()
+        await request_erasure(stage, scope="upload", subject_id=erased)
+        await carry_out(stage, erasures(stage, stage.writer()))
+        assert [event.subject for event in await history(stage) if event.subject.startswith(group)] == [
+            f"{group}.closed"
+        ]
+        *_, outcome = [stored async for stored in EventStore(stage.client, OPS.name).history(0)]
+        assert b"The end of a group keeps the ids" in outcome.body, "the report says so"
 
 
 async def test_an_erasure_that_dies_after_any_segment_is_gone_on_with(
