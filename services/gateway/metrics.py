@@ -46,7 +46,11 @@ class GatewayMetrics:
         self._sessions = Gauge(
             "saccade_gateway_unfinished_sessions", "Sessions that have not ended.", ("state",), registry=self.registry
         )
-        self._sockets = Gauge("saccade_gateway_session_sockets", "Open WebSockets of sessions.", registry=self.registry)
+        self._sockets = Gauge(
+            "saccade_gateway_session_sockets",
+            "Readers of sessions' events.",
+            registry=self.registry,
+        )
         #: ``received`` and ``refused`` by this gateway; ``accepted``, ``dropped`` and ``rejected`` by workers.
         self.frames = Counter("saccade_gateway_frames", "Frames of sessions.", ("verdict",), registry=self.registry)
         self.joint_samples = Counter("saccade_gateway_joint_samples", "Accepted joint samples.", registry=self.registry)

@@ -47,7 +47,10 @@ for _router in (endpoint_routes.router, example_routes.router, sent_request_rout
 def make_app(
     streams: StreamService, health: Health, readiness: Readiness, auth: AuthSettings, tickets: Tickets
 ) -> FastAPI:
-    """Return the HTTP application; until ``add_webhooks`` its routes of webhooks answer WEBHOOKS_NOT_CONFIGURED."""
+    """Return the HTTP application.
+
+    Until ``WebhookParts.add_services`` was called, its routes of webhooks answer WEBHOOKS_NOT_CONFIGURED.
+    """
     app = FastAPI(title="Saccade events", version="1", docs_url=None, redoc_url=None, openapi_tags=_TAGS)
     app.add_middleware(HeadRequests)
     authenticator = Authenticator(auth, tickets.sessions, tickets.portal_links)

@@ -1,4 +1,4 @@
-"""Reactions of the dispatcher to budget events; the table at the end is complete."""
+"""Handlers that the fold calls for each budget event (``ON_BUDGET`` lists all types)."""
 
 from __future__ import annotations
 

@@ -161,8 +161,9 @@ class CallerExecutor:
             raise
         except LaunchFailed as error:
             # What the operator should do is not what the caller can do.
-            cause = str(error) if str(error) == _GONE else f"On the caller's account: {str(error).partition(':')[0]}."
-            raise LaunchFailed(cause) from error
+            cause = str(error).partition(":")[0].rstrip(".")
+            advice = f"On the caller's account: {cause}. Check the account, then connect again."
+            raise LaunchFailed(_GONE if str(error) == _GONE else advice) from error
 
     async def poll(self, call_id: str, *, urgent: bool = False) -> CallStatus:
         """Return the status of a call; as long as nobody knows the account, it counts as running until it is silent."""

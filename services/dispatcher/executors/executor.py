@@ -101,6 +101,9 @@ class Executor(Protocol):
         """Return the status of a call; an unknown call has ended and is ``lost``.
 
         An executor with slow or limited requests may return a status that is some seconds old unless ``urgent``.
+
+        Raises:
+            SaccadeError: SERVICE_UNAVAILABLE, when the executor does not answer.
         """
 
     async def backlog(self, workload: str, device: str) -> CallBacklog | None:
@@ -113,6 +116,9 @@ class Executor(Protocol):
         """Stop a worker and all its children, after a grace period by force; return when they are gone (within 2 s).
 
         Do nothing for a call that has ended or is unknown.
+
+        Raises:
+            SaccadeError: SERVICE_UNAVAILABLE, when the executor does not answer.
         """
 
     async def find(self, run_id: str) -> str | None:

@@ -167,7 +167,8 @@ class JobRepository:
         """Return the files of a job, read from their uploads where it names them by their ids.
 
         Raises:
-            SaccadeError: UPLOAD_NOT_FOUND, when the events of one are gone; BUS_UNAVAILABLE.
+            SaccadeError: UPLOAD_NOT_FOUND, when the events of one are gone; BUS_UNAVAILABLE, STORAGE_UNAVAILABLE,
+                SEGMENT_DAMAGED.
         """
         if not job.submitted.input_ids:
             return job.submitted.inputs

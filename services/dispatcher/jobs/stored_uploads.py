@@ -80,7 +80,7 @@ class StoredUploads:
         """Return those uploads that there are, in this order.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE.
+            SegmentDamaged, SaccadeError: as ``load``.
         """
         loaded = await map_concurrently(partial(self.load, tenant), upload_ids, _CONCURRENCY)
         return [upload for upload in loaded if upload is not None]

@@ -128,7 +128,8 @@ class Lifecycle:
 
         Raises:
             NotLeading: the lease is lost.
-            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE; SERVICE_UNAVAILABLE, if the executor does not answer;
+                SEGMENT_DAMAGED.
         """
         job = self._jobs.get(job_id) or await self._repository.load_from_history(job_id, tenant)
         if job is None:
@@ -155,7 +156,7 @@ class Lifecycle:
 
         Raises:
             NotLeading: the lease is lost.
-            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE, SEGMENT_DAMAGED.
         """
         if await self._repository.load_from_history(job_id, tenant) is None:
             await self._archived.fail(job_id, tenant)

@@ -148,7 +148,7 @@ class GroupClosing:
         """Close a group if it is time, and submit its job.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE.
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE, SEGMENT_DAMAGED.
         """
         group = self._groups.get(group_id)
         if group is None:
@@ -200,7 +200,7 @@ class GroupClosing:
         """Return the uploads of a group that can be used; the others leave it.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE.
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE, SEGMENT_DAMAGED.
         """
         found = await self._uploads.load_all(group.tenant, group.upload_ids)
         usable = [upload for upload in found if upload.usable]
@@ -253,7 +253,7 @@ class GroupClosing:
         """Submit the job of a closed group, or say why there is none.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE.
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE, SEGMENT_DAMAGED.
         """
         closed = group.closed
         assert closed is not None

@@ -92,7 +92,7 @@ class UploadRules:
         Without a sequence (0), it is read from the stream.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE; call it again.
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE; call it again. SEGMENT_DAMAGED.
         """
         if not sequence and (upload := await self._uploads.load(tenant, upload_id)):
             sequence = upload.sequence

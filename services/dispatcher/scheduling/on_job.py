@@ -1,4 +1,4 @@
-"""Reactions of the scheduler to each job event; the table at the end is complete."""
+"""Handlers that the fold calls for each job event (``ON_JOB`` lists all types)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def retention_changed(reconciler: Reconciler, envelope: Envelope, _: Job | None)
 
 
 def ignored(_: Reconciler, __: Envelope, ___: Job | None) -> None:
-    """Do nothing: the dispatcher published the event itself and needs no reaction."""
+    """Do nothing: the event changes nothing that the scheduler decides by."""
 
 
 def _record_heartbeat(reconciler: Reconciler, envelope: Envelope, progress: tuple[float, str] | None = None) -> None:

@@ -114,7 +114,7 @@ class Plan:
 
     @property
     def failures(self) -> list[dict[str, str]]:
-        """Letters that failed again, as far as the outcomes name them."""
+        """Items that could not be changed, as far as the outcomes name them."""
         return [failure for outcome in self.outcomes.values() for failure in outcome.data.details.get("failures", [])]
 
     @property

@@ -46,5 +46,5 @@ class OpenSockets:
             backlog.set_advisory(event_type, body)
 
     def __len__(self) -> int:
-        """Return the number of open sockets."""
+        """Return the number of readers: sockets of sessions, and streams of the replaced vision system."""
         return sum(map(len, self._backlogs.values()))

@@ -16,7 +16,7 @@ from services.notifier.streams.sse import HEARTBEAT, chunk
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-#: Where a request's scope holds ``StreamingHttp.take_over``.
+#: Key of ``SseHttpProtocol.take_over`` in a request's scope.
 TAKE_OVER: Final = "saccade.take_over"
 
 _LAST_CHUNK: Final = b"0\r\n\r\n"

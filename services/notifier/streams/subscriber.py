@@ -115,7 +115,7 @@ class Subscriber:
     def __init__(
         self, selection: Selection, caller: Principal, limits: StreamLimits, on_end: Callable[[Subscriber], None]
     ) -> None:
-        """Send ``selection`` on ``connection``; ``on_end`` is called once, when the stream is closed."""
+        """Send ``selection`` to ``caller``; ``on_end`` is called once, when the stream is closed."""
         self._limits = limits
         self._on_end = on_end
         #: Set while written bytes are still in this process; further events then go to the backlog.
