@@ -64,6 +64,8 @@ def clutter_density(
 def near_persons(position_px: Floats, frames: Indices, person_log: PersonLog, margin: float = 0.0) -> NDArray[np.bool_]:
     """Return which places are in a person's box of their frame, widened by ``margin`` times its height."""
     inside = np.zeros(len(position_px), bool)
+    if not len(frames):
+        return inside
     starts = np.flatnonzero(np.diff(frames, prepend=-1))
     for start, stop in zip(starts, [*starts[1:], len(frames)], strict=True):
         boxes = person_log.boxes_px[person_log.rows(int(frames[start]))].astype(float)

@@ -140,7 +140,9 @@ def test_the_rate_of_the_frames_does_not_matter(rate_hz: float) -> None:
     assert found.mean() > 0.95
 
 
-def test_no_candidates_give_an_empty_track() -> None:
-    track = track_of([[] for _ in range(50)])
-    assert np.isnan(track.position_px).all()
-    assert (track.confidence == 0).all()
+def test_no_candidates_give_an_empty_track(truth: MatchTruth) -> None:
+    log = log_of([[] for _ in range(50)])
+    for persons in (None, person_log(truth)):
+        track = link_shuttle(log, np.arange(50) / 30, SIZE, [(0, 49, None)], persons)
+        assert np.isnan(track.position_px).all()
+        assert (track.confidence == 0).all()
