@@ -47,7 +47,7 @@ class Retries:
         self._reached = True
 
     def set_patience(self, patience_s: float) -> None:
-        """Retry for ``patience_s`` after the last success."""
+        """Retry for ``patience_s`` after the first failure since the last success."""
         self._patience_s = patience_s
 
     def pause_s(self, error: Exception | None = None, *, asked_s: float = 0.0) -> float | None:
@@ -58,6 +58,9 @@ class Retries:
         """
         if isinstance(error, httpx.ConnectError) and not self._reached:
             return None
+        # Of a server that was silent until the time limit, the silence counts too.
+        if not self._failures and not isinstance(error, httpx.TimeoutException):
+            self._began_s = self._now_s()
         backoff_s = min(self._longest_pause_s, self._first_pause_s * 2.0 ** min(self._failures, 30))
         self._failures += 1
         pause_s = max(backoff_s * (0.5 + self._random_fraction()), asked_s)

@@ -73,6 +73,23 @@ def test_a_success_gives_all_patience_back() -> None:
     assert list(pauses(retries, clock)) == first
 
 
+def test_the_time_before_the_first_failure_does_not_count() -> None:
+    clock = Clock()
+    retries = Retries(patience_s=12, now_s=clock, random_fraction=lambda: 0.5)
+    clock.now_s += 50  # a request that waits, or sends a large part over a slow line
+    assert list(pauses(retries, clock)) == [0.3, 0.6, 1.2, 2.0, 2.0, 2.0, 2.0]
+    retries.succeeded()
+    clock.now_s += 50  # a reader that works on what it got
+    assert len(list(pauses(retries, clock))) == 7
+
+
+def test_the_time_that_a_server_is_silent_counts() -> None:
+    clock = Clock()
+    retries = Retries(patience_s=12, now_s=clock)
+    clock.now_s += 50
+    assert retries.pause_s(httpx.ReadTimeout("silent")) is None
+
+
 def test_what_never_was_there_is_not_waited_for() -> None:
     refused = httpx.ConnectError("refused")
     assert Retries(reached=False).pause_s(refused) is None
