@@ -101,7 +101,7 @@ class FrameQueue:
         Recorded frames come first, in their order.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._recorded or self._waiting, timeout=wait_s)
+            self._changed.wait_for(lambda: self._recorded or any(map(ready, self._waiting)), timeout=wait_s)
             if self._recorded:
                 return self._take(self._recorded.popleft())
             for index in range(len(self._waiting) - 1, -1, -1):
