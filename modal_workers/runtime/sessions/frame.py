@@ -55,7 +55,7 @@ def read_frame(headers: Mapping[str, str], body: bytes, *, sequence: int, arrive
     offset = headers.get(FRAME_CLOCK_OFFSET)
     if not 0 < captured_at_s < TIME_END_S or (offset is not None and not abs(float(offset)) < TIME_END_S):
         raise ValueError("the frame's capture time or clock offset is out of range")
-    if not 0 <= (seq := int(headers[FRAME_SEQ])) < SEQ_END:
+    if not 0 <= (seq := int(headers.get(FRAME_SEQ, ""))) < SEQ_END:
         raise ValueError("the frame's number is out of range")
     return SessionFrame(
         source=headers.get(FRAME_SOURCE, "camera")[:64],

@@ -260,3 +260,16 @@ def test_the_frames_of_hours_without_a_worker_do_not_fill_its_memory() -> None:
     kept = [one.seq for one in recording.unacknowledged if one.image]
     assert len(recording.unacknowledged) == 3000, "each of them gets its verdict"
     assert kept == list(range(3000 - 1024, 3000))
+
+
+def test_a_frame_that_is_not_ready_is_no_reason_to_return_early() -> None:
+    queue = FrameQueue(lambda: 2.0)
+    queue.put(frame(1))
+    began_s = time.monotonic()
+    assert queue.take(0.2, lambda _: False) is None
+    assert time.monotonic() - began_s >= 0.19, "a loop around it would use a whole core"
+
+
+def test_a_frame_without_a_number_is_invalid() -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        read_frame({"Frame-Captured-At": "1.0"}, b"image", sequence=1, arrived_at_s=1.0)
