@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from threading import RLock
 from typing import Final
@@ -18,7 +18,7 @@ from modal_workers.runtime.sessions.clock_offsets import ClockOffsets
 from modal_workers.runtime.sessions.frame import SessionFrame, read_frame
 from modal_workers.runtime.sessions.frame_queue import FrameQueue
 from modal_workers.runtime.sessions.joint_track import JointState, JointTrack
-from modal_workers.runtime.sessions.resume_position import RecordedSession, ResumePosition
+from modal_workers.runtime.sessions.resume_position import RecordedSession, ReplayedVerdicts, ResumePosition
 from modal_workers.runtime.sessions.session_bus import SessionBus
 from modal_workers.runtime.sessions.telemetry_tail import TelemetryMessage
 
@@ -63,27 +63,12 @@ class FrameJoiner:
             SaccadeError: BUS_UNAVAILABLE.
         """
         self._loop = asyncio.get_running_loop()
-        recording = RecordedSession(position.done)
-        replay_of = self._launch.replay_of
-
-        def on_recorded(message: TelemetryMessage) -> None:
-            if message.name == "acks":
-                recording.add_acks(SessionFrameAcked.model_validate_json(message.body), message.sequence)
-            elif message.name == "frames":
-                recording.add_frame(self._read_frame(message))
-            elif message.name == "joints":
-                self._add_joints(message)
-
-        if replay_of is not None:
-            await self._bus.read_recorded(replay_of, on_recorded)
-            done = set(position.done)
-            self._replay.extend(step for step in recording.steps if step is None or step.key not in done)
-            self.last_idle_steps = recording.last_idle_steps
-            for frame in () if resumed else recording.refused:
-                self.queue.put(frame)
+        if self._launch.replay_of is not None:
+            await self._start_replay(self._launch.replay_of, position, resumed=resumed)
             return
+        recording = RecordedSession(position.done)
         if resumed:
-            await self._bus.read_recorded(self._bus.session_id, on_recorded, position.after)
+            await self._bus.read_recorded(self._bus.session_id, self._add_to(recording), position.after)
             self.queue = FrameQueue(time.time, totals=recording.totals or position.totals)
             for step in recording.steps:
                 if step is None:
@@ -97,6 +82,40 @@ class FrameJoiner:
             for frame in recording.unacknowledged:
                 self._add_frame(frame)
         self._after = max(recording.last_sequence, position.after)
+
+    async def _start_replay(self, replay_of: str, position: ResumePosition, *, resumed: bool) -> None:
+        """Read the recording; a resumed replay goes on after the newest frame that its saved state contains.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        recording, told = RecordedSession(), ReplayedVerdicts(position.totals)
+        await self._bus.read_recorded(replay_of, self._add_to(recording))
+        if resumed:
+            await self._bus.read_recorded(self._bus.session_id, told.add)
+            self.queue = FrameQueue(time.time, totals=told.totals)
+        self._after = -1  # replayed frames have the sequence 0
+        self._added = dict.fromkeys(position.done, 0)
+        contained = (number for number, step in enumerate(recording.steps) if step and step.key in self._added)
+        for step in recording.steps[max(contained, default=-1) + 1 :]:
+            self._replay.append(step and replace(step, is_counted=step.key in told.keys))
+        self.last_idle_steps = recording.last_idle_steps
+        for frame in recording.refused:
+            if frame.key not in told.keys:
+                self.queue.put(frame)
+
+    def _add_to(self, recording: RecordedSession) -> Callable[[TelemetryMessage], None]:
+        """Return a handler that adds recorded frames and acknowledgements to ``recording``, joints to the track."""
+
+        def on_recorded(message: TelemetryMessage) -> None:
+            if message.name == "acks":
+                recording.add_acks(SessionFrameAcked.model_validate_json(message.body), message.sequence)
+            elif message.name == "frames":
+                recording.add_frame(self._read_frame(message))
+            elif message.name == "joints":
+                self._add_joints(message)
+
+        return on_recorded
 
     async def run(self) -> None:
         """Add live frames and joints until cancelled, or the recorded ones of a replay."""
@@ -219,5 +238,5 @@ class FrameJoiner:
 
     async def _wait_until_drained(self) -> None:
         """Wait until the session has worked through all added frames and resets."""
-        while self.queue.totals.waiting or self._resets:
+        while self.queue.unacknowledged() or self._resets:
             await self.wait_for_change(0.02)

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from contracts.events.session import FrameTotals, SessionFrameAcked
 from contracts.manifest import Artifact
 from modal_workers.runtime.sessions.frame import SessionFrame
+from modal_workers.runtime.sessions.telemetry_tail import TelemetryMessage
 
 POSITION_NAME = "position.json"
 #: Frames without an acknowledgement whose images are kept: many more than a queue has room for, so that the images of
@@ -90,3 +91,19 @@ class RecordedSession:
                     self.refused.append(replace(frame, recorded_ack=ack, image=b""))
         if acked.reset:
             self.steps.append(None)
+
+
+class ReplayedVerdicts:
+    """What earlier runs of a replay have published: the frames with a verdict, and the newest totals."""
+
+    def __init__(self, totals: FrameTotals) -> None:
+        """Start from the totals of the saved position."""
+        self.keys: set[tuple[str, int]] = set()
+        self.totals = totals
+
+    def add(self, message: TelemetryMessage) -> None:
+        """Add a message of the replay's own telemetry."""
+        if message.name == "acks":
+            acked = SessionFrameAcked.model_validate_json(message.body)
+            self.keys.update((ack.source, ack.seq) for ack in acked.acks)
+            self.totals = acked.totals

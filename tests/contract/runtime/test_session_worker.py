@@ -14,7 +14,7 @@ from contracts.assignment import Assignment
 from contracts.errors import ErrorCode
 from contracts.job import State
 from services.dispatcher.executors.executor import CallState
-from tests.harness.runtime.executor_environment import ExecutorHarness
+from tests.harness.runtime.executor_environment import ExecutorHarness, processes_of_run
 from tests.harness.runtime.session_driver import SessionDriver
 from tests.session_workers.watching.spec import WORKLOAD
 
@@ -207,6 +207,45 @@ async def test_a_reset_forgets_and_a_replay_does_the_same_again(harness: Executo
         assert await again.notes(name) == await session.notes(name)
     verdicts = lambda of: sorted((ack.seq, ack.status, ack.reason) for ack in of)  # noqa: E731
     assert verdicts(await again.acks()) == verdicts(acks)
+
+
+async def test_a_killed_replay_goes_on_where_its_saved_state_ends(harness: ExecutorHarness) -> None:
+    session = SessionDriver(harness.driver)
+    await begin(harness, session, await session.open({"chunk_frames": 2}))
+    for seq in range(16):
+        await session.frame(seq, refused=ErrorCode.FRAME_TOO_LARGE if seq == 7 else None)
+        await session.until(lambda acks: len(acks) == seq + 1)  # noqa: B023 - awaited here
+        if seq == 4:
+            await session.reset()
+            await asyncio.sleep(0.3)
+    acks = await session.acks()
+    result = await finish(harness, session)
+
+    again = SessionDriver(harness.driver)
+    slow = {"chunk_frames": 2, "service_s": 0.3}
+    assignment = await again.open(slow, replay_of=session.session_id)
+    executor = harness.executor()
+    for chunks in (2, 4, 5):
+        call = await executor.launch(assignment, WORKLOAD.compute)
+        await again.until_published("session.chunk_exported", chunks)
+        await asyncio.sleep(0.4)
+        for process in processes_of_run(assignment):
+            process.kill()
+        while (await executor.poll(call)).state is CallState.RUNNING:
+            await asyncio.sleep(0.05)
+        assignment = await harness.driver.replace_attempt(assignment)
+    await executor.launch(assignment, WORKLOAD.compute)
+    job = await harness.driver.until(again.job_id, State.SUCCEEDED)
+    assert job.result is not None
+    assert job.result["chunks"] == result["chunks"]
+    for number in range(1, int(str(result["chunks"])) + 1):
+        name = f"chunk_{number:04d}.json"
+        assert await again.notes(name) == await session.notes(name)
+    verdicts = lambda of: sorted((ack.seq, ack.status, ack.reason) for ack in of)  # noqa: E731
+    assert verdicts(await again.acks()) == verdicts(acks), "each frame has one verdict"
+    totals = await again.totals()
+    assert (totals.sent, totals.accepted, totals.rejected, totals.waiting) == (16, 15, 1, 0)
+    assert job.result["totals"] == totals.model_dump()
 
 
 async def test_a_session_without_frames_or_beyond_its_length_ends(harness: ExecutorHarness) -> None:
