@@ -57,6 +57,17 @@ def known_caller(authenticator: Authenticator, connection: HTTPConnection) -> Pr
         return None
 
 
+def refusal_of(authenticator: Authenticator, connection: HTTPConnection) -> SaccadeError | None:
+    """Return the error of a request without a valid credential; None when it has one, or needs none."""
+    if not authenticator.authenticated:
+        return None
+    try:
+        _identified(authenticator, connection)
+    except SaccadeError as error:
+        return error if error.code is ErrorCode.UNAUTHENTICATED else None
+    return None
+
+
 def _identified(authenticator: Authenticator, connection: HTTPConnection, *scopes: ScopeName) -> Principal:
     mapped: MappedCredential | None = connection.scope.get(MAPPED_CREDENTIAL)
     if mapped is None:

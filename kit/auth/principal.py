@@ -52,6 +52,11 @@ def scopes_of(dependant: Dependant) -> tuple[ScopeName, ...]:
     return min(found, key=len, default=())
 
 
+def asks_for_key(dependant: Dependant) -> bool:
+    """Return whether a route asks for a caller who has a key or a browser's session, and for nothing instead."""
+    return isinstance(dependant.call, _CallerWith) or any(map(asks_for_key, dependant.dependencies))
+
+
 #: Raise UNAUTHENTICATED, WRONG_PARTITION or FORBIDDEN. The application keeps its ``authenticator`` in its state.
 Reader = Annotated[Principal, Depends(_CallerWith("read"))]
 Writer = Annotated[Principal, Depends(_CallerWith("write"))]

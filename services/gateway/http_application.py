@@ -14,6 +14,7 @@ from contracts.asyncapi import asyncapi_document
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.streams import DISPATCHER_LEASE
 from kit.auth.api_keys import LOCAL_TENANT, Authenticator, AuthSettings, Principal
+from kit.auth.caller_first import CallerFirst
 from kit.auth.fair_requests import FairRequests
 from kit.auth.host_guard import HostGuard
 from kit.auth.mapped_credential import caller_of, known_caller
@@ -148,6 +149,7 @@ def http_application(
     app.openapi = partial(openapi_of, app, authenticated=auth.authenticated)  # type: ignore[method-assign]
     app.add_middleware(HeadRequests)
     app.add_middleware(FairRequests, identify=_identify)
+    app.add_middleware(CallerFirst, application=app)
     app.add_middleware(ReadyGate, readiness=readiness, admits=partial(is_answered_early, app))
     app.add_middleware(BodyLimit)
     install_problems(app, disk.cause_of)
