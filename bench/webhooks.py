@@ -4,14 +4,14 @@
 
 A real nats-server, the notifier in its own process, and a hundred receivers with a port each in this process; dead
 receivers accept every connection and never answer. First events at a steady rate, each for all endpoints: the latency
-from bench.needs import needs
-
-needs("nats-server")
-
 from publish to receiver. Then a burst: how many webhooks per second reach the live receivers.
 """
 
 from __future__ import annotations
+
+from bench.needs import needs
+
+needs("nats-server")
 
 import argparse
 import asyncio

@@ -51,7 +51,10 @@ class TenantTurns(Generic[T]):
 
         ``do_piece`` returns that. Work that raises is over.
         """
-        tenant = next(iter(self._waiting))
+        return self.step_of(next(iter(self._waiting)), do_piece)
+
+    def step_of(self, tenant: str, do_piece: Callable[[T], bool]) -> bool:
+        """Do a piece for a tenant that has some, as ``step``."""
         works, is_over = self._waiting.pop(tenant), True
         try:
             is_over = do_piece(works[0])

@@ -77,6 +77,8 @@ class DeliveryFile(ProjectionFile):
         path = None if folder is None else folder / "deliveries.sqlite3"
         super().__init__(path, _SCHEMA, _VERSION)
         self.events_epoch, self.records_epoch, self.planned, self.recorded, self.dirty = "", "", 0, 0, False
+        #: Number of pending deliveries, counted as they change; None: they must be counted anew.
+        self.pending: int | None = None
         self._read_position()
 
     def _read_position(self) -> None:
@@ -84,9 +86,15 @@ class DeliveryFile(ProjectionFile):
         self.events_epoch, self.planned, self.records_epoch, self.recorded = self.rows(query)[0]
         self.dirty = False
 
+    def count_pending(self, change: int) -> None:
+        """Take note of so many more pending deliveries."""
+        if self.pending is not None:
+            self.pending += change
+
     def reopen_in_memory(self) -> None:
         """Replace a file that cannot be written by an empty database in memory."""
         super().reopen_in_memory()
+        self.pending = None
         self._read_position()
 
     def reset(self, events_epoch: str, records_epoch: str) -> None:
@@ -94,7 +102,7 @@ class DeliveryFile(ProjectionFile):
         for table in _TABLES:
             self.write(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
         self.events_epoch, self.records_epoch = events_epoch, records_epoch
-        self.planned = self.recorded = 0
+        self.planned, self.recorded, self.pending = 0, 0, None
 
     def rewind(self, events: Cursor, records: Cursor, fork: int | None) -> None:
         """Go on from positions in streams that were restored: what was about events after ``fork`` is removed.
@@ -110,7 +118,7 @@ class DeliveryFile(ProjectionFile):
             self.write("UPDATE deliveries SET last_record = min(last_record, ?), asked = min(asked, ?)", lost)
             self.write("UPDATE attempts SET record = min(record, ?)", lost[:1])
             self.write("DELETE FROM redeliveries WHERE record > ?", lost[:1])
-        self.events_epoch, self.records_epoch = events.epoch, records.epoch
+        self.events_epoch, self.records_epoch, self.pending = events.epoch, records.epoch, None
         self.advance(planned=events.sequence, recorded=records.sequence)
 
     def advance(self, *, planned: int | None = None, recorded: int | None = None) -> None:

@@ -9,46 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from pydantic import ValidationError
 
-from contracts.audit import SYSTEM
 from contracts.errors import SaccadeError
 from contracts.events.base import DURABLE, Envelope, decode, decode_at, subject_of
 from contracts.events.delivery import WebhookDelivered, WebhookFailed, WebhookRedeliveryRequested
-from contracts.events.erasure import ErasureCompleted
-from contracts.events.job import JobSubmitted
 from contracts.streams import DELIVERIES, EVENTS, LIVE_DELIVERIES
 from kit.bus.dead_letter_writer import DeadLetterWriter
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.lineage import StreamPosition
 from kit.bus.tail import EpochChanged, EventTail
 from kit.tasks import first_of
-from services.notifier.webhooks.deliveries.delivery import (
-    DeliveryAttempt,
-    DeliveryState,
-    PlannedDelivery,
-    TrackedDelivery,
-)
+from services.notifier.webhooks.deliveries.delivery import DeliveryAttempt, DeliveryState, PlannedDelivery
 from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile
 from services.notifier.webhooks.deliveries.delivery_tables import DeliveryTables
-from services.notifier.webhooks.deliveries.erased_deliveries import erase_deliveries
 from services.notifier.webhooks.deliveries.event_lineage import EventLineage
+from services.notifier.webhooks.deliveries.event_planning import Enqueue, EventPlanning
 from services.notifier.webhooks.deliveries.event_ranges import EventRanges
 from services.notifier.webhooks.deliveries.file_upkeep import keep_up, stream_state
 from services.notifier.webhooks.deliveries.planned_position import PlannedPosition
-from services.notifier.webhooks.deliveries.planner import (
-    EventSubject,
-    lane_of_url,
-    may_name_url,
-    plan_deliveries,
-    plan_for,
-)
-from services.notifier.webhooks.deliveries.planning_turns import PIECE_DELIVERIES, PlanningTurns
+from services.notifier.webhooks.deliveries.planner import EventSubject, lane_of_url, plan_for
 from services.notifier.webhooks.deliveries.receiver_tables import ReceiverTables
 from services.notifier.webhooks.deliveries.recent_events import RecentEvents
 from services.notifier.webhooks.deliveries.resume import resume
@@ -58,12 +43,8 @@ from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
 
 log = logging.getLogger(__name__)
 
-#: Passes a delivery that became pending to the send queue.
-Enqueue = Callable[[TrackedDelivery], None]
-
 _RETRY_S: Final = 0.5
 _POLL_S: Final = 0.02
-_PIECE_PAUSE_S: Final = 0.001
 
 
 class DeliveryProjector:
@@ -83,12 +64,20 @@ class DeliveryProjector:
         self.receivers = ReceiverTables(file)
         self.records = EventStore(events.client, DELIVERIES.name)
         self.tail = self._new_tail()
-        self._enqueue: Enqueue = lambda _: None
         self._events = events
         self._ranges = EventRanges(events)
         # Under the name of the tail of this process, which refuses the same events: one dead letter comes of both.
         self._dead_letters = DeadLetterWriter(events, "notifier")
         file.hold_while(lambda: self._dead_letters.unsettled)
+        self._planning = EventPlanning(
+            file,
+            self.deliveries,
+            self.receivers,
+            endpoints=endpoints,
+            recent_events=recent_events,
+            dead_letters=self._dead_letters,
+            now=now,
+        )
         self._endpoints = endpoints
         self._recent_events = recent_events
         self._position = PlannedPosition(events.client)
@@ -96,9 +85,7 @@ class DeliveryProjector:
         #: Set when the endpoints are known and the projection belongs to the current streams.
         self._started = asyncio.Event()
         self._observers: list[Callable[[str, datetime], None]] = []
-        self._read_to = 0  # every event up to it is planned, or is being planned
         self._record_waiters: dict[int, asyncio.Future[None]] = {}
-        self._to_backfill: dict[str, Endpoint] = {}
         self.event_lineage = EventLineage()
         #: Set when another process has written of an epoch that this one does not know yet.
         self._is_behind = asyncio.Event()
@@ -110,7 +97,6 @@ class DeliveryProjector:
             EpochChanged: a stream was created anew, restored or set back.
             sqlite3.Error: the disk does not accept a write.
         """
-        self._enqueue = enqueue
         self._started.clear()
         while True:
             try:
@@ -121,6 +107,7 @@ class DeliveryProjector:
                 await asyncio.sleep(_RETRY_S)
         self._started.set()
         self.tail = self._new_tail()
+        self._planning.prepare(self.event_lineage, enqueue)
         records = self.tail.run(self.file.recorded, self.file.records_epoch)
         try:
             await first_of(
@@ -130,6 +117,7 @@ class DeliveryProjector:
                 self._leave_when_behind(),
             )
         finally:
+            self._planning.close()
             await self._dead_letters.stop()
 
     async def wait_until_current(self) -> None:
@@ -174,10 +162,11 @@ class DeliveryProjector:
 
     def on_endpoint(self, endpoint: Endpoint) -> None:
         """Plan for an endpoint that was created or changed; cancel what is pending for one that is not active."""
+        self._planning.forget_endpoints(endpoint.tenant)
         if self.event_lineage.endpoint_is_ahead(endpoint):
             self._is_behind.set()
             return
-        self._to_backfill[endpoint.id] = endpoint
+        self._planning.to_backfill[endpoint.id] = endpoint
         if self._endpoints.active(endpoint.tenant, endpoint.id) is None:
             self.deliveries.cancel(endpoint.id)
         self._recent_events.changed.set()
@@ -195,7 +184,7 @@ class DeliveryProjector:
         for tenant, endpoint_id in self.deliveries.receivers_with_pending():
             if self._endpoints.find(endpoint_id) is not None and self._endpoints.active(tenant, endpoint_id) is None:
                 self.deliveries.cancel(endpoint_id)
-        self._to_backfill = {endpoint.id: endpoint for endpoint in self._endpoints.all()}
+        self._planning.to_backfill = {endpoint.id: endpoint for endpoint in self._endpoints.all()}
 
     async def _rebuild(self, events: StreamPosition) -> None:
         """Start an empty projection at the stored position: every event before it is planned and in DELIVERIES."""
@@ -203,7 +192,7 @@ class DeliveryProjector:
         async for submission in self._events.history(0, subject_of(DURABLE, "*", "job", "*", "submitted")):
             if submission.sequence > position:
                 break
-            self._store_job_url(submission, EventSubject.of(submission.subject))
+            self._planning.store_job_url(submission, EventSubject.of(submission.subject))
         if position:
             for endpoint in self._endpoints.all():
                 self.receivers.store_planned_since(endpoint.id, self.event_lineage.since(endpoint))
@@ -214,95 +203,40 @@ class DeliveryProjector:
     async def _plan_events(self) -> None:
         # Records first: those of an earlier incarnation of EVENTS must not be taken for deliveries of this one.
         await self.tail.caught_up.wait()
-        turns, self._read_to = PlanningTurns(self._planning), self.file.planned
+        self._planning.open()
         while True:
             self._recent_events.changed.clear()
-            before = self._read_to
             try:
-                while self._to_backfill:
-                    await self._backfill(next(iter(self._to_backfill.values())))
+                while to_backfill := self._planning.to_backfill:
+                    await self._backfill(next(iter(to_backfill.values())))
                 while requested := self.receivers.next_redelivery():
                     await self._plan_redelivery(*requested)
-                events: list[StoredEvent] = []
-                if turns.has_room:
-                    events, self._read_to = await self._recent_events.read_after(self._read_to)
+                pause_s = await self._planning.step()
             except SaccadeError as error:
                 log.warning("webhooks: %s", error)
                 await asyncio.sleep(_RETRY_S)
                 continue
-            for stored in events:
-                turns.put(stored)
-            pause_s = _PIECE_PAUSE_S if turns.step() else 0
-            if (planned := turns.planned(self._read_to)) > self.file.planned:
-                self.file.advance(planned=planned)
-            if turns or events or self._read_to > before:  # of a range that is lost, or erased, there are none
-                await asyncio.sleep(pause_s)  # let other tasks run, event streams above all
-            else:
+            if pause_s is None:
                 await self._recent_events.changed.wait()
-
-    def _planning(self, stored: StoredEvent) -> Iterator[None]:
-        planned = self._plan(stored)
-        for first in range(0, len(planned), PIECE_DELIVERIES):
-            if first:
-                yield
-            self._add_pending(planned[first : first + PIECE_DELIVERIES])
-
-    def _plan(self, stored: StoredEvent) -> list[PlannedDelivery]:
-        """Return the deliveries of an event."""
-        subject = EventSubject.of(stored.subject)
-        if subject is None:
-            return []
-        if subject.type == ErasureCompleted.type and subject.tenant == SYSTEM:
-            erase_deliveries(self.file, stored)
-            return []
-        try:
-            self._store_job_url(stored, subject)
-            of_job = subject.noun == "job"
-            job_url = self.receivers.active_job_url(subject.subject_id, subject.tenant) if of_job else None
-            return plan_deliveries(stored, subject, self._endpoints_of(subject.tenant), job_url)
-        except ValueError as error:
-            log.warning("event %d is not delivered by webhook: %s", stored.sequence, error)
-            self._dead_letters.add(stored, error, self.event_lineage.epoch)
-            return []
-
-    def _store_job_url(self, stored: StoredEvent, subject: EventSubject | None) -> None:
-        if subject is None or not may_name_url(subject) or b'"webhook_url":"' not in stored.body:
-            return
-        submitted = decode_at(stored.subject, stored.body).parsed()
-        if isinstance(submitted, JobSubmitted) and submitted.webhook_url:
-            self.receivers.store_job_url(subject.subject_id, subject.tenant, submitted.webhook_url, stored.sequence)
-
-    def _add_pending(self, planned: list[PlannedDelivery]) -> None:
-        """Add an event's deliveries and queue them, except to endpoints that were disabled or deleted meanwhile."""
-        find = self._endpoints.find
-        due = [plan for plan in planned if (endpoint := find(plan.endpoint_id)) is None or endpoint.active]
-        for delivery in self.deliveries.add_all(due, self._now()):
-            self._enqueue(delivery)
-
-    def _endpoints_of(self, tenant: str) -> list[Endpoint]:
-        return [self._as_of_today(endpoint) for endpoint in self._endpoints.of_tenant(tenant)]
-
-    def _as_of_today(self, endpoint: Endpoint) -> Endpoint:
-        """Return an endpoint with the position in today's stream after which it gets events."""
-        since = self.event_lineage.since(endpoint)
-        return endpoint if since == endpoint.since_sequence else replace(endpoint, since_sequence=since)
+            else:
+                await asyncio.sleep(pause_s)  # let other tasks run, event streams above all
 
     # -- endpoints
 
     async def _backfill(self, endpoint: Endpoint) -> None:
         """Plan the events stored after an endpoint was created and before this process knew of it."""
-        receiver = self._as_of_today(endpoint)
+        receiver = self.event_lineage.as_of_today(endpoint)
         since, done = receiver.since_sequence, self.receivers.planned_since(endpoint.id)
-        until = self._read_to  # of those that are being planned, some may have passed this endpoint
+        until = self._planning.read_to  # of those that are being planned, some may have passed this endpoint
         if endpoint.deleted:
             self.receivers.remove_endpoint(endpoint.id)
         elif endpoint.enabled and since != done:
             if since < until:
                 async for stored in self._ranges.of_tenant(endpoint.tenant, since, until):
-                    self._add_pending(plan_for(receiver, stored))
+                    self._planning.add_pending(plan_for(receiver, stored))
             self.receivers.store_planned_since(endpoint.id, since)
-        if self._to_backfill.get(endpoint.id) is endpoint:
-            del self._to_backfill[endpoint.id]
+        if self._planning.to_backfill.get(endpoint.id) is endpoint:
+            del self._planning.to_backfill[endpoint.id]
 
     # -- redeliveries
 
@@ -312,10 +246,11 @@ class DeliveryProjector:
         requested = WebhookRedeliveryRequested.model_validate(envelope.data)
         endpoint = self._endpoints.active(envelope.tenant, requested.endpoint_id)
         if endpoint is not None:
-            redeliveries = self._ranges.planned(requested, endpoint, self.deliveries, self.event_lineage, self._read_to)
+            parts = (self.deliveries, self.event_lineage, self._planning.read_to)
+            redeliveries = self._ranges.planned(requested, endpoint, *parts)
             async for planned in redeliveries:
                 if delivery := self.deliveries.redeliver(planned, record, envelope.time):
-                    self._enqueue(delivery)
+                    self._planning.enqueue(delivery, delivery.due)
         self.receivers.remove_redelivery(record)
 
     # -- records of attempts

@@ -6,6 +6,7 @@ Each query uses an index; what is listed for a lane or a page is bounded.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -24,15 +25,8 @@ _SELECT: Final = (
 )
 _ONE: Final = " WHERE endpoint_id = ? AND sequence = ?"
 _INSERT: Final = "INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ROW: Final = _INSERT[_INSERT.index("(") :]
 _PENDING: Final = " state = 'pending'"
-#: What a delivery starts with.
-_NEW: Final[dict[str, Any]] = {
-    "state": DeliveryState.PENDING,
-    "attempts": 0,
-    "scheduled_from": 0,
-    "last_status": None,
-    "last_error": None,
-}
 
 
 def _delivery(row: Sequence[Any]) -> TrackedDelivery:
@@ -46,10 +40,10 @@ def _attempt(row: Sequence[Any]) -> DeliveryAttempt:
     return DeliveryAttempt(row[0], row[1], from_us(row[2]), row[3], row[4], row[5], row[6], next_attempt_at, *row[8:])
 
 
-def _new_row(planned: PlannedDelivery, due: datetime, asked: int = 0) -> tuple[Any, ...]:
+def _new_row(planned: PlannedDelivery, due_us: int, asked: int = 0) -> tuple[Any, ...]:
     key = (planned.endpoint_id, planned.sequence, planned.tenant, planned.lane)
     event = (planned.event_id, planned.event_type, planned.event_subject)
-    return (*key, *event, str(DeliveryState.PENDING), 0, 0, to_us(due), None, None, to_us(due), asked, 0)
+    return (*key, *event, "pending", 0, 0, due_us, None, None, due_us, asked, 0)
 
 
 class DeliveryTables:
@@ -63,33 +57,37 @@ class DeliveryTables:
         """Return one delivery."""
         return self._first(_SELECT + _ONE, (endpoint_id, sequence))
 
-    def add(self, planned: PlannedDelivery, due: datetime) -> TrackedDelivery | None:
-        """Add a pending delivery and return it; return None when it is known.
+    def add(self, planned: PlannedDelivery, due: datetime) -> bool:
+        """Add a pending delivery; return False when it is known.
 
         A delivery with that sequence but another event belongs to an earlier incarnation of the stream: it is replaced.
         """
-        known = self._event_of(planned)
-        if known == planned.event_id:
-            return None
-        if known is not None:
+        event_id, was_pending = self._standing(planned)
+        if event_id == planned.event_id:
+            return False
+        if event_id is not None:
             self._file.write("DELETE FROM attempts" + _ONE, planned.key)
         self._insert(planned, due)
-        return TrackedDelivery(**vars(planned), **_NEW, due=due, updated_at=due)
+        self._file.count_pending(1 - was_pending)
+        return True
 
-    def add_all(self, planned: Sequence[PlannedDelivery], due: datetime) -> list[TrackedDelivery]:
-        """Add pending deliveries of one event, as ``add`` does, by one statement where none of them is known."""
+    def add_all(self, planned: Sequence[PlannedDelivery], due: datetime) -> Sequence[PlannedDelivery]:
+        """Add pending deliveries as ``add`` does, by one statement where none of them is known; return those added."""
         if not planned:
             return []
-        marks = ", ".join("?" * len(planned))
-        known = f"SELECT 1 FROM deliveries WHERE sequence = ? AND endpoint_id IN ({marks}) LIMIT 1"
-        if self._file.rows(known, (planned[0].sequence, *(plan.endpoint_id for plan in planned))):
-            return [added for plan in planned if (added := self.add(plan, due))]
-        self._file.write_all(_INSERT, [_new_row(plan, due) for plan in planned])
-        return [TrackedDelivery(**vars(plan), **_NEW, due=due, updated_at=due) for plan in planned]
+        due_us = to_us(due)
+        values = [value for plan in planned for value in _new_row(plan, due_us)]
+        try:
+            self._file.write("INSERT INTO deliveries VALUES " + ", ".join([_ROW] * len(planned)), values)
+        except sqlite3.IntegrityError:  # nothing is inserted then: some are known
+            return [plan for plan in planned if self.add(plan, due)]
+        self._file.count_pending(len(planned))
+        return planned
 
     def record_attempt(self, planned: PlannedDelivery, attempt: DeliveryAttempt, state: DeliveryState) -> None:
         """Add an attempt and set the state of its delivery."""
-        if self._event_of(planned) != planned.event_id:
+        event_id, was_pending = self._standing(planned)
+        if event_id != planned.event_id:
             self._insert(planned, attempt.at)
         next_us = to_us(attempt.next_attempt_at) if attempt.next_attempt_at else None
         values = (attempt.attempt, attempt.record, to_us(attempt.at), attempt.status, attempt.error, attempt.latency_ms)
@@ -102,12 +100,15 @@ class DeliveryTables:
             " last_error = ?, updated_us = ?, last_record = ?" + _ONE,
             (*changed, attempt.record, *planned.key),
         )
+        self._file.count_pending((state is DeliveryState.PENDING) - was_pending)
 
     def redeliver(self, planned: PlannedDelivery, record: int, due: datetime) -> TrackedDelivery | None:
         """Make a delivery pending again, as requested by a record; return None if it was attempted since."""
         known = self.delivery(*planned.key)
+        becomes_pending = known is None or known.state is not DeliveryState.PENDING
         if known is None or known.event_id != planned.event_id:
             self._insert(planned, due, record)
+            self._file.count_pending(int(becomes_pending))
             return self.delivery(*planned.key)
         made = self._file.rows("SELECT count(*) FROM attempts" + _ONE + " AND record < ?", (*planned.key, record))[0][0]
         values = (record, made, *planned.key, record)
@@ -119,14 +120,17 @@ class DeliveryTables:
             "UPDATE deliveries SET state = 'pending', due_us = ?, updated_us = ?" + _ONE + " AND last_record < ?",
             (to_us(due), to_us(due), *planned.key, record),
         )
-        return self.delivery(*planned.key) if again else None
+        if not again:
+            return None
+        self._file.count_pending(int(becomes_pending))
+        return self.delivery(*planned.key)
 
     def cancel(self, endpoint_id: str, sequence: int | None = None) -> None:
         """Cancel what is pending for an endpoint, or one delivery of it."""
         statement, values = f"UPDATE deliveries SET state = 'cancelled' WHERE endpoint_id = ? AND {_PENDING}", []
         if sequence is not None:
             statement, values = statement + " AND sequence = ?", [sequence]
-        self._file.write(statement, (endpoint_id, *values))
+        self._file.count_pending(-self._file.write(statement, (endpoint_id, *values)))
 
     # -- pending deliveries
 
@@ -157,8 +161,10 @@ class DeliveryTables:
         return [(row[0], row[1]) for row in rows]
 
     def count_pending(self) -> int:
-        """Count the pending deliveries."""
-        return int(self._file.rows(f"SELECT count(*) FROM deliveries WHERE {_PENDING}")[0][0])
+        """Return the number of pending deliveries."""
+        if self._file.pending is None:
+            self._file.pending = int(self._file.rows(f"SELECT count(*) FROM deliveries WHERE {_PENDING}")[0][0])
+        return self._file.pending
 
     def oldest_pending(self) -> int | None:
         """Return the sequence of the oldest event with a pending delivery."""
@@ -203,11 +209,12 @@ class DeliveryTables:
         self._file.write(old + " = 0 AND sequence < ?", (event,))  # cancelled before an attempt was made
 
     def _insert(self, planned: PlannedDelivery, due: datetime, asked: int = 0) -> None:
-        self._file.write(_INSERT, _new_row(planned, due, asked))
+        self._file.write(_INSERT, _new_row(planned, to_us(due), asked))
 
-    def _event_of(self, planned: PlannedDelivery) -> str | None:
-        rows = self._file.rows("SELECT event_id FROM deliveries" + _ONE, planned.key)
-        return str(rows[0][0]) if rows else None
+    def _standing(self, planned: PlannedDelivery) -> tuple[str | None, bool]:
+        """Return the event that is stored under a delivery's key, None for none, and whether it is pending."""
+        rows = self._file.rows(f"SELECT event_id, {_PENDING} FROM deliveries" + _ONE, planned.key)
+        return (str(rows[0][0]), bool(rows[0][1])) if rows else (None, False)
 
     def _first(self, query: str, values: Sequence[Any]) -> TrackedDelivery | None:
         rows = self._file.rows(query, values)

@@ -23,6 +23,7 @@ def erase_deliveries(file: DeliveryFile, stored: StoredEvent) -> None:
         _erase_tenant(file, data.tenant_sha256)
     else:
         _erase_subjects(file, {*data.jobs_sha256, *([data.upload_sha256] if data.upload_sha256 else [])})
+    file.pending = None
     file.rewrite_at_commit()
     file.commit()
 

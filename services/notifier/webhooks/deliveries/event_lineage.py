@@ -6,6 +6,7 @@ What names no epoch was stored by an earlier version, in the first epoch that is
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from contracts.events.base import Cursor
 from kit.bus.lineage import Lineage, StreamPosition
@@ -40,6 +41,11 @@ class EventLineage:
             return 0  # of an earlier incarnation of the stream
         first = self.lineage.epochs[0].id if self.lineage.epochs else ""
         return self.lineage.shared_with(Cursor(first, endpoint.since_sequence))
+
+    def as_of_today(self, endpoint: Endpoint) -> Endpoint:
+        """Return an endpoint with the position in today's stream after which it gets events."""
+        since = self.since(endpoint)
+        return endpoint if since == endpoint.since_sequence else replace(endpoint, since_sequence=since)
 
     def shared(self, epoch: str | None, sequence: int) -> int:
         """Return the last sequence, at most this one of an epoch, up to which the events are those of today."""

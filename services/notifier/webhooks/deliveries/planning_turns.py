@@ -83,6 +83,12 @@ class PlanningTurns:
                 return True
         return False
 
+    def step_of(self, tenant: str) -> None:
+        """Plan a piece of a tenant's event before all others, if it is the tenant's only one."""
+        works = self._turns.of(tenant)
+        if works is not None and len(works) == 1 and not self._behind:
+            self._turns.step_of(tenant, self._plan_piece)
+
     def _release(self) -> None:
         """Add what waits behind an erasure, once all before that is planned, and the erasure too."""
         while self._behind:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 from contracts.errors import UNREADABLE_EVENTS, SaccadeError
@@ -47,6 +48,11 @@ class RecentEvents:
         self.floor = self.head = head
         #: Set when there may be something new to plan.
         self.changed = asyncio.Event()
+        self._plan: Callable[[StoredEvent, int], bool] = lambda *_: False
+
+    def plan_on_arrival(self, plan: Callable[[StoredEvent, int], bool]) -> None:
+        """Call ``plan`` with each event and the sequence that it follows; it returns whether nothing is left."""
+        self._plan = plan
 
     def on_event(self, stored: StoredEvent) -> None:
         """Add a stored event, in the order of the stream."""
@@ -55,8 +61,9 @@ class RecentEvents:
         while len(self._events) > self._max_events or self._used_bytes > self._max_bytes:
             self.floor, oldest = self._events.popitem(last=False)
             self._used_bytes -= len(oldest.body)
-        self.head = stored.sequence
-        self.changed.set()
+        after, self.head = self.head, stored.sequence
+        if not self._plan(stored, after):
+            self.changed.set()
 
     async def read_after(self, position: int) -> tuple[list[StoredEvent], int]:
         """Return some events after a position, in order, and the sequence up to which they are complete.

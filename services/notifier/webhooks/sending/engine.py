@@ -7,7 +7,6 @@ event is delivered at least once. Retries, final states and disabled endpoints f
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import sqlite3
@@ -25,7 +24,7 @@ from kit.tasks import end, first_of
 from kit.tracing import Span, span
 from services.notifier.metrics import NotifierMetrics
 from services.notifier.streams.sse import ENDS
-from services.notifier.webhooks.deliveries.delivery import DeliveryState, TrackedDelivery
+from services.notifier.webhooks.deliveries.delivery import DeliveryState, PlannedDelivery, TrackedDelivery
 from services.notifier.webhooks.deliveries.delivery_projector import DeliveryProjector
 from services.notifier.webhooks.deliveries.planned_position import PlannedPosition
 from services.notifier.webhooks.deliveries.planner import (
@@ -47,6 +46,7 @@ from services.notifier.webhooks.sending.progress_relay import ProgressRelay, Pro
 from services.notifier.webhooks.sending.receiver import WebhookReceiver, WebhookReceivers, traceparent_of
 from services.notifier.webhooks.sending.sender import SendResult
 from services.notifier.webhooks.sending.tenant_pace import TenantPace
+from services.notifier.webhooks.sending.waiting_gauges import WaitingGauges
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +94,9 @@ class SendingEngine:
         self._attempts: set[asyncio.Task[None]] = set()
         self._active = self._stopping = False
         self._pace = TenantPace()
-        #: The oldest event with a pending delivery, and its time.
-        self._oldest: tuple[int | None, float | None] = (None, None)
+        #: Tenants whose attempts began when they were planned, in this iteration of the event loop.
+        self._started: set[str] = set()
+        self._waiting = WaitingGauges(projector.deliveries, recent_events, metrics)
 
     @property
     def active(self) -> bool:
@@ -158,8 +159,8 @@ class SendingEngine:
 
     # -- queue
 
-    def enqueue(self, delivery: TrackedDelivery) -> None:
-        """Put a delivery that became pending into its lane."""
+    def enqueue(self, delivery: PlannedDelivery, due: datetime) -> None:
+        """Put a delivery that became pending into its lane; the first of a tenant in a while is attempted now."""
         if delivery.event_type in ENDS:
             self._progress.discard(delivery.event_subject)
         if not self._active:
@@ -169,9 +170,26 @@ class SendingEngine:
             head = self._projector.deliveries.head(delivery.endpoint_id, delivery.event_subject)
             if head is not None and head.sequence < delivery.sequence:
                 return  # it is queued once the one before it is done
-        lane.offer(delivery)
-        self._lanes.wake_next(lane, self._now_s())
-        self._changed.set()
+        lane.add(delivery, due.timestamp())
+        before = self._lanes.next_at()
+        if self._starts_now(lane.tenant):
+            self._start_attempts(lane)
+        else:
+            self._lanes.wake_next(lane, self._now_s())
+        if self._lanes.next_at() < before:
+            self._changed.set()
+
+    def _starts_now(self, tenant: str) -> bool:
+        """Return whether a tenant's attempts may begin before the due lanes are checked: once an iteration of the loop.
+
+        Until then each other tenant would have a turn, and so would all else that the loop does.
+        """
+        if self._stopping or not self._lease.held or tenant in self._started or self._lanes.is_waiting(tenant):
+            return False
+        if not self._started:
+            asyncio.get_running_loop().call_soon(self._started.clear)
+        self._started.add(tenant)
+        return True
 
     def on_endpoint(self, endpoint: Endpoint) -> None:
         """Reset the lane of an endpoint that was changed."""
@@ -183,16 +201,8 @@ class SendingEngine:
         """Return a lane with the current settings of its endpoint."""
         lane = self._lanes.lane(name)
         if name.startswith("whk_"):
-            endpoint = self._endpoints.find(name)
-            ordered = endpoint is not None and endpoint.ordered
-            if ordered != lane.ordered:
-                lane.ordered = ordered
-                lane.clear()
-            lane.tenant = endpoint.tenant if endpoint else ""
-            lane.email = endpoint is not None and endpoint.format == "email"
-            lane.rate.per_s = endpoint.rate_per_s if endpoint else None
-            lane.quiet_hours = endpoint.quiet_hours if endpoint else None
-        else:
+            lane.configure(self._endpoints.find(name))
+        elif not lane.tenant:
             lane.tenant = tenant_of_lane(name)
         return lane
 
@@ -353,20 +363,6 @@ class SendingEngine:
         except (SaccadeError, ValueError) as error:
             log.warning("progress is not sent: %s", error)
 
-    async def _measure_waiting(self) -> None:
-        """Set how many deliveries wait, and how old the oldest of their events is."""
-        deliveries = self._projector.deliveries
-        self._metrics.webhooks_waiting.set(deliveries.count_pending())
-        oldest = deliveries.oldest_pending()
-        if oldest != self._oldest[0]:
-            at = None
-            with contextlib.suppress(SaccadeError, ValueError):  # not stored any more, or not read now
-                body = None if oldest is None else await self._recent_events.read_body(oldest)
-                at = decode(body).time.timestamp() if body else None
-            self._oldest = oldest, at
-        at = self._oldest[1]
-        self._metrics.webhooks_oldest.set(0.0 if at is None else max(0.0, self._now_s() - at))
-
     # -- position
 
     async def _save_position(self) -> None:
@@ -376,7 +372,7 @@ class SendingEngine:
         saved = -1
         while True:
             await asyncio.sleep(_POSITION_S)
-            await self._measure_waiting()
+            await self._waiting.measure(self._now_s())
             if not self._active or self._projector.file.held():
                 continue
             reached.append((loop.time(), self._projector.deliveries.complete_to()))

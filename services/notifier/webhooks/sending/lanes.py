@@ -12,10 +12,10 @@ import heapq
 import math
 from bisect import bisect_left, insort
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
-from services.notifier.webhooks.deliveries.delivery import TrackedDelivery
+from services.notifier.webhooks.deliveries.delivery import PlannedDelivery, TrackedDelivery
+from services.notifier.webhooks.endpoints.endpoint import Endpoint
 from services.notifier.webhooks.endpoints.quiet_hours import QuietHours
 from services.notifier.webhooks.sending.circuit_breaker import CircuitBreaker
 from services.notifier.webhooks.sending.rate_limit import RateLimit
@@ -38,8 +38,7 @@ Key = tuple[str, int]
 Pool = Literal["fast", "slow", "email"]
 
 
-@dataclass(frozen=True, order=True)
-class QueuedDelivery:
+class QueuedDelivery(NamedTuple):
     """A delivery queued in a lane; ``due_s`` is Unix time."""
 
     due_s: float
@@ -76,6 +75,21 @@ class Lane:
         self._queued: list[QueuedDelivery] = []
         self._by_key: dict[Key, QueuedDelivery] = {}
         self._latency_ms = 0.0
+        self._endpoint: Endpoint | None = None
+
+    def configure(self, endpoint: Endpoint | None) -> None:
+        """Use the settings that the receiver's endpoint has now; None: it is not known any more."""
+        if endpoint is self._endpoint and endpoint is not None:
+            return  # nearly always: an endpoint that is changed is another object
+        self._endpoint = endpoint
+        ordered = endpoint is not None and endpoint.ordered
+        if ordered != self.ordered:
+            self.ordered = ordered
+            self.clear()
+        self.tenant = endpoint.tenant if endpoint else ""
+        self.email = endpoint is not None and endpoint.format == "email"
+        self.rate.per_s = endpoint.rate_per_s if endpoint else None
+        self.quiet_hours = endpoint.quiet_hours if endpoint else None
 
     @property
     def size(self) -> int:
@@ -100,10 +114,17 @@ class Lane:
 
     def offer(self, delivery: TrackedDelivery) -> None:
         """Queue a pending delivery by its due time."""
-        queued = QueuedDelivery.of(delivery)
-        self._remove(queued.key)
-        if queued.key in self.in_flight or (self.more and (not self._queued or queued > self._queued[-1])):
+        self.add(delivery, delivery.due.timestamp())
+
+    def add(self, delivery: PlannedDelivery, due_s: float) -> None:
+        """Queue a delivery that is pending by its due time, which is Unix time."""
+        key = delivery.key
+        self._remove(key)
+        if key in self.in_flight or (self.more and not self._queued):
             return  # it is queued again after its attempt, or loaded with the rest
+        queued = QueuedDelivery(due_s, delivery.sequence, delivery.endpoint_id, delivery.event_subject)
+        if self.more and queued > self._queued[-1]:
+            return
         if self._queued and queued < self._queued[-1]:
             insort(self._queued, queued)
         else:  # nearly always, and without comparing it with ten others
@@ -214,6 +235,10 @@ class Lanes:
     def all(self) -> list[Lane]:
         """Return all lanes."""
         return list(self._lanes.values())
+
+    def is_waiting(self, tenant: str) -> bool:
+        """Return whether a lane of a tenant is due and not checked yet."""
+        return tenant in self._due
 
     def wake(self, name: str, at: float) -> None:
         """Schedule a check of a lane, not later than ``at``."""

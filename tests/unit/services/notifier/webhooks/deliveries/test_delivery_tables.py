@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from contracts.events.base import Cursor
 from services.notifier.webhooks.deliveries.delivery import DeliveryAttempt, DeliveryState, PlannedDelivery
 from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile
 from services.notifier.webhooks.deliveries.delivery_tables import DeliveryTables
@@ -53,7 +55,7 @@ def test_deliveries_that_are_added_together_are_those_that_are_added_one_by_one(
 ) -> None:
     plans = [planned(7, endpoint_id=f"whk_{number}") for number in range(25)]
     other = DeliveryTables(other_file := DeliveryFile(None))
-    assert view.add_all(plans, NOW) == [other.add(plan, NOW) for plan in plans]
+    assert view.add_all(plans, NOW) == [plan for plan in plans if other.add(plan, NOW)] == plans
     assert file.all_rows() == other_file.all_rows()
     assert view.add_all([], NOW) == []
 
@@ -209,3 +211,45 @@ def test_a_damaged_file_is_recreated(tmp_path: Path, damage: bytes) -> None:
     assert second.planned == 0
     assert DeliveryTables(second).count_pending() == 0
     second.close()
+
+
+def test_pending_deliveries_are_counted_as_they_change(file: DeliveryFile, view: DeliveryTables) -> None:
+    chance = random.Random(7)
+
+    def change(record: int) -> None:
+        plan = planned(chance.randrange(1, 9), endpoint_id=f"whk_{chance.randrange(3)}")
+        plan = replace(plan, event_id=f"{plan.event_id}_{chance.randrange(2)}")
+        match chance.randrange(6):
+            case 0:
+                view.add(plan, NOW)
+            case 1:
+                view.add_all([replace(plan, endpoint_id=f"whk_{number}") for number in range(3)], NOW)
+            case 2:
+                state = chance.choice((DeliveryState.PENDING, DeliveryState.DELIVERED, DeliveryState.CANCELLED))
+                view.record_attempt(plan, attempt(1, record), state)
+            case 3:
+                view.redeliver(plan, record, NOW)
+            case 4:
+                view.cancel(plan.endpoint_id, chance.choice((None, plan.sequence)))
+            case 5 if record % 50 == 0:
+                file.rewind(Cursor("e1", 6), Cursor("r1", record), 6)
+
+    assert view.count_pending() == 0
+    seen = set()
+    for record in range(1, 2000):
+        change(record)
+        counted = view.count_pending()
+        assert counted == file.rows("SELECT count(*) FROM deliveries WHERE state = 'pending'")[0][0], record
+        seen.add(counted)
+    assert len(seen) > 10
+    file.reset("e2", "r2")
+    assert view.count_pending() == 0
+
+
+def test_the_count_of_pending_deliveries_is_not_a_scan(file: DeliveryFile, view: DeliveryTables) -> None:
+    view.count_pending()
+    view.add_all([planned(1), planned(1, endpoint_id="whk_2")], NOW)
+    statements: list[str] = []
+    file._database.set_trace_callback(statements.append)
+    assert view.count_pending() == 2
+    assert not statements

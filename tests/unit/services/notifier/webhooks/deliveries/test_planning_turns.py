@@ -112,3 +112,25 @@ def test_every_event_is_planned_once_and_in_the_order_of_its_tenant() -> None:
     assert all(found == sorted(found) for found in by_tenant.values()), seed
     assert all(plans.planned.count(one) == count for one, count in plans.deliveries.items()), seed
     assert plans.turns.planned(299) == 299
+
+
+def test_an_event_may_go_before_those_of_other_tenants_but_not_before_its_own() -> None:
+    plans = Plans()
+    plans.put(1, "hostile", 100)
+    plans.turns.step()
+    plans.put(2, "quiet", 1)
+    plans.turns.step_of("quiet")
+    assert plans.planned[-1] == 2
+    assert len(plans.turns) == 1
+    plans.put(3, "hostile", 1)
+    plans.turns.step_of("hostile")
+    assert 3 not in plans.planned, "an event of its tenant is before it"
+    plans.turns.step_of("nobody")
+    plans.put(4, SYSTEM, 0)
+    plans.put(5, "quiet", 1)
+    plans.turns.step_of("quiet")
+    assert 5 not in plans.planned, "an erasure is before it"
+    while plans.turns or len(plans.turns):
+        plans.turns.step()
+    assert plans.turns.planned(5) == 5
+    assert plans.planned[-1] == 5
