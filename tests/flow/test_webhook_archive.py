@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -16,7 +17,7 @@ from services.notifier.webhooks.endpoints.endpoint import Endpoint
 from tests.harness.dispatch.dispatcher import Servers, shared_servers
 from tests.harness.history.archive_stage import ArchiveStage, archive_stage
 from tests.harness.servers.embedded import HOST, free_port
-from tests.harness.streams.notifier import failed, publisher
+from tests.harness.streams.notifier import failed, publisher, submitted, succeeded
 from tests.harness.webhooks.delivery import RunningWebhooks, run_webhooks
 from tests.harness.webhooks.listeners import WebhookListener, listening
 
@@ -173,3 +174,71 @@ async def test_events_that_were_archived_while_no_notifier_ran_are_delivered(ser
         async with run_webhooks(servers[0].settings, tmp_path, archive=ArchiveReader(stage.segments)) as here:
             await here.settled(endpoint.id, 13)
         assert sorted({one.sequence for one in got.got}) == list(range(1, 14))
+
+
+async def test_an_endpoint_that_is_known_late_gets_what_is_only_archived(servers: Servers) -> None:
+    nats, s3 = servers
+    async with (
+        archive_stage(nats, s3, segment_bytes=2_000) as stage,
+        publisher(nats.settings) as bus,
+        listening() as got,
+        run_webhooks(nats.settings, archive=ArchiveReader(stage.segments)) as here,
+    ):
+        for _ in range(12):
+            await bus.submit()
+        await here.until(lambda: here.webhooks.file.planned == 12)
+        assert await trim(stage) > 3
+        # Another notifier made it after the first event.
+        endpoint = await here.make(got.url, types=("job.*",), since=1)
+        await here.settled(endpoint.id, 11)
+        assert sorted(one.sequence for one in got.got) == list(range(2, 13))
+
+
+@pytest.mark.parametrize("keeps_file", [True, False])
+async def test_a_job_s_own_url_gets_its_events_after_the_stream_has_deleted_the_one_that_names_it(
+    servers: Servers, tmp_path: Path, *, keeps_file: bool
+) -> None:
+    nats, s3 = servers
+    port = free_port()
+    job_id = "job_0198c0de-0000-7000-8000-000000000001"
+    async with archive_stage(nats, s3, segment_bytes=2_000) as stage, publisher(nats.settings) as bus:
+        async with run_webhooks(nats.settings, tmp_path / "before") as here:
+            await bus.say(job_id, submitted().model_copy(update={"webhook_url": f"http://{HOST}:{port}/"}))
+            await here.until(lambda: here.view.attempts(job_id, 1))
+        for _ in range(12):
+            await bus.submit()
+        assert await trim(stage) > 3
+        folder = tmp_path / ("before" if keeps_file else "lost")
+        async with (
+            listening(port=port) as back,
+            run_webhooks(nats.settings, folder, archive=ArchiveReader(stage.segments)) as here,
+        ):
+            await here.until(lambda: here.webhooks.engine.active)
+            await asyncio.sleep(1)  # the projection is pruned
+            await bus.say(job_id, succeeded())
+            here.pass_(minutes=10)
+            await here.settled(job_id, 2)
+        assert sorted(back.of_job(job_id)) == ["job.submitted", "job.succeeded"]
+
+
+async def test_what_a_late_endpoint_misses_because_it_is_stored_nowhere_is_said(
+    servers: Servers, caplog: pytest.LogCaptureFixture
+) -> None:
+    nats, s3 = servers
+    async with (
+        archive_stage(nats, s3, segment_bytes=2_000) as stage,
+        publisher(nats.settings) as bus,
+        listening() as got,
+        run_webhooks(nats.settings) as here,
+    ):
+        for _ in range(12):
+            await bus.submit()
+        await here.until(lambda: here.webhooks.file.planned == 12)
+        first = await trim(stage)
+        assert first > 3
+        await bus.submit()
+        await here.until(lambda: here.webhooks.file.planned == 13)
+        endpoint = await here.make(got.url, types=("job.*",), since=1)
+        await here.settled(endpoint.id, 14 - first)
+        assert sorted(one.sequence for one in got.got) == list(range(first, 14))
+        assert f"events 2 to {first - 1} are left out" in caplog.text

@@ -54,7 +54,9 @@ class WebhookDelivery:
         self.file = file
         history = history or History(events)
         self.recent_events = RecentEvents(events, head, history)
-        self.projector = DeliveryProjector(file, events, endpoints, self.recent_events, now)
+        self.projector = DeliveryProjector(
+            file, events, endpoints, recent_events=self.recent_events, history=history, now=now
+        )
         self.service = DeliveryService(self.projector, endpoints, history, self.recent_events, now)
         submissions = Submissions(events, history)
         self.receivers = WebhookReceivers(

@@ -17,13 +17,14 @@ from typing import Final
 from pydantic import ValidationError
 
 from contracts.errors import SaccadeError
-from contracts.events.base import DURABLE, Envelope, decode, decode_at, subject_of
+from contracts.events.base import Envelope, decode, decode_at
 from contracts.events.delivery import WebhookDelivered, WebhookFailed, WebhookRedeliveryRequested
 from contracts.streams import DELIVERIES, EVENTS, LIVE_DELIVERIES
 from kit.bus.dead_letter_writer import DeadLetterWriter
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.lineage import StreamPosition
 from kit.bus.tail import EpochChanged, EventTail
+from kit.history.history import History
 from kit.tasks import first_of
 from services.notifier.webhooks.deliveries.delivery import DeliveryAttempt, DeliveryState, PlannedDelivery
 from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile
@@ -31,7 +32,7 @@ from services.notifier.webhooks.deliveries.delivery_tables import DeliveryTables
 from services.notifier.webhooks.deliveries.event_lineage import EventLineage
 from services.notifier.webhooks.deliveries.event_planning import Enqueue, EventPlanning
 from services.notifier.webhooks.deliveries.event_ranges import EventRanges
-from services.notifier.webhooks.deliveries.file_upkeep import keep_up, stream_state
+from services.notifier.webhooks.deliveries.file_upkeep import JOB_URLS_KEPT, keep_up, stream_state
 from services.notifier.webhooks.deliveries.planned_position import PlannedPosition
 from services.notifier.webhooks.deliveries.planner import EventSubject, lane_of_url, plan_for
 from services.notifier.webhooks.deliveries.receiver_tables import ReceiverTables
@@ -55,17 +56,19 @@ class DeliveryProjector:
         file: DeliveryFile,
         events: EventStore,
         endpoints: EndpointStore,
+        *,
         recent_events: RecentEvents,
+        history: History,
         now: Callable[[], datetime],
     ) -> None:
-        """Project ``recent_events`` and the records of attempts into ``file``."""
+        """Project ``recent_events`` and the records of attempts into ``file``; ``history`` has older events."""
         self.file = file
         self.deliveries = DeliveryTables(file)
         self.receivers = ReceiverTables(file)
         self.records = EventStore(events.client, DELIVERIES.name)
         self.tail = self._new_tail()
         self._events = events
-        self._ranges = EventRanges(events)
+        self._ranges = EventRanges(events, history)
         # Under the name of the tail of this process, which refuses the same events: one dead letter comes of both.
         self._dead_letters = DeadLetterWriter(events, "notifier")
         file.hold_while(lambda: self._dead_letters.unsettled)
@@ -113,7 +116,7 @@ class DeliveryProjector:
             await first_of(
                 records,
                 self._plan_events(),
-                keep_up(self.file, self._events.client, self._now),
+                keep_up(self.file, self._events.client, self._ranges, self._now),
                 self._leave_when_behind(),
             )
         finally:
@@ -189,9 +192,7 @@ class DeliveryProjector:
     async def _rebuild(self, events: StreamPosition) -> None:
         """Start an empty projection at the stored position: every event before it is planned and in DELIVERIES."""
         position = await self._position.load(events.lineage, events.last)
-        async for submission in self._events.history(0, subject_of(DURABLE, "*", "job", "*", "submitted")):
-            if submission.sequence > position:
-                break
+        async for submission in self._ranges.submissions(position, self._now() - JOB_URLS_KEPT):
             self._planning.store_job_url(submission, EventSubject.of(submission.subject))
         if position:
             for endpoint in self._endpoints.all():
@@ -232,7 +233,7 @@ class DeliveryProjector:
             self.receivers.remove_endpoint(endpoint.id)
         elif endpoint.enabled and since != done:
             if since < until:
-                async for stored in self._ranges.of_tenant(endpoint.tenant, since, until):
+                async for stored in self._ranges.since_creation(receiver, until):
                     self._planning.add_pending(plan_for(receiver, stored))
             self.receivers.store_planned_since(endpoint.id, since)
         if self._planning.to_backfill.get(endpoint.id) is endpoint:

@@ -1,36 +1,104 @@
-"""Ranges of a tenant's stored events: those of an endpoint, and those that a user wants to be sent again."""
+"""Ranges of stored events: those of an endpoint, those that a user wants to be sent again, and the jobs with URLs.
+
+What the stream has deleted is read from its archive; what is stored nowhere is left out, and logged.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import datetime
 
+from contracts.errors import UNREADABLE_EVENTS, SaccadeError
+from contracts.events.base import DURABLE, subject_of
 from contracts.events.delivery import WebhookRedeliveryRequested
 from kit.bus.event_store import EventStore, StoredEvent
+from kit.history.history import History
+from kit.history.older_events import as_stored
 from services.notifier.webhooks.deliveries.delivery import PlannedDelivery
 from services.notifier.webhooks.deliveries.delivery_tables import DeliveryTables
 from services.notifier.webhooks.deliveries.event_lineage import EventLineage
 from services.notifier.webhooks.deliveries.planner import plan_for
 from services.notifier.webhooks.endpoints.endpoint import Endpoint
 
+log = logging.getLogger(__name__)
+
+_SUBMISSIONS = subject_of(DURABLE, "*", "job", "*", "submitted")
+
 
 class EventRanges:
-    """Reads the stream of events."""
+    """Reads the stream of events and its archive."""
 
-    def __init__(self, events: EventStore) -> None:
-        """Read from ``events``."""
-        self._events = events
+    def __init__(self, events: EventStore, history: History) -> None:
+        """Read from ``events``, and what it has deleted from ``history``."""
+        self._events, self._history = events, history
 
     async def of_tenant(self, tenant: str, after: int, until: int) -> AsyncIterator[StoredEvent]:
         """Yield a tenant's events after a sequence and up to another.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE.
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
-        async for stored in self._events.history(after, f"saccade.evt.{tenant}.>"):
-            if stored.sequence > until:
-                return
+        async for stored in self._read(after, until, f"saccade.evt.{tenant}.>"):
             yield stored
+
+    async def since_creation(self, endpoint: Endpoint, until: int) -> AsyncIterator[StoredEvent]:
+        """Yield the events after an endpoint's creation and up to a sequence.
+
+        One that was made for a stream that is lost, or before its first event, begins with what the stream has.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+        """
+        after = endpoint.since_sequence or await self._history.first_in_stream() - 1
+        async for stored in self.of_tenant(endpoint.tenant, after, until):
+            yield stored
+
+    async def submissions(self, planned: int, since: datetime) -> AsyncIterator[StoredEvent]:
+        """Yield the submissions of jobs that an empty projection needs and does not plan.
+
+        They are those up to ``planned`` or the stream's beginning, which the stream has or were stored after ``since``.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+        """
+        first = await self._history.first_in_stream()
+        begin = min(first - 1, await self.sequence_before(since))
+        async for stored in self._read(begin, max(planned, first - 1), _SUBMISSIONS):
+            yield stored
+
+    async def sequence_before(self, moment: datetime) -> int:
+        """Return the last sequence before a time; that before the stream's first event if the archive cannot tell.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+        """
+        try:
+            return await self._history.sequence_before(moment)
+        except SaccadeError as error:
+            if error.code not in UNREADABLE_EVENTS:
+                raise
+            log.warning("webhooks: the archive cannot be read: %s", error)
+            return await self._history.first_in_stream() - 1
+
+    async def _read(self, after: int, until: int, subjects: str) -> AsyncIterator[StoredEvent]:
+        while after < until:
+            try:
+                async with contextlib.aclosing(self._history.read(after, until, (subjects,))) as events:
+                    async for event in events:
+                        after = event.sequence
+                        yield as_stored(event)
+            except SaccadeError as error:
+                if error.code not in UNREADABLE_EVENTS:
+                    raise
+                first = int(error.extra.get("first", 0)) or await self._history.first_in_stream()
+                first = max(first, after + 2)
+                log.warning("webhooks: events %d to %d are left out: %s", after + 1, first - 1, error)
+                after = first - 1
+            else:
+                return
 
     async def planned(
         self,
@@ -46,7 +114,7 @@ class EventRanges:
         are sent, so that it delays no other.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE.
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
         lost = set(requested.sequences or ())
         receiver = replace(endpoint, since_sequence=0, types=() if lost else endpoint.types)
@@ -65,7 +133,7 @@ class EventRanges:
         """Yield the events of a requested redelivery that are in today's stream; ``planned`` is the end without one.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE.
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
         epoch = requested.epoch
         if requested.sequences is None:

@@ -14,15 +14,21 @@ from contracts.streams import DELIVERIES, EVENTS
 from kit.bus.connection import request
 from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile
 from services.notifier.webhooks.deliveries.delivery_tables import DeliveryTables
+from services.notifier.webhooks.deliveries.event_ranges import EventRanges
 from services.notifier.webhooks.deliveries.receiver_tables import PAUSE, ReceiverTables
 
 _COMMIT_S: Final = 0.25
 _PRUNE_S: Final = 10.0
+#: Time for which a job's own URL is kept at least, though the stream has deleted the event that names it: the job may
+#: run, and its deliveries may be tried again.
+JOB_URLS_KEPT: Final = timedelta(days=8)
+#: Interval at which the event that was stored so long ago is looked up, perhaps in the archive.
+_LOOK_UP_S: Final = 600.0
 #: Time for which a failing receiver is remembered after its last failure.
 _FAILURES_KEPT: Final = 2 * PAUSE + timedelta(days=30)
 
 
-async def keep_up(file: DeliveryFile, client: Client, now: Callable[[], datetime]) -> None:
+async def keep_up(file: DeliveryFile, client: Client, ranges: EventRanges, now: Callable[[], datetime]) -> None:
     """Commit and prune until cancelled.
 
     Raises:
@@ -30,7 +36,8 @@ async def keep_up(file: DeliveryFile, client: Client, now: Callable[[], datetime
     """
     deliveries, receivers = DeliveryTables(file), ReceiverTables(file)
     loop = asyncio.get_running_loop()
-    prune_at = loop.time()
+    prune_at = look_up_at = loop.time()
+    kept_after = 0
     while True:
         await asyncio.sleep(_COMMIT_S)
         file.commit()
@@ -38,10 +45,13 @@ async def keep_up(file: DeliveryFile, client: Client, now: Callable[[], datetime
             prune_at = loop.time() + _PRUNE_S
             try:
                 events, records = await stream_state(client, EVENTS.name), await stream_state(client, DELIVERIES.name)
+                if loop.time() >= look_up_at:
+                    kept_after = await ranges.sequence_before(now() - JOB_URLS_KEPT)
+                    look_up_at = loop.time() + _LOOK_UP_S
             except SaccadeError:
                 continue  # pruned next time
             deliveries.prune(events["first_seq"], records["first_seq"])
-            receivers.prune(events["first_seq"], now() - _FAILURES_KEPT)
+            receivers.prune(min(events["first_seq"], kept_after + 1), now() - _FAILURES_KEPT)
 
 
 async def stream_state(client: Client, stream: str) -> dict[str, Any]:
