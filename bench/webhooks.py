@@ -3,8 +3,8 @@
     python -m bench.webhooks --dead 0 1 10 --rate 2 --seconds 10
 
 A real nats-server, the notifier in its own process, and a hundred receivers with a port each in this process; dead
-receivers accept every connection and never answer. First events at a steady rate, each for all endpoints: the latency
-from publish to receiver. Then a burst: how many webhooks per second reach the live receivers.
+receivers accept every connection and never answer. First events at a steady rate, each for all endpoints: their latency
+between publisher and receiver. Then a burst: how many webhooks per second reach the live receivers.
 """
 
 from __future__ import annotations
