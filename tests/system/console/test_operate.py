@@ -31,7 +31,8 @@ async def confirm(tab: ConsoleTab, why: str) -> None:
     assert await tab.evaluate("document.querySelector('main dialog button[value=yes]').disabled")
     await tab.fill("main dialog input", why)
     await tab.until("document.querySelector('main dialog button[value=yes]').disabled", False)
-    await tab.click("main dialog button[value=yes]")
+    await tab.evaluate("document.querySelector('main dialog input').focus()")
+    await tab.press("Enter")
     await tab.until("document.querySelector('main dialog') === null")
 
 
@@ -69,6 +70,11 @@ async def test_all_letters_that_match_are_set_aside_by_a_plan(origin: str) -> No
             await tab.until(f"{_ROWS} >= 3")
             assert await tab.width_px() <= PHONE[0]
             await tab.click("main .danger")
+            await tab.until("document.querySelector('main dialog')?.open ?? false")
+            await tab.click("main dialog button[value=no]")
+            await tab.until("document.querySelector('main dialog') === null")
+            assert await tab.evaluate(_ROWS) >= 3
+            await tab.click("main .danger")
             await confirm(tab, "not needed")
             await tab.until("document.querySelector('main .note.good')?.innerText.startsWith('3 of 3') ?? false")
             await tab.until("document.querySelector('main .empty') !== null")
@@ -102,11 +108,14 @@ async def test_limits_are_set_and_removed_and_spending_is_summed_up(origin: str,
     with httpx.Client(base_url=origin, trust_env=False, timeout=90) as http:
         submit(http, "sleep 0")
         async with console_tab(origin, "/console/operate/spend") as tab:
-            await tab.until("document.querySelector('main form') !== null")
+            http.put("/v1/budgets", json={"monthly_usd": 9, "warn_share": 0.5}).raise_for_status()
+            await tab.page.tab.send("Page.reload")
+            await tab.until("document.querySelector('main form input[name=monthly]')?.value", "9")
             await tab.fill("input[name=daily]", "2.5")
             await tab.click("main form .primary")
-            await tab.until("document.querySelector('main progress') !== null")
-            assert http.get("/v1/budgets").json()["daily_usd"] == 2.5
+            await tab.until("document.querySelectorAll('main progress').length", 2)
+            made = http.get("/v1/budgets").json()
+            assert (made["daily_usd"], made["monthly_usd"], made["warn_share"]) == (2.5, 9, 0.5)
             await tab.click("main form button[type=button]")
             await tab.until("document.querySelector('main progress') === null")
             assert http.get("/v1/budgets").json()["daily_usd"] is None

@@ -45,15 +45,15 @@ function Letters({ query }) {
           ? html`
               ${groups.length > 1 && html`<${Groups} groups=${groups} />`}
               ${!everyState && html`<div class="row end">
-                <button type="button" onClick=${() => (bulk.value = { action: "redrive", count })}>${text.redriveAll(number(count))}</button>
-                <button type="button" class="danger" onClick=${() => (bulk.value = { action: "discard", count })}>${text.discardAll(number(count))}</button>
+                <button type="button" onClick=${() => (bulk.value = "redrive")}>${text.redriveAll(number(count))}</button>
+                <button type="button" class="danger" onClick=${() => (bulk.value = "discard")}>${text.discardAll(number(count))}</button>
               </div><p></p>`}
               <${LetterTable} letters=${data} />
               ${count > data.length && html`<p class="hint">${text.newest(number(data.length), number(count))}</p>`}
             `
           : html`<div class="empty"><h2>${text.none}</h2><p>${text.noneHint}</p></div>`}
     <//>
-    ${bulk.value && html`<${BulkDialog} ...${bulk.value} filter=${given} onClose=${(made) => {
+    ${bulk.value && html`<${BulkDialog} action=${bulk.value} count=${letters.value.count} filter=${given} onRetry=${letters.reload} onClose=${(made) => {
       bulk.value = null;
       if (made) {
         plan.value = made.id;
@@ -108,7 +108,7 @@ function LetterTable({ letters }) {
   `;
 }
 
-function BulkDialog({ action, count, filter, onClose }) {
+function BulkDialog({ action, count, filter, onRetry, onClose }) {
   const text = words().letters;
   const error = useSignal(null);
   const run = async (why) => {
@@ -122,7 +122,12 @@ function BulkDialog({ action, count, filter, onClose }) {
     return undefined;
   };
   const title = action === "redrive" ? text.redriveAll(number(count)) : text.discardAll(number(count));
-  if (error.value) return html`<${Problem} error=${error.value} retry=${() => onClose(null)} />`;
+  const retry = () => {
+    error.value = null;
+    // It may have been refused because of the count.
+    onRetry();
+  };
+  if (error.value) return html`<${Problem} error=${error.value} retry=${retry} />`;
   return html`<${WhyDialog} title=${title} confirm=${title} danger=${action === "discard"} onClose=${run}><p>${text.confirm(number(count))}</p><//>`;
 }
 

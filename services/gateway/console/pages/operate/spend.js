@@ -64,7 +64,8 @@ function Limits({ budget, onSaved }) {
   const save = (event) => {
     event.preventDefault();
     const fields = event.target.elements;
-    const body = {};
+    // A budget is replaced as a whole: the share that was set stays.
+    const body = budget.set_at ? { warn_share: budget.warn_share } : {};
     if (fields.daily.value) body.daily_usd = Number(fields.daily.value);
     if (fields.monthly.value) body.monthly_usd = Number(fields.monthly.value);
     send(() => call("PUT", "/v1/budgets", { body }));

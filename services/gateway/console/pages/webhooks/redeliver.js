@@ -1,5 +1,5 @@
 // Sending again what was not delivered: counted first, then sent one after another, with progress.
-import { html, useSignal } from "../../vendor/preact.js";
+import { html, useRef, useSignal } from "../../vendor/preact.js";
 import { call, get, may } from "../../api.js";
 import { number } from "../../format.js";
 import { Commands } from "../../parts/commands.js";
@@ -18,18 +18,24 @@ export function RedeliverAll({ endpoint, onDone }) {
   const progress = useSignal(null);
   const error = useSignal(null);
   const path = `/v1/webhooks/${endpoint.id}`;
+  /** Number of the newest count: the answer to an older one, or after the dialog was closed, is dropped. */
+  const asked = useRef(0);
   const count = async (chosen) => {
+    const own = (asked.current += 1);
     period.value = chosen;
     plan.value = { ids: null };
     error.value = null;
     try {
-      plan.value = { ids: await failedSince(`${path}/deliveries`, PERIODS_S[chosen]) };
+      const ids = await failedSince(`${path}/deliveries`, PERIODS_S[chosen]);
+      if (own === asked.current) plan.value = { ids };
     } catch (problem) {
+      if (own !== asked.current) return;
       plan.value = null;
       error.value = problem;
     }
   };
   const close = async (yes) => {
+    asked.current += 1;
     const { ids } = plan.value;
     plan.value = null;
     if (!yes) return;

@@ -1,5 +1,5 @@
 // What can be done with a job.
-import { html, useSignal } from "../../../vendor/preact.js";
+import { html, useRef, useSignal } from "../../../vendor/preact.js";
 import { call, get, may } from "../../../api.js";
 import { dateTime } from "../../../format.js";
 import { Dialog } from "../../../parts/dialog.js";
@@ -14,9 +14,11 @@ export function Actions({ job, read }) {
   const asked = useSignal(null);
   const error = useSignal(null);
   const busy = useSignal(false);
+  const last = useRef("");
   const ended = ["succeeded", "failed", "cancelled"].includes(job.state);
   const mayWrite = may("write");
   const act = async (name) => {
+    last.current = name;
     busy.value = true;
     error.value = null;
     try {
@@ -36,7 +38,7 @@ export function Actions({ job, read }) {
       <${Partner} job=${job} />
       ${reason && html`<span class="hint">${reason}</span>`}
     </div>
-    ${error.value && html`<${Problem} error=${error.value} retry=${() => (error.value = null)} />`}
+    ${error.value && html`<${Problem} error=${error.value} retry=${() => act(last.current)} />`}
     ${asked.value && html`<${Dialog} title=${text.cancelTitle(firstName(job))} confirm=${text.cancelJob} danger onClose=${(yes) => {
       asked.value = null;
       if (yes) void act("cancel");

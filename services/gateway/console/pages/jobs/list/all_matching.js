@@ -44,7 +44,7 @@ export function AllMatching({ filters }) {
       <span class="hint">${text.allMatching}</span>
       ${["cancel", "retry"].map((action) => html`<button type="button" key=${action} onClick=${() => ask(action)}>${text.askAll[action]}</button>`)}
     </div>
-    ${error.value && html`<${Problem} error=${error.value} retry=${() => (error.value = null)} />`}
+    ${error.value && html`<${Problem} error=${error.value} />`}
     ${asked && html`<${Dialog} title=${asked.count ? text.acts[asked.action](number(asked.count)) : text.noneFits} confirm=${text.confirm} danger=${asked.action === "cancel"} disabled=${asked.count === 0}
       onClose=${(yes) => {
         trial.value = null;
