@@ -107,9 +107,9 @@ export class Client {
     return this.#http.call(method, path, { query, body, idempotencyKey, timeoutMs, signal });
   }
 
-  /** Return the server's health report, also when it is degraded. */
+  /** Return the server's health report; a degraded server answers 200 too, and 503 is a proxy's answer. */
   async health() {
-    return this.#http.call("GET", "/health", { acceptStatus: [503] });
+    return this.#http.call("GET", "/health");
   }
 
   /** List the server's workloads with their schemas. */

@@ -40,6 +40,7 @@ async def test_a_session_is_opened_seen_and_ended(origin: str) -> None:
     async with httpx.AsyncClient(base_url=origin, trust_env=False, timeout=60) as http:
         async with console_tab(origin, "/console/live") as tab:
             await tab.until("document.querySelector('main form select') !== null")
+            assert await tab.evaluate("document.querySelector('.commands pre').textContent") == "saccade sessions"
             assert "No session is under way" in await tab.text()
             await tab.fill("main form select", "watching")
             await tab.until("document.querySelector('main form details') !== null")

@@ -24,8 +24,8 @@ export default function Live({ query }) {
   const filter = query.get("show") in STATES ? query.get("show") : "running";
   const sessions = useLoaded((signal) => get("/v1/sessions", { state: STATES[filter], limit: MOST }, signal), [filter]);
   const workloads = useLoaded((signal) => get("/v1/workloads", { lang: spoken.value }, signal), [spoken.value]);
-  const reload = useRef(sessions.reload);
-  reload.current = sessions.reload;
+  const poll = useRef(sessions.poll);
+  poll.current = sessions.poll;
   useEffect(() => {
     // Progress of sessions is not in the tenant's stream of durable events: their counts are read again.
     let changed = false;
@@ -35,7 +35,7 @@ export default function Live({ query }) {
       rounds += 1;
       if (document.hidden || (!changed && rounds % 3)) return;
       changed = false;
-      reload.current();
+      poll.current();
     }, REFRESH_MS);
     return () => {
       end();
@@ -59,7 +59,7 @@ export default function Live({ query }) {
           : html`<div class="empty"><h2>${text.none}</h2><p>${text.noneHint}</p></div>`}
     <//>
     <p></p>
-    <${Commands} cli="saccade sessions list" path="/v1/sessions" />
+    <${Commands} cli="saccade sessions" path="/v1/sessions" />
   `;
 }
 

@@ -11,10 +11,10 @@ const REFRESH_MS = 5000;
 export function HealthReport() {
   const text = words().health;
   const report = useLoaded(() => client.health(), []);
-  const reload = useRef(report.reload);
-  reload.current = report.reload;
+  const poll = useRef(report.poll);
+  poll.current = report.poll;
   useEffect(() => {
-    const timer = setInterval(() => document.hidden || reload.current(), REFRESH_MS);
+    const timer = setInterval(() => document.hidden || poll.current(), REFRESH_MS);
     return () => clearInterval(timer);
   }, []);
   const label = (status) => html`<span class=${`state ${status === "ok" ? "good" : status === "degraded" ? "fair" : "bad"}`}>${text[status] ?? text.failed}</span>`;

@@ -92,12 +92,12 @@ function OneReplay({ id }) {
   const replay = useLoaded((signal) => get(`/v1/replays/${id}`, {}, signal), [id]);
   const asked = useSignal(null);
   const error = useSignal(null);
-  const reload = useRef(replay.reload);
-  reload.current = replay.reload;
+  const poll = useRef(replay.poll);
+  poll.current = replay.poll;
   const state = replay.value?.state;
   useEffect(() => {
     if (!UNDER_WAY.has(state)) return undefined;
-    const timer = setInterval(() => document.hidden || reload.current(), POLL_MS);
+    const timer = setInterval(() => document.hidden || poll.current(), POLL_MS);
     return () => clearInterval(timer);
   }, [state]);
   const act = async (verb, body) => {

@@ -31,7 +31,7 @@ export function Deliveries({ endpoint }) {
   }, [endpoint.id, state]);
   useEffect(() => {
     // Attempts are no events of the stream: while somebody looks, the newest page is read again.
-    const timer = setInterval(() => document.hidden || newest.reload(), REFRESH_MS);
+    const timer = setInterval(() => document.hidden || newest.poll(), REFRESH_MS);
     return () => clearInterval(timer);
   }, [endpoint.id, state]);
   const known = new Set((newest.value?.data ?? []).map(({ id }) => id));
