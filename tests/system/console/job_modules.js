@@ -62,8 +62,15 @@ async (folder) => {
       rows.patched(job, event("progressed", 1, { attempt: 1, fraction: 0.6, stage: "s", message: "m" })).progress,
       rows.patched(job, event("progressed", 1, { attempt: 2, fraction: 0.6 })) === job,
       rows.patched(job, event("succeeded", 2, { attempt: 1 })).state, rows.patched(job, event("retention_changed", 3)) === job,
-      rows.isNewJob(event("submitted", 0, { workload: "w" }), { workload: "v" }), rows.joined([{ id: 1 }], [{ id: 1 }, { id: 2 }]).length,
+      rows.joined([{ id: 1 }], [{ id: 1 }, { id: 2 }]).length,
     ],
+    fresh: [
+      {}, { workload: "v" }, { workload: "w" }, { q: "lap" }, { rule: "rul_1" }, { plan: "jbp_1" }, { pipeline: "job_p" }, { state: ["failed"] },
+      { state: ["failed", "queued"] }, { until: "2026-11-23T10:00:00Z" }, { until: "2026-11-24T10:00:00Z" }, { since: "2026-11-24T10:00:00Z" },
+    ].map((wanted) => rows.isNewJob(event("submitted", 0, { workload: "w" }), wanted)),
+    caughtUp: rows.caughtUp([{ ...job, cursor: "1a.3" }, { ...job, id: "job_b", cursor: "1a.9" }], [
+      event("failed", 2, { attempt: 1 }), event("succeeded", 4, { attempt: 1 }), event("failed", 5, { attempt: 1 }, "job_b"),
+    ]).map(({ state }) => state),
     differences: differ.differences(
       { ...job, params: { a: 1, b: { c: 2 } }, cost: { actual_usd: 0 }, inputs: {} },
       { ...job, params: { a: 1, b: { c: 3 } }, cost: { actual_usd: 0 }, inputs: {} },

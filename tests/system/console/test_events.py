@@ -88,10 +88,40 @@ async def test_events_come_live_and_each_one_has_an_address(origin: str) -> None
         await tab.until(
             "document.querySelector('main section h2')?.innerText", f"Range with {len(events)} shown events"
         )
-        assert f"to={events[-1]['cursor']}" in await tab.evaluate("document.querySelector('main section a').href")
+        shown = await tab.evaluate("document.querySelector('main section .commands pre').textContent")
+        epoch, _, sequence = first.partition(".")
+        since = f"{epoch}.{int(sequence) - 1}"
+        of_range = f"--since {since} --until {events[-1]['cursor']}"
+        # Without its reason the command is refused.
+        assert f"saccade replay {of_range} --subject {job_id} --into sse --why REASON" in shown.splitlines()
+        await tab.click("main section .row a.button")
+        await tab.until("document.querySelector('main form input[name=since]')?.value", since)
+        assert await tab.evaluate("document.querySelector('main form input[name=until]').value") == events[-1]["cursor"]
+        assert await tab.evaluate("document.querySelector('main form input[name=subjects]').value") == job_id
         await tab.page.tab.send("Page.navigate", url=f"{origin}/console/events?cursor={'0' * 16}.7")
         await tab.until("document.querySelector('main [role=alert]')?.innerText.includes('not stored here')")
         assert tab.page.complaints() == []
+
+
+async def test_a_filter_that_is_removed_shows_what_it_left_out(origin: str) -> None:
+    job_id, other = _submit(origin), _submit(origin)
+    await _events_of(origin, job_id)
+    await _events_of(origin, other)
+    subjects = "[...document.querySelectorAll('.subject')].map(row => row.innerText.trim().slice(-8))"
+    async with console_tab(origin, f"/console/events?subject={job_id}") as tab:
+        await tab.until(f"{_SHOWN}.at(-1)", "job.succeeded")
+        assert set(await tab.evaluate(subjects)) == {job_id[-8:]}
+        # What was typed stays in the field while the list is painted.
+        await tab.click("input[type=search][placeholder='Text in an event']")
+        await tab.press("j")
+        await tab.evaluate(
+            "import(document.querySelector('script[type=module]').src.replace(/main\\.js$/, 'router.js'))"
+            ".then(router => router.setQuery({ from: null }))"
+        )
+        await tab.press("o")
+        await tab.until("new URLSearchParams(location.search).get('text')", "jo")
+        await tab.click("button.remove")
+        await tab.until(f"{subjects}.includes({json.dumps(other[-8:])})")
 
 
 async def test_a_pause_holds_back_what_comes(origin: str) -> None:

@@ -64,5 +64,8 @@ def check_lists(found: dict[str, Any]) -> None:
     assert found["filters"] == {"state": ["failed", "queued"], "q": "lap", "since": since}
     assert found["sent"] == {"q": "lap", "since": since}
     assert found["commands"] == ["saccade jobs --state failed --search 'lap 7'", None, None]
-    assert found["rows"] == [0.6, True, "succeeded", True, False, 2]
+    assert found["rows"] == [0.6, True, "succeeded", True, 2]
+    # A new job is counted where the list could show it: not where a text, rule, plan or pipeline decides.
+    assert found["fresh"] == [True, False, True, False, False, False, False, False, True, False, True, False]
+    assert found["caughtUp"] == ["succeeded", "running"]
     assert found["differences"] == [{"name": "params.b.c", "one": "2", "two": "3"}]

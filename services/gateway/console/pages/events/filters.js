@@ -1,9 +1,11 @@
 // The filter of the list, as chips; all of it is in the address.
-import { html, useSignal } from "../../vendor/preact.js";
+import { html } from "../../vendor/preact.js";
 import { fieldTime, timeField, timeLabel } from "../../format.js";
+import { TypedSearch } from "../../parts/typed_search.js";
 import { setQuery } from "../../router.js";
 import { words } from "./words.js";
 
+const TYPING_MS = 200;
 const FAMILIES = ["job.*", "session.*", "upload.*", "webhook.*", "rule.*", "budget.*"];
 
 /** Return the filter that an address names. */
@@ -18,14 +20,8 @@ export function Filters({ query, reference }) {
   const { types, subjects, text: wanted } = filterOf(query);
   const since = query.get("since") ?? "";
   const until = query.get("until") ?? "";
-  const typed = useSignal(null);
   const toggle = (name, list, value) =>
     setQuery({ [name]: list.includes(value) ? list.filter((item) => item !== value) : [...list, value] });
-  const write = (event) => {
-    clearTimeout(typed.value);
-    const { value } = event.target;
-    typed.value = setTimeout(() => setQuery({ text: value }), 200);
-  };
   const addSubject = (event) => {
     event.preventDefault();
     const field = event.target.elements.subject;
@@ -46,7 +42,7 @@ export function Filters({ query, reference }) {
   return html`
     <div class="event-filters">
       <div class="row">
-        <input type="search" value=${wanted} onInput=${write} aria-label=${text.filter} placeholder=${text.filter} />
+        <${TypedSearch} value=${wanted} onValue=${(typed) => setQuery({ text: typed })} wait_ms=${TYPING_MS} aria-label=${text.filter} placeholder=${text.filter} />
         <form onSubmit=${addSubject}><input name="subject" aria-label=${text.subjectFilter} placeholder=${text.subjectFilter} autocomplete="off" spellcheck="false" /></form>
         <select aria-label=${text.addType} onChange=${addType}>
           <option value="">${text.addType}</option>

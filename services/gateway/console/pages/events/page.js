@@ -19,6 +19,8 @@ import { words } from "./words.js";
 loadCss(import.meta.url);
 
 const SAID_MS = 5_000;
+/** Filter of types and subjects that lets everything pass. */
+const EVERYTHING = "[[],[]]";
 
 export default function Events({ query }) {
   const text = words();
@@ -30,14 +32,29 @@ export default function Events({ query }) {
   const tenant = session.value.tenant;
   useEffect(() => tail.open(), []);
   useEffect(() => tail.filter(filter), [JSON.stringify(filter)]);
+  const asked = JSON.stringify([filter.types, filter.subjects]);
+  /** Filter with which the past in the list was read. */
+  const readFor = useRef(EVERYTHING);
+  const show = () => {
+    readFor.current = cursor || id ? EVERYTHING : asked;
+    if (cursor || id) void showAround(tail, { cursor, id }, missing);
+    else if (since && until) void tail.showPeriod({ since, until, ...filter });
+    else void tail.showLive({ since, ...filter });
+  };
   useEffect(() => {
     // A row that is chosen in the list has an address too, and must not start the list again.
     if ((cursor || id) && (tail.rows.indexOf({ cursor, id }) >= 0 || tail.reading.value === "reading")) return;
     missing.value = false;
-    if (cursor || id) void showAround(tail, { cursor, id }, missing);
-    else if (since && until) void tail.showPeriod({ since, until, ...filter });
-    else if (!tail.live || tail.rows.all.length === 0 || since) void tail.showLive({ since, ...filter });
+    if (cursor || id || since || !tail.live || tail.rows.all.length === 0) show();
   }, [cursor, id, since, until, tenant]);
+  useEffect(() => {
+    // What another filter left out is not in the list.
+    if (![EVERYTHING, asked].includes(readFor.current)) show();
+  }, [asked]);
+  const showOlder = () => {
+    readFor.current = asked;
+    void tail.older(filter);
+  };
   const { shown, origin } = (tail.version.value, tail.rows);
   const index = cursor || id ? tail.rows.indexOf({ cursor, id }) : -1;
   const choose = (next) => {
@@ -67,7 +84,7 @@ export default function Events({ query }) {
     <div class=${`event-split${index >= 0 ? " with-details" : ""}`}>
       <div>
         <div class="row between event-bar">
-          <button type="button" disabled=${tail.reading.value === "reading"} onClick=${() => tail.older(filter)}>${text.older}</button>
+          <button type="button" disabled=${tail.reading.value === "reading"} onClick=${showOlder}>${text.older}</button>
           <span class="hint number">${tail.reading.value === "reading" ? text.reading : text.count(number(shown.length), number(tail.rows.all.length))}</span>
         </div>
         <div onClick=${onClick}>

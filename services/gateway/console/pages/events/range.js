@@ -7,17 +7,21 @@ import { href, setQuery } from "../../router.js";
 import { cursorBefore, positionOf } from "./rows.js";
 import { words } from "./words.js";
 
-/** Return the commands for a period and a filter: {follow, replay, export}; a cursor's own event is left out by --since. */
+/**
+ * Return the commands for a period and a filter: {follow, replay, export}; null where a command has no option for a
+ * subject. A cursor's own event is left out by --since.
+ */
 export function commandsOf({ since, until }, { types, subjects }) {
   const chosen = types.map((type) => ` --type ${quoted(type)}`).join("");
   const of = subjects.map((subject) => ` --subject ${quoted(subject)}`).join("");
   const from = since ? ` --since ${quoted(since)}` : "";
   const to = until ? ` --until ${quoted(until)}` : "";
   const job = subjects.length === 1 && subjects[0].startsWith("job_") ? ` --job ${quoted(subjects[0])}` : "";
+  const canChoose = subjects.length === 0 || job;
   return {
-    follow: `saccade events --follow${chosen}${from}${job}`,
-    replay: `saccade replay${from}${to}${chosen}${of} --into sse`,
-    export: `saccade events export${from}${to}${chosen}${job} events.ndjson.zst`,
+    follow: canChoose ? `saccade events --follow${chosen}${from}${job}` : null,
+    replay: `saccade replay${from}${to}${chosen}${of} --into sse --why REASON`,
+    export: canChoose ? `saccade events export${from}${to}${chosen}${job} events.ndjson.zst` : null,
   };
 }
 
@@ -34,7 +38,7 @@ export function Range({ from, to, shown, filter }) {
     const at = positionOf(cursor);
     return at && at.sequence >= positionOf(start).sequence && at.sequence <= positionOf(end).sequence;
   }).length;
-  const replay = href("operate", "replays", { from: since, to: end, type: filter.types, subject: filter.subjects });
+  const replay = href("operate", "replays", { since, until: end, types: filter.types.join(" "), subjects: filter.subjects.join(" ") });
   return html`
     <section class="card" aria-label=${text.range}>
       <div class="row between"><h2>${text.rangeOf(number(inside))}</h2><button type="button" class="plain" onClick=${() => setQuery({ from: null, to: null })}>${text.rangeClear}</button></div>
@@ -42,7 +46,7 @@ export function Range({ from, to, shown, filter }) {
       <div class="row">
         ${may("operate") ? html`<a class="button" href=${replay}>${text.replay}</a>` : html`<span class="hint">${text.needsOperate}</span>`}
       </div>
-      <${Commands} cli=${`${commands.replay}\n${commands.export}`} path="/v1/replays" method="POST"
+      <${Commands} cli=${[commands.replay, commands.export].filter(Boolean).join("\n")} path="/v1/replays" method="POST"
         body=${{ into: "sse", since, until: end, types: filter.types, subjects: filter.subjects }} />
     </section>
   `;

@@ -1,8 +1,9 @@
 // Form of the filters; each change is in the address at once.
-import { html, useEffect, useRef } from "../../../vendor/preact.js";
+import { html } from "../../../vendor/preact.js";
 import { get } from "../../../api.js";
 import { fieldTime, number, timeField, timeLabel } from "../../../format.js";
 import { useLoaded } from "../../../parts/loaded.js";
+import { TypedSearch } from "../../../parts/typed_search.js";
 import { href, setQuery } from "../../../router.js";
 import { common } from "../../../words.js";
 import { STATES } from "./filters.js";
@@ -14,12 +15,6 @@ export function Filters({ filters, counts }) {
   const text = words();
   const states = common().states;
   const workloads = useLoaded(() => get("/v1/workloads"), []);
-  const timer = useRef(0);
-  useEffect(() => () => clearTimeout(timer.current), []);
-  const typed = ({ target }) => {
-    clearTimeout(timer.current);
-    timer.current = setTimeout(() => setQuery({ q: target.value.trim() }), TYPING_MS);
-  };
   const toggle = (state) =>
     setQuery({ state: filters.state.includes(state) ? filters.state.filter((each) => each !== state) : [...filters.state, state] });
   const time = (name) => ({ target }) => setQuery({ [name]: fieldTime(target.value) });
@@ -28,7 +23,7 @@ export function Filters({ filters, counts }) {
   const chosen = ["rule", "pipeline", "plan", "at"].filter((name) => filters[name]);
   return html`
     <form class="filters" role="search" aria-label=${text.filters} onSubmit=${(event) => event.preventDefault()}>
-      <label class="wide">${text.q}<input type="search" name="q" key=${filters.q ?? ""} defaultValue=${filters.q ?? ""} onInput=${typed} placeholder=${text.qHint} /></label>
+      <label class="wide">${text.q}<${TypedSearch} name="q" value=${filters.q ?? ""} onValue=${(q) => setQuery({ q })} wait_ms=${TYPING_MS} placeholder=${text.qHint} /></label>
       <label>${text.columns.workload}<select name="workload" value=${filters.workload ?? ""} onChange=${({ target }) => setQuery({ workload: target.value })}>
         <option value="">${text.any}</option>${names.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}
       </select></label>

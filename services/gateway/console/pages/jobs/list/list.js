@@ -11,7 +11,7 @@ import { AllMatching, PlanProgress } from "./all_matching.js";
 import { Bulk } from "./bulk.js";
 import { Filters } from "./filter_form.js";
 import { commandOf, filtersOf, queryOf } from "./filters.js";
-import { isNewJob, joined, patched, readAgain } from "./live_rows.js";
+import { caughtUp, isLater, isNewJob, joined, patched, readAgain } from "./live_rows.js";
 import { Rows } from "./rows.js";
 import { words } from "./words.js";
 
@@ -71,19 +71,30 @@ function makeList(filters) {
   };
   const { rows, error, loading, next, fresh, counts, searchedTo, missing } = state;
   const stop = new AbortController();
+  const stale = new Set();
+  /** Events since the newest reading began; null while none is under way. The answer to an older reading is dropped. */
+  let during = null;
+  let readings = 0;
   const read = async (cursor) => {
+    const own = (readings += 1);
+    const meanwhile = (during = []);
     loading.value = true;
     try {
       const page = await get("/v1/jobs", { ...queryOf(filters), limit: PAGE, cursor, incomplete: true }, stop.signal);
-      rows.value = cursor ? joined(rows.value, page.data) : page.data;
+      if (own !== readings) return;
+      const data = caughtUp(page.data, meanwhile);
+      for (const job of page.data) if (meanwhile.some((event) => readAgain(event) && isLater(event, job))) stale.add(job.id);
+      rows.value = cursor ? joined(rows.value, data) : data;
       next.value = page.next_cursor;
       searchedTo.value = page.searched_to ?? null;
       missing.value = page.incomplete?.events_missing ?? 0;
       error.value = null;
-      if (!cursor) fresh.value = 0;
+      if (!cursor) fresh.value = meanwhile.filter((event) => isNewJob(event, filters) && !data.some(({ id }) => id === event.subject)).length;
     } catch (problem) {
+      if (own !== readings) return;
       if (!stop.signal.aborted) error.value = problem;
     }
+    during = null;
     loading.value = false;
   };
   const count = async () => {
@@ -93,7 +104,6 @@ function makeList(filters) {
       // The list is complete without the numbers.
     }
   };
-  const stale = new Set();
   const readStale = async () => {
     const ids = [...stale].slice(0, 20);
     for (const id of ids) stale.delete(id);
@@ -103,7 +113,11 @@ function makeList(filters) {
     }
   };
   const take = (event) => {
-    if (!event.type.startsWith("job.") || rows.value === null) return;
+    // Events are missing, and with them what changed the rows.
+    if (event.type === "gap") return void (read(), count());
+    if (!event.type.startsWith("job.")) return;
+    if (event.cursor) during?.push(event);
+    if (rows.value === null) return;
     if (isNewJob(event, filters) && !rows.value.some(({ id }) => id === event.subject)) fresh.value += 1;
     const index = rows.value.findIndex(({ id }) => id === event.subject);
     if (index >= 0) {
@@ -132,5 +146,5 @@ function makeList(filters) {
       stop.abort();
     };
   };
-  return { ...state, start, reload: () => (void read(), void count()), more: () => read(next.value) };
+  return { ...state, start, reload: () => (void read(), void count()), more: () => loading.value || read(next.value) };
 }

@@ -1,4 +1,5 @@
 // Rows of the list of jobs, changed by events in place: no row moves under the pointer. No document.
+import { positionOf } from "../job/summary.js";
 
 const STATES = {
   "job.queued": "queued", "job.starting": "starting", "job.waiting_for_gpu": "waiting_for_gpu", "job.started": "running",
@@ -29,9 +30,27 @@ export function patched(job, { type, data, time }) {
 /** Return whether the row is to be read from the server after an event. */
 export const readAgain = ({ type }) => READ_AGAIN.has(type);
 
-/** Return whether an event is of a new job that the list could show; jobs of pipelines' stages are not in it. */
-export const isNewJob = ({ type, data }, filters) =>
-  type === "job.submitted" && !data.part_of && (!filters.workload || filters.workload === data.workload);
+/** Return jobs that were read as they are after events that came meanwhile: an answer does not have the newest ones. */
+export function caughtUp(jobs, events) {
+  return jobs.map((job) => events.filter((event) => isLater(event, job)).reduce(patched, job));
+}
+
+/** Return whether an event is of a job and not yet in what was read of it. */
+export const isLater = ({ subject, cursor }, job) => subject === job.id && positionOf(cursor) > positionOf(job.cursor);
+
+const NEW = ["submitted", "queued", "starting", "running"];
+
+/**
+ * Return whether an event is of a new job that the list could show; jobs of pipelines' stages are not in it.
+ *
+ * Whether a text, a rule, a plan or a pipeline matches is not in the event.
+ */
+export function isNewJob({ type, data, time }, filters) {
+  if (type !== "job.submitted" || data.part_of || ["q", "rule", "plan", "pipeline"].some((name) => filters[name])) return false;
+  if (filters.state?.length && !NEW.some((state) => filters.state.includes(state))) return false;
+  if (Date.parse(filters.until) <= Date.parse(time) || Date.parse(filters.since) > Date.parse(time)) return false;
+  return !filters.workload || filters.workload === data.workload;
+}
 
 /** Return two pages as one list, each job once. */
 export function joined(rows, more) {
