@@ -153,6 +153,12 @@ async function readForAll(ended) {
           session.value = "none";
           return;
         }
+        if (error.status === 403) {
+          // This key reads no events, as an operator's of all tenants: no tab asks again.
+          tell("idle", ended);
+          await new Promise((resolve) => ended.addEventListener("abort", resolve, { once: true }));
+          return;
+        }
         // The next round says whether the server is back.
       }
       tell("lost", ended);
@@ -164,12 +170,16 @@ async function readForAll(ended) {
   }
 }
 
+/** What a server that tells events says first; one that is away, or a quota, only says when to come back. */
+const OPENS = /^(: (live|reading)$|data:)/m;
+
 /** Return a `fetch` that notes whether the stream is open: the client itself reconnects without a word. */
 function watchedFetch(ended) {
-  const noted = async (promise, isOpen) => {
+  const noted = async (promise, stateOf) => {
     try {
       const value = await promise;
-      tell(isOpen(value) ? "open" : "lost", ended);
+      const now = stateOf(value);
+      if (now) tell(now, ended);
       return value;
     } catch (error) {
       tell("lost", ended);
@@ -177,10 +187,18 @@ function watchedFetch(ended) {
     }
   };
   return async (...request) => {
-    const response = await noted(fetch(...request), (given) => given.ok);
+    const response = await noted(fetch(...request), ({ ok, status }) => (ok || status === 403 ? null : "lost"));
     if (!response.ok) return response;
     const reader = response.body.getReader();
-    const body = { getReader: () => ({ read: () => noted(reader.read(), (chunk) => !chunk.done) }) };
+    const decoder = new TextDecoder();
+    /** Text until the stream is open; null afterwards. */
+    let head = "";
+    const stateOf = ({ done, value }) => {
+      if (done) return "lost";
+      if (head !== null && OPENS.test((head += decoder.decode(value, { stream: true })))) head = null;
+      return head === null ? "open" : null;
+    };
+    const body = { getReader: () => ({ read: () => noted(reader.read(), stateOf) }) };
     return { ok: true, status: response.status, headers: response.headers, body };
   };
 }

@@ -5,6 +5,26 @@ import { batch, signal } from "./vendor/preact.js";
 export const base = new URL(document.baseURI).pathname;
 const ROOT = `${base}console`;
 
+/** Browsers refuse more than a hundred changes of the address in 10 to 30 seconds; a slider makes one for each step. */
+const WRITE_MS = 350;
+/** The address that the browser's follows soon; null: it is the browser's. */
+let pending = null;
+let timer = 0;
+let writtenMs = -WRITE_MS;
+
+const address = () => pending ?? new URL(location.href);
+
+function write() {
+  history.replaceState(null, "", pending);
+  writtenMs = performance.now();
+  forget();
+}
+
+function forget() {
+  clearTimeout(timer);
+  pending = null;
+}
+
 /** Decode a segment of the path; one that is not well-formed stays as it is, and names nothing that there is. */
 const decoded = (segment) => {
   try {
@@ -16,8 +36,8 @@ const decoded = (segment) => {
 
 const read = () => ({
   /** Segments after /console: ["jobs", "job_…"]. */
-  path: location.pathname.slice(ROOT.length).split("/").filter(Boolean).map(decoded),
-  query: new URLSearchParams(location.search),
+  path: address().pathname.slice(ROOT.length).split("/").filter(Boolean).map(decoded),
+  query: new URLSearchParams(address().search),
 });
 
 export const route = signal(read());
@@ -33,8 +53,15 @@ export function href(...parts) {
 }
 
 /** Go to an address of the console; `replace` leaves no entry in the browser's history. */
-export function go(address, { replace = false } = {}) {
-  history[replace ? "replaceState" : "pushState"](null, "", address);
+export function go(to, { replace = false } = {}) {
+  // The entry of the history that is left is the newest address.
+  if (!replace && pending) write();
+  if (!replace) history.pushState(null, "", to);
+  else {
+    if (!pending) timer = setTimeout(write, WRITE_MS);
+    pending = new URL(to, document.baseURI);
+    if (performance.now() - writtenMs >= WRITE_MS) write();
+  }
   batch(() => {
     route.value = read();
   });
@@ -42,18 +69,20 @@ export function go(address, { replace = false } = {}) {
 
 /** Change parts of the query and keep the rest; null or "" removes one. */
 export function setQuery(changes, { replace = true } = {}) {
-  const query = new URLSearchParams(location.search);
+  const { pathname, search, hash } = address();
+  const query = new URLSearchParams(search);
   for (const [name, value] of Object.entries(changes)) {
     query.delete(name);
     for (const item of [].concat(value ?? [])) if (item !== "") query.append(name, String(item));
   }
   const text = query.toString();
-  go(location.pathname + (text ? `?${text}` : "") + location.hash, { replace });
+  go(pathname + (text ? `?${text}` : "") + hash, { replace });
 }
 
 /** Let links inside the console change the page without loading it again. */
 export function followLinks() {
   addEventListener("popstate", () => {
+    forget();
     route.value = read();
   });
   document.addEventListener("click", (event) => {

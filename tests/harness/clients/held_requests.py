@@ -22,7 +22,7 @@ class Requests:
     """What to do with requests; ``rules`` are [pattern of "METHOD URL", what], the first that matches counts."""
 
     tab: ConsoleTab
-    rules: list[tuple[str, str | int]] = field(default_factory=list)
+    rules: list[tuple[str, str | int | tuple[str, bytes]]] = field(default_factory=list)
     #: Requests that are held back, by "METHOD URL".
     held: list[tuple[str, str]] = field(default_factory=list)
     #: Headers of each request that was seen, by "METHOD URL".
@@ -35,6 +35,10 @@ class Requests:
     def refuse(self, pattern: str, status: int = 0) -> None:
         """Answer with a status; 0: the connection breaks."""
         self.rules.insert(0, (pattern, status))
+
+    def answer(self, pattern: str, media_type: str, body: bytes) -> None:
+        """Answer with 200 and a body in place of the server."""
+        self.rules.insert(0, (pattern, (media_type, body)))
 
     async def let_go(self, pattern: str) -> None:
         """Let pass what matches, also what was held back."""
@@ -58,11 +62,11 @@ class Requests:
         elif act == 0:
             await self._send("Fetch.failRequest", requestId=request_id, errorReason=_FAIL)
         else:
-            problem = {"type": "about:blank", "title": "Broken", "status": act, "code": "broken", "detail": "Broken."}
-            headers = [{"name": "Content-Type", "value": "application/problem+json"}]
-            body = base64.b64encode(json.dumps(problem).encode()).decode()
+            status, media_type, body = (200, *act) if isinstance(act, tuple) else (int(act), *_problem(int(act)))
+            headers = [{"name": "Content-Type", "value": media_type}]
+            text = base64.b64encode(body).decode()
             await self._send(
-                "Fetch.fulfillRequest", requestId=request_id, responseCode=act, responseHeaders=headers, body=body
+                "Fetch.fulfillRequest", requestId=request_id, responseCode=status, responseHeaders=headers, body=text
             )
 
     async def _send(self, method: str, **params: Any) -> None:
@@ -71,9 +75,17 @@ class Requests:
             await self.tab.page.tab.send(method, **params)
 
 
+def _problem(status: int) -> tuple[str, bytes]:
+    problem = {"type": "about:blank", "title": "Broken", "status": status, "code": "broken", "detail": "Broken."}
+    return "application/problem+json", json.dumps(problem).encode()
+
+
 @contextlib.asynccontextmanager
-async def requests_of(tab: ConsoleTab, *patterns: str) -> AsyncIterator[Requests]:
-    """Stop each request whose URL matches one of the patterns, and ask the rules what to do with it."""
+async def requests_of(tab: ConsoleTab, *patterns: str, stage: str = "Request") -> AsyncIterator[Requests]:
+    """Stop each request whose URL matches one of the patterns, and ask the rules what to do with it.
+
+    ``stage`` "Response": after the server has answered, so that what is held back is an old answer.
+    """
     requests = Requests(tab)
     told = tab.page.browser.told
     at = len(told)
@@ -88,7 +100,9 @@ async def requests_of(tab: ConsoleTab, *patterns: str) -> AsyncIterator[Requests
                     await requests.take(said["params"]["requestId"], said["params"]["request"])
             await asyncio.sleep(0.02)
 
-    await tab.page.tab.send("Fetch.enable", patterns=[{"urlPattern": pattern} for pattern in patterns])
+    await tab.page.tab.send(
+        "Fetch.enable", patterns=[{"urlPattern": pattern, "requestStage": stage} for pattern in patterns]
+    )
     attending = asyncio.ensure_future(attend())
     try:
         yield requests

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from contracts.audit import SYSTEM
 from tests.harness.clients.chromium import PageReplacedError, Tab, pages
 from tests.harness.clients.console_browser import ConsoleTab, console_tab
 from tests.harness.clients.console_start import DroppedFile, block, drop
@@ -25,6 +26,8 @@ pytestmark = pytest.mark.anyio
 
 PREFIX = "/some/prefix/"
 KEYS = {"reader": ["read"], "operator": ["read", "write", "operate"]}
+#: Key of who operates all tenants, and is none.
+SYSTEM_KEY = "system"
 #: Port of the page of another system, which may show the webhooks in a frame.
 EMBEDDER_PORT = free_port()
 
@@ -37,6 +40,8 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         {"id": name, "sha256": hashlib.sha256(b"secret").hexdigest(), "tenant": "one", "scopes": scopes}
         for name, scopes in KEYS.items()
     ]
+    everywhere = {"id": SYSTEM_KEY, "tenant": SYSTEM, "scopes": ["operate"]}
+    entries.append(everywhere | {"sha256": hashlib.sha256(b"secret").hexdigest()})
     (folder / "keys.json").write_text(json.dumps(entries))
     with up(
         folder / "data",
@@ -100,6 +105,22 @@ async def test_a_key_is_asked_for_kept_nowhere_and_its_scopes_are_heeded(keyed: 
         refused = [line for line in tab.page.complaints() if "401" not in line]
         assert refused == []
         tab.page.check_alone()
+
+
+async def test_a_key_without_events_is_told_so_and_asks_once(keyed: str, tmp_path: Path) -> None:
+    async with (
+        prefix_proxy(keyed, PREFIX) as origin,
+        console_tab(origin, f"{PREFIX}console/live", tmp_path) as tab,
+    ):
+        await tab.until_heading("This server requires an API key")
+        await tab.fill("main input[name=key]", f"{SYSTEM_KEY}.secret")
+        await tab.click("main form .primary")
+        asked = "performance.getEntriesByType('resource').filter(({ name }) => name.includes('/v1/events')).length"
+        await tab.until(asked, 1)
+        await tab.until("document.querySelector('.menu .link').innerText", "No event stream")
+        # The first pause before another request is half a second.
+        await asyncio.sleep(2)
+        assert await tab.evaluate(asked) == 1
 
 
 async def test_a_dropped_file_becomes_a_job_with_a_cookie_and_under_a_path(keyed: str, tmp_path: Path) -> None:
