@@ -18,7 +18,7 @@ from cli.output import print_note
 from cli.settings import child_environment
 
 #: More than the child takes to end itself, with its workers, where a stop hangs.
-_STOP_S: Final = 30.0
+_STOP_S: Final = 45.0
 
 
 @contextmanager

@@ -113,7 +113,7 @@ class Supervisor:
         for name, process in processes.items():
             if process.returncode is None:
                 what = f"{name} (process {process.pid})"
-                self._report(f"{what} has not ended {_KILLED_S:.0f} s after SIGKILL; it is left to the system.")
+                self._report(f"{what} has not ended {_KILLED_S:g} s after SIGKILL; it is left to the system.")
 
     def kill(self) -> None:
         """Kill every child."""

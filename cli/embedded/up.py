@@ -24,8 +24,9 @@ from cli.settings import DEFAULT_PORT, CommandSettings, ModalClientSettings
 from kit.stop_deadline import StopDeadline, prepare_stop
 from kit.tasks import end
 
-#: Time for a stop. The services, the workers and the servers get 5 s of it together, one after the other.
-_STOP_S: Final = 20.0
+#: Time for a stop. The services, the workers and the servers get 5 s of it together, one after the other; on a busy
+#: machine the rest takes its time.
+_STOP_S: Final = 30.0
 
 
 def catch_signals(system: EmbeddedSystem) -> tuple[asyncio.Event, StopDeadline]:

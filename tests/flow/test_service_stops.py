@@ -33,7 +33,7 @@ FAULTS = ("nothing", "nothing", "NATS", "bucket", "both", "no NATS")
 PATIENCE_S = 60.0
 #: What is not counted when the deadline of the stop has ended a service: it waited that long for a processor.
 STARVED_S = 2.0
-FORCED = "the stop has not ended within"
+FORCED = ("the stop has not ended within", "Timeout (")
 #: The first second is the start of a fork on an idle machine, and what a service does for longer is a wait for servers.
 LATEST_SIGNAL_S = 4.0
 
@@ -143,7 +143,7 @@ def play(drawn: Round, servers: Servers, folder: Path) -> float:
         process.kill()
         process.wait(timeout=30)
     said = log.read_text()
-    if FORCED in said:
+    if any(words in said for words in FORCED):
         assert starved_s > STARVED_S, said
     else:
         # A service that has no handlers yet is ended by the signal; Python ends by SIGINT with a traceback.

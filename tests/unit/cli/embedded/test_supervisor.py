@@ -98,16 +98,18 @@ async def test_a_check_that_loses_its_cancellation_does_not_keep_the_system(
 
 
 async def test_a_child_that_is_not_ended_in_time_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a kernel does not end, because it waits for a disk, is left to it: here the time for that is none."""
-    monkeypatch.setattr(supervisor, "_KILLED_S", 0.0)
+    """What a kernel does not end, because it waits for a disk, is left to it: here no signal reaches the child."""
+    monkeypatch.setattr(supervisor, "_KILLED_S", 0.1)
+    monkeypatch.setattr(supervisor, "_send", lambda *_: None)
     told: list[str] = []
     data = DataFolder(tmp_path)
     running = Supervisor(data, {}, told.append)
     try:
         await running.start([Program("child", COMMAND, Child(0).is_ready)])
-        process_id = running.process_id("child")
+        process_id = running.process_id("child") or 0
         await running.close()
-        assert told == [f"child (process {process_id}) has not ended 0 s after SIGKILL; it is left to the system."]
+        assert told == [f"child (process {process_id}) has not ended 0.1 s after SIGKILL; it is left to the system."]
     finally:
-        await asyncio.sleep(0.5)
+        monkeypatch.undo()
+        await running.close()
         data.release()
