@@ -15,7 +15,7 @@ import hashlib
 import hmac
 import ipaddress
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -378,3 +378,16 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def limits_of_keys_file(settings: AuthSettings, what: str) -> tuple[Quotas, Callable[[], object]]:
+    """Return the tenants' quotas and what brings them up to date; the defaults if the file cannot be read.
+
+    ``what`` tells, for the log, of what they are the limits.
+    """
+    try:
+        authenticator = Authenticator(settings)
+    except (OSError, ValueError) as error:
+        log.warning("the keys file cannot be read (%s): %s have the default quotas", type(error).__name__, what)
+        return Quotas(), lambda: None
+    return authenticator.quotas, authenticator.reload

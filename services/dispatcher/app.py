@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -18,7 +18,8 @@ from contracts.events.base import Envelope
 from contracts.job import Job
 from contracts.streams import DISPATCHER_LEASE, EVENTS, LIVE_EVENTS, RULE_COUNTS
 from contracts.workload import Workload
-from kit.auth.api_keys import AuthSettings
+from kit.auth.api_keys import AuthSettings, limits_of_keys_file
+from kit.auth.quota_metrics import QuotaMetrics
 from kit.bucket import Bucket
 from kit.bus.connection import epoch_of
 from kit.bus.event_store import EventStore, StoredEvent
@@ -33,7 +34,6 @@ from kit.http.health import Health, nats_check
 from kit.http.readiness import Readiness
 from kit.snapshot_store import SnapshotStore
 from kit.tasks import first_of
-from modal_workers.settings import DeploymentSettings
 from services.dispatcher.archive.archive_metrics import ArchiveMetrics, TrimMetrics
 from services.dispatcher.archive.archive_writer import ArchiveWriter
 from services.dispatcher.archive.stream_readers import read_by_all
@@ -63,7 +63,7 @@ from services.dispatcher.metrics import DispatcherMetrics
 from services.dispatcher.pipelines.progress_publisher import PipelineProgressPublisher
 from services.dispatcher.rules import on_upload
 from services.dispatcher.rules.job_placement import job_placement
-from services.dispatcher.rules.job_quota import open_job_quota
+from services.dispatcher.rules.job_quota import JobQuota
 from services.dispatcher.rules.rule_job import JobPlacement
 from services.dispatcher.rules.upload_rules import UploadRules
 from services.dispatcher.scheduling.on_job import on_progress, on_stored
@@ -75,11 +75,11 @@ from services.dispatcher.settings import (
     DispatcherSettings,
     RetentionSettings,
     SnapshotSettings,
-    deciding_settings,
+    lease_details,
 )
 from services.dispatcher.snapshots.dispatcher_fold import DispatcherFold
 from services.dispatcher.snapshots.snapshots import Snapshots
-from services.dispatcher.stream_shares.stream_shares import open_stream_shares
+from services.dispatcher.stream_shares.stream_shares import StreamShares
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class Dispatcher:
         ``verified_senders``: nats-server names the senders of commands (`saccade_events.commands.Commands`).
         """
         self._client, self._store, self._executor, budget = client, store, executor, budget or BudgetSettings()
-        self.lease = Lease(client, LEASE_NAME, settings.lease_s, _details(settings, budget, backends))
+        self.lease = Lease(client, LEASE_NAME, settings.lease_s, lease_details(settings, budget, backends))
         history = History(EventStore(client), archive)
         self.tail = self._open_tail(history if archive else None)
         self.readiness = Readiness("dispatcher", jobs=self.tail.reading)
@@ -153,6 +153,7 @@ class Dispatcher:
         )
         self.reconciler = self._open_reconciler(settings, executor, workloads)
         self.metrics = DispatcherMetrics(self.reconciler, lambda: self.tail.last)
+        self._limits = limits_of_keys_file(AuthSettings(), "rules' jobs and streams")
         self.upload_rules = self._open_rules(job_placement(settings, workloads, backends), budgets, history)
         self.bus = Bus(client, *REACTIONS, observers=[ReactionMetrics(self.metrics.registry)], stop_s=_STOP_REACTIONS_S)
         self.bus.context.set_global("upload_rules", self.upload_rules)
@@ -170,23 +171,29 @@ class Dispatcher:
         self.archive_writer = self._open_archive_writer(archive)
         self.snapshots = self._open_snapshots(archive, snapshots)
         self.trimmer = self._open_trimmer()
-        self.stream_shares = open_stream_shares(self._client, self.metrics.registry)
+        self.stream_shares = StreamShares(self._client, *self._limits)
+        self.metrics.registry.register(self.stream_shares)
         self.erasures = self._open_erasures(bucket, archive)
         self.health = self._open_health(bucket)
 
     def _open_operations(
         self, repository: JobRepository, workloads: Mapping[str, Workload], past: History
     ) -> Operations:
-        calls: Any = {"reactions": _REACTION_NAMES, "handle": self.bus.handle, "history": past}
-        return Operations(self._client, self.lease, repository, self.reconciler, workloads=workloads, **calls)
+        used = self._client, self.lease, repository, self.reconciler
+        return Operations(*used, workloads=workloads, reactions=_REACTION_NAMES, handle=self.bus.handle, history=past)
 
     def _open_erasures(self, bucket: Bucket, archive: ArchiveReader | None) -> Erasures:
         audit, eraser = self.operations.audit, None
         if archive and self.archive_writer:
             eraser = ArchiveEraser(archive.segments, self.archive_writer, EventStore(self._client), audit)
-        calls: Any = {"may_act": lambda: self.lease.held, "archive": eraser, "snapshots": self.snapshots}
-        calls["view_snapshots"] = SnapshotStore(archive.segments.open_bucket, "gateway") if archive else None
-        return Erasures(self._client, bucket, self._executor, self.jobs, audit, **calls)
+        used = self._client, bucket, self._executor, self.jobs, audit
+        return Erasures(
+            *used,
+            may_act=lambda: self.lease.held,
+            archive=eraser,
+            snapshots=self.snapshots,
+            view_snapshots=SnapshotStore(archive.segments.open_bucket, "gateway") if archive else None,
+        )
 
     def _open_health(self, bucket: Bucket) -> Health:
         checks = {"bucket": bucket.check, "lease": self._role, "launches": self.operations.launches}
@@ -240,12 +247,13 @@ class Dispatcher:
     def _open_snapshots(self, archive: ArchiveReader | None, settings: SnapshotSettings) -> Snapshots:
         fold = DispatcherFold(self.jobs, self.upload_rules.fold, self.notices.budgets)
         store = SnapshotStore(archive.segments.open_bucket, "dispatcher") if archive else None
-        leads: Any = {"every_events": settings.events, "is_leader": lambda: self.lease.held}
-        return Snapshots(fold, self.tail, store, **leads)
+        return Snapshots(fold, self.tail, store, every_events=settings.events, is_leader=lambda: self.lease.held)
 
     def _open_rules(self, placement: JobPlacement, budgets: TenantBudgets, history: History) -> UploadRules:
         budget = partial(early_refusal, budgets, self._executor.name == LOCAL)
-        refusal = open_job_quota(AuthSettings(), self.jobs, budget, self.metrics.registry)
+        quotas, read_limits = self._limits
+        self.metrics.registry.register(QuotaMetrics(quotas))
+        refusal = JobQuota(quotas, self.jobs, budget, read_limits)
         return UploadRules(
             self._client,
             store=self._store,
@@ -388,12 +396,3 @@ class Dispatcher:
         if await is_held(self._client, DISPATCHER_LEASE):
             return "standing by"
         raise SaccadeError(ErrorCode.WORKER_NOT_STARTED, "No dispatcher leads: jobs stay queued.")
-
-
-def _details(
-    settings: DispatcherSettings, budget: BudgetSettings, backends: Sequence[str] | None
-) -> dict[str, Any]:  # fmt: skip
-    """Return what the lease tells the gateway, and a replay that asks what other settings would have done."""
-    deciding = deciding_settings(settings, budget, DeploymentSettings().environment)
-    details: dict[str, Any] = {"budget": budget.model_dump(mode="json"), "settings": deciding}
-    return details if backends is None else {**details, "backends": list(backends)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -11,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from contracts.budget import BudgetLimits
 from contracts.gpu_ladder import Environment
 from contracts.limits import MIB, SCRATCH_RETENTION_H, WORKER_SILENT_S
+from modal_workers.settings import DeploymentSettings
 
 
 class QueueSettings(BaseSettings):
@@ -144,7 +146,7 @@ class SnapshotSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="DISPATCHER_SNAPSHOT_", frozen=True, env_ignore_empty=True)
 
-    #: Events after which the leader writes the next one: at most so many and a few seconds' are folded at a start.
+    #: Events after which the leader writes a snapshot; a start folds at most these and those of a few seconds.
     #: 0: none is written or read, and a start folds the whole history.
     events: int = Field(default=20_000, ge=0)
 
@@ -187,3 +189,12 @@ class ModalSettings(BaseSettings):
         """
         assert self.worker_seed_file
         return SecretStr(self.worker_seed_file.read_text().strip())
+
+
+def lease_details(
+    settings: DispatcherSettings, budget: BudgetSettings, backends: Sequence[str] | None
+) -> dict[str, Any]:  # fmt: skip
+    """Return what the lease tells the gateway, and a replay that asks what other settings would have done."""
+    deciding = deciding_settings(settings, budget, DeploymentSettings().environment)
+    details: dict[str, Any] = {"budget": budget.model_dump(mode="json"), "settings": deciding}
+    return details if backends is None else {**details, "backends": list(backends)}

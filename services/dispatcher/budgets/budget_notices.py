@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import date
-from typing import Any, Final
+from typing import Final
 
 from contracts.budget import Budget, Notice, Period, Refusal, Usage, notices, periods_of, renewal
 from contracts.errors import SaccadeError
@@ -63,8 +63,8 @@ class BudgetNotices:
     async def refused(self, tenant: str, refused: Refusal, job_id: str) -> None:
         """Publish that a limit is exhausted, because of which a job is about to be refused or stopped.
 
-        A job that is larger than what is left says so itself: told of it, nobody would hear of the exhaustion later,
-        which is told once.
+        Nothing is published for a job that only costs more than what is left: its own error says so. The notice is
+        published once per period and limit, and must not be used up before the limit is reached.
 
         Raises:
             NotLeading: the lease is lost.
@@ -126,8 +126,8 @@ class BudgetNotices:
         message = encode(
             data, tenant=tenant, subject_id=tenant, source=SOURCE, event_id=event_id, time=self.budgets.clock()
         )
-        condition: Any = {"after": after, "known_until": self._known_until()}
-        await self._store.publish(message, among=aggregate(tenant, "budget", tenant), **condition)
+        among, known = aggregate(tenant, "budget", tenant), self._known_until()
+        await self._store.publish(message, after=after, among=among, known_until=known)
 
 
 def _event(

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
-from typing import Protocol
 
 from contracts.audit import SYSTEM, audit_subject
 from contracts.streams import EVENTS
@@ -20,6 +18,7 @@ from kit.bus.event_store import EventStore
 from kit.bus.lineage import position_of_stream
 from kit.history.segment_store import SegmentStore, StoredSegment
 from kit.history.segments import Segment, SegmentBuilder, SegmentFile
+from services.dispatcher.archive.archive_writer import ArchiveWriter
 from services.dispatcher.archive.checkpoints import NOUN, REQUESTED, STORED, Checkpoints, as_checkpoint
 from services.dispatcher.erasure.coverage import covers_event
 from services.dispatcher.erasure.inventory import Inventory
@@ -28,17 +27,10 @@ from services.dispatcher.erasure.progress import StoreContents
 log = logging.getLogger(__name__)
 
 
-class PausedWriter(Protocol):
-    """Writer of the archive."""
-
-    def paused(self) -> AbstractAsyncContextManager[None]:
-        """Write nothing meanwhile, and afterwards begin again with what the stream has then."""
-
-
 class ArchiveEraser:
     """Erases events from the archive of the stream EVENTS."""
 
-    def __init__(self, segments: SegmentStore, writer: PausedWriter, events: EventStore, audit: AuditLog) -> None:
+    def __init__(self, segments: SegmentStore, writer: ArchiveWriter, events: EventStore, audit: AuditLog) -> None:
         """Rewrite ``segments``, whose newest ones ``writer`` appends."""
         self.writer = writer
         self._segments = segments

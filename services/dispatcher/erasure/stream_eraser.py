@@ -18,7 +18,6 @@ from services.dispatcher.erasure.progress import StoreContents
 _BATCH: Final = 500
 _PARALLEL: Final = 64
 _NO_MESSAGE: Final = frozenset({10037, 10043, 10057})
-_STREAM_MISSING: Final = 10059
 
 
 class StreamEraser:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 from contracts.errors import ErrorBody, ErrorCode, SaccadeError
 from contracts.events.base import EventData, decode, encode
@@ -84,10 +83,8 @@ class JobRepository:
             time=self.clock(),
             traceparent=context_within(job.traceparent),
         )
-        condition: dict[str, Any] = {"after": job.sequence, "among": aggregate(job.tenant, "job", job.id)}
-        if known_until:
-            condition["known_until"] = known_until
-        sequence = await self._store.publish(message, **condition)
+        among = aggregate(job.tenant, "job", job.id)
+        sequence = await self._store.publish(message, after=job.sequence, among=among, known_until=known_until)
         after = fold(job, decode(message.body), sequence)
         assert after is not None
         return self._jobs.put(after)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Final
+from typing import Final
 from weakref import WeakValueDictionary
 
 from contracts.errors import ErrorCode, SaccadeError
@@ -107,8 +107,7 @@ class GroupMembers:
         )
         among = aggregate(upload.tenant, "group", subject_id)
         try:
-            condition: Any = {"after": after, "known_until": self._tail.last}
-            sequence = await self._store.publish(message, among=among, **condition)
+            sequence = await self._store.publish(message, after=after, among=among, known_until=self._tail.last)
         except Conflict:
             newest = await self._store.load(among)
             await self._folded(newest[-1].sequence if newest else after)
@@ -142,8 +141,8 @@ class GroupMembers:
     async def _closed_since(self, rule: Rule, value: str, upload: Upload, number: int) -> bool | None:
         """Return whether a group up to ``number`` was closed with an upload in it; None: this fold was behind.
 
-        None that was closed before the upload was completed has it, and groups are closed in the order of their
-        numbers, or nearly so.
+        A group that was closed before the upload was completed cannot contain it, and groups are closed nearly in the
+        order of their numbers: the search ends after ``_OLDER_READ`` of them.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.

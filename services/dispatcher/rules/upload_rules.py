@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from nats.aio.client import Client
 
@@ -173,8 +173,8 @@ class UploadRules:
             event_id=f"{rule.id}.updated.{rule.defined_sequence}",
             time=self._clock(),
         )
+        among, known = aggregate(rule.tenant, "rule", rule.id), self._tail.last
         try:
-            condition: Any = {"after": rule.sequence, "known_until": self._tail.last}
-            await self._store.publish(message, among=aggregate(rule.tenant, "rule", rule.id), **condition)
+            await self._store.publish(message, after=rule.sequence, among=among, known_until=known)
         except (Conflict, SaccadeError) as error:
             log.warning("the definition of %s is not repeated yet: %s", rule.id, error)

@@ -66,11 +66,6 @@ class FairQueue:
         self._clock = count(1)
 
     @property
-    def waiting(self) -> int:
-        """Number of waiting jobs."""
-        return len(self._waiting)
-
-    @property
     def holding(self) -> int:
         """Number of jobs that hold a slot."""
         return len(self._holding)

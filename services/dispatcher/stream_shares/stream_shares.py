@@ -15,14 +15,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from nats.aio.client import Client
-from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.quotas import QuotaName, kept_bytes
 from contracts.streams import DEADLETTERS, DELIVERIES, TELEMETRY
-from kit.auth.api_keys import Authenticator, AuthSettings
 from kit.auth.quotas import Quotas
 from kit.bus.jetstream_api import request, stream_info
 from services.dispatcher.erasure.stream_eraser import StreamEraser
@@ -158,15 +156,3 @@ class StreamShares(Collector):
         for (stream, tenant), size in list(self.deleted.items()):
             family.add_metric([stream, tenant], size)
         yield family
-
-
-def open_stream_shares(client: Client, registry: CollectorRegistry) -> StreamShares:
-    """Return the parts by the limits of the keys file; without one that can be read, by the defaults."""
-    try:
-        authenticator = Authenticator(AuthSettings())
-        shares = StreamShares(client, authenticator.quotas, authenticator.reload)
-    except (OSError, ValueError) as error:
-        log.warning("the keys file cannot be read (%s): streams have the default quotas", type(error).__name__)
-        shares = StreamShares(client, Quotas())
-    registry.register(shares)
-    return shares

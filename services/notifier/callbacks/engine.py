@@ -82,7 +82,7 @@ class CallbackEngine:
             follower.on_progress(body)
 
     def recheck(self) -> None:
-        """Look at every callback now: the clock may have been changed."""
+        """For tests that move the clock: look at every callback now."""
         for subject in list(self._followers):
             self._wake(subject)
 

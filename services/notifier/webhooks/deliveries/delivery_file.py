@@ -158,5 +158,5 @@ class DeliveryFile(ProjectionFile):
         return changed
 
     def all_rows(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Return every row of every table, to compare two projections."""
+        """Return every row of every table, to compare two projections in tests."""
         return {table: self.rows(f"SELECT * FROM {table}") for table in _TABLES}  # noqa: S608 - names from above

@@ -8,7 +8,7 @@ from contracts.events.erasure import ErasureCompleted
 from kit.bus.event_store import StoredEvent
 from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile
 
-_OF_TENANT = ("deliveries", "job_urls", "health")
+_OF_TENANT = ("deliveries", "health")
 
 
 def erase_deliveries(file: DeliveryFile, stored: StoredEvent) -> None:
@@ -33,10 +33,13 @@ def _erase_tenant(file: DeliveryFile, tenant_sha256: str) -> None:
         for (tenant,) in file.rows(f"SELECT DISTINCT tenant FROM {table}"):  # noqa: S608 - names from above
             if sha256_of(tenant) != tenant_sha256:
                 continue
-            endpoints = f"SELECT endpoint_id FROM {'deliveries' if table == 'job_urls' else table} WHERE tenant = ?"  # noqa: S608
+            endpoints = f"SELECT endpoint_id FROM {table} WHERE tenant = ?"  # noqa: S608
             for other in ("attempts", "planned_endpoints"):
                 file.write(f"DELETE FROM {other} WHERE endpoint_id IN ({endpoints})", (tenant,))  # noqa: S608
             file.write(f"DELETE FROM {table} WHERE tenant = ?", (tenant,))  # noqa: S608
+    for (tenant,) in file.rows("SELECT DISTINCT tenant FROM job_urls"):
+        if sha256_of(tenant) == tenant_sha256:
+            file.write("DELETE FROM job_urls WHERE tenant = ?", (tenant,))
 
 
 def _erase_subjects(file: DeliveryFile, hashes: set[str]) -> None:

@@ -45,11 +45,6 @@ def next_delay_s(
     return max(delay_s, min(retry_after_s or 0.0, MAX_DELAY_S))
 
 
-def is_success(status: int | None) -> bool:
-    """Return whether the receiver accepted the event: 2xx only."""
-    return status is not None and 200 <= status < 300
-
-
 def is_gone(status: int | None, error: str | None) -> bool:
     """Return whether the receiver wants no further events (410); the replies of mail servers have other meanings."""
     return status == _GONE and error == "http_status"

@@ -113,7 +113,7 @@ class SendingEngine:
         return self._lanes.all()
 
     def recheck(self) -> None:
-        """Check due lanes now: the clock may have been changed."""
+        """For tests that move the clock: check due lanes now."""
         self._changed.set()
 
     async def run(self) -> None:

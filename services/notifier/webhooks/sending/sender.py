@@ -97,15 +97,6 @@ class _ConnectionTrace:
     reused: bool = False
 
 
-@dataclass(eq=False)
-class _GuardedSession:
-    """An aiohttp session, the guard it checks with, and its number of attempts in flight."""
-
-    guard: AddressGuard
-    http: aiohttp.ClientSession
-    in_flight: int = 0
-
-
 def headers_of(request: WebhookRequest) -> dict[str, str]:
     """Return the headers that a request is sent with, in order, but those that every HTTP client adds."""
     # In lower case, so that no name occurs twice; a later one, the signature's, replaces an earlier one.
@@ -138,8 +129,8 @@ class Sender:
         # By default aiohttp's own context: a further one reads all certificates again, 45 ms.
         self._tls = tls or True
         self._now = now
-        self._session = self._open(guard)
-        self._retired: set[_GuardedSession] = set()
+        self._guard = guard
+        self._http = self._open(guard)
 
     async def __aenter__(self) -> Self:
         """Return the sender."""
@@ -153,40 +144,26 @@ class Sender:
 
     async def send(self, request: WebhookRequest) -> SendResult:
         """Make one attempt and return its result, also when the receiver fails."""
-        session, trace, started = self._session, _ConnectionTrace(), time.perf_counter()
-        session.in_flight += 1
+        trace, started = _ConnectionTrace(), time.perf_counter()
         try:
             async with asyncio.timeout(request.timeout_s) as deadline:
-                response = await self._post(session, request, trace, deadline)
+                response = await self._post(request, trace, deadline)
             until = min(deadline.when() or 0.0, asyncio.get_running_loop().time() + RESPONSE_BODY_S)
             return await self._result(response, _elapsed_ms(started), until, request.excerpt_bytes)
         except TimeoutError:  # caught before OSError, which it is too
             return SendResult(None, "too_slow" if trace.connected else "timeout", _elapsed_ms(started))
         except _FAILURES as error:
             return SendResult(None, _error_of(error), _elapsed_ms(started))
-        finally:
-            session.in_flight -= 1
-            await self._close_retired()
-
-    async def replace_guard(self, guard: AddressGuard) -> None:
-        """Check every connection with another guard from now on: those kept alive under the old one are not used again.
-
-        Attempts in flight continue under the old guard.
-        """
-        self._retired.add(self._session)
-        self._session = self._open(guard)
-        await self._close_retired()
 
     async def close(self) -> None:
         """Close all connections."""
-        for session in (self._session, *self._retired):
-            await session.http.close()
+        await self._http.close()
 
-    def _open(self, guard: AddressGuard) -> _GuardedSession:
+    def _open(self, guard: AddressGuard) -> aiohttp.ClientSession:
         tracing = aiohttp.TraceConfig()
         tracing.on_connection_create_end.append(_note_connected)
         tracing.on_connection_reuseconn.append(_note_reused)
-        http = guarded_session(
+        return guarded_session(
             guard,
             self._lookup,
             self._tls,
@@ -197,10 +174,9 @@ class Sender:
             },
             trace_configs=[tracing],
         )
-        return _GuardedSession(guard, http)
 
     async def _post(
-        self, session: _GuardedSession, request: WebhookRequest, trace: _ConnectionTrace, deadline: asyncio.Timeout
+        self, request: WebhookRequest, trace: _ConnectionTrace, deadline: asyncio.Timeout
     ) -> aiohttp.ClientResponse:
         """Send the request and return the response with its status."""
         try:
@@ -210,11 +186,11 @@ class Sender:
         if self._https_only and url.scheme != "https":
             raise AddressRefusedError("http is not encrypted")
         if url.is_address:  # an address does not pass the resolver
-            session.guard.check(url.host)
+            self._guard.check(url.host)
         headers = headers_of(request)
         while True:
             try:
-                return await session.http.post(
+                return await self._http.post(
                     url.as_written,
                     data=request.body if isinstance(request.body, bytes) else _paced(request, request.body, deadline),
                     headers=headers,
@@ -242,11 +218,6 @@ class Sender:
         retry_after_s = _retry_after_s(response.headers.get("Retry-After", ""), self._now())
         body = await _read_start(response, until, excerpt_bytes)
         return SendResult(status, error, latency_ms, "" if compressed else _text(body), retry_after_s)
-
-    async def _close_retired(self) -> None:
-        for session in [session for session in self._retired if not session.in_flight]:
-            self._retired.discard(session)
-            await session.http.close()
 
 
 async def _note_connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: Any) -> None:
