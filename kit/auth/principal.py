@@ -98,3 +98,11 @@ def tenant_of(principal: Principal, asked: str | None = None) -> str:
     if tenant == SYSTEM:
         raise SaccadeError(ErrorCode.INVALID_PARAMETER, "tenant: name one.", hint="Send tenant=<name>.")
     return tenant
+
+
+async def _made_by(request: Request, caller: Writer) -> str | None:
+    """Return the id of the caller's API key; None without keys."""
+    return caller.key_id if request.app.state.authenticator.authenticated else None
+
+
+MadeBy = Annotated[str | None, Depends(_made_by)]

@@ -32,14 +32,14 @@ from services.gateway.aggregates.completion_waiters import CompletionWaiters
 from services.gateway.aggregates.early_reads import EarlyReads
 from services.gateway.aggregates.tenant_use import TenantUse
 from services.gateway.aggregates.view import GatewayView
-from services.gateway.aggregates.view_follower import Projector, ViewFollower
+from services.gateway.aggregates.view_follower import Projector, ViewFollower, handling
 from services.gateway.artifacts.job_files import JobFiles
 from services.gateway.artifacts.pages import ArtifactPages
 from services.gateway.artifacts.service import ArtifactService
 from services.gateway.audit.audit_reader import AuditReader
 from services.gateway.backends.dispatcher_report import DispatcherReport
 from services.gateway.backends.reported_backends import ReportedBackends
-from services.gateway.budgets.on_budget import BudgetProjector
+from services.gateway.budgets import on_budget
 from services.gateway.budgets.service import BudgetService
 from services.gateway.compat.badminton.composition import mount_badminton
 from services.gateway.compat.badminton_endpoint.routes import add_badminton_endpoint
@@ -48,15 +48,15 @@ from services.gateway.compat.laps.composition import mount_laps
 from services.gateway.compat.nerf.composition import add_nerf
 from services.gateway.compat.vision.composition import mount_vision
 from services.gateway.dead_letters.composition import DeadLetterWork
-from services.gateway.erasure.on_erasure import ErasureProjector
+from services.gateway.erasure import on_erasure
 from services.gateway.erasure.service import ErasureService
 from services.gateway.http_application import add_health_route, add_metrics_route, health_of, http_application
 from services.gateway.job_plans.job_items import JobItems
 from services.gateway.job_plans.service import JobPlans
+from services.gateway.jobs import on_job
 from services.gateway.jobs.check_presenter import JobCheckPresenter
 from services.gateway.jobs.early_jobs import EarlyJobs
 from services.gateway.jobs.latest_progress import LatestJobProgress
-from services.gateway.jobs.on_job import JobProjector
 from services.gateway.jobs.past_jobs import PastJobs
 from services.gateway.jobs.presenter import JobPresenter
 from services.gateway.jobs.reported_holds import ReportedHolds
@@ -66,14 +66,14 @@ from services.gateway.metrics import GatewayMetrics
 from services.gateway.object_reads import ObjectReads
 from services.gateway.retention.retention_metrics import RetentionMetrics
 from services.gateway.retention.retention_sweep import RetentionSweep
-from services.gateway.rules.on_rule import RuleProjector
+from services.gateway.rules import on_rule
 from services.gateway.rules.presenter import RulePresenter
 from services.gateway.rules.service import RuleService
 from services.gateway.rules.trial import RuleTrials
+from services.gateway.sessions import on_session
 from services.gateway.sessions.caller_accounts import CallerAccounts
 from services.gateway.sessions.early_sessions import EarlySessions
 from services.gateway.sessions.latest_progress import LatestSessionProgress
-from services.gateway.sessions.on_session import SessionProjector
 from services.gateway.sessions.open_sockets import OpenSockets
 from services.gateway.sessions.past_sessions import PastSessions
 from services.gateway.sessions.ply_download import PlyDownload
@@ -100,13 +100,13 @@ from services.gateway.telemetry.frame_acks import FrameAcks
 from services.gateway.telemetry.nats_access import NatsAccess
 from services.gateway.telemetry.publisher import TelemetryPublisher
 from services.gateway.telemetry.session_ingest import SessionIngest
+from services.gateway.uploads import on_upload
 from services.gateway.uploads.disk import Disk
 from services.gateway.uploads.fetching.upload_fetcher import UploadFetcher
 from services.gateway.uploads.fetching.upload_fetches import UploadFetches
 from services.gateway.uploads.fetching.url_policy import UrlPolicy
 from services.gateway.uploads.fetching.url_uploads import UrlUploads
 from services.gateway.uploads.media_probe_process import probe_media
-from services.gateway.uploads.on_upload import UploadProjector
 from services.gateway.uploads.presenter import UploadPresenter
 from services.gateway.uploads.service import UploadService
 from services.gateway.worker_ingest.service import WorkerIngest
@@ -311,14 +311,14 @@ def projectors_of_objects(view: GatewayView, progress: LatestJobProgress) -> dic
     """Return projectors that fold jobs, sessions and uploads into a view and start nothing."""
     waiters = CompletionWaiters()
     return {
-        "job": JobProjector(view, progress, waiters, _ignore).handle,
-        "session": SessionProjector(view, waiters, _ignore).handle,
-        "upload": UploadProjector(view).handle,
+        "job": handling(on_job.HANDLERS, on_job.JobProjector(view, progress, waiters, _ignore)),
+        "session": handling(on_session.HANDLERS, on_session.SessionProjector(view, waiters, _ignore)),
+        "upload": handling(on_upload.HANDLERS, on_upload.UploadProjector(view)),
     }
 
 
 def _ignore(_: str) -> None:
-    """Take an id of what nothing follows from."""
+    """Ignore the id: a view that is read once starts no work."""
 
 
 def _erasures(client: Client, view: GatewayView, jobs: JobService, uploads: UploadService) -> ErasureService:
@@ -364,16 +364,16 @@ def _set_projectors(
     progress: LatestJobProgress,
     waiters: CompletionWaiters,
     reconciler: SessionReconciler,
-    *on_upload: Callable[[Upload], None],
+    *on_upload_change: Callable[[Upload], None],
 ) -> None:
     view = follower.view
     follower.set_projectors(
-        job=JobProjector(view, progress, waiters, reconciler.enqueue).handle,
-        session=SessionProjector(view, waiters, reconciler.enqueue_later).handle,
-        upload=UploadProjector(view, *on_upload).handle,
-        rule=RuleProjector(view).handle,
-        budget=BudgetProjector(view).handle,
-        erasure=ErasureProjector(view).handle,
+        job=handling(on_job.HANDLERS, on_job.JobProjector(view, progress, waiters, reconciler.enqueue)),
+        session=handling(on_session.HANDLERS, on_session.SessionProjector(view, waiters, reconciler.enqueue_later)),
+        upload=handling(on_upload.HANDLERS, on_upload.UploadProjector(view, *on_upload_change)),
+        rule=handling(on_rule.HANDLERS, view),
+        budget=handling(on_budget.HANDLERS, view),
+        erasure=handling(on_erasure.HANDLERS, view),
     )
 
 

@@ -18,7 +18,8 @@ from contracts.events.base import decode
 from contracts.events.job import Cost
 from contracts.job import UNCOUNTED_FAILURES
 from services.gateway.aggregates.view import GatewayView
-from services.gateway.jobs.on_job import JobProjector
+from services.gateway.aggregates.view_follower import handling
+from services.gateway.jobs.on_job import HANDLERS, JobProjector
 from services.whatif.virtual_time import run
 from tests.harness.dispatch.gpu_market import LATER_S
 from tests.harness.dispatch.gpu_market_run import (
@@ -190,11 +191,11 @@ def waiting_is_told_rarely_and_truly(market_run: MarketRun) -> None:
 def every_cent_is_told(market_run: MarketRun, folder: Path) -> None:
     """What the gateway shows, each event brought to it five times, is the sum of the events and of the bills."""
     view = GatewayView(folder)
-    listener = JobProjector(view, Nobody(), Nobody(), print)  # type: ignore[arg-type]
+    handle = handling(HANDLERS, JobProjector(view, Nobody(), Nobody(), print))  # type: ignore[arg-type]
     for stored in market_run.store.log:
         envelope = decode(stored.body)
         for _ in range(5):
-            listener.handle(envelope, stored.sequence)
+            handle(envelope, stored.sequence)
     shown_usd = said_usd = 0.0
     for job_id, told in market_run.told.items():
         costs = costs_of(told)

@@ -26,6 +26,7 @@ from contracts.workload import Compute
 from kit.process_tree import MARK, kill, live_process, marked_processes, over_limit, with_descendants
 from kit.settings import NatsSettings, S3Settings, as_environment, inherited_environment, numeric_library_threads
 from kit.tasks import end
+from services.dispatcher.costs.attempt_cost import CPU
 from services.dispatcher.executors.executor import CallBacklog, CallState, CallStatus, LaunchFailed, status_of_exit
 from services.dispatcher.executors.run_folder import RunFolder, WorkerProcess, disk_error_message
 
@@ -77,7 +78,7 @@ class LocalExecutor:
 
     def devices(self, compute: Compute, gpu: str | None) -> tuple[str, ...]:  # noqa: ARG002 - there is only one
         """Return the only device, ``cpu``."""
-        return ("cpu",)
+        return (CPU,)
 
     async def launch(self, assignment: Assignment, compute: Compute) -> str:
         """Start a worker, unless the run has or had one, and return its call id.

@@ -27,6 +27,7 @@ from kit.bucket import Bucket
 from kit.counts import count
 from modal_workers.catalog import workloads
 from modal_workers.deployment import CACHE, app_name, function_name, warm_device
+from services.dispatcher.costs.attempt_cost import CPU
 from services.dispatcher.executors.executor import (
     CallBacklog,
     CallState,
@@ -51,7 +52,6 @@ _TERMINATE_S: Final = 5.0
 _REQUEST_TIMEOUT_S: Final = 10.0
 #: Delay before a rejected launch is tried again; Modal names none.
 _THROTTLED_S: Final = 15.0
-_CPU: Final = "cpu"
 #: Prefix of Modal's call ids.
 _CALL_PREFIX: Final = "fc-"
 
@@ -114,7 +114,7 @@ class ModalExecutor:
         """
         if gpu:
             return (gpu_name(gpu),)
-        return gpu_ladder(compute.gpus, self.settings.environment) if compute.gpus else (_CPU,)
+        return gpu_ladder(compute.gpus, self.settings.environment) if compute.gpus else (CPU,)
 
     async def launch(self, assignment: Assignment, compute: Compute) -> str:
         """Spawn a call and return its id. If the request got no answer, a worker may exist; its claim then fails.
@@ -243,7 +243,7 @@ class ModalExecutor:
             )
             declared = workloads().get(workload)
             # Options make another pool of containers: the warm one belongs to the function as it was deployed.
-            as_deployed = {_CPU, warm_device(declared) if declared else None}
+            as_deployed = {CPU, warm_device(declared) if declared else None}
             self._functions[kind] = base if device in as_deployed else base.with_options(gpu=device)
         return self._functions[kind]
 

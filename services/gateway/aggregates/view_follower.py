@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor, Envelope, decode_at
@@ -22,6 +22,17 @@ _COMMIT_INTERVAL_S: Final = 0.25
 
 #: Applies one event, given its sequence, to the view.
 Projector = Callable[[Envelope, int], None]
+P = TypeVar("P")
+
+
+def handling(handlers: Mapping[str, Callable[[P, Envelope, int], object]], target: P) -> Projector:
+    """Return the projector that calls the handler of each event's type with ``target``; unknown types are ignored."""
+
+    def handle(envelope: Envelope, sequence: int) -> None:
+        if handler := handlers.get(envelope.type):
+            handler(target, envelope, sequence)
+
+    return handle
 
 
 class ViewFollower:

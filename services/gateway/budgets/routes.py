@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter
 
 from contracts.budget import Period, Usage
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.budget import BudgetSet
-from kit.auth.principal import Reader, Writer
+from kit.auth.principal import MadeBy, Reader, Writer
 from kit.http.app_state import from_app_state
 from kit.http.problems import problem_responses
 from services.gateway.budgets.schemas import BudgetObject, NewBudget, OperatorBudget, PeriodObject
@@ -19,14 +19,6 @@ from services.gateway.budgets.service import BudgetService, BudgetStatus
 router = APIRouter(prefix="/v1/budgets", tags=["budgets"])
 
 BudgetServiceDep = Annotated[BudgetService, from_app_state("budgets")]
-
-
-async def _made_by(request: Request, caller: Writer) -> str | None:
-    """Return the id of the caller's API key; None without keys."""
-    return caller.key_id if request.app.state.authenticator.authenticated else None
-
-
-MadeBy = Annotated[str | None, Depends(_made_by)]
 
 
 @router.get("", summary="Read the budget and its use")

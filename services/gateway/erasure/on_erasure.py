@@ -10,27 +10,13 @@ from contracts.events import Envelope
 from contracts.events import erasure as events
 from services.gateway.aggregates.view import GatewayView
 
-
-class ErasureProjector:
-    """Applies each erasure to the view."""
-
-    def __init__(self, view: GatewayView) -> None:
-        """Write to ``view``."""
-        self.view = view
-
-    def handle(self, envelope: Envelope, sequence: int) -> None:
-        """Apply one event; event types unknown to this version are ignored."""
-        if handler := HANDLERS.get(envelope.type):
-            handler(self, envelope, sequence)
+Handler = Callable[[GatewayView, Envelope, int], None]
 
 
-Handler = Callable[[ErasureProjector, Envelope, int], None]
-
-
-def completed(projector: ErasureProjector, envelope: Envelope, _: int) -> None:
+def completed(view: GatewayView, envelope: Envelope, _: int) -> None:
     """Delete the rows of the tenant, or of the jobs and the upload."""
     data = events.ErasureCompleted.model_validate(envelope.data)
-    rows, jobs = projector.view.erasures, set(data.jobs_sha256)
+    rows, jobs = view.erasures, set(data.jobs_sha256)
     if data.scope == "tenant":
         rows.delete_tenant(lambda tenant: sha256_of(tenant) == data.tenant_sha256, data.until_sequence, data.until_time)
         return

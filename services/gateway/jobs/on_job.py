@@ -30,11 +30,6 @@ class JobProjector:
         self.waiters = waiters
         self.on_session_job_ended = on_session_job_ended
 
-    def handle(self, envelope: Envelope, sequence: int) -> None:
-        """Apply one event; event types unknown to this version are ignored."""
-        if handler := HANDLERS.get(envelope.type):
-            handler(self, envelope, sequence)
-
 
 Handler = Callable[[JobProjector, Envelope, int], object]
 

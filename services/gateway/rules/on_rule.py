@@ -10,27 +10,13 @@ from contracts.events import rule as events
 from contracts.rule import fold
 from services.gateway.aggregates.view import GatewayView
 
-
-class RuleProjector:
-    """Applies each rule event to the view."""
-
-    def __init__(self, view: GatewayView) -> None:
-        """Write to ``view``."""
-        self.view = view
-
-    def handle(self, envelope: Envelope, sequence: int) -> None:
-        """Apply one event; event types unknown to this version are ignored."""
-        if handler := HANDLERS.get(envelope.type):
-            handler(self, envelope, sequence)
+Handler = Callable[[GatewayView, Envelope, int], None]
 
 
-Handler = Callable[[RuleProjector, Envelope, int], None]
-
-
-def changed(projector: RuleProjector, envelope: Envelope, sequence: int) -> None:
+def changed(view: GatewayView, envelope: Envelope, sequence: int) -> None:
     """Fold the event into the rule."""
-    if rule := fold(projector.view.rules.get(envelope.subject), envelope, sequence):
-        projector.view.rules.keep(rule)
+    if rule := fold(view.rules.get(envelope.subject), envelope, sequence):
+        view.rules.keep(rule)
 
 
 #: Every rule event (tests/unit/services/gateway/rules/test_on_rule.py).

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
 from contracts.errors import ErrorCode
 from contracts.events.rule import RuleDefinition
 from contracts.limits import PAGE_DEFAULT, PAGE_MAX
-from kit.auth.principal import Reader, Writer
+from kit.auth.principal import MadeBy, Reader, Writer
 from kit.bus.idempotency import IdempotencyHeader, key_of
 from kit.http.path_ids import RuleId
 from kit.http.problems import problem_responses
@@ -43,14 +43,6 @@ Since = Annotated[Moment | None, Query(description="Of a dry run: only uploads t
 Tried = Annotated[
     int, Query(ge=1, le=_MAX_TRIED, description="Of a dry run: how many completed uploads are looked at, newest first.")
 ]
-
-
-async def _made_by(request: Request, caller: Writer) -> str | None:
-    """Return the id of the caller's API key; None without keys."""
-    return caller.key_id if request.app.state.authenticator.authenticated else None
-
-
-MadeBy = Annotated[str | None, Depends(_made_by)]
 
 
 @router.post(

@@ -21,11 +21,6 @@ class SessionProjector:
         self.waiters = waiters
         self.reconcile_later = reconcile_later
 
-    def handle(self, envelope: Envelope, sequence: int) -> None:
-        """Apply one event; event types unknown to this version are ignored."""
-        if handler := HANDLERS.get(envelope.type):
-            handler(self, envelope, sequence)
-
 
 Handler = Callable[[SessionProjector, Envelope, int], object]
 

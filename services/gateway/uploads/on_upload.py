@@ -19,11 +19,6 @@ class UploadProjector:
         self.view = view
         self.on_change = on_change
 
-    def handle(self, envelope: Envelope, sequence: int) -> None:
-        """Apply one event; event types unknown to this version are ignored."""
-        if handler := HANDLERS.get(envelope.type):
-            handler(self, envelope, sequence)
-
 
 Handler = Callable[[UploadProjector, Envelope, int], None]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
+
+from services.notifier.keyed_slots import KeyedSlots
 
 _PER_ORIGIN: Final = 4
 _HEALTHY: Final = 64
@@ -15,28 +16,6 @@ _FAILING_ORIGINS: Final = 10_000
 #: Uploads at once of one tenant, and of all.
 _UPLOADS_PER_TENANT: Final = 16
 _UPLOADS: Final = 64
-
-
-class KeyedSlots:
-    """So many slots for each key, with nothing kept of keys that nobody uses."""
-
-    def __init__(self, per_key: int) -> None:
-        """Allow ``per_key`` users of a key at once."""
-        self._per_key = per_key
-        self._semaphores: dict[str, asyncio.Semaphore] = {}
-        self._users: Counter[str] = Counter()
-
-    @asynccontextmanager
-    async def slot(self, key: str) -> AsyncIterator[None]:
-        """Wait for a slot and hold it."""
-        self._users[key] += 1
-        try:
-            async with self._semaphores.setdefault(key, asyncio.Semaphore(self._per_key)):
-                yield
-        finally:
-            self._users[key] -= 1
-            if not self._users[key]:
-                del self._users[key], self._semaphores[key]
 
 
 class UploadSlots:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Final
+
+from services.notifier.keyed_slots import KeyedSlots
 
 #: Plans that are made at the same time, of all tenants: each makes the server of the stream count.
 PLANS_AT_ONCE: Final = 8
@@ -20,11 +21,7 @@ class PlanTurns:
     def __init__(self, at_once: int = PLANS_AT_ONCE, of_a_tenant: int = PLANS_OF_A_TENANT) -> None:
         """Allow ``at_once`` plans at a time, and ``of_a_tenant`` of each tenant."""
         self._all = asyncio.Semaphore(at_once)
-        self._of_a_tenant = of_a_tenant
-        self._locks: dict[str, asyncio.Lock] = {}
-        self._limits: dict[str, asyncio.Semaphore] = {}
-        #: Requests of each tenant that wait or plan: without any, nothing is kept for it.
-        self._users: Counter[str] = Counter()
+        self._of_a_tenant, self._alone = KeyedSlots(of_a_tenant), KeyedSlots(1)
 
     @asynccontextmanager
     async def turn(self, tenant: str, *, alone: bool) -> AsyncIterator[None]:
@@ -32,22 +29,10 @@ class PlanTurns:
 
         Requests with an Idempotency-Key plan alone: the second of two equal ones finds the plan of the first.
         """
-        self._users[tenant] += 1
-        lock = self._locks.setdefault(tenant, asyncio.Lock())
-        limit = self._limits.setdefault(tenant, asyncio.Semaphore(self._of_a_tenant))
-        try:
-            if alone:
-                async with lock, limit, self._all:
-                    yield
-            else:
-                async with limit, self._all:
-                    yield
-        finally:
-            self._users[tenant] -= 1
-            if not self._users[tenant]:
-                del self._users[tenant], self._locks[tenant], self._limits[tenant]
+        async with self._alone.slot(tenant) if alone else nullcontext(), self._of_a_tenant.slot(tenant), self._all:
+            yield
 
     @property
     def tenants(self) -> int:
         """How many tenants something is kept for."""
-        return len(self._users)
+        return len(self._alone) + len(self._of_a_tenant)

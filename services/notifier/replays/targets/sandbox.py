@@ -157,7 +157,8 @@ class SandboxTarget:
         marks = {REPLAY_HEADER: self._replay.id, REPLAY_OF_HEADER: cursor}
         if len(event.body) + _HEADER_BYTES > REPLAYS.max_message_bytes:
             refusal = f"The event {cursor} is too large for a copy with marks."
-            raise SaccadeError(ErrorCode.REPLAY_TARGET_REFUSED, refusal)
+            hint = "Leave its type out of the selection, or replay into sse or a file."
+            raise SaccadeError(ErrorCode.REPLAY_TARGET_REFUSED, refusal, hint=hint)
         try:
             self._last = await self._store.publish(message, after=self._last, among=self._copies, headers=marks)
         except Conflict:

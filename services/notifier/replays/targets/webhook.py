@@ -17,6 +17,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Message, decode, decode_at, encode
 from contracts.events.delivery import ReplayDeliveryAttempted
 from contracts.replay import EVERY_TENANT, Replay, ReplayCounts, ReplaySelection, ReplayState
+from contracts.sandbox import REPLAY_HEADER, REPLAY_OF_HEADER
 from contracts.streams import DELIVERIES
 from kit.bus.event_store import Conflict
 from kit.history.history import HistoryEvent
@@ -34,8 +35,6 @@ from services.notifier.webhooks.webhook_delivery import WebhookDelivery
 
 log = logging.getLogger(__name__)
 
-REPLAY_HEADER: Final = "saccade-replay"
-REPLAY_OF_HEADER: Final = "saccade-replay-of"
 #: Longest wait before quiet hours, rate and endpoint are looked at again, and interval while live deliveries are due.
 _CHECK_S: Final = 1.0
 _LIVE_S: Final = 0.01
@@ -230,7 +229,9 @@ class WebhookTarget:
         if not endpoint.enabled:
             raise SaccadeError(ErrorCode.WEBHOOK_DISABLED, "The endpoint was disabled during the replay.")
         if endpoint.format != "cloudevents":
-            raise SaccadeError(ErrorCode.REPLAY_TARGET_REFUSED, "The endpoint sends messages now.")
+            message = "The endpoint sends messages now, which cannot be marked as a replay."
+            hint = "Set its format to cloudevents, or replay into another endpoint."
+            raise SaccadeError(ErrorCode.REPLAY_TARGET_REFUSED, message, hint=hint)
         return endpoint
 
     async def _turn(self) -> Endpoint:
