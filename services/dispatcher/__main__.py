@@ -81,7 +81,7 @@ async def _run(stop: asyncio.Event) -> None:
         try:
             await all_of(dispatcher.run(stop), serving)
         except (ValidationError, OSError) as error:
-            raise RuntimeError("the dispatcher has failed") from error  # no error of the settings
+            raise RuntimeError("the dispatcher has failed") from error  # not reported as an error of the settings
 
 
 async def _main() -> int:

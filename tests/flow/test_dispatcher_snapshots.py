@@ -305,7 +305,7 @@ async def test_without_the_bucket_the_history_is_folded(
     async def unavailable(_: SnapshotStore) -> list[StoredSnapshot]:
         raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE)
 
-    monkeypatch.setattr("services.dispatcher.snapshots.snapshots._PATIENCE_S", 0.5)
+    monkeypatch.setattr("services.dispatcher.snapshots.snapshots._START_TIMEOUT_S", 0.5)
     monkeypatch.setattr(SnapshotStore, "all", unavailable)
     assert await first_folded(harness, executor) == first
 

@@ -20,7 +20,7 @@ class BucketEraser:
     """
 
     def __init__(self, bucket: Bucket, *, lists_deleted: bool = False) -> None:
-        """Delete from ``bucket``, which may list objects from before that are deleted if ``lists_deleted``."""
+        """``lists_deleted``: look up each listed key, because the bucket may still list deleted objects."""
         self._bucket, self._lists_deleted = bucket, lists_deleted
         self._deleted: set[str] = set()
 

@@ -135,7 +135,7 @@ class Erasures:
                 inventory = Inventory(request)
                 await self._complete(request, sequence, intent, inventory)
             elif self._snapshots:
-                # An attempt that ended before its event was stored let one be written, of what this process still knew.
+                # An attempt interrupted before its event may have let a snapshot be written that holds erased data.
                 await self._snapshots.erase()
             await self._announce(request)
         await self._delete_request(request)
@@ -164,7 +164,7 @@ class Erasures:
         self, request: ErasureRequest, sequence: int, intent: AuditRecord, inventory: Inventory
     ) -> None:
         progress = ErasureProgress(self._requests, request, sequence)
-        # Of an attempt before, the bucket may still list what it has deleted.
+        # The bucket may still list what an earlier attempt has deleted.
         objects = BucketEraser(self._bucket, lists_deleted=request.attempts > 0)
         await inventory.read(self._streams)
         if self._archive is not None:

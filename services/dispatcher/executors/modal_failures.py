@@ -57,9 +57,9 @@ UNRELATED: Final = (
 REFUSALS: Final[dict[str, str]] = {
     "NotFoundError": "The worker is not deployed on Modal: run saccade modal deploy.",
     "AuthError": "Modal rejects the API token: set MODAL_TOKEN_ID and MODAL_TOKEN_SECRET.",
-    "PermissionDeniedError": "The Modal token has no permission to run this worker.",
+    "PermissionDeniedError": "The Modal token may not run this worker: use one of the workspace with the workers.",
     "VersionError": "Modal no longer supports this version of its client: update the modal package.",
-    "InvalidError": "Modal rejects the launch as invalid.",
+    "InvalidError": "Modal rejects the launch as invalid: update the modal package, then run saccade modal deploy.",
     "RequestSizeError": "Modal rejects the launch because it is too large.",
     "SerializationError": "The launch cannot be serialized.",
 }

@@ -33,7 +33,10 @@ class RunAccess:
             grant = run_grant(tenant, assignment.job_id, run_id)
         elif self._kind == "ingest":
             # The gateway rejects such a session before a job exists if GATEWAY_WORKER_BUS is set accordingly.
-            raise LaunchFailed("A live session's worker needs NATS, but workers can reach only the gateway.")
+            raise LaunchFailed(
+                "A live session's worker needs NATS, but workers reach only the gateway: "
+                "set DISPATCHER_WORKER_BUS=nats and DISPATCHER_WORKER_BUS_URL."
+            )
         else:
             grant = session_run_grant(tenant, session.session_id, run_id, session.replay_of)
         token = self._tokens.issue(grant, lifetime_s)

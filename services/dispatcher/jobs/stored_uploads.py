@@ -17,8 +17,9 @@ from kit.history.stream_reader import StreamReader
 from kit.tasks import map_concurrently
 
 _CONCURRENCY: Final = 16
-#: Most that clocks are apart, and that an upload's last event comes after the time in its id.
+#: Maximum difference of clocks.
 _CLOCK_SKEW: Final = timedelta(minutes=10)
+#: Maximum time from the time in an upload's id to its last event.
 _LIFETIME: Final = timedelta(seconds=UPLOAD_EXPIRES_S) + 6 * _CLOCK_SKEW
 
 

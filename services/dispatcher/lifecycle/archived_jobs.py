@@ -20,7 +20,7 @@ _DAMAGED_S: Final = 600.0
 
 
 class ArchivedJobs:
-    """Ends them."""
+    """Fails retried jobs whose first events the stream has deleted."""
 
     def __init__(self, repository: JobRepository, jobs: UnfinishedJobs) -> None:
         """Read and publish by ``repository``; what must be tried again is kept in ``jobs``."""

@@ -150,20 +150,22 @@ class Launcher:
         """
         assignment = assignment_of(job, inputs)
         try:
-            with span("launch", "client", parent=context_within(job.traceparent), attributes=_launched(assignment)):
+            with span(
+                "launch", "client", parent=context_within(job.traceparent), attributes=_span_attributes(assignment)
+            ):
                 call_id = await self._executor_of(job).launch(assignment, workload.compute)
         except Throttled as error:
-            error_of = error_body(ErrorCode.WORKER_NOT_STARTED, str(error))
+            error_body_ = error_body(ErrorCode.WORKER_NOT_STARTED, str(error))
             # Stored, so that another dispatcher keeps to it too, and a replay can decide the same.
-            return await interrupt(self._repository, job, "throttled", error_of, retry_after_s=error.retry_after_s)
+            return await interrupt(self._repository, job, "throttled", error_body_, retry_after_s=error.retry_after_s)
         except LaunchFailed as error:
-            error_of = error_body(ErrorCode.WORKER_NOT_STARTED, str(error))
-            return await interrupt(self._repository, job, "not_started", error_of)
+            error_body_ = error_body(ErrorCode.WORKER_NOT_STARTED, str(error))
+            return await interrupt(self._repository, job, "not_started", error_body_)
         assert job.run_id
         self._launched[job.id] = (job.run_id, call_id)
         return await self.record_call(job, call_id)
 
 
-def _launched(assignment: Assignment) -> dict[str, Value]:
+def _span_attributes(assignment: Assignment) -> dict[str, Value]:
     named = {"job_id": assignment.job_id, "run_id": assignment.run_id, "device": assignment.device}
     return {f"saccade.{name}": value for name, value in named.items()}

@@ -29,12 +29,12 @@ log = logging.getLogger(__name__)
 
 _ERROR_RETRY_S: Final = 60.0
 #: Clocks of the bucket and of the gateway may differ by this.
-_CLOCKS: Final = timedelta(seconds=5)
+_BUCKET_CLOCK_SKEW: Final = timedelta(seconds=5)
 #: Most that the clock of the gateway that made an id is ahead of the server that stores its events.
 _CLOCK_SKEW: Final = timedelta(minutes=10)
 #: A deletion that failed is found after this time at the latest.
 _RECHECK: Final = timedelta(days=1)
-#: Most that an object's time is before that of its last change: the object of a multipart upload has that of its begin.
+#: An object may show a time earlier than its last change by this: a multipart upload shows its beginning.
 _MODIFIED_LATER: Final = timedelta(seconds=UPLOAD_EXPIRES_S) + 6 * _CLOCK_SKEW
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -151,7 +151,7 @@ class UploadSweep:
             return None
         if stored.size_bytes != upload.completed.size_bytes:
             return await self._why_other_size(stored.key, upload.completed.size_bytes)
-        if stored.modified_at > upload.completed_at + _CLOCKS and self._compared.get(stored.key) != stored:
+        if stored.modified_at > upload.completed_at + _BUCKET_CLOCK_SKEW and self._compared.get(stored.key) != stored:
             if await self._digest(stored.key) not in (None, upload.completed.sha256):
                 return "it was replaced after it was checked"
             self._compared[stored.key] = stored

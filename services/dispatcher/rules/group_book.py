@@ -74,8 +74,8 @@ class GroupBook:
     def fold(self, envelope: Envelope, sequence: int) -> UploadGroup | None:
         """Fold one event of a group and return the group after it; None when it is unknown.
 
-        An upload that had failed or was deleted before its addition was stored leaves the group with it, in each
-        dispatcher alike: in one that counted it, the group would take no other, which would wait in a group of its own.
+        An upload that failed or was deleted before its addition was stored is taken out at once, by every dispatcher:
+        counted, it would complete the group too early, and the next upload would open another group.
         """
         group = fold(self._groups.get(envelope.subject), envelope, sequence)
         if group is None:

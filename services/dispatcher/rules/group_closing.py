@@ -78,10 +78,10 @@ class GroupClosing:
         self._marks: dict[str, int] = {}
         self._wake = asyncio.Event()
 
-    def look_later(self, group_id: str) -> None:
+    def look_at_soon(self, group_id: str) -> None:
         """Look at a group that was just closed, if it has no job soon: its dispatcher may have died."""
         if self._leading:
-            self._look_later(group_id, _RETRY_S)
+            self._look_after(group_id, _RETRY_S)
 
     def look_at(self, group_ids: Iterable[str]) -> None:
         """Look at groups: an event of theirs was folded. Only the leader does."""
@@ -133,12 +133,12 @@ class GroupClosing:
             await self._decide(group_id)
         except SaccadeError as error:
             log.warning("group %s: %s", group_id, error.message)
-            self._look_later(group_id, _RETRY_S)
+            self._look_after(group_id, _RETRY_S)
         except Exception:  # one bad group must not stop the others
             log.exception("group %s could not be closed", group_id)
-            self._look_later(group_id, _LOOK_S)
+            self._look_after(group_id, _LOOK_S)
 
-    def _look_later(self, group_id: str, after_s: float) -> None:
+    def _look_after(self, group_id: str, after_s: float) -> None:
         def look() -> None:
             self.look_at([group_id])
 
@@ -169,15 +169,15 @@ class GroupClosing:
                 self._timers.add(group_id, ends_at(group, rule))
                 return
             if reason == "quiet" and not await self._is_surely_quiet(group, rule):
-                self._look_later(group_id, _RETRY_S)
+                self._look_after(group_id, _RETRY_S)
                 return
             uploads = await self._usable(group)
             if reason == "complete" and len(uploads) < most:
-                self._look_later(group_id, 0.0)  # one was deleted: the group waits for another
+                self._look_after(group_id, 0.0)  # one was deleted: the group waits for another
                 return
             closed = await self._close(group, rule, uploads, reason)
             if closed is None:
-                self._look_later(group_id, 0.1)
+                self._look_after(group_id, 0.1)
                 return
             group = closed
         await self._submit(group, rule)  # the fold of what it publishes removes the group

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-#: Entries that may be superseded or of groups that are gone, beside as many as are of use.
+#: The heap is rebuilt when it is larger than twice its valid entries plus this.
 _SLACK: Final = 64
 
 

@@ -77,7 +77,7 @@ def upload_added(fold: RuleFold, envelope: Envelope, sequence: int) -> None:
 def closed(fold: RuleFold, envelope: Envelope, sequence: int) -> None:
     """Fold that a group is closed; its job follows."""
     if fold.groups.fold(envelope, sequence):
-        fold.closing.look_later(envelope.subject)
+        fold.closing.look_at_soon(envelope.subject)
 
 
 def upload_failed(fold: RuleFold, envelope: Envelope, _: int) -> None:

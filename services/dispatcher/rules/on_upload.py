@@ -18,10 +18,10 @@ from services.dispatcher.rules.submission import TEMPORARY
 from services.dispatcher.rules.upload_rules import UploadRules
 
 reactions: Final = Reactions("dispatcher")
-#: An event takes milliseconds. What a killed dispatcher had in work is given to another one after ``ack_wait_s``, and
-#: until then it is missing from the ``concurrency`` of all dispatchers together: therefore more than one of them needs.
-#: The attempts last for an hour and a half: a bus without space refuses the writes of good uploads, and each restart of
-#: a dispatcher counts as an attempt too. What waits for its next attempt is one of the ``concurrency``.
+#: Handling takes milliseconds. Events that a killed dispatcher was handling are redelivered after ``ack_wait_s`` and
+#: occupy ``concurrency``, which all dispatchers share, until then: it is larger than one needs.
+#: Attempts span 1.5 h: a full bus refuses good uploads, and each restart counts as one. An event that waits for its
+#: next attempt occupies a place too.
 _RETRY: Final = RetryPolicy(maximum_attempts=100, initial_interval_s=1, maximum_interval_s=60, ack_wait_s=5)
 _CONCURRENCY: Final = 16
 

@@ -18,7 +18,7 @@ from contracts.upload import Upload
 from kit.bus.event_store import EventStore
 from services.dispatcher.rules.artifact_jobs import ArtifactJobs
 
-#: Jobs and uploads that are read for one upload. What comes from more is a circle that nobody named.
+#: Maximum jobs and uploads that are read for one upload; with more, any rule may have had a part in it (``endless``).
 MOST_JOBS: Final = 64
 MOST_UPLOADS: Final = 2_000
 

@@ -40,8 +40,8 @@ _ERROR_RETRY_S: Final = 0.5
 _RESYNC_S: Final = 2.0
 #: Time for a worker to exit after its job has ended.
 _LINGER_S: Final = 5.0
-#: A new leader looks at the workers of jobs that ended within this, at most so many: the one before it may have died
-#: before it could end them. Those of a longer history have exited, or were ended.
+#: A new leader checks the workers of jobs that ended within this time, at most this many: the previous leader may have
+#: died before it ended them.
 _TAKEN_OVER: Final = timedelta(minutes=10)
 _MOST_TAKEN_OVER: Final = 1000
 
@@ -102,7 +102,7 @@ class Reconciler:
         self.holds = holds
         if self.leading:
             self._resync()
-            # A pipeline needs no slot, whose grant would end its delay: it waits for its deadline.
+            # No slot grant wakes a pipeline, and a held one is requeued only for its deadline.
             for pipeline in filter(self._is_pipeline, self.jobs):
                 self.enqueue(pipeline)
             self._grant_slots()
@@ -164,7 +164,7 @@ class Reconciler:
             for job in workers:
                 if job.state in OCCUPYING:
                     self.queue.hold(candidate_of(job))
-            # And all that wait do so before one is chosen: not the first that is looked at, but the next by the rules.
+            # Every waiting job is queued before the first slot is granted: the queue's order decides, not this loop's.
             for job in workers:
                 if may_start(job, self._lifecycle.now()):
                     self.queue.wait(candidate_of(job))

@@ -35,7 +35,7 @@ _ERASURES: Final = "saccade.evt._system.erasure.>"
 _LOOK_S: Final = 1.0
 _ERROR_RETRY_S: Final = 30.0
 #: Time for which a start waits for a bucket or a bus that does not answer, before it folds the whole history.
-_PATIENCE_S: Final = 15.0
+_START_TIMEOUT_S: Final = 15.0
 #: After a snapshot, times that its writing took: it shares the interpreter with the event loop.
 _REST_SHARE: Final = 20.0
 
@@ -72,7 +72,7 @@ class Snapshots:
         """Restore the newest snapshot that fits and return where to go on; sequence 0 where none fits."""
         if self._store is None:
             return Cursor("", 0)
-        end = time.monotonic() + _PATIENCE_S
+        end = time.monotonic() + _START_TIMEOUT_S
         while True:
             try:
                 return await self._restore(self._store)
@@ -146,7 +146,7 @@ class Snapshots:
             await asyncio.sleep(rest_s)
 
     def _is_due(self) -> bool:
-        # As positions in files: an event that the fold refused has its dead letter before a position passes it.
+        # No snapshot passes a failed event before its dead letter is stored: a start from it would skip the event.
         if self._tail.dead_letters.unsettled or self._tail.last < self._not_before:
             return False
         return self._tail.last >= self._newest + self._every_events

@@ -74,7 +74,7 @@ class JobCounter:
         return counts
 
     def _one_by_one(self, tenant: str, wanted: JobFilter) -> ListCounts:
-        """Count the jobs of a list that few are in; of more, or by a text, the newest."""
+        """Count all jobs of a short list; of a longer one, or of a text search, only the newest ``MATCHES``."""
         places, rest = self._lists.places(tenant, replace(wanted, text=""), None, MATCHES + 1), None
         if wanted.text:
             places, rest = self._lists.search(tenant, wanted, None, MATCHES + 1)

@@ -154,7 +154,10 @@ class GatewayView:
         self.epoch, self.dirty = epoch, True
 
     def hold_while(self, is_held: Callable[[], bool]) -> None:
-        """Commit nothing while ``is_held`` returns True: after a crash, events are folded again from before it did."""
+        """Commit nothing while ``is_held`` returns True.
+
+        After a crash, folding starts again at the last commit before that.
+        """
         self._file.hold_while(is_held)
 
     @property

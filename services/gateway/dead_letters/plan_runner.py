@@ -26,7 +26,7 @@ _LOOK_S: Final = 5.0
 #: Age at which a plan that is not wholly stored counts as given up.
 _UNFROZEN: Final = timedelta(seconds=30)
 #: Time for which a service that does not answer is asked again about one item, and the pause in between.
-_PATIENCE_S: Final = 120.0
+_ITEM_TIMEOUT_S: Final = 120.0
 _AGAIN_S: Final = 1.0
 _FAILURES_NAMED: Final = 100
 
@@ -116,7 +116,7 @@ class PlanRunner:
             SaccadeError: it is refused; BUS_UNAVAILABLE: another gateway goes on.
         """
         loop = asyncio.get_running_loop()
-        end_s = loop.time() + _PATIENCE_S
+        end_s = loop.time() + _ITEM_TIMEOUT_S
         while True:
             if not self._lease.held:
                 raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, "Another gateway goes on with the plan.")

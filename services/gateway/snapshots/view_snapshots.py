@@ -46,7 +46,7 @@ _REPLACED_AFTER: Final = timedelta(days=1)
 #: Age from which it is deleted: the view forgets what is older than the stream's events, and snapshots must too.
 _MOST_AGE: Final = timedelta(days=7)
 #: Time for which a start waits for a bucket or a bus that does not answer, before it folds the whole history.
-_PATIENCE_S: Final = 15.0
+_START_TIMEOUT_S: Final = 15.0
 _PACKED, _UNPACKED, _FETCHED = "snapshot.written", "snapshot.view", "snapshot.fetched"
 
 
@@ -76,7 +76,7 @@ async def fetch_view(store: SnapshotStore, client: Client, folder: Path, record:
     ``record`` is told what happens.
     """
     record = record or SnapshotRecord()
-    end = time.monotonic() + _PATIENCE_S
+    end = time.monotonic() + _START_TIMEOUT_S
     while True:
         try:
             return await _fetch(store, client, folder, record)

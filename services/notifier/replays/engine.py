@@ -196,9 +196,9 @@ class _Run:
         self.counts = self.counts.model_copy(update=counted)
         self._report(event.sequence)
         if self._failures.add(outcome) and self._state() is ReplayState.RUNNING:
-            newest = f"{self._failures.failed} of the last {PAUSE_WINDOW} events failed"
+            why = f"{self._failures.failed} of the last {PAUSE_WINDOW} events failed"
             try:
-                await self._service.pause_by_itself(self.replay, newest)
+                await self._service.pause_by_itself(self.replay, why)
             except SaccadeError as error:
                 if _is_transient(error):
                     raise

@@ -312,7 +312,7 @@ async def test_what_is_folded_meanwhile_is_not_in_it_and_the_view_stays_locked(
 async def test_a_bucket_that_does_not_answer_does_not_prevent_a_start(
     servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.gateway.snapshots.view_snapshots._PATIENCE_S", 0.2)
+    monkeypatch.setattr("services.gateway.snapshots.view_snapshots._START_TIMEOUT_S", 0.2)
 
     unreachable = servers[1].model_copy(update={"endpoint_url": f"http://{HOST}:{free_port()}"})
     async with running_gateway(*servers, tmp_path / "old") as running, open_bucket(unreachable) as bucket:

@@ -36,6 +36,7 @@ IN_WORDS: Final = (
     # By the stream that the cursor is of.
     r"The cursor (is invalid|belongs to a stream that no longer exists)",
     r"What the cursor stands after is no longer stored",
+    r"This cursor is not one of today's stream",
     # Between two points of the history, by what is stored.
     r"since is the later point",
     # Between the target of a replay, its start and what belongs to them.

@@ -133,8 +133,8 @@ class DeliveryService:
         elif not all_since:
             fields = {"sequences": [await self._readable(self._sequence_of(endpoint_id, what))]}
         elif (position := self._lineage.position_of(what)) is None:
-            message = "What the cursor stands after is no longer stored."
-            raise SaccadeError(ErrorCode.CURSOR_INVALID, message)
+            message = "This cursor is not one of today's stream: the stream was restored or created anew."
+            raise SaccadeError(ErrorCode.CURSOR_INVALID, message, hint="Send a time instead.")
         else:
             fields = {"since_sequence": position}
         count = 1

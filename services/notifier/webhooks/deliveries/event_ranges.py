@@ -102,13 +102,13 @@ class EventRanges:
 
     async def planned(
         self,
-        requested: WebhookRedeliveryRequested,
+        request: WebhookRedeliveryRequested,
         endpoint: Endpoint,
         deliveries: DeliveryTables,
         lineage: EventLineage,
         until: int,
     ) -> AsyncIterator[PlannedDelivery]:
-        """Yield the deliveries of a requested redelivery; ``until`` as ``planned`` in ``requested``.
+        """Yield the deliveries of a requested redelivery; ``until`` as in ``requested``.
 
         Those of single events that the stream has deleted are taken from ``deliveries``: the archive is read when they
         are sent, so that it delays no other.
@@ -116,33 +116,35 @@ class EventRanges:
         Raises:
             SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
-        lost = set(requested.sequences or ())
+        lost = set(request.sequences or ())
         receiver = replace(endpoint, since_sequence=0, types=() if lost else endpoint.types)
-        async for stored in self.requested(requested, endpoint.tenant, lineage, until):
+        async for stored in self.requested(request, endpoint.tenant, lineage, until):
             lost.discard(stored.sequence)
             for planned in plan_for(receiver, stored):
                 yield planned
         for sequence in sorted(lost):
             known = deliveries.delivery(endpoint.id, sequence)
-            if known and lineage.has(requested.epoch, sequence):
+            if known and lineage.has(request.epoch, sequence):
                 yield known
 
     async def requested(
-        self, requested: WebhookRedeliveryRequested, tenant: str, lineage: EventLineage, planned: int
+        self, request: WebhookRedeliveryRequested, tenant: str, lineage: EventLineage, until: int
     ) -> AsyncIterator[StoredEvent]:  # fmt: skip
-        """Yield the events of a requested redelivery that are in today's stream; ``planned`` is the end without one.
+        """Yield the events of a requested redelivery that are in today's stream.
+
+        ``until`` is the last sequence of a request that names no end.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
-        epoch = requested.epoch
-        if requested.sequences is None:
-            after = lineage.shared(epoch, requested.since_sequence or 0)
-            until = lineage.shared(epoch, requested.until_sequence or planned)
-            async for stored in self.of_tenant(tenant, after, until):
+        epoch = request.epoch
+        if request.sequences is None:
+            after = lineage.shared(epoch, request.since_sequence or 0)
+            end = lineage.shared(epoch, request.until_sequence or until)
+            async for stored in self.of_tenant(tenant, after, end):
                 yield stored
             return
-        for sequence in requested.sequences:
+        for sequence in request.sequences:
             if not lineage.has(epoch, sequence):
                 continue
             found, _ = await self._events.batch(sequence - 1, size=1)

@@ -79,7 +79,9 @@ class EndpointService:
         return self._signer.key_pairs(endpoint.secrets, self.now())
 
     def public_keys(self, endpoint_id: str) -> list[EndpointKeyPair]:
-        """Return the same of an endpoint of any tenant: receivers have no API key, and public keys are no secret.
+        """Return the key pairs of an endpoint of any tenant, the newest first.
+
+        Receivers have no API key, and public keys are no secret.
 
         Raises:
             SaccadeError: WEBHOOK_NOT_FOUND.

@@ -247,7 +247,10 @@ class Lanes:
             heapq.heappush(self._checks, (at, name))
 
     def wake_next(self, lane: Lane, now: float) -> None:
-        """Schedule the check of a lane for its next attempt; one that all places of the lane wait for wakes it."""
+        """Schedule the next check of a lane.
+
+        Nothing is scheduled while all its attempts are in flight: the end of one wakes it.
+        """
         if (at := lane.wake_at(now)) < math.inf:
             self.wake(lane.name, max(at, now))
 

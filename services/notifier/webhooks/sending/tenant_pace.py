@@ -1,4 +1,4 @@
-"""Pace of what ends for many at once: tasks of a tenant go on one after another, with others between them.
+"""Lets tasks of one tenant that end together continue one after another, so that other tenants' tasks run in between.
 
 A hundred receivers that do not answer time out together, as they were asked together, and each has a record to store.
 """
@@ -22,19 +22,19 @@ class TenantPace:
         """Start without lines."""
         self._lines: dict[str, asyncio.Lock] = {}
         self._waiting: Counter[str] = Counter()
-        #: Tenants of which a task has gone on in this iteration of the loop.
-        self._gone_on: set[str] = set()
+        #: Tenants of which a task has continued in this iteration of the loop.
+        self._continued: set[str] = set()
         #: Which tenants are there: one alone does not pause.
         self._seen = LoopTimeShares()
 
     async def turn(self, tenant: str) -> None:
         """Wait behind the tenant's earlier tasks; the first in an iteration of the loop goes on at once."""
         self._seen.seen(tenant, asyncio.get_running_loop().time())
-        if tenant in self._waiting or tenant in self._gone_on:
+        if tenant in self._waiting or tenant in self._continued:
             await self._wait(tenant)
-        if not self._gone_on:
-            asyncio.get_running_loop().call_soon(self._gone_on.clear)
-        self._gone_on.add(tenant)
+        if not self._continued:
+            asyncio.get_running_loop().call_soon(self._continued.clear)
+        self._continued.add(tenant)
 
     async def _wait(self, tenant: str) -> None:
         self._waiting[tenant] += 1
