@@ -1,7 +1,8 @@
 """Middleware that refuses a request without a valid credential before its body is read.
 
-FastAPI reads the body before it calls the dependencies of a route: without this, whoever sends a body slowly, at the
-least rate that a connection must keep (kit/http/protocol.py), holds it and what has arrived without any key.
+FastAPI reads the body before it calls the dependencies of a route. Without this, a client without a key that sends a
+body at the least rate that a connection must keep (kit/http/protocol.py) occupies a connection and the memory of what
+has arrived.
 """
 
 from __future__ import annotations

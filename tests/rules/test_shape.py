@@ -90,7 +90,7 @@ def test_the_kit_is_a_closed_list() -> None:
     """What is shared by everybody grows by decision (docs/adr/0003), not by habit."""
     kit = {path.removeprefix("kit/").removesuffix(".py") for path in files() if path.startswith("kit/")}
     named = (
-        "auth/api_keys auth/browser_session auth/bus_token auth/fair_requests auth/host_guard "
+        "auth/api_keys auth/browser_session auth/bus_token auth/caller_first auth/fair_requests auth/host_guard "
         "auth/loop_time_shares auth/mapped_credential auth/own_page auth/portal_link "
         "auth/principal auth/quota_metrics auth/quotas auth/revocation auth/sealed_box auth/tickets "
         "bus/audit_log bus/connection bus/dead_letter_writer bus/dead_letters bus/event_store bus/idempotency "

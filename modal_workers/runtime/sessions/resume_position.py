@@ -94,7 +94,7 @@ class RecordedSession:
 
 
 class ReplayedVerdicts:
-    """What earlier runs of a replay have published: the frames with a verdict, and the newest totals."""
+    """Frames whose verdict earlier runs of a replay have published, and the newest totals."""
 
     def __init__(self, totals: FrameTotals) -> None:
         """Start from the totals of the saved position."""

@@ -119,6 +119,9 @@ def _valid_s(presigned_url: str) -> int:
     return int(parse_qs(urlsplit(presigned_url).query)["X-Amz-Expires"][0])
 
 
+_FILES = ("report.html", "contact_sheet.png", "pages/spin.html", "pages/a.png", "pages/spin/deep.html", "pages.png")
+
+
 async def test_a_link_opens_a_file_or_a_folder_for_a_while(servers: Servers, tmp_path: Path) -> None:
     keys = keys_file(tmp_path, "acme", "other", read_only=("acme",))
     both = [{**entry, "scopes": ["read", "write"]} for entry in json.loads(keys.read_text())]
@@ -159,17 +162,9 @@ async def test_a_link_opens_a_file_or_a_folder_for_a_while(servers: Servers, tmp
             ticket = "/".join(link.split("/")[:6])
             return [(await http.get(f"{ticket}/{name}")).status_code for name in names]
 
-        names = (
-            "report.html",
-            "contact_sheet.png",
-            "pages/spin.html",
-            "pages/a.png",
-            "pages/spin/deep.html",
-            "pages.png",
-        )
-        assert await found(one, *names) == [401, 307, 401, 401, 401, 401]
-        assert await found(folder, *names) == [401, 401, 200, 307, 200, 401]
-        assert await found(whole, *names) == [200, 307, 200, 307, 200, 307]
+        assert await found(one, *_FILES) == [401, 307, 401, 401, 401, 401]
+        assert await found(folder, *_FILES) == [401, 401, 200, 307, 200, 401]
+        assert await found(whole, *_FILES) == [200, 307, 200, 307, 200, 307]
         assert await found(folder, "pages/../report.html", "pages%2F..%2Freport.html") == [401, 409]
         async with httpx.AsyncClient(trust_env=False) as outside:
             location = (await http.get(one)).headers["location"]
