@@ -43,7 +43,7 @@ class JointBatchFormat:
             values = [float(value) for value in positions]
         except (TypeError, ValueError):
             return None
-        if len(values) != len(self.names) or not all(map(math.isfinite, values)):
+        if len(values) != len(self.names) or not all(map(math.isfinite, (captured_at_s, *values))):
             return None
         if self.scales is None:
             return [sequence, captured_at_s, values]
@@ -88,7 +88,9 @@ class Outbox:
     @property
     def unconfirmed(self) -> int:
         """Number of samples that were sent and may have arrived."""
-        return sum(batch.samples for _, batch in self._in_flight) + sum(batch.samples for batch in self._resend)
+        # Copies: the sender's thread changes both meanwhile.
+        in_flight = sum(batch.samples for _, batch in tuple(self._in_flight))
+        return in_flight + sum(batch.samples for batch in tuple(self._resend))
 
     @property
     def waiting(self) -> bool:

@@ -120,7 +120,7 @@ class Streamer:
         ``captured_at_s`` is in unix seconds; now by default.
         """
         try:
-            self._ring.offer((now_s() if captured_at_s is None else captured_at_s, tuple(positions)))
+            self._ring.offer((now_s() if captured_at_s is None else float(captured_at_s), tuple(positions)))
         except Exception:  # noqa: BLE001 - never raise into a control loop
             self._rejected += 1
 
@@ -132,7 +132,7 @@ class Streamer:
                 if len(self._cameras) >= _CAMERAS:
                     raise ValueError("too many cameras")
                 queue = self._cameras[camera] = CameraQueue(camera, self._frame_rate_hz)
-            queue.offer(picture, now_s() if captured_at_s is None else captured_at_s)
+            queue.offer(picture, now_s() if captured_at_s is None else float(captured_at_s))
         except Exception:  # noqa: BLE001 - never raise into a control loop
             self._rejected += 1
 
