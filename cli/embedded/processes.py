@@ -130,7 +130,7 @@ def _signal(process: psutil.Process, number: signal.Signals) -> None:
 
 def rotate_log(log: Path) -> None:
     """Move the last part of a large log to ``<name>.1`` and truncate it; its writers append."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):  # missing, or no room for what is kept: tried again later
         size = log.stat().st_size
         if size < LOG_BYTES:
             return
