@@ -68,7 +68,7 @@ async def open_buckets(settings: S3Settings) -> AsyncIterator[Buckets]:
 async def save_objects(buckets: Buckets, folder: BackupFolder, *, copied: bool) -> tuple[list[ObjectEntry], Path]:
     """Copy the objects to the folder, or only list them; return them, and the file with the list.
 
-    What is deleted meanwhile is left out: nothing that the streams name is, but by retention.
+    An object that is deleted meanwhile is left out; of those that the streams name, only retention deletes any.
 
     Raises:
         SaccadeError: STORAGE_UNAVAILABLE.

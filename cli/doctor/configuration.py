@@ -28,7 +28,7 @@ _MODULES: Final = (
 #: Files that name variables which no settings class has: of compose, of NATS's configuration, of scripts.
 _ALSO: Final = ("docker-compose.yml", "deploy/example.env", "deploy/nats.conf", "deploy/nats_users.conf", "Makefile")
 _NAME: Final = re.compile(r"\b[A-Z][A-Z0-9]*_[A-Z0-9_]*[A-Z0-9]\b")
-#: Of worker's runs and of Modal: set for one process, and never by an operator.
+#: Of workers' runs and of Modal: set for one process, and never by an operator.
 _NOT_HERE: Final = ("WorkerSettings", "IngestSettings", "ModalSettings", "BucketProxySettings", "S3Settings")
 #: Read by clients' libraries and examples.
 _OF_CLIENTS: Final = frozenset({"SACCADE_URL", "SACCADE_API_KEY", "SACCADE_WEBHOOK_SECRET", "S3_ENDPOINT_URL"})

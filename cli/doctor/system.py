@@ -57,7 +57,7 @@ class System:
     project: Path = ROOT
     #: Secrets that no variable holds.
     own_secrets: tuple[str, ...] = ()
-    #: User and password of NATS's system account, of an embedded system.
+    #: Password of NATS's system account, of an embedded system.
     system_password: str = ""
 
     @property

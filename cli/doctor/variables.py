@@ -29,7 +29,7 @@ def _judge(name: str, known: list[str]) -> ReportLine | None:
     if _LINKED.search(name):
         return None
     ours = name.startswith(_OURS)
-    # Among names of the same prefix all is a candidate; elsewhere only what differs by a letter or two.
+    # Among names of the same prefix every name is a candidate; elsewhere only what differs by a letter or two.
     meant = difflib.get_close_matches(name, known, 1, _CLOSE if ours else _CLOSER)
     if meant:
         return fail("variable", f"{name} is no setting, so it has no effect", f"Did you mean {meant[0]}?")

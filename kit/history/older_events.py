@@ -24,7 +24,7 @@ class HistoryBeforeStream:
         self._max_age = timedelta(seconds=max_age_s)
 
     async def begin(self) -> int:
-        """Return the sequence after which they are worth reading; what cannot be read, ``read`` says in its turn.
+        """Return the sequence after which the events are young enough to be read; ``read`` raises for the others.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.

@@ -110,7 +110,7 @@ def subject_id_in(pattern: str) -> str | None:
 
 
 def needles_of(pattern: str) -> list[bytes]:
-    """Return bytes that the line of every event has that matches a filter: its parts between two wildcards."""
+    """Return the byte strings that every matching event's line contains: the filter's parts between wildcards."""
     runs = [".".join(run) for is_literal, run in _literal_runs(pattern) if is_literal]
     return [json.dumps(run)[1:-1].encode() for run in runs]
 

@@ -21,7 +21,7 @@ async def while_unavailable(operation: Callable[[], Awaitable[T]], name: str, *,
     """Return an operation's result; retry it with backoff while the bucket or the bus is unavailable.
 
     Raises:
-        SaccadeError: STORAGE_UNAVAILABLE or BUS_UNAVAILABLE, after ``deadline_s``; any other at once.
+        SaccadeError: STORAGE_UNAVAILABLE, BUS_UNAVAILABLE or EVENTS_FULL, after ``deadline_s``; any other at once.
     """
     loop = asyncio.get_running_loop()
     end = loop.time() + deadline_s

@@ -1,4 +1,7 @@
-"""Progress of the loading of a session's model: told to its viewers; no frame is missed, and an end is not awaited."""
+"""Progress of loading a session's model, reported to its viewers.
+
+Meanwhile the session is not idle, and a requested end ends the loading.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests to the API, written once for the blocking and the asyncio client (see saccade/transport.py)."""
+"""Requests to the API, written once for the blocking and the asyncio client (see transport.py)."""
 
 from __future__ import annotations
 

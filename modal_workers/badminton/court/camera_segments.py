@@ -73,7 +73,8 @@ class CameraSegment:
     first_frame: int
     last_frame: int  # included
     start_s: float
-    #: Time of the next segment's first frame; of the last segment, of its last frame.
+    #: Time of the next segment's first frame; of the last segment, and of a piece of a moving one, of its own last
+    #: frame.
     end_s: float
     kind: Kind
     samples: tuple[Sample, ...]

@@ -34,8 +34,8 @@ from modal_workers.badminton.report.results_file import thinning
 
 Floats = NDArray[np.float64]
 
-#: Most rows of a player in ``skeleton_data``, about 1.3 kB each: the page reads the file in one piece. Longer matches
-#: keep every k-th frame, and the page interpolates between them.
+#: Most rows of all players together in ``skeleton_data``, about 1.3 kB each: the page reads the file in one piece.
+#: Longer matches keep every k-th frame, and the page interpolates between them.
 MAX_SKELETONS: Final = 72_000
 HEAT_MAP_SIZE: Final = (64, 48)
 

@@ -148,8 +148,6 @@ class _Linker:
         self._stride = max(1, round(float(REFERENCE_RATE_HZ / FASTEST_LINKED_HZ / max(step, 1e-3))))
         self._frames = np.arange(0, last - first + 1, self._stride)
         self._states: list[_States | None] = []
-        # Best score of any path that has ended, by frame: (score, frame, state).
-        self._idle: list[tuple[float, int, int]] = []
 
     def shuttle(self) -> list[tuple[LinkedPoint, float]]:
         """Return the points of the path that are probably the shuttle, with their confidence."""
@@ -176,7 +174,6 @@ class _Linker:
                 top = int(states.score.argmax())
                 if states.score[top] > best[0]:
                     best = (float(states.score[top]), index, top)
-            self._idle.append(best)
         return self._filled(self._long_enough(self._trace(best)))
 
     def _advance(self, index: int, idle: tuple[float, int, int]) -> _States | None:

@@ -124,7 +124,10 @@ class RestrictedEventStore(EventStore):
     """
 
     def __init__(self, client: Client, verbs: Sequence[str] = JOB_VERBS, known: int = 0) -> None:
-        """Use an open connection; ``verbs`` are all verbs of the aggregate's events, ``known`` a sequence of its."""
+        """Use an open connection.
+
+        ``verbs`` are all verbs of the aggregate's events, ``known`` is the sequence of one that this run knows of.
+        """
         super().__init__(client)
         self._verbs = verbs
         self._known = known

@@ -16,7 +16,7 @@ from saccade_robot.units import Scale
 #: (captured_at_s, positions) as the control thread offers them.
 Sample = tuple[float, tuple[Any, ...]]
 
-#: Most samples and roughly max_samples bytes of one batch: the gateway reads 256 KiB and 1000 samples.
+#: Most samples, and about how many bytes, of one batch: the gateway reads 256 KiB and 1000 samples.
 _SAMPLES: Final = 500
 _BYTES: Final = 160 * 1024
 _BYTES_A_NUMBER: Final = 24
