@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -29,6 +29,8 @@ class ResumePosition(BaseModel):
     #: Telemetry after this sequence has to be read again; every frame up to it is acknowledged.
     after: int = 0
     chunks: tuple[Artifact, ...] = ()
+    #: Figures of the newest chunk.
+    figures: dict[str, Any] = {}
     totals: FrameTotals = FrameTotals()
     started: bool = False
     reset_sequence: int = 0

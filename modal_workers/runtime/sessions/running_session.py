@@ -82,6 +82,9 @@ class RunningSession(JobContext):
         if saved is not None:
             self._position = ResumePosition.model_validate_json(saved.read_bytes())
             self._reset_seen = self._position.reset_sequence
+        # The manifest lists the files of all runs.
+        earlier = (*self._position.chunks, *self._history.images)
+        self._artifacts.saved |= {artifact.name: artifact for artifact in earlier}
         resumed = saved is not None or self._run.attempt > 1
         self._thread.wait(
             while_unavailable(
@@ -106,6 +109,9 @@ class RunningSession(JobContext):
             resumed_from_chunk=max(len(self._position.chunks), self._history.chunk) if resumed else None,
         )
         self._enqueue_event(ready, f"{self._run.run_id}.ready")
+        reported = self._history.session and self._history.session.chunk
+        if self.chunks > (reported.chunk if reported else 0):  # the run before ended between the position and the event
+            self._report_chunk()
 
     def finish(self, idle_steps: int) -> None:
         """Acknowledge all waiting frames and wait until every acknowledgement is stored."""
@@ -233,12 +239,20 @@ class RunningSession(JobContext):
         name = f"chunk_{number:04d}{path.suffix}"
         artifact = self.save(path, name, "application/octet-stream", title=f"The model after chunk {number}")
         chunks = (*self._position.chunks, artifact)
-        self._position = self._position.model_copy(update={"chunks": chunks})
+        self._position = self._position.model_copy(update={"chunks": chunks, "figures": figures})
         self._save_state(state)
+        self._report_chunk()
+
+    def _report_chunk(self) -> None:
+        """Publish that the newest chunk is in the bucket, once however often it is repeated."""
         exported = SessionChunkExported(
-            run_id=self._run.run_id, chunk=number, artifact=artifact, totals=self.totals, figures=figures
+            run_id=self._run.run_id,
+            chunk=self.chunks,
+            artifact=self._position.chunks[-1],
+            totals=self.totals,
+            figures=self._position.figures,
         )
-        self._enqueue_event(exported, f"{self._bus.session_id}.chunk.{number}")
+        self._enqueue_event(exported, f"{self._bus.session_id}.chunk.{self.chunks}")
 
     # -- words --------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from collections import deque
 from typing import Final
 
 from contracts.events.session import SessionPromptRequested, SessionText
+from contracts.manifest import Artifact
 from contracts.session import Session, fold_stored
 from modal_workers.runtime.sessions.telemetry_tail import TelemetryMessage
 
@@ -26,6 +27,8 @@ class SessionHistory:
         self.texts: deque[SessionText] = deque(maxlen=TEXTS)
         #: Number of the newest text and of the newest alert.
         self.chunk = self.alert = 0
+        #: Images of the alerts.
+        self.images: list[Artifact] = []
         #: Newest described frame of each source.
         self.described: dict[str, int] = {}
 
@@ -41,6 +44,8 @@ class SessionHistory:
         if self.session.text is not None and self.session.text is not before.text:
             self._add_text(self.session.text)
         if self.session.alert is not None:
+            if self.session.alert is not before.alert and self.session.alert.image is not None:
+                self.images.append(self.session.alert.image)
             self.alert = max(self.alert, self.session.alert.alert)
 
     @property

@@ -13,6 +13,8 @@ import pytest
 from contracts.assignment import Assignment
 from contracts.errors import ErrorCode
 from contracts.job import State
+from contracts.manifest import Manifest
+from modal_workers.runtime.sessions.resume_position import POSITION_NAME, ResumePosition
 from services.dispatcher.executors.executor import CallState
 from tests.harness.runtime.executor_environment import ExecutorHarness, processes_of_run
 from tests.harness.runtime.session_driver import SessionDriver
@@ -246,6 +248,38 @@ async def test_a_killed_replay_goes_on_where_its_saved_state_ends(harness: Execu
     totals = await again.totals()
     assert (totals.sent, totals.accepted, totals.rejected, totals.waiting) == (16, 15, 1, 0)
     assert job.result["totals"] == totals.model_dump()
+
+
+async def test_a_run_that_resumes_reports_and_lists_the_chunks_of_the_run_before(harness: ExecutorHarness) -> None:
+    """What a run leaves that is killed after it saved its second position, and before it published the chunk."""
+    session = SessionDriver(harness.driver)
+    first = await session.open({"chunk_frames": 2, "dies_after": 3})
+    call = await begin(harness, session, first)
+    for seq in range(3):
+        await session.frame(seq)
+        await asyncio.sleep(0.1)
+    while (await harness.made[-1].poll(call)).state is CallState.RUNNING:
+        await asyncio.sleep(0.05)
+    await session.until_published("session.chunk_exported", 1)
+    bucket = harness.driver.bucket
+    key = bucket.key("scratch", session.job_id, "checkpoints", POSITION_NAME)
+    saved = ResumePosition.model_validate_json(await bucket.get(key))
+    (told,) = saved.chunks
+    untold = told.model_copy(update={"name": "chunk_0002.json", "key": told.key.replace("0001", "0002")})
+    await bucket.put(untold.key, await bucket.get(told.key))
+    behind = saved.model_copy(update={"chunks": (told, untold), "figures": {"lines": 2}})
+    await bucket.put(key, behind.model_dump_json().encode())
+    second = await harness.driver.replace_attempt(first)
+    second = second.model_copy(update={"params": second.params | {"params": {"chunk_frames": 20}}})
+    await begin(harness, session, second)
+    await session.until_published("session.chunk_exported", 2)
+    reported = (await session.session()).chunk
+    assert reported is not None
+    assert (reported.chunk, reported.artifact, reported.figures) == (2, untold, {"lines": 2})
+    assert (await finish(harness, session))["chunks"] == 3
+    assert (await session.types()).count("session.chunk_exported") == 3, "each once"
+    manifest = Manifest.model_validate_json(await bucket.get(bucket.key("results", session.job_id, "manifest.json")))
+    assert [artifact.name for artifact in manifest.artifacts] == [f"chunk_000{number}.json" for number in (1, 2, 3)]
 
 
 async def test_a_session_without_frames_or_beyond_its_length_ends(harness: ExecutorHarness) -> None:
