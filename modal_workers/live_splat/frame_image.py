@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import FRAME_SIDE_PX
+from contracts.picture_header import read_picture_header
 from modal_workers.footage.picture_decoder import decode_picture
 from modal_workers.gaussians.camera import Camera
 from modal_workers.live_splat.spec import Intrinsics, LiveSplatParams
@@ -39,14 +40,21 @@ class FrameDecoder:
         """Decode a JPEG or PNG.
 
         Raises:
-            SaccadeError: FRAME_UNREADABLE, FRAME_SIZE_CHANGED.
+            SaccadeError: FRAME_UNREADABLE, FRAME_TOO_LARGE, FRAME_SIZE_CHANGED.
         """
+        try:
+            header = read_picture_header(body)
+        except ValueError as error:
+            raise SaccadeError(ErrorCode.FRAME_UNREADABLE) from error
+        if max(header.width_px, header.height_px) > FRAME_SIDE_PX:
+            message = f"The frame is {header.width_px} x {header.height_px} pixels large."
+            raise SaccadeError(ErrorCode.FRAME_TOO_LARGE, message)
         decoded: Any = decode_picture(body, cv2.IMREAD_COLOR, max_side_px=FRAME_SIDE_PX)
         if decoded is None:
             raise SaccadeError(ErrorCode.FRAME_UNREADABLE)
         height_px, width_px = decoded.shape[:2]
         if self._size is None:
-            self._open(width_px, height_px)
+            self.set_size(width_px, height_px)
         elif self._size != (width_px, height_px):
             message = f"The frame is {width_px} x {height_px}; the frames before are {self._size[0]} x {self._size[1]}."
             raise SaccadeError(ErrorCode.FRAME_SIZE_CHANGED, message)
@@ -58,8 +66,8 @@ class FrameDecoder:
         grey = cv2.cvtColor(decoded, cv2.COLOR_BGR2GRAY)
         return FrameImage(np.ascontiguousarray(small[:, :, ::-1], np.uint8), np.asarray(grey, np.uint8))
 
-    def _open(self, width_px: int, height_px: int) -> None:
-        """Set the camera by the first frame's size.
+    def set_size(self, width_px: int, height_px: int) -> None:
+        """Set the camera by the size of the first frame.
 
         Raises:
             SaccadeError: FRAME_SIZE_CHANGED, when it has another shape than the intrinsics are of.
