@@ -120,6 +120,15 @@ class LiveSplatSession:
                 self._model.restore(self._restored)
         return self._model
 
+    def _restored_model(self) -> LiveModel | None:
+        """Return the restored model of a run that ends without a frame of its own; None if there is none."""
+        if self._restored is None or (size := LiveModel.picture_size(self._restored)) is None:
+            return None
+        self._decoder.set_size(*size)
+        model = self._ensure_model()
+        self._exporter.add_figures(**model.score())
+        return model
+
     def _reset(self) -> None:
         self._model, self._restored = None, None
         self._decoder, self._idle_steps, self._since_chunk = FrameDecoder(self._params), 0, 0
@@ -127,7 +136,7 @@ class LiveSplatSession:
 
     def _finish(self) -> LiveSplatResult:
         """Export the last chunk and the whole model."""
-        context, model = self._context, self._model
+        context, model = self._context, self._model or self._restored_model()
         if model is not None and context.replaying:
             for _ in range(context.recorded_idle_steps or 0):
                 self._step()

@@ -65,6 +65,7 @@ class LiveModel:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._none = Splats.empty(torch.zeros(0, device=self._device))
         self._params, self._camera = params, training_camera
+        self._picture_size = (camera.width_px, camera.height_px)
         self._scale = training_camera.width_px / camera.width_px
         self._matrix = matrix
         self._random = random.Random(params.seed)  # noqa: S311 - a seeded choice, no secret
@@ -192,6 +193,7 @@ class LiveModel:
                 key: torch.as_tensor(value) if isinstance(value, np.ndarray) else value
                 for key, value in self.poses.state().items()
             },
+            "picture_size": self._picture_size,
             "frames": self.frames,
             "steps": self.steps,
             "random": list(self._random.getstate()[1]),
@@ -214,6 +216,14 @@ class LiveModel:
             ],
         }
         torch.save(state, path)
+
+    @staticmethod
+    def picture_size(path: Path) -> tuple[int, int] | None:
+        """Return (width, height) of the frames that a saved state is of; None of an empty state."""
+        if not path.stat().st_size:
+            return None
+        width_px, height_px = torch.load(path, weights_only=True, map_location="cpu")["picture_size"]
+        return int(width_px), int(height_px)
 
     def restore(self, path: Path) -> None:
         """Restore the state that ``save`` wrote."""

@@ -147,6 +147,33 @@ async def test_a_splat_grows_dies_goes_on_and_is_the_same_when_it_is_replayed(ha
     assert await bucket.get(key(again, "model.ply")) == whole
 
 
+async def test_a_run_that_resumes_only_to_end_has_the_whole_model(harness: ExecutorHarness) -> None:
+    session = SessionDriver(harness.driver)
+    first = await session.open(PARAMS, workload="live_splat")
+    executor = harness.executor()
+    call = await executor.launch(first, WORKLOAD.compute)
+    await session.until_published("session.ready")
+    await Arm(session).send_until_accepted(PARAMS["chunk_frames"])
+    await session.until_published("session.chunk_exported")
+    for process in processes_of_run(first):
+        process.kill()
+    while (await executor.poll(call)).state is CallState.RUNNING:
+        await asyncio.sleep(0.05)
+    await session.stop()
+    await launch(harness, session, await harness.driver.replace_attempt(first))
+    result = (await harness.driver.until(session.job_id, State.SUCCEEDED)).result
+    assert result is not None
+    assert (result["chunks"], result["totals"]["accepted"]) == (1, PARAMS["chunk_frames"])
+    assert result["steps"] > PARAMS["chunk_frames"]
+    assert result["psnr_db"] > 10
+    bucket = harness.driver.bucket
+    (path := harness.folder / "model.ply").write_bytes(
+        await bucket.get(bucket.key("results", session.job_id, "model.ply"))
+    )
+    assert len(decode_ply(path)) == result["splats"] > 0
+    assert (await status_of(session))["frame_count"] == PARAMS["chunk_frames"]
+
+
 async def test_a_frame_without_joints_is_refused_with_the_reason(harness: ExecutorHarness) -> None:
     session = SessionDriver(harness.driver)
     await launch(harness, session, await session.open(PARAMS, workload="live_splat"))
