@@ -109,8 +109,9 @@ class RunningSession(JobContext):
             resumed_from_chunk=max(len(self._position.chunks), self._history.chunk) if resumed else None,
         )
         self._enqueue_event(ready, f"{self._run.run_id}.ready")
-        reported = self._history.session and self._history.session.chunk
-        if self.chunks > (reported.chunk if reported else 0):  # the run before ended between the position and the event
+        session = self._history.session
+        reported = 0 if session is None or session.chunk is None else session.chunk.chunk
+        if self.chunks > reported:  # the run before ended between the position and the event
             self._report_chunk()
 
     def finish(self, idle_steps: int) -> None:
