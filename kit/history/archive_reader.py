@@ -91,6 +91,9 @@ class ArchiveReader:
                     is_read = True
                 except SegmentRewritten:
                     log.info("segment %s was written anew: it is read again", piece.segment.key)
+                except SegmentDamaged as error:
+                    error.extra["first"] = piece.last + 1  # what comes after it may be of the epoch that followed
+                    raise
 
     async def _of_piece(self, piece: _Piece, begin: int, end: int, wanted: _Wanted) -> AsyncIterator[HistoryEvent]:
         """Yield the events of one segment.

@@ -12,8 +12,9 @@ import pytest
 
 from contracts.errors import SaccadeError
 from kit.bus.connection import declare
+from kit.history.segment_store import SegmentDamaged
 from kit.history.segments import Segment
-from tests.harness.history.archive_stage import ArchiveStage, archive_stage
+from tests.harness.history.archive_stage import ArchiveStage, archive_stage, refused
 from tests.harness.servers.embedded import NatsServer, S3Server
 from tests.harness.servers.stream_backups import back_up, restore
 
@@ -214,3 +215,26 @@ async def test_a_lost_branch_is_never_read(
         assert not {event.body for event in found} & {event.body for event in lost}
         counts = await stage.history.count(0, 900)
         assert sum(counts.values()) == 900
+
+
+async def test_a_damaged_segment_of_a_lost_branch_takes_nothing_of_what_followed_with_it(
+    nats_server: NatsServer, s3_server: S3Server
+) -> None:
+    async with archive_stage(nats_server, s3_server) as stage:
+        await stage.publish(400)
+        backup = await back_up(stage.client, "EVENTS")
+        await stage.publish(400)
+        await stage.archive_all()
+        await restore(stage.client, backup)
+        await declare(stage.client)
+        await stage.publish(500)
+        await stage.archive_all()
+        lost, newer = [
+            await stage.segments.of_epoch(epoch.id) for epoch in (await stage.history.bounds()).lineage.epochs
+        ]
+        (across,) = [segment for segment in lost if segment.first <= 400 < segment.last]
+        await stage.purge_before(newer[-1].last + 1)
+        await stage.bucket.put(across.key, (await stage.bucket.get(across.key))[:100])
+        _, error = await refused(stage.history.read(across.first - 1, 900))
+        assert isinstance(error, SegmentDamaged)
+        assert error.extra["first"] == 401
