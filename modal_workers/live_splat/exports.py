@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from modal_workers.gaussians.ply import encode_ply
-from modal_workers.live_splat.spec import STATUS_NAME, chunk_name, training_progress
+from modal_workers.live_splat.kinematics import SO101
+from modal_workers.live_splat.spec import STATUS_NAME, LiveSplatResult, chunk_name, training_progress
 from modal_workers.live_splat.splat_model import LiveModel
 from modal_workers.runtime.sessions.frame import SessionFrame
 from modal_workers.runtime.sessions.live_context import LiveContext
@@ -81,6 +83,21 @@ class SplatExporter:
             path = self._write("model.ply", model)
             self._context.save(path, "model.ply", _PLY, title="The whole model", units={"x": "m", "y": "m", "z": "m"})
         self._publish_status(model, complete=True)
+
+    def result(self, model: LiveModel | None) -> LiveSplatResult:
+        """Return the session's result."""
+        figures = self.figures(model)
+        offsets_rad = np.zeros(len(SO101.joint_names)) if model is None else model.poses.offsets_rad
+        return LiveSplatResult(
+            reason=self._context.stop_reason,
+            chunks=self._context.chunks,
+            totals=self._context.totals,
+            figures=figures,
+            splats=figures["splats"],
+            psnr_db=figures.get("psnr_db"),
+            steps=figures["steps"],
+            joint_offsets_rad=dict(zip(SO101.joint_names, map(float, offsets_rad.round(6)), strict=True)),
+        )
 
     def figures(self, model: LiveModel | None) -> dict[str, Any]:
         """Return the figures to keep."""

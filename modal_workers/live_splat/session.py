@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
@@ -143,17 +143,4 @@ class LiveSplatSession:
                 self._idle_steps += 1
         self._exporter.finish(model, chunk=bool(self._since_chunk or not context.chunks))
         context.finish(self._idle_steps)
-        return self._result(model, self._exporter.figures(model))
-
-    def _result(self, model: LiveModel | None, figures: dict[str, Any]) -> LiveSplatResult:
-        offsets = np.zeros(len(SO101.joint_names)) if model is None else model.poses.offsets_rad
-        return LiveSplatResult(
-            reason=self._context.stop_reason,
-            chunks=self._context.chunks,
-            totals=self._context.totals,
-            figures=figures,
-            splats=figures["splats"],
-            psnr_db=figures.get("psnr_db"),
-            steps=figures["steps"],
-            joint_offsets_rad=dict(zip(SO101.joint_names, map(float, offsets.round(6)), strict=True)),
-        )
+        return self._exporter.result(model)

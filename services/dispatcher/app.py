@@ -153,7 +153,6 @@ class Dispatcher:
         )
         self.reconciler = self._open_reconciler(settings, executor, workloads)
         self.metrics = DispatcherMetrics(self.reconciler, lambda: self.tail.last)
-        self._limits = limits_of_keys_file(AuthSettings(), "rules' jobs and streams")
         self.upload_rules = self._open_rules(job_placement(settings, workloads, backends), budgets, history)
         self.bus = Bus(client, *REACTIONS, observers=[ReactionMetrics(self.metrics.registry)], stop_s=_STOP_REACTIONS_S)
         self.bus.context.set_global("upload_rules", self.upload_rules)
@@ -251,7 +250,7 @@ class Dispatcher:
 
     def _open_rules(self, placement: JobPlacement, budgets: TenantBudgets, history: History) -> UploadRules:
         budget = partial(early_refusal, budgets, self._executor.name == LOCAL)
-        quotas, read_limits = self._limits
+        quotas, read_limits = self._limits = limits_of_keys_file(AuthSettings(), "rules' jobs and streams")
         self.metrics.registry.register(QuotaMetrics(quotas))
         refusal = JobQuota(quotas, self.jobs, budget, read_limits)
         return UploadRules(

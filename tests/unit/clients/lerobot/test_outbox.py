@@ -35,7 +35,7 @@ def test_counts_are_read_while_batches_are_sent() -> None:
             assert 0 <= box.unconfirmed <= 200
     finally:
         over.set()
-        sender.join()
+        sender.join(timeout=60)
 
 
 def test_a_sample_without_a_finite_time_is_dropped_by_itself() -> None:
