@@ -256,8 +256,8 @@ async def test_a_run_that_resumes_reports_and_lists_the_chunks_of_the_run_before
     first = await session.open({"chunk_frames": 2, "dies_after": 3})
     call = await begin(harness, session, first)
     for seq in range(3):
+        await session.until(lambda acks: len(acks) == seq)  # noqa: B023 - awaited here; none is dropped
         await session.frame(seq)
-        await asyncio.sleep(0.1)
     while (await harness.made[-1].poll(call)).state is CallState.RUNNING:
         await asyncio.sleep(0.05)
     await session.until_published("session.chunk_exported", 1)
