@@ -228,6 +228,7 @@ class FrameJoiner:
             if step is None:
                 await self._wait_until_drained()
                 self._resets += 1
+                await self._wait_until_drained()  # a frame that is overdue would be taken before the reset
                 continue
             due_s = started_s + step.arrived_at_s - first_s
             await asyncio.sleep(max(0.0, due_s - time.time()))
