@@ -111,8 +111,8 @@ class RunningSession(JobContext):
         self._enqueue_event(ready, f"{self._run.run_id}.ready")
         session = self._history.session
         reported = 0 if session is None or session.chunk is None else session.chunk.chunk
-        if self.chunks > reported:  # the run before ended between the position and the event
-            self._report_chunk()
+        for number in range(reported + 1, self.chunks + 1):  # the run before ended between position and event
+            self._report_chunk(number)
 
     def finish(self, idle_steps: int) -> None:
         """Acknowledge all waiting frames and wait until every acknowledgement is stored."""
@@ -242,18 +242,18 @@ class RunningSession(JobContext):
         chunks = (*self._position.chunks, artifact)
         self._position = self._position.model_copy(update={"chunks": chunks, "figures": figures})
         self._save_state(state)
-        self._report_chunk()
+        self._report_chunk(number)
 
-    def _report_chunk(self) -> None:
-        """Publish that the newest chunk is in the bucket, once however often it is repeated."""
+    def _report_chunk(self, number: int) -> None:
+        """Publish that a chunk is in the bucket, once however often it is repeated."""
         exported = SessionChunkExported(
             run_id=self._run.run_id,
-            chunk=self.chunks,
-            artifact=self._position.chunks[-1],
+            chunk=number,
+            artifact=self._position.chunks[number - 1],
             totals=self.totals,
-            figures=self._position.figures,
+            figures=self._position.figures if number == self.chunks else {},
         )
-        self._enqueue_event(exported, f"{self._bus.session_id}.chunk.{self.chunks}")
+        self._enqueue_event(exported, f"{self._bus.session_id}.chunk.{number}")
 
     # -- words --------------------------------------------------------------------------------------------------
 
