@@ -1176,6 +1176,7 @@ class Tickets {
     try {
       return await this.#ask(resource);
     } catch (cause) {
+      if (cause instanceof SaccadeError && !cause.retryable) throw cause;
       const hint = "Check the function `ticket` of the Client, and the server that it asks.";
       const problem = new SaccadeError("ticket_refused", `No ticket: ${cause?.message ?? cause}`, { hint, retryable: true, cause });
       throw new BrokenConnection(cause, problem);
@@ -1218,18 +1219,17 @@ class Http {
   }
 
   /** Call the API and return the JSON object of the answer. */
-  async call(method, path, { query, body, headers = {}, idempotencyKey, acceptStatus = [], timeoutMs, signal } = {}) {
+  async call(method, path, { query, body, headers = {}, idempotencyKey, timeoutMs, signal } = {}) {
     const sent = { ...headers };
     if (body !== undefined) sent["Content-Type"] = "application/json";
     if (method === "POST") sent["Idempotency-Key"] = idempotencyKey ?? randomKey();
     const { response, text } = await this.#send(method, this.address(path, query), {
       headers: sent,
       body: body === undefined ? undefined : JSON.stringify(body),
-      acceptStatus,
       timeoutMs,
       signal,
     });
-    if (!response.ok && !acceptStatus.includes(response.status)) throw problemFrom(response, text);
+    if (!response.ok) throw problemFrom(response, text);
     try {
       return text ? JSON.parse(text) : {};
     } catch (cause) {
@@ -1263,7 +1263,7 @@ class Http {
    * long as its `signal` allows. The text takes at most as long as the answer: a connection can also break or hang in it.
    */
   async #send(method, address, options) {
-    const { headers = {}, body, acceptStatus = [], timeoutMs = REQUEST_MS, signal, redirect, streamed = false } = options;
+    const { headers = {}, body, timeoutMs = REQUEST_MS, signal, redirect, streamed = false } = options;
     const end = Date.now() + COMES_BACK_MS;
     for (let wait = 400; ; wait = Math.min(2 * wait, 2000)) {
       const last = Date.now() + wait > end;
@@ -1274,7 +1274,7 @@ class Http {
         const response = await this.#fetch(address, request);
         this.reached = true;
         restart();
-        const away = UNAVAILABLE.has(response.status) && response.status !== 500 && !acceptStatus.includes(response.status);
+        const away = UNAVAILABLE.has(response.status) && response.status !== 500;
         keepsSignal = streamed && response.ok;
         if (!away || last) return { response, text: streamed ? "" : await response.text() };
         const after = Number(response.headers.get("retry-after"));

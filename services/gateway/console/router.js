@@ -15,7 +15,7 @@ let writtenMs = -WRITE_MS;
 const address = () => pending ?? new URL(location.href);
 
 function write() {
-  history.replaceState(null, "", pending);
+  history.replaceState(history.state, "", pending);
   writtenMs = performance.now();
   forget();
 }
@@ -86,6 +86,7 @@ export function followLinks() {
     route.value = read();
   });
   document.addEventListener("click", (event) => {
+    if (pending) write(); // also before a link that leaves the console
     const link = event.target.closest?.("a[href]");
     if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
     if (link.target || link.hasAttribute("download") || link.origin !== location.origin) return;

@@ -9,7 +9,13 @@ import { html, useEffect, useRef, useSignal } from "../vendor/preact.js";
 export function TypedSearch({ value, onValue, wait_ms, ...more }) {
   const typed = useSignal(null);
   const timer = useRef(0);
-  useEffect(() => () => clearTimeout(timer.current), []);
+  useEffect(
+    () => () => {
+      clearTimeout(timer.current);
+      timer.current = 0; // browsers tell an element that is removed that it has lost the focus
+    },
+    [],
+  );
   useEffect(() => {
     // The address has changed by something else, such as the browser's button to go back.
     if (!timer.current && typed.value !== null && typed.value.trim() !== value) typed.value = null;

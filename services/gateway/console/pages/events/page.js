@@ -35,9 +35,11 @@ export default function Events({ query }) {
   const asked = JSON.stringify([filter.types, filter.subjects]);
   /** Filter with which the past in the list was read. */
   const readFor = useRef(EVERYTHING);
-  const show = () => {
-    readFor.current = cursor || id ? EVERYTHING : asked;
-    if (cursor || id) void showAround(tail, { cursor, id }, missing);
+  /** Read the list that the address names; one that is live stays so, beside a row that is open. */
+  const show = (staysLive = false) => {
+    const around = (cursor || id) && !staysLive;
+    readFor.current = around ? EVERYTHING : asked;
+    if (around) void showAround(tail, { cursor, id }, missing);
     else if (since && until) void tail.showPeriod({ since, until, ...filter });
     else void tail.showLive({ since, ...filter });
   };
@@ -49,7 +51,9 @@ export default function Events({ query }) {
   }, [cursor, id, since, until, tenant]);
   useEffect(() => {
     // What another filter left out is not in the list.
-    if (![EVERYTHING, asked].includes(readFor.current)) show();
+    if ([EVERYTHING, asked].includes(readFor.current)) return;
+    tail.pause(false); // what a pause holds back is read again
+    show(tail.live);
   }, [asked]);
   const showOlder = () => {
     readFor.current = asked;

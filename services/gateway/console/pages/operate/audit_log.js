@@ -21,6 +21,7 @@ export function AuditLog({ query }) {
     async (signal) => {
       const found = await get("/v1/audit", { ...filter, limit: PAGE }, signal);
       more.value = [];
+      error.value = null;
       cursor.value = found.next_cursor;
       return found;
     },
@@ -29,14 +30,16 @@ export function AuditLog({ query }) {
   const error = useSignal(null);
   const older = async () => {
     const asked = query.toString();
+    const from = cursor.value;
+    const isShown = () => asked === route.value.query.toString() && from === cursor.value;
     error.value = null;
     try {
-      const found = await get("/v1/audit", { ...filter, limit: PAGE, cursor: cursor.value });
-      if (asked !== route.value.query.toString()) return;
+      const found = await get("/v1/audit", { ...filter, limit: PAGE, cursor: from });
+      if (!isShown()) return;
       more.value = [...more.value, ...found.data];
       cursor.value = found.next_cursor;
     } catch (problem) {
-      error.value = problem;
+      if (isShown()) error.value = problem;
     }
   };
   const field = (name, label) => html`<input type="search" aria-label=${label} placeholder=${label} value=${filter[name] ?? ""} onChange=${(event) => setQuery({ [name]: event.target.value.trim() })} />`;

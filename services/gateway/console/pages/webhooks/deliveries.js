@@ -49,7 +49,8 @@ export function Deliveries({ endpoint }) {
     act(async () => {
       const page = await get(path, { limit: PAGE, state: state ?? undefined, cursor });
       if (route.value.query.get("state") !== state) return;
-      older.value = [...older.value, ...page.data];
+      const shown = new Set(older.value.map(({ id }) => id));
+      older.value = [...older.value, ...page.data.filter(({ id }) => !shown.has(id))];
       next.value = page.next_cursor;
     });
   const redeliver = (delivery) =>

@@ -1,5 +1,5 @@
 // What can be done with a job.
-import { html, useRef, useSignal } from "../../../vendor/preact.js";
+import { html, useEffect, useRef, useSignal } from "../../../vendor/preact.js";
 import { call, get, may } from "../../../api.js";
 import { dateTime } from "../../../format.js";
 import { Dialog } from "../../../parts/dialog.js";
@@ -29,6 +29,9 @@ export function Actions({ job, read }) {
     }
     busy.value = false;
   };
+  useEffect(() => {
+    error.value = null; // it was about the state before
+  }, [job.state]);
   const reason = !mayWrite ? text.readOnly : job.pipeline ? text.inPipeline : null;
   return html`
     <div class="row actions">

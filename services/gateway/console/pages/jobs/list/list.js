@@ -49,7 +49,7 @@ export function JobsPage({ query }) {
       ${rows.value?.length >= MOST_ROWS && html`<span class="hint">${text.narrower}</span>`}
     </p>
     ${rows.value && !filters.at && html`<${Bulk} rows=${rows.value} selected=${list.selected} reload=${list.reload} />`}
-    ${rows.value?.length > 0 && !filters.at && html`<${AllMatching} filters=${filters} />`}
+    ${rows.value?.length > 0 && !filters.at && html`<${AllMatching} key=${key} filters=${filters} />`}
     <${Commands} cli=${commandOf(filters)} path=${pathOf(filters)} />
   `;
 }

@@ -43,12 +43,13 @@ const NEW = ["submitted", "queued", "starting", "running"];
 /**
  * Return whether an event is of a new job that the list could show; jobs of pipelines' stages are not in it.
  *
- * Whether a text, a rule, a plan or a pipeline matches is not in the event.
+ * Whether a text, a plan or a pipeline matches is not in the event.
  */
 export function isNewJob({ type, data, time }, filters) {
-  if (type !== "job.submitted" || data.part_of || ["q", "rule", "plan", "pipeline"].some((name) => filters[name])) return false;
+  if (type !== "job.submitted" || data.part_of || ["q", "plan", "pipeline"].some((name) => filters[name])) return false;
   if (filters.state?.length && !NEW.some((state) => filters.state.includes(state))) return false;
   if (Date.parse(filters.until) <= Date.parse(time) || Date.parse(filters.since) > Date.parse(time)) return false;
+  if (filters.rule && data.rule?.rule_id !== filters.rule) return false;
   return !filters.workload || filters.workload === data.workload;
 }
 

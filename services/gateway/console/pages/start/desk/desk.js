@@ -43,9 +43,6 @@ export function Desk({ workloads, query }) {
   `;
 }
 
-/** Address whose inputs were added last. */
-let applied = "";
-
 /**
  * Read a job whose inputs and parameters are taken over: the address names it. `renamed` says which input gets which of
  * its inputs, "reference:video,other:video"; without it each gets its own.
@@ -59,9 +56,9 @@ function useEarlierJob(jobId, renamed) {
       (job) => {
         if (!shown) return;
         const asked = JSON.stringify([jobId, renamed]);
-        // Back on this page by the browser's history, files that were added since stay.
-        if (asked !== applied || files.value.length === 0) {
-          applied = asked;
+        // Back on this page by the browser's history, files that were added since stay: its entry says whose were added.
+        if (history.state?.applied !== asked || files.value.length === 0) {
+          history.replaceState({ applied: asked }, "");
           removeAll();
           const uses = renamed ? renamed.split(",").map((pair) => pair.split(":")) : Object.keys(job.inputs).map((name) => [name, name]);
           addUploads(uses.flatMap(([use, from]) => [].concat(job.inputs[from] ?? []).map((input) => ({ ...input, use }))));
