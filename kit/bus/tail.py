@@ -289,6 +289,7 @@ class EventTail:
 
     async def _read_older(self, older: OlderEvents) -> bool:
         """Handle what the stream has deleted since ``last``, and is in the archive; return whether it has."""
+        until = self.last  # while NATS does not say it: nothing is passed over
         try:
             until = (await position_of_stream(self.store.client, self.store.stream)).first - 1
             if until <= self.last:

@@ -10,15 +10,20 @@ from typing import Any
 
 import anyio
 import pytest
+from nats.aio.client import Client
 
-from contracts.errors import ErrorBody, ErrorCode
+from contracts.errors import ErrorBody, ErrorCode, SaccadeError
 from contracts.events.job import Cost, JobFailed, JobQueued, JobRetrying
 from contracts.events.session import SessionText
 from contracts.ids import new_id
 from contracts.job import Job, State
-from contracts.streams import aggregate
+from contracts.streams import LIVE_EVENTS, aggregate
 from kit.bus.event_store import Conflict
+from kit.bus.lineage import StreamPosition, position_of_stream
+from kit.bus.tail import EventTail
+from kit.history.older_events import HistoryBeforeStream
 from kit.history.stream_reader import StreamReader
+from kit.tasks import end
 from services.dispatcher.archive.stream_trimmer import StreamTrimmer
 from services.dispatcher.lifecycle import archived_jobs
 from services.dispatcher.settings import BudgetSettings, StreamSettings
@@ -61,6 +66,35 @@ async def trim(stage: ArchiveStage, keep: int = 1) -> int:
         pass
     assert trimmer.trimmed
     return (await StreamReader(stage.store).state()).first
+
+
+async def test_a_tail_goes_on_though_nats_does_not_say_at_once_where_the_stream_begins(
+    stage: ArchiveStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.publish(200)
+    first = await trim(stage)
+    asked = 0
+
+    async def unless_second(client: Client, stream: str) -> StreamPosition:
+        nonlocal asked
+        asked += 1
+        if asked == 2:  # the first question is that of the tail's start
+            raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, "No node leads the stream EVENTS.")
+        return await position_of_stream(client, stream)
+
+    monkeypatch.setattr("kit.bus.tail.position_of_stream", unless_second)
+    monkeypatch.setattr("kit.bus.tail._ARCHIVE_RETRY_S", 0.05)
+    seen: list[int] = []
+    older = HistoryBeforeStream(stage.history, 3600.0)
+    tail = EventTail(stage.store, lambda event: seen.append(event.sequence), live=LIVE_EVENTS, name="t", older=older)
+    following = asyncio.create_task(tail.run())
+    try:
+        assert await tail.wait_for(200, 30), following
+    finally:
+        await end(following)
+    assert first > 1
+    assert asked > 2
+    assert seen == list(range(1, 201))
 
 
 async def until_archivable(running: RunningGateway) -> None:
