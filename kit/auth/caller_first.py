@@ -44,7 +44,10 @@ class CallerFirst:
         # Only who is refused pays for a second search of the routes.
         for route in self._application.router.routes:
             if route.matches(scope)[0] is Match.FULL:
-                return error if isinstance(route, APIRoute) and asks_for_key(route.dependant) else None
+                if not isinstance(route, APIRoute) or not asks_for_key(route.dependant):
+                    return None
+                scope["route"] = route  # as after routing: metrics and log name it
+                return error
         return None
 
 

@@ -40,8 +40,8 @@ class Quotas:
         override = self.limits.override(tenant, name)
         return self.defaults.get(name, QUOTAS[name].default) if override is None else override
 
-    def take(self, tenant: str, name: QuotaName, count: float = 1) -> None:
-        """Use a part of a rate.
+    def take(self, tenant: str, name: QuotaName, count: float = 1, *, counts: bool = True) -> None:
+        """Use a part of a rate. Without ``counts``, a refusal is not in ``refused``: it is one again.
 
         Raises:
             SaccadeError: RATE_LIMITED; nothing was used.
@@ -54,7 +54,7 @@ class Quotas:
             self._left.clear()
         self._left[key] = tokens
         if wait_s:
-            self.refused[key] += 1
+            self.refused[key] += counts
             raise rate_refusal(quota, limit, wait_s, datetime.now(UTC))
 
     def refuse_rate(self, tenant: str, name: QuotaName, limit: int, wait_s: float) -> NoReturn:

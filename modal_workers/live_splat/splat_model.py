@@ -219,11 +219,12 @@ class LiveModel:
 
     @staticmethod
     def picture_size(path: Path) -> tuple[int, int] | None:
-        """Return (width, height) of the frames that a saved state is of; None of an empty state."""
+        """Return (width, height) of the frames that a saved state is of; None of one that is empty or does not say."""
         if not path.stat().st_size:
             return None
-        width_px, height_px = torch.load(path, weights_only=True, map_location="cpu")["picture_size"]
-        return int(width_px), int(height_px)
+        # Workers before this field saved states without it: their sessions resume by their first frame, or end.
+        size = torch.load(path, weights_only=True, map_location="cpu").get("picture_size")
+        return None if size is None else (int(size[0]), int(size[1]))
 
     def restore(self, path: Path) -> None:
         """Restore the state that ``save`` wrote."""

@@ -149,9 +149,9 @@ def http_application(
     app.openapi = partial(openapi_of, app, authenticated=auth.authenticated)  # type: ignore[method-assign]
     app.add_middleware(HeadRequests)
     app.add_middleware(FairRequests, identify=_identify)
+    app.add_middleware(BodyLimit)  # within CallerFirst: it reads of a body that is too large before it refuses it
     app.add_middleware(CallerFirst, application=app)
     app.add_middleware(ReadyGate, readiness=readiness, admits=partial(is_answered_early, app))
-    app.add_middleware(BodyLimit)
     install_problems(app, disk.cause_of)
     app.add_middleware(HostGuard, settings=auth, answers_cors=_answers_cors)
     app.add_middleware(RequestCounter, metrics=lambda: metrics)

@@ -218,6 +218,7 @@ class FrameJoiner:
     def _add_joints(self, message: TelemetryMessage) -> None:
         with self._lock:
             self._track.add(JointBatch.model_validate_json(message.body), message.stored_at_s)
+        self.queue.wake()  # after the lock: ``take`` asks for it while it holds the queue's
 
     async def _run_replay(self) -> None:
         """Add the recorded frames at their recorded intervals."""

@@ -134,6 +134,11 @@ class FrameQueue:
                 return [self._take(self._recorded.popleft()) for _ in range(count)]
             return self._take_spread(max_frames)
 
+    def wake(self) -> None:
+        """Check again which frames are ready: joints have come. Not while holding a lock that ``ready`` takes."""
+        with self._changed:
+            self._changed.notify_all()
+
     def accept(self, frame: SessionFrame, details: FrameAck | None = None) -> None:
         """Acknowledge a frame as accepted; ``details`` hold what a replay needs."""
         with self._changed:

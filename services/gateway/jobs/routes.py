@@ -224,6 +224,7 @@ async def cancel_job(caller: Writer, job_id: JobId, jobs: JobServiceDep, present
         _E.JOB_IN_PIPELINE,
         _E.SCRATCH_REMOVED,
         _E.UPLOAD_NOT_FOUND,
+        _E.UPLOAD_ALREADY_ENDED,
         _E.UNKNOWN_WORKLOAD,
         _E.BACKEND_NOT_INSTALLED,
         _E.BUDGET_EXCEEDED,

@@ -266,7 +266,7 @@ class JobService:
 
         Raises:
             SaccadeError: JOB_NOT_FOUND, JOB_NOT_RETRYABLE, JOB_ARCHIVED, SCRATCH_REMOVED, UNKNOWN_WORKLOAD,
-                BACKEND_NOT_INSTALLED, UPLOAD_NOT_FOUND, SEQUENCE_CONFLICT.
+                BACKEND_NOT_INSTALLED, UPLOAD_NOT_FOUND, UPLOAD_ALREADY_ENDED, SEQUENCE_CONFLICT.
         """
         job = await self.get(tenant, job_id)
         workload = catalog.workload(job.submitted.workload)
@@ -296,9 +296,10 @@ class JobService:
         left_usd = None if cap_usd is None else max(0.0, cap_usd - job.actual_usd)
         await self._budgets.check(tenant, left_usd, job.submitted.estimated_usd)
         archived = SaccadeError(ErrorCode.JOB_ARCHIVED)
-        retried = await self._reader.decide(tenant, job_id, decision, event_id, archived=archived)
+        # As this request stored it: the view may have later events, and a deletion between would count as earlier.
+        retried = await self.events.decide(tenant, job_id, decision, event_id, archived=archived)
         await self._inputs.require_kept(retried, retried.sequence)
-        return retried
+        return self._reader.newest(job_id, retried)
 
     async def retry_once(self, tenant: str, job: Job) -> Job:
         """Start another attempt of a job that has failed or was cancelled, and return it; return any other as it is.

@@ -47,12 +47,19 @@ async def status_of_slow_body(
         writer.close()
 
 
-@pytest.mark.parametrize("framing", ["Content-Length: 1000\r\n", "Transfer-Encoding: chunked\r\n"])
+@pytest.mark.parametrize(
+    "framing",
+    ["Content-Length: 1000\r\n", "Content-Length: 100000000\r\n", "Transfer-Encoding: chunked\r\n"],
+)
 async def test_a_slow_body_without_a_key_is_answered_at_once(served: Served, framing: str) -> None:
     for method, path in (("POST", "/v1/jobs"), ("PUT", "/v1/budgets"), ("POST", "/v1/sessions/ses_x/joints")):
         assert await status_of_slow_body(served, method, path, framing) == 401, path
     wrong = f"Authorization: Bearer acme.wrong\r\n{framing}"
     assert await status_of_slow_body(served, "POST", "/v1/jobs", wrong) == 401
+    metrics = (await served.running.http.get("/metrics")).text
+    refused = [line for line in metrics.splitlines() if 'status="401"' in line]
+    assert any('route="/v1/jobs"' in line for line in refused), refused
+    assert not any('route="(none)"' in line for line in refused), refused
 
 
 async def test_the_body_is_read_of_who_has_a_key(served: Served) -> None:

@@ -6,13 +6,16 @@ import asyncio
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from saccade_client import AsyncClient
 
 from kit.auth.api_keys import AuthSettings
 from kit.settings import NatsSettings, S3Settings
 from tests.harness.servers.gateway import keys_file
 from tests.harness.servers.session_sockets import Socket, serving, until
+from tests.harness.sessions.scripted_session_worker import jpeg, run_scripted_worker
 
 pytestmark = pytest.mark.anyio
 
@@ -20,18 +23,18 @@ PING = '{"type": "clock_ping", "sent_at_s": 1.0}'
 A_SECOND, MESSAGES = 20, 60
 
 
-async def answered(socket: Socket) -> tuple[float, list[str]]:
-    """Send all messages at once, and return how long their answers took, with the codes of errors among them."""
-    begin_s, pongs, errors = time.monotonic(), 0, list[str]()
+async def answered(socket: Socket) -> tuple[float, list[dict[str, Any]]]:
+    """Send all messages at once, and return how long their answers took, with the other messages among them."""
+    begin_s, pongs, others = time.monotonic(), 0, list[dict[str, Any]]()
     for _ in range(MESSAGES):
         await socket.send_str(PING)
     async with asyncio.timeout(30):
         while pongs < MESSAGES:
             message = json.loads((await socket.receive()).data)
             pongs += message["type"] == "clock_pong"
-            if message["type"] == "error":
-                errors.append(message["code"])
-    return time.monotonic() - begin_s, errors
+            if message["type"] in ("error", "warning"):
+                others.append(message)
+    return time.monotonic() - begin_s, others
 
 
 async def test_a_tenant_beyond_its_quota_is_read_slowly_and_loses_nothing(
@@ -54,7 +57,30 @@ async def test_a_tenant_beyond_its_quota_is_read_slowly_and_loses_nothing(
         metrics = (await served.running.http.get("/metrics")).text
     whole_s = (2 * MESSAGES - A_SECOND) / A_SECOND
     assert max(slow[0], slow_too[0]) > whole_s - 0.5, "both sockets count together"
-    assert (slow[1], slow_too[1]) == (["rate_limited"], ["rate_limited"]), "each is told once"
+    for (told,) in (slow[1], slow_too[1]):  # each once
+        assert told["type"] == "warning", "nothing was refused: a client that sends its messages again doubles them"
+        assert "until then your messages wait" in told["warnings"][0]
     assert quick[1] == []
     assert quick[0] < whole_s / 2
-    assert 'saccade_quota_refused_total{quota="socket_messages",tenant="acme"}' in metrics
+    assert 'saccade_quota_refused_total{quota="socket_messages",tenant="acme"} 2' in metrics, "one for each socket"
+
+
+async def test_the_python_client_reads_verdicts_while_its_messages_wait(
+    session_servers: tuple[NatsSettings, S3Settings], tmp_path: Path
+) -> None:
+    keys = keys_file(tmp_path, "acme")
+    quotas = {"tenant": "acme", "quotas": {"socket_messages": A_SECOND}}
+    keys.write_text(json.dumps([*json.loads(keys.read_text()), quotas]))
+    async with (
+        serving(session_servers, tmp_path, AuthSettings(api_keys_file=keys)) as served,
+        AsyncClient(served.url, "acme.secret") as client,
+    ):
+        session_id = (await client.sessions.open("streamed")).id
+        async with run_scripted_worker(served.running, session_id, "acme") as worker:
+            await worker.claim()
+            async with client.sessions.stream(session_id) as stream, asyncio.timeout(30):
+                for _ in range(MESSAGES):
+                    await stream.ask_time()
+                await stream.send_frame(jpeg(), seq=7)
+                ack = await anext(stream.acks())
+    assert (ack.seq, ack.status) == (7, "accepted"), "the notice that messages wait ends nothing"

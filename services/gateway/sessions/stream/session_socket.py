@@ -80,7 +80,8 @@ class SessionSocket:
         quotas: Quotas,
     ) -> None:
         """Connect an accepted socket with a session, on behalf of ``principal``."""
-        self._turns = MessageTurns(quotas, principal.tenant, lambda error: self._report_error(error, {}))
+        # Not an error: its messages wait, and a client that is told that one was refused sends it again.
+        self._turns = MessageTurns(quotas, principal.tenant, lambda reason: self._send_warnings([reason]))
         self.socket, self.principal = socket, principal
         self._session = session
         self._sessions, self._words, self._progress = sessions, words, progress
@@ -289,8 +290,11 @@ class SessionSocket:
     def _warn(self, warnings: list[str]) -> None:
         """Send warnings about joints when they differ from the previous ones."""
         if warnings != self._last_warnings and warnings:
-            self._backlog.add_reply(json.dumps({"type": "warning", "warnings": warnings}))
+            self._send_warnings(warnings)
         self._last_warnings = warnings
+
+    def _send_warnings(self, warnings: list[str]) -> None:
+        self._backlog.add_reply(json.dumps({"type": "warning", "warnings": warnings}))
 
     def _report_error(self, error: SaccadeError, more: dict[str, Any]) -> None:
         self._backlog.add_reply(json.dumps({**more, **problem(error, new_id("req")), "type": "error"}))
