@@ -14,6 +14,7 @@ from nats.aio.client import Client
 
 from cli.backups.audited_act import BACKUP, audited
 from cli.backups.backup_folder import STREAM_FILES, SYSTEM_FILES, BackupFile, BackupFolder, BackupManifest, StreamBackup
+from cli.backups.backup_part import open_part
 from cli.backups.bucket_copy import open_buckets, save_objects
 from cli.embedded.programs import users_file
 from cli.failure import Failure
@@ -84,15 +85,8 @@ async def _make(data: Path | None, folder: Path, attribution: Attribution, *, co
                 code="setting_invalid",
                 hint="Set S3_ENDPOINT_URL and the other variables of the services.",
             )
-        part = folder.with_name(f"{folder.name}.part")
-        part.mkdir(mode=0o700, parents=True)
-        try:
-            manifest = await _recorded(access, BackupFolder(part), attribution, copied=copied)
-            part.rename(folder)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
-    return manifest
+        with open_part(folder) as part:
+            return await _recorded(access, BackupFolder(part), attribution, copied=copied)
 
 
 async def _recorded(access: Access, folder: BackupFolder, attribution: Attribution, *, copied: bool) -> BackupManifest:

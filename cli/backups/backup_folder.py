@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from cli.failure import Failure
 from contracts.limits import MIB
 
-_MANIFEST: Final = "backup.json"
+MANIFEST: Final = "backup.json"
 _VERSION: Final = 1
 #: Files of streams, of the list of objects, and of an embedded system's credentials.
 STREAM_FILES: Final = "streams"
@@ -94,7 +94,7 @@ class BackupFolder:
     def save(self, manifest: BackupManifest) -> None:
         """Write the manifest, after everything else is on disk."""
         os.sync()
-        (self.path / _MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+        (self.path / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
 
     def manifest(self) -> BackupManifest:
         """Return the manifest.
@@ -102,10 +102,10 @@ class BackupFolder:
         Raises:
             Failure: the folder is no backup, or one that this version cannot read.
         """
-        file = self.path / _MANIFEST
+        file = self.path / MANIFEST
         if not file.is_file():
             raise Failure(
-                f"{self.path} is not a backup: it has no {_MANIFEST}.",
+                f"{self.path} is not a backup: it has no {MANIFEST}.",
                 code="backup_unknown",
                 hint="Name the folder that `saccade backup` wrote; without this file it was interrupted.",
             )
