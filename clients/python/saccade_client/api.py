@@ -8,7 +8,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -22,6 +22,7 @@ from saccade_client.request_parts import (
     Since,
     format_moment,
     json_bytes,
+    located_url,
     path_segment,
     point_options,
     replay_path,
@@ -206,7 +207,7 @@ class Api:
         if response.is_error:
             raise refusal(response)
         # An HTML page is served by the API itself: then the location is a path.
-        return urljoin(f"{self.transport.url}/", str(response.headers.get("Location", path)))
+        return located_url(self.transport.url, str(response.headers.get("Location", path)))
 
     def events(
         self,

@@ -16,7 +16,7 @@ import httpx
 
 from saccade_client.api import Api
 from saccade_client.errors import ClientError, TransferError, refusal
-from saccade_client.request_parts import path_segment
+from saccade_client.request_parts import located_url, path_segment
 from saccade_client.retries import Retries
 from saccade_client.transport import StreamedResponse
 from saccade_client.upload import OnProgress
@@ -139,7 +139,7 @@ class ArtifactDownload:
         if not answer.has_redirect_location:
             raise refusal(answer)
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-        url = str(httpx.URL(self._api.transport.url).join(answer.headers["Location"]))
+        url = located_url(self._api.transport.url, answer.headers["Location"])
         stream = await self._api.transport.open(url, headers=headers, silence_s=_SILENCE_S)
         response = stream.response
         if response.is_success and _starts_at(response) in (0, start):

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urljoin, urlsplit
 
 from saccade_client.errors import ClientError
 from saccade_client.views import UploadView
@@ -50,6 +50,15 @@ def json_bytes(body: Any) -> bytes:
 def path_segment(text: str) -> str:
     """Quote an id as one segment of a path."""
     return quote(text, safe="")
+
+
+def located_url(server_url: str, location: str) -> str:
+    """Return the URL that an answer's ``Location`` names."""
+    if not location.startswith("/") or location.startswith("//"):
+        return urljoin(f"{server_url}/", location)
+    # The server may be below a path of which it knows nothing; a proxy that does may have put it in front already.
+    prefix = urlsplit(server_url).path
+    return urljoin(server_url, location) if prefix and location.startswith(f"{prefix}/") else server_url + location
 
 
 def session_path(session_id: str, *more: str) -> str:

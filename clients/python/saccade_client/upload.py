@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import mimetypes
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -32,6 +33,7 @@ _MAX_ATTEMPTS: Final = 4
 _DISK_FULL: Final = "storage_full"
 #: State of an upload that waits for its bytes.
 _OPEN: Final = "created"
+_COMPLETED: Final = "completed"
 #: Types that are missing in some systems' tables.
 _MEDIA_TYPES: Final = {
     ".heic": "image/heic",
@@ -92,7 +94,8 @@ class FileUpload:
             ClientError: the server refused the file or is unavailable, or the bucket refused it.
         """
         upload = await (self._resume_or_create() if self._in_parts else self._create(multipart=False))
-        if upload.get("state") == "completed":  # an earlier request with this key was carried out to its end
+        if upload.get("state") == _COMPLETED:  # by an earlier request, whose answer may have been lost
+            self._forget()
             return parsed(UploadView, upload)
         path = f"/v1/uploads/{path_segment(upload['id'])}/complete"
         try:
@@ -103,9 +106,13 @@ class FileUpload:
                 await self._raise_cause(path)
             raise
         done = await self._api.post(UploadView, path, timeout=_COMPLETE_S)
+        self._forget()
+        return done
+
+    def _forget(self) -> None:
+        """Remove the state file of an upload that is complete."""
         if self._state_file:
             self._state_file.unlink(missing_ok=True)
-        return done
 
     async def _raise_cause(self, path: str) -> None:
         """Raise the reason why the bucket failed, which only the server knows, if it knows it.
@@ -166,7 +173,7 @@ class FileUpload:
         return min(part_bytes, self._size - (number - 1) * part_bytes)
 
     async def _resumable(self) -> dict[str, Any] | None:
-        """Return the earlier upload of this file and the parts that arrived, if it can be resumed."""
+        """Return the earlier upload of this file and the parts that arrived, if it can be resumed or is complete."""
         if self._state_file is None or not self._state_file.exists():
             return None
         try:
@@ -178,11 +185,12 @@ class FileUpload:
             if error.status != httpx.codes.NOT_FOUND:
                 raise
             return None
-        return kept | upload if upload.get("state") == _OPEN else None
+        return kept | upload if upload.get("state") in (_OPEN, _COMPLETED) else None
 
     async def _put(self, url: str, start: int, size: int, headers: dict[str, str], done: int) -> None:
         """PUT a range of the file to a presigned URL; retry when the connection breaks."""
-        retries = Retries()
+        # The attempts are limited, not the time: over a slow line each takes longer than a server is waited for.
+        retries = Retries(patience_s=math.inf)
         sent = headers | {"Content-Length": str(size)}
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
