@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -11,12 +12,17 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
-from contracts.events.base import Cursor
+from contracts.events.base import Cursor, Message
+from contracts.ids import new_id
+from contracts.streams import DELIVERIES, EVENTS
+from kit.bus.connection import epoch_of
 from kit.history.archive_reader import ArchiveReader
+from services.notifier.webhooks.deliveries.planned_position import PlannedPosition
+from services.notifier.webhooks.deliveries.planning_turns import PIECE_DELIVERIES
 from services.notifier.webhooks.endpoints.endpoint import Endpoint
 from tests.harness.dispatch.dispatcher import Servers, shared_servers
 from tests.harness.history.archive_stage import ArchiveStage, archive_stage
-from tests.harness.servers.embedded import HOST, free_port
+from tests.harness.servers.embedded import HOST, EmbeddedNats, free_port
 from tests.harness.streams.notifier import failed, publisher, submitted, succeeded
 from tests.harness.webhooks.delivery import RunningWebhooks, run_webhooks
 from tests.harness.webhooks.listeners import WebhookListener, listening
@@ -123,6 +129,9 @@ async def test_what_only_others_have_in_the_archive_refuses_nobody(servers: Serv
         since = mine.created_at - timedelta(hours=1)
         assert await here.service.redeliver("beta", mine.id, since, all_since=True) == 1
         assert await here.service.redeliver("local", failures.id, since, all_since=True) == 0
+        records, _ = await here.webhooks.projector.records.batch(0)
+        asked = [json.loads(one.body)["data"] for one in records if one.subject.endswith(".redelivery_requested")]
+        assert [one["since_sequence"] for one in asked] == [first - 1] * 2, "to plan them needs no archive"
         with pytest.raises(SaccadeError) as refusal:
             await here.service.redeliver("local", submissions.id, since, all_since=True)
         assert refusal.value.code is ErrorCode.HISTORY_EXPIRED
@@ -242,3 +251,64 @@ async def test_what_a_late_endpoint_misses_because_it_is_stored_nowhere_is_said(
         await here.settled(endpoint.id, 14 - first)
         assert sorted(one.sequence for one in got.got) == list(range(first, 14))
         assert f"events 2 to {first - 1} are left out" in caplog.text
+
+
+async def test_a_bucket_that_does_not_answer_delays_only_what_needs_it(servers: Servers) -> None:
+    nats, s3 = servers
+    async with (
+        archive_stage(nats, s3, segment_bytes=2_000) as stage,
+        publisher(nats.settings) as bus,
+        listening() as got,
+        run_webhooks(nats.settings, archive=ArchiveReader(stage.segments)) as here,
+    ):
+        for _ in range(12):
+            await bus.submit()
+        first = await trim(stage)
+        assert first > 3
+        again = await here.make(got.url, types=("job.*",))
+        many = [await here.make(got.url, tenant="many") for _ in range(PIECE_DELIVERIES)]
+        await here.until(lambda: here.webhooks.engine.active)
+        s3.pause()
+        try:
+            epoch = here.service.epoch
+            await here.redeliver(again, since_sequence=2, until_sequence=first - 1, epoch=epoch)
+            await here.until(here.webhooks.projector.receivers.next_redelivery)
+            await bus.submit("many")
+            for endpoint in many:
+                await here.settled(endpoint.id, 1)
+            await here.webhooks.projector.wait_until_current()
+            assert not here.states(again.id)
+        finally:
+            s3.resume()
+        await here.settled(again.id, first - 3)
+        assert here.webhooks.projector.receivers.next_redelivery() is None
+
+
+async def test_rows_past_retention_are_removed_while_the_bucket_does_not_answer(
+    servers: Servers, tmp_path: Path
+) -> None:
+    async with trimmed_while_away(servers, tmp_path) as (stage, _, endpoint, _first):
+        for stream in (EVENTS.name, DELIVERIES.name):
+            await stage.client.jetstream().purge_stream(stream)
+        servers[1].pause()
+        try:
+            async with run_webhooks(servers[0].settings, tmp_path, archive=ArchiveReader(stage.segments)) as here:
+                assert here.states(endpoint.id) == ["delivered"]
+                await here.until(lambda: not here.states(endpoint.id))
+        finally:
+            servers[1].resume()
+
+
+async def test_a_submission_that_cannot_be_read_does_not_keep_a_notifier_from_its_start(
+    nats_server: EmbeddedNats,
+) -> None:
+    settings = nats_server.settings
+    async with publisher(settings) as bus, listening() as got:
+        body = b'{"data": {"webhook_url":"https://a.example/"}'
+        await bus.store.publish(Message(f"saccade.evt.local.job.{new_id('job')}.submitted", new_id("evt"), body))
+        epoch, last = await epoch_of(bus.client, EVENTS.name)
+        await PlannedPosition(bus.client).save(epoch, last)
+        async with run_webhooks(settings) as here:
+            endpoint = await here.make(got.url)
+            await bus.submit()
+            await here.settled(endpoint.id, 1)

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
 
 import pytest
 
+from contracts.audit import SYSTEM
+from contracts.erasure import sha256_of
 from contracts.events.base import encode
+from contracts.events.erasure import ErasureCompleted
 from contracts.ids import new_id
 from kit.bus.event_store import StoredEvent
+from services.notifier.webhooks.deliveries.event_ranges import EventRanges
 from services.notifier.webhooks.deliveries.planning_turns import PIECE_DELIVERIES
+from services.notifier.webhooks.endpoints.endpoint import Endpoint
 from tests.harness.servers.embedded import HOST, EmbeddedNats, free_port
 from tests.harness.streams.notifier import publisher, submitted, succeeded
 from tests.harness.webhooks.delivery import RunningWebhooks, run_webhooks
@@ -81,6 +88,66 @@ async def test_events_that_arrive_while_an_endpoint_is_new_keep_their_order(nats
         assert not here.states(endpoint.id), "the earlier ones are planned first"
         await here.settled(endpoint.id, 5)
         assert [got.sequence for got in late.got] == [1, 2, 3, 4, 5]
+
+
+class HeldRanges(EventRanges):
+    """Holds what was read for an endpoint before its second event."""
+
+    def __init__(self, ranges: EventRanges) -> None:
+        super().__init__(ranges._events, ranges._history)
+        self.held, self.released = asyncio.Event(), asyncio.Event()
+
+    async def since_creation(self, endpoint: Endpoint, until: int) -> AsyncGenerator[StoredEvent, None]:
+        events = [stored async for stored in super().since_creation(endpoint, until)]
+        for place, stored in enumerate(events):
+            if place == 1:
+                self.held.set()
+                await self.released.wait()
+            yield stored
+
+
+async def test_what_is_erased_while_an_endpoint_s_earlier_events_are_planned_is_not_planned(
+    nats_server: EmbeddedNats,
+) -> None:
+    settings = nats_server.settings
+    async with publisher(settings) as bus, run_webhooks(settings) as here, listening() as late:
+        erased = await bus.submit()
+        kept = await bus.submit()
+        await bus.say(erased, succeeded())
+        await bus.say(kept, succeeded())
+        await here.until(lambda: here.webhooks.file.planned >= 4)
+        last = here.webhooks.file.planned
+        projector = here.webhooks.projector
+        ranges = HeldRanges(projector._ranges)
+        (projector._earlier if hasattr(projector, "_earlier") else projector)._ranges = ranges
+        endpoint = await here.make(late.url, since=0)
+        await ranges.held.wait()
+        await bus.client.jetstream().purge_stream("EVENTS", subject=f"saccade.evt.local.job.{erased}.>")
+        until = {"until_sequence": last, "until_time": datetime.now(UTC)}
+        hashes = {"tenant_sha256": sha256_of("local"), "jobs_sha256": [sha256_of(erased)]}
+        completed = ErasureCompleted(scope="job", **hashes, **until)
+        await bus.store.publish(encode(completed, tenant=SYSTEM, subject_id=new_id("ers"), source="/test"))
+        await here.until(lambda: here.webhooks.file.planned > last)
+        ranges.released.set()
+        await here.until(lambda: not here.webhooks.projector._planning.to_backfill)
+        rows = here.view.list(endpoint.id, limit=99)[0]
+        assert {row.event_subject for row in rows} == {kept}
+
+
+async def test_a_burst_of_events_is_planned_in_pieces_and_in_order(nats_server: EmbeddedNats) -> None:
+    settings = nats_server.settings
+    async with publisher(settings) as bus, run_webhooks(settings) as here, listening() as good:
+        endpoint = await here.make(good.url, ordered=True)
+        await bus.submit()
+        await here.settled(endpoint.id, 1)
+        await here.until(lambda: not here.webhooks.engine.attempting)
+        sequences = [arrive(here) for _ in range(500)]
+        assert len(here.states(endpoint.id)) <= 9, "the loop has other work, and other tenants"
+        await here.until(lambda: here.webhooks.file.planned == sequences[-1])
+        assert len(here.states(endpoint.id)) == 501
+        await asyncio.sleep(0)
+        arrive(here)
+        assert len(here.states(endpoint.id)) == 502, "planned at once again"
 
 
 async def test_a_disk_that_fails_when_an_event_arrives_loses_no_delivery(nats_server: EmbeddedNats) -> None:

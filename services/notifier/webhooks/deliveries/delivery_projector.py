@@ -17,7 +17,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from contracts.errors import SaccadeError
-from contracts.events.base import Envelope, decode, decode_at
+from contracts.events.base import Envelope, decode_at
 from contracts.events.delivery import WebhookDelivered, WebhookFailed, WebhookRedeliveryRequested
 from contracts.streams import DELIVERIES, EVENTS, LIVE_DELIVERIES
 from kit.bus.dead_letter_writer import DeadLetterWriter
@@ -29,12 +29,13 @@ from kit.tasks import first_of
 from services.notifier.webhooks.deliveries.delivery import DeliveryAttempt, DeliveryState, PlannedDelivery
 from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile
 from services.notifier.webhooks.deliveries.delivery_tables import DeliveryTables
+from services.notifier.webhooks.deliveries.earlier_planning import EarlierPlanning
 from services.notifier.webhooks.deliveries.event_lineage import EventLineage
 from services.notifier.webhooks.deliveries.event_planning import Enqueue, EventPlanning
 from services.notifier.webhooks.deliveries.event_ranges import EventRanges
 from services.notifier.webhooks.deliveries.file_upkeep import JOB_URLS_KEPT, keep_up, stream_state
 from services.notifier.webhooks.deliveries.planned_position import PlannedPosition
-from services.notifier.webhooks.deliveries.planner import EventSubject, lane_of_url, plan_for
+from services.notifier.webhooks.deliveries.planner import lane_of_url, plan_for
 from services.notifier.webhooks.deliveries.receiver_tables import ReceiverTables
 from services.notifier.webhooks.deliveries.recent_events import RecentEvents
 from services.notifier.webhooks.deliveries.resume import resume
@@ -81,6 +82,8 @@ class DeliveryProjector:
             dead_letters=self._dead_letters,
             now=now,
         )
+        parts = (self._planning, self._ranges, self.deliveries, self.receivers)
+        self._earlier = EarlierPlanning(*parts, endpoints=endpoints, changed=recent_events.changed)
         self._endpoints = endpoints
         self._recent_events = recent_events
         self._position = PlannedPosition(events.client)
@@ -111,6 +114,7 @@ class DeliveryProjector:
         self._started.set()
         self.tail = self._new_tail()
         self._planning.prepare(self.event_lineage, enqueue)
+        self._earlier.prepare(self.event_lineage)
         records = self.tail.run(self.file.recorded, self.file.records_epoch)
         try:
             await first_of(
@@ -121,10 +125,11 @@ class DeliveryProjector:
             )
         finally:
             self._planning.close()
+            await self._earlier.stop()
             await self._dead_letters.stop()
 
     async def wait_until_current(self) -> None:
-        """Wait until everything that is stored by now is planned and projected.
+        """Wait until everything that is stored by now is planned and projected; not for a bucket that does not answer.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
@@ -134,7 +139,8 @@ class DeliveryProjector:
         events, records = await stream_state(client, EVENTS.name), await stream_state(client, DELIVERIES.name)
         while True:
             projected = not records["messages"] or self.file.recorded >= records["last_seq"]
-            if projected and self.file.planned >= events["last_seq"] and self.receivers.next_redelivery() is None:
+            redelivered = self._earlier.is_late or self.receivers.next_redelivery() is None
+            if projected and redelivered and self.file.planned >= events["last_seq"]:
                 return
             await asyncio.sleep(_POLL_S)
 
@@ -192,8 +198,7 @@ class DeliveryProjector:
     async def _rebuild(self, events: StreamPosition) -> None:
         """Start an empty projection at the stored position: every event before it is planned and in DELIVERIES."""
         position = await self._position.load(events.lineage, events.last)
-        async for submission in self._ranges.submissions(position, self._now() - JOB_URLS_KEPT):
-            self._planning.store_job_url(submission, EventSubject.of(submission.subject))
+        await self._earlier.rebuild_job_urls(position, self._now() - JOB_URLS_KEPT)
         if position:
             for endpoint in self._endpoints.all():
                 self.receivers.store_planned_since(endpoint.id, self.event_lineage.since(endpoint))
@@ -208,10 +213,7 @@ class DeliveryProjector:
         while True:
             self._recent_events.changed.clear()
             try:
-                while to_backfill := self._planning.to_backfill:
-                    await self._backfill(next(iter(to_backfill.values())))
-                while requested := self.receivers.next_redelivery():
-                    await self._plan_redelivery(*requested)
+                await self._earlier.step()
                 pause_s = await self._planning.step()
             except SaccadeError as error:
                 log.warning("webhooks: %s", error)
@@ -221,38 +223,6 @@ class DeliveryProjector:
                 await self._recent_events.changed.wait()
             else:
                 await asyncio.sleep(pause_s)  # let other tasks run, event streams above all
-
-    # -- endpoints
-
-    async def _backfill(self, endpoint: Endpoint) -> None:
-        """Plan the events stored after an endpoint was created and before this process knew of it."""
-        receiver = self.event_lineage.as_of_today(endpoint)
-        since, done = receiver.since_sequence, self.receivers.planned_since(endpoint.id)
-        until = self._planning.read_to  # of those that are being planned, some may have passed this endpoint
-        if endpoint.deleted:
-            self.receivers.remove_endpoint(endpoint.id)
-        elif endpoint.enabled and since != done:
-            if since < until:
-                async for stored in self._ranges.since_creation(receiver, until):
-                    self._planning.add_pending(plan_for(receiver, stored))
-            self.receivers.store_planned_since(endpoint.id, since)
-        if self._planning.to_backfill.get(endpoint.id) is endpoint:
-            del self._planning.to_backfill[endpoint.id]
-
-    # -- redeliveries
-
-    async def _plan_redelivery(self, record: int, body: bytes) -> None:
-        """Make the requested deliveries pending again, except those attempted after the request."""
-        envelope = decode(body)
-        requested = WebhookRedeliveryRequested.model_validate(envelope.data)
-        endpoint = self._endpoints.active(envelope.tenant, requested.endpoint_id)
-        if endpoint is not None:
-            parts = (self.deliveries, self.event_lineage, self._planning.read_to)
-            redeliveries = self._ranges.planned(requested, endpoint, *parts)
-            async for planned in redeliveries:
-                if delivery := self.deliveries.redeliver(planned, record, envelope.time):
-                    self._planning.enqueue(delivery, delivery.due)
-        self.receivers.remove_redelivery(record)
 
     # -- records of attempts
 

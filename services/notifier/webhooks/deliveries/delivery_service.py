@@ -140,8 +140,8 @@ class DeliveryService:
         count = 1
         if "sequences" not in fields:
             created = await self._sequence_before(endpoint.created_at)
-            fields["since_sequence"] = max(fields["since_sequence"], created)
-            await self._require_in_stream(endpoint, fields["since_sequence"])
+            begin = max(fields["since_sequence"], created)
+            fields["since_sequence"] = await self._begin_in_stream(endpoint, begin)
             fields["until_sequence"] = (await epoch_of(self._endpoints.store.client, EVENTS.name))[1]
             count = await self._projector.count_subscribed(endpoint, fields["since_sequence"], fields["until_sequence"])
         requested = WebhookRedeliveryRequested(endpoint_id=endpoint_id, epoch=self.epoch, **fields)
@@ -173,15 +173,17 @@ class DeliveryService:
                 raise
             return 0  # the archive is only read for times before the first event of the stream
 
-    async def _require_in_stream(self, endpoint: Endpoint, after: int) -> None:
-        """Check that the stream has all events for an endpoint after a sequence: a range is not read from the archive.
+    async def _begin_in_stream(self, endpoint: Endpoint, after: int) -> int:
+        """Return the sequence after which the stream has all events for an endpoint that follow ``after``.
+
+        What is planned of them needs no archive then, which may not answer.
 
         Raises:
             SaccadeError: HISTORY_EXPIRED, BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
         first = await self._history.first_in_stream()
         if after >= first - 1 or await self._is_nothing_for(endpoint, after, first - 1):
-            return
+            return max(after, first - 1)
         begin = Cursor(self.epoch, first - 1)
         raise SaccadeError(
             ErrorCode.HISTORY_EXPIRED,

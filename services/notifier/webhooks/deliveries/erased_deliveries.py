@@ -48,4 +48,7 @@ def _erase_subjects(file: DeliveryFile, hashes: set[str]) -> None:
             found = "SELECT endpoint_id, sequence FROM deliveries WHERE event_subject = ?"
             file.write(f"DELETE FROM attempts WHERE (endpoint_id, sequence) IN ({found})", (subject,))  # noqa: S608
             file.write("DELETE FROM deliveries WHERE event_subject = ?", (subject,))
-            file.write("DELETE FROM job_urls WHERE job_id = ?", (subject,))
+    # Of all jobs: a URL is kept for longer than the deliveries to it.
+    for (job_id,) in file.rows("SELECT job_id FROM job_urls"):
+        if sha256_of(job_id) in hashes:
+            file.write("DELETE FROM job_urls WHERE job_id = ?", (job_id,))

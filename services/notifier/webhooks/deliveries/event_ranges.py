@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from datetime import datetime
 
@@ -44,7 +44,7 @@ class EventRanges:
         async for stored in self._read(after, until, f"saccade.evt.{tenant}.>"):
             yield stored
 
-    async def since_creation(self, endpoint: Endpoint, until: int) -> AsyncIterator[StoredEvent]:
+    async def since_creation(self, endpoint: Endpoint, until: int) -> AsyncGenerator[StoredEvent, None]:
         """Yield the events after an endpoint's creation and up to a sequence.
 
         One that was made for a stream that is lost, or before its first event, begins with what the stream has.
@@ -56,16 +56,17 @@ class EventRanges:
         async for stored in self.of_tenant(endpoint.tenant, after, until):
             yield stored
 
-    async def submissions(self, planned: int, since: datetime) -> AsyncIterator[StoredEvent]:
+    async def submissions(self, planned: int, since: datetime | None) -> AsyncGenerator[StoredEvent, None]:
         """Yield the submissions of jobs that an empty projection needs and does not plan.
 
-        They are those up to ``planned`` or the stream's beginning, which the stream has or were stored after ``since``.
+        They are those up to ``planned`` or the stream's beginning, which the stream has or were stored after ``since``;
+        without ``since`` only the former.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
         first = await self._history.first_in_stream()
-        begin = min(first - 1, await self.sequence_before(since))
+        begin = first - 1 if since is None else min(first - 1, await self.sequence_before(since))
         async for stored in self._read(begin, max(planned, first - 1), _SUBMISSIONS):
             yield stored
 
@@ -107,7 +108,7 @@ class EventRanges:
         deliveries: DeliveryTables,
         lineage: EventLineage,
         until: int,
-    ) -> AsyncIterator[PlannedDelivery]:
+    ) -> AsyncGenerator[PlannedDelivery, None]:
         """Yield the deliveries of a requested redelivery; ``until`` as in ``requested``.
 
         Those of single events that the stream has deleted are taken from ``deliveries``: the archive is read when they

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from nats.aio.client import Client
 from contracts.errors import SaccadeError
 from contracts.streams import DELIVERIES, EVENTS
 from kit.bus.connection import request
+from kit.tasks import first_of
 from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile
 from services.notifier.webhooks.deliveries.delivery_tables import DeliveryTables
 from services.notifier.webhooks.deliveries.event_ranges import EventRanges
@@ -28,16 +30,38 @@ _LOOK_UP_S: Final = 600.0
 _FAILURES_KEPT: Final = 2 * PAUSE + timedelta(days=30)
 
 
+@dataclass
+class _Kept:
+    """Position in EVENTS up to which nothing is as young as ``JOB_URLS_KEPT``; None until the archive has told."""
+
+    after: int | None = None
+
+
 async def keep_up(file: DeliveryFile, client: Client, ranges: EventRanges, now: Callable[[], datetime]) -> None:
     """Commit and prune until cancelled.
 
     Raises:
         sqlite3.Error: the disk does not accept a write.
     """
+    kept = _Kept()
+    # Beside the commits: an archive that does not answer must not delay them, nor keep rows that need none of it.
+    await first_of(_look_up(kept, ranges, now), _commit_and_prune(file, client, kept, now))
+
+
+async def _look_up(kept: _Kept, ranges: EventRanges, now: Callable[[], datetime]) -> None:
+    while True:
+        try:
+            kept.after = await ranges.sequence_before(now() - JOB_URLS_KEPT)
+        except SaccadeError:
+            await asyncio.sleep(_PRUNE_S)
+        else:
+            await asyncio.sleep(_LOOK_UP_S)
+
+
+async def _commit_and_prune(file: DeliveryFile, client: Client, kept: _Kept, now: Callable[[], datetime]) -> None:
     deliveries, receivers = DeliveryTables(file), ReceiverTables(file)
     loop = asyncio.get_running_loop()
-    prune_at = look_up_at = loop.time()
-    kept_after = 0
+    prune_at = loop.time()
     while True:
         await asyncio.sleep(_COMMIT_S)
         file.commit()
@@ -45,13 +69,11 @@ async def keep_up(file: DeliveryFile, client: Client, ranges: EventRanges, now: 
             prune_at = loop.time() + _PRUNE_S
             try:
                 events, records = await stream_state(client, EVENTS.name), await stream_state(client, DELIVERIES.name)
-                if loop.time() >= look_up_at:
-                    kept_after = await ranges.sequence_before(now() - JOB_URLS_KEPT)
-                    look_up_at = loop.time() + _LOOK_UP_S
             except SaccadeError:
                 continue  # pruned next time
             deliveries.prune(events["first_seq"], records["first_seq"])
-            receivers.prune(min(events["first_seq"], kept_after + 1), now() - _FAILURES_KEPT)
+            if kept.after is not None:
+                receivers.prune(min(events["first_seq"], kept.after + 1), now() - _FAILURES_KEPT)
 
 
 async def stream_state(client: Client, stream: str) -> dict[str, Any]:

@@ -84,9 +84,10 @@ class ReceiverTables:
         """Store a requested redelivery."""
         self._file.write("INSERT OR REPLACE INTO redeliveries VALUES (?, ?)", (record, body))
 
-    def next_redelivery(self) -> tuple[int, bytes] | None:
-        """Return the oldest redelivery that is not planned yet: its record's sequence and body."""
-        rows = self._file.rows("SELECT record, body FROM redeliveries ORDER BY record LIMIT 1")
+    def next_redelivery(self, after: int = 0) -> tuple[int, bytes] | None:
+        """Return the oldest redelivery after a record that is not planned yet: its record's sequence and body."""
+        query = "SELECT record, body FROM redeliveries WHERE record > ? ORDER BY record LIMIT 1"
+        rows = self._file.rows(query, (after,))
         return (int(rows[0][0]), bytes(rows[0][1])) if rows else None
 
     def remove_redelivery(self, record: int) -> None:

@@ -64,8 +64,12 @@ def test_of_a_job_alone_its_own_rows_are_deleted(tmp_path: Path) -> None:
     file = DeliveryFile(tmp_path)
     fill(file)
     data = ErasureCompleted(scope="job", tenant_sha256=sha256_of("zoe"), **UNTIL, jobs_sha256=[sha256_of("job_zoe_0")])
+    receivers = ReceiverTables(file)
+    receivers.store_job_url("job_zoe_9", "zoe", "https://a/canary", 3)
+    data.jobs_sha256.append(sha256_of("job_zoe_9"))
     erase_deliveries(file, erased(data))
     assert "job_zoe_0" not in text_of(file)
+    assert receivers.job_url("job_zoe_9", "zoe") is None, "its deliveries are past retention, its URL was not"
     assert "zoe 0" not in text_of(file)
     assert text_of(file).count("canary") == 6
     file.close()
