@@ -83,7 +83,7 @@ class RunningSession(JobContext):
             self._position = ResumePosition.model_validate_json(saved.read_bytes())
             self._reset_seen = self._position.reset_sequence
         # The manifest lists the files of all runs.
-        earlier = (*self._position.chunks, *self._history.images)
+        earlier = (*self._position.chunks, *self._history.take_images())
         self._artifacts.saved |= {artifact.name: artifact for artifact in earlier}
         resumed = saved is not None or self._run.attempt > 1
         self._thread.wait(

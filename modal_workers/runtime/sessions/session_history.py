@@ -27,8 +27,8 @@ class SessionHistory:
         self.texts: deque[SessionText] = deque(maxlen=TEXTS)
         #: Number of the newest text and of the newest alert.
         self.chunk = self.alert = 0
-        #: Images of the alerts.
-        self.images: list[Artifact] = []
+        #: Images of the alerts; None once they are taken.
+        self._images: list[Artifact] | None = []
         #: Newest described frame of each source.
         self.described: dict[str, int] = {}
 
@@ -44,14 +44,23 @@ class SessionHistory:
         if self.session.text is not None and self.session.text is not before.text:
             self._add_text(self.session.text)
         if self.session.alert is not None:
-            if self.session.alert is not before.alert and self.session.alert.image is not None:
-                self.images.append(self.session.alert.image)
+            if self.session.alert is not before.alert:
+                self._add_image(self.session.alert.image)
             self.alert = max(self.alert, self.session.alert.alert)
+
+    def take_images(self) -> list[Artifact]:
+        """Return the images of the alerts, once; those of later alerts are not kept: the run has saved them itself."""
+        images, self._images = self._images or [], None
+        return images
 
     @property
     def prompts(self) -> tuple[SessionPromptRequested, ...]:
         """Questions without an answer, oldest first."""
         return () if self.session is None else self.session.prompts
+
+    def _add_image(self, image: Artifact | None) -> None:
+        if image is not None and self._images is not None:
+            self._images.append(image)
 
     def _add_text(self, text: SessionText) -> None:
         if text.chunk <= self.chunk:  # said again, by a run that had lost the session

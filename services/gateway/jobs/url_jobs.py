@@ -2,8 +2,9 @@
 
 One record holds the whole intent before anything is done for it: the valid request, the ids of the job and of its
 uploads. Whatever process dies afterwards, any gateway carries the intent out: it creates the missing uploads, and when
-all are completed it submits the job, on condition that it has no event yet. If a file cannot be used, no job is ever
-submitted, and the record keeps the error for the rest of the day.
+all are completed it submits the job, on condition that it has no event yet. If a file cannot be used, the record keeps
+the error for the rest of the day, and no job is submitted; only where an upload is deleted at the moment of its
+submission, the job is stored, and cancelled at once.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class JobIntent(Record):
     inputs: dict[str, list[str]]
     #: Files to fetch; empty after a failure.
     fetches: list[UploadFetch]
-    #: Why it is never submitted.
+    #: Why it cannot be submitted.
     error: ErrorBody | None = None
 
 
@@ -245,7 +246,7 @@ class UrlJobs:
         self._waiters.notify(_waiter(job_id))
 
     async def _stop_fetching(self, intent: JobIntent, cause: SaccadeError) -> None:
-        """Fail the uploads of a job that is never submitted and that are still being fetched: nobody needs them.
+        """Fail the uploads that are still being fetched for a job that cannot have all of them: nobody needs them.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from contracts.session import SessionLaunch
@@ -12,6 +13,7 @@ from modal_workers.runtime.sessions.telemetry_tail import TelemetryMessage
 
 #: Longer than a frame waits for its joints.
 LONG_S = 2.0
+LONGEST_WAIT_S = 20.0
 
 
 class JoinerInput:
@@ -84,6 +86,21 @@ def test_an_overdue_frame_is_taken_without_joints() -> None:
     joiner.frame(9, ago_s=0.1)
     assert joiner.taken() == 2, "the newest overdue frame"
     assert joiner.taken() is None
+
+
+def test_joints_wake_whoever_waits_for_the_frame_that_they_complete() -> None:
+    joiner = JoinerInput()
+    joiner.joints(ago_s=0.5)
+    joiner.frame(1, ago_s=0.4)
+    begin_s = time.monotonic()
+    with ThreadPoolExecutor(1) as worker:
+        taken = worker.submit(joiner.joiner.take, LONGEST_WAIT_S)
+        time.sleep(0.1)
+        joiner.joints(ago_s=0.35)
+        frame = taken.result()
+    assert frame is not None
+    assert frame.seq == 1
+    assert time.monotonic() - begin_s < LONGEST_WAIT_S / 2, "no other frame came, and the wait is not over"
 
 
 def test_without_any_joints_frames_do_not_wait() -> None:
