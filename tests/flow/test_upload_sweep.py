@@ -202,8 +202,9 @@ async def test_an_upload_that_cannot_be_read_keeps_no_other_from_being_swept(run
     assert await keys(running) == before
 
 
+@pytest.mark.parametrize("later", [timedelta(), timedelta(hours=48)], ids=["new", "long unchanged"])
 async def test_files_that_the_bucket_refuses_to_delete_keep_no_others(
-    running: RunningGateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    running: RunningGateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, later: timedelta
 ):
     created = [await announced(running) for _ in range(3)]
     before = await keys(running)
@@ -217,7 +218,7 @@ async def test_files_that_the_bucket_refuses_to_delete_keep_no_others(
             raise StorageRefused(ErrorCode.STORAGE_UNAVAILABLE, "The bucket refused delete_object.")
         return await call(operation, **params)
 
-    sweep = sweep_of(running)
+    sweep = sweep_of(running, later)
     with monkeypatch.context() as patched:
         patched.setattr(running.bucket, "call", refuse)
         await sweep.sweep()

@@ -110,7 +110,7 @@ class ScratchSweep:
 
         Raises:
             NotLeading: the lease is lost.
-            StorageRefused: the bucket refuses to delete one of them.
+            StorageRefused: the bucket refuses to delete some of them; the others are removed.
             SaccadeError: HISTORY_EXPIRED, SEGMENT_DAMAGED: its events cannot be read; BUS_UNAVAILABLE,
                 STORAGE_UNAVAILABLE.
         """
@@ -136,12 +136,28 @@ class ScratchSweep:
                 return
             log.info("removing %d scratch files of %s", len(keys), job_id, extra={"job_id": job_id})
         *others, last = keys
-        for key in others:
-            self._repository.require_leader()
-            await self._bucket.delete(key)
+        refused = await self._delete(others)
         self._repository.require_leader()
         if await self._clear_cache(job):
-            await self._bucket.delete(last)
+            refused = await self._delete([last]) or refused
+        if refused:
+            raise refused
+
+    async def _delete(self, keys: list[str]) -> StorageRefused | None:
+        """Delete files; return why the bucket refuses to delete one of them, if it does.
+
+        Raises:
+            NotLeading: the lease is lost.
+            SaccadeError: STORAGE_UNAVAILABLE.
+        """
+        refused = None
+        for key in keys:
+            self._repository.require_leader()
+            try:
+                await self._bucket.delete(key)
+            except StorageRefused as error:
+                refused = error
+        return refused
 
     async def _clear_cache(self, job: Job) -> bool:
         """Remove a job from the workers' cache; return whether that is done, or no longer worth waiting for."""

@@ -71,8 +71,9 @@ class UploadSweep:
         self._settings = settings
         self._require_leader = leadership.require_leader
         self._clock = leadership.clock
-        #: Objects that were modified before this are right, but for those whose keys are in ``_undecided``: they are
-        #: looked at again when they change, and once a day. Nothing is kept of the others: there may be millions.
+        #: Objects that were modified before this are right, but for those whose keys are in ``_undecided``: that is not
+        #: known yet, or the bucket refused to delete them. Right ones are looked at again when they change, and once a
+        #: day. Nothing is kept of them: there may be millions.
         self._settled_before = _NEVER
         self._undecided: set[str] = set()
         self._recheck_at = self._clock() + _RECHECK
@@ -112,7 +113,8 @@ class UploadSweep:
                 continue
             why = await self._unless_unreadable(key, self.why_remove(stored, folder))
             if why:
-                await self._remove(key, why, partial(self._bucket.delete, key))
+                if not await self._remove(key, why, partial(self._bucket.delete, key)):
+                    undecided.add(key)
             elif why is None:
                 if stored.modified_at < settled_before:
                     undecided.add(key)
@@ -228,8 +230,8 @@ class UploadSweep:
     def _is_older(self, at: datetime, hours: float) -> bool:
         return self._clock() - at > timedelta(hours=hours)
 
-    async def _remove(self, key: str, why: str, deletion: Callable[[], Awaitable[None]]) -> None:
-        """Delete something, unless the bucket refuses that: it is asked again when the key is looked at again.
+    async def _remove(self, key: str, why: str, deletion: Callable[[], Awaitable[None]]) -> bool:
+        """Delete something; return False if the bucket refuses that: the next sweep asks again.
 
         Raises:
             NotLeading: the lease is lost.
@@ -240,6 +242,7 @@ class UploadSweep:
             await deletion()
         except StorageRefused as error:
             log.warning("%s stays though %s: %s", key, why, error)
-            return
+            return False
         self.removed += 1
         log.warning("removed %s from the bucket: %s", key, why)
+        return True
