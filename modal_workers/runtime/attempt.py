@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -67,6 +67,7 @@ class AttemptRunner:
         self._stop = stop
         self._open = AsyncExitStack()
         self._is_locked = True
+        self._requires: Sequence[str] = ()
 
     def run(self, s3: S3Settings, settings: WorkerSettings) -> int:
         """Run the job, publish the outcome and return the exit code."""
@@ -74,6 +75,7 @@ class AttemptRunner:
         self._is_locked = settings.lockdown
         try:
             workload = catalog.workload(self._run.workload)
+            self._requires = workload.requires
             workspace = Workspace(settings.run_folder, self._run.inputs)
             bucket = self._thread.wait(self._open.enter_async_context(open_bucket(s3)), self._stop)
             cache = FileCache(settings.cache_folder, self._run.output_job_id) if settings.cache_folder else None
@@ -179,7 +181,7 @@ class AttemptRunner:
             result=result.model_dump(mode="json"),
             artifacts=list(artifacts.saved.values()),
         )
-        if len(result.model_dump_json()) > _MAX_RESULT_BYTES:
+        if len(result.model_dump_json().encode()) > _MAX_RESULT_BYTES:
             raise ValueError("the result is larger than an event may be: save it as an artifact")
         return manifest
 
@@ -201,7 +203,7 @@ class AttemptRunner:
         if self._stop.requested:  # its child processes were stopped too, which is why the job failed
             log.info("stopped, and the job raised %s", type(error).__name__)
             return self._thread.wait(self._termination.publish_stop())
-        failure, body = classify(error, catalog.workload(self._run.workload).requires)
+        failure, body = classify(error, self._requires)
         log.error("the attempt failed: %s", failure, exc_info=error)
         kill_descendants()
         try:

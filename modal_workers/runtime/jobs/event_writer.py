@@ -1,7 +1,8 @@
 """Events of a running job: one writer, in order, that never blocks the work.
 
-State events are queued until they are stored. Of progress only the newest is sent, at most ``PROGRESS_HZ`` times a
-second, and it is repeated every ``WORKER_HEARTBEAT_S`` while the job reports nothing: that is the run's heartbeat.
+State events are queued until they are stored; one that is too large for the bus is left out. Of progress only the
+newest is sent, at most ``PROGRESS_HZ`` times a second, and it is repeated every ``WORKER_HEARTBEAT_S`` while the job
+reports nothing: that is the run's heartbeat.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections import deque
 from typing import Final
 
 from contracts.assignment import Assignment
-from contracts.errors import SaccadeError
+from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import EventData, Message, encode
 from contracts.events.job import JobProgressed
 from contracts.limits import PROGRESS_HZ, WORKER_HEARTBEAT_S
@@ -104,13 +105,20 @@ class EventWriter:
         while self._queue:
             try:
                 await self._bus.publish(self._queue[0], deadline_s=_STATE_DEADLINE_S)
-            except BusRefused:
-                raise
             except SaccadeError as error:
+                if error.code is ErrorCode.BODY_TOO_LARGE:  # it never fits, and every later event would wait for it
+                    log.error("an event is left out: %s", error)  # noqa: TRY400 - the job goes on
+                    self._remove_first()
+                    continue
+                if isinstance(error, BusRefused):
+                    raise
                 log.warning("%d events are waiting for the bus: %s", len(self._queue), error)
                 return
-            self._queue.popleft()
-            self._stored.set()
+            self._remove_first()
+
+    def _remove_first(self) -> None:
+        self._queue.popleft()
+        self._stored.set()
 
     async def _write_progress(self) -> None:
         newest, now_s = self._newest, time.monotonic()

@@ -14,6 +14,7 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import decode
 from contracts.events.job import Cost, JobInterrupted, JobStageCompleted, JobSucceeded
 from contracts.job import State
+from contracts.limits import EVENT_BYTES
 from modal_workers.runtime.bus.claim import Claim
 from modal_workers.runtime.context import Stopped
 from modal_workers.runtime.jobs.event_writer import EventWriter
@@ -145,6 +146,19 @@ async def test_events_stay_in_order_and_none_is_lost_over_a_restart(connector: B
     running.cancel()
     events = [event for event in await driver.events(assignment.job_id) if event.type == "job.stage_completed"]
     assert [event.data["stage"] for event in events] == [str(number) for number in range(60)]
+
+
+async def test_an_event_that_is_too_large_holds_up_no_other(connector: BusConnector, driver: JobDriver) -> None:
+    assignment = await driver.submit()
+    writer = EventWriter(await connector.open(assignment), assignment, f"/worker/{assignment.run_id}")
+    running = asyncio.create_task(writer.run())
+    large = completed(assignment, 1).model_copy(update={"stage": "x" * EVENT_BYTES})
+    for number, data in enumerate((completed(assignment, 0), large, completed(assignment, 2))):
+        writer.enqueue(data, f"{assignment.run_id}.{number}", StopFlag())
+    assert await writer.flush(20)
+    running.cancel()
+    events = [event for event in await driver.events(assignment.job_id) if event.type == "job.stage_completed"]
+    assert [event.data["stage"] for event in events] == ["0", "2"]
 
 
 async def test_progress_is_conflated_to_the_newest_and_never_waits(connector: BusConnector, driver: JobDriver) -> None:

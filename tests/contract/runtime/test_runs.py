@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from contracts.job import State
-from contracts.limits import WORKER_HEARTBEAT_S
+from contracts.limits import EVENT_BYTES, WORKER_HEARTBEAT_S
 from contracts.manifest import Manifest
 from tests.harness.runtime.executor_environment import (
     EXECUTORS,
@@ -199,3 +199,27 @@ async def test_a_run_leaves_its_log_and_no_files(harness: ExecutorHarness) -> No
     assert "secret detail" in log, "the traceback is in the log"
     assert harness.s3.settings.secret_access_key.get_secret_value() not in log
     assert not [path for path in folder.rglob("*") if b"test-secret" in path.read_bytes()]
+
+
+async def test_a_result_is_measured_in_the_bytes_of_its_event(
+    tmp_path: Path, nats_server: NatsServer, s3_server: S3Server
+) -> None:
+    async with open_local_harness(tmp_path / "data", nats_server, s3_server) as harness:
+        clip = await harness.driver.upload("a.mp4", ("ü" * (EVENT_BYTES // 2)).encode())
+        assignment = await harness.driver.submit("read_input", inputs={"clip": [clip]})
+        await harness.executor().launch(assignment, WORKLOAD.compute)
+        job = await harness.driver.until(assignment.job_id, State.INTERRUPTED)
+        assert (job.failure, job.error and job.error.code) == ("broken", "worker_broken")
+        assert job.error
+        assert "save it as an artifact" in job.error.message
+
+
+async def test_a_run_of_a_workload_that_the_worker_does_not_know_says_so(
+    tmp_path: Path, nats_server: NatsServer, s3_server: S3Server
+) -> None:
+    async with open_local_harness(tmp_path / "data", nats_server, s3_server) as harness:
+        assignment = await harness.driver.submit(workload="of_a_newer_server")
+        await harness.executor().launch(assignment, WORKLOAD.compute)
+        job = await harness.driver.until(assignment.job_id, State.INTERRUPTED)
+        assert job.error
+        assert job.error.code == "unknown_workload"
