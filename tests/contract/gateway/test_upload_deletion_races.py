@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from contracts.events.base import encode
-from contracts.events.upload import MediaFacts, UploadCompleted, UploadCreated
+from contracts.events.job import JobCancelled, JobQueued
+from contracts.events.upload import MediaFacts, UploadCompleted, UploadCreated, UploadFailed
 from contracts.ids import new_id
+from contracts.job import Job
 from kit.bucket import ObjectMissing
 from kit.settings import NatsSettings, S3Settings
 from tests.harness.servers.gateway import RunningGateway, code_of, running_gateway
@@ -85,3 +88,30 @@ async def test_a_job_is_refused_or_keeps_its_input(servers: tuple[NatsSettings, 
         for _ in range(RACES // AT_ONCE):
             await asyncio.gather(*(race() for _ in range(AT_ONCE)))
     assert {status for status, _ in outcomes} > {202}, outcomes
+
+
+async def test_a_deletion_after_a_retry_does_not_cancel_it_when_the_view_is_ahead(
+    servers: tuple[NatsSettings, S3Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with running_gateway(*servers, tmp_path) as running:
+        upload_id, _ = await completed_upload(running)
+        job_id = (await running.submitted(upload_id))["id"]
+        await running.http.post(f"/v1/jobs/{job_id}/cancel")
+        await running.say(job_id, JobCancelled(attempt=0))
+        events = running.app.state.jobs.events
+        decide = events.decide
+
+        async def decide_and_fall_behind(*args: Any, **more: Any) -> Job:
+            """Let another gateway delete the upload and the dispatcher go on before the retry returns."""
+            monkeypatch.undo()
+            retried: Job = await decide(*args, **more)
+            deleted = encode(UploadFailed(reason="deleted"), tenant="local", subject_id=upload_id, source="/gateway")
+            await running.store.publish(deleted)
+            await running.say(job_id, JobQueued(position=0))
+            return retried
+
+        monkeypatch.setattr(events, "decide", decide_and_fall_behind)
+        answer = await running.http.post(f"/v1/jobs/{job_id}/retry")
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["state"] == "queued", "as the view has it"
+        assert not (await running.job(job_id)).cancel_requested
