@@ -22,7 +22,7 @@ from services.notifier.webhooks.deliveries.planning_turns import PIECE_DELIVERIE
 from services.notifier.webhooks.endpoints.endpoint import Endpoint
 from tests.harness.dispatch.dispatcher import Servers, shared_servers
 from tests.harness.history.archive_stage import ArchiveStage, archive_stage
-from tests.harness.servers.embedded import HOST, EmbeddedNats, free_port
+from tests.harness.servers.embedded import HOST, EmbeddedNats, EmbeddedS3, free_port
 from tests.harness.streams.notifier import failed, publisher, submitted, succeeded
 from tests.harness.webhooks.delivery import RunningWebhooks, run_webhooks
 from tests.harness.webhooks.listeners import WebhookListener, listening
@@ -268,6 +268,7 @@ async def test_a_bucket_that_does_not_answer_delays_only_what_needs_it(servers: 
         again = await here.make(got.url, types=("job.*",))
         many = [await here.make(got.url, tenant="many") for _ in range(PIECE_DELIVERIES)]
         await here.until(lambda: here.webhooks.engine.active)
+        assert isinstance(s3, EmbeddedS3)
         s3.pause()
         try:
             epoch = here.service.epoch
@@ -278,9 +279,16 @@ async def test_a_bucket_that_does_not_answer_delays_only_what_needs_it(servers: 
                 await here.settled(endpoint.id, 1)
             await here.webhooks.projector.wait_until_current()
             assert not here.states(again.id)
+            late = await here.make(got.url, types=("job.submitted",), since=1)
+            await bus.submit("many")
+            for endpoint in many:
+                await here.settled(endpoint.id, 2)
+            assert here.webhooks.projector.lacks_earlier, "the position is not stored"
         finally:
             s3.resume()
         await here.settled(again.id, first - 3)
+        await here.settled(late.id, 11)
+        assert not here.webhooks.projector.lacks_earlier
         assert here.webhooks.projector.receivers.next_redelivery() is None
 
 
@@ -290,13 +298,15 @@ async def test_rows_past_retention_are_removed_while_the_bucket_does_not_answer(
     async with trimmed_while_away(servers, tmp_path) as (stage, _, endpoint, _first):
         for stream in (EVENTS.name, DELIVERIES.name):
             await stage.client.jetstream().purge_stream(stream)
-        servers[1].pause()
+        s3 = servers[1]
+        assert isinstance(s3, EmbeddedS3)
+        s3.pause()
         try:
             async with run_webhooks(servers[0].settings, tmp_path, archive=ArchiveReader(stage.segments)) as here:
                 assert here.states(endpoint.id) == ["delivered"]
                 await here.until(lambda: not here.states(endpoint.id))
         finally:
-            servers[1].resume()
+            s3.resume()
 
 
 async def test_a_submission_that_cannot_be_read_does_not_keep_a_notifier_from_its_start(
@@ -312,3 +322,30 @@ async def test_a_submission_that_cannot_be_read_does_not_keep_a_notifier_from_it
             endpoint = await here.make(got.url)
             await bus.submit()
             await here.settled(endpoint.id, 1)
+
+
+async def test_a_start_without_a_file_goes_on_without_the_bucket_and_learns_jobs_urls_later(servers: Servers) -> None:
+    nats, s3 = servers
+    job_id = "job_0198c0de-0000-7000-8000-000000000001"
+    async with (
+        archive_stage(nats, s3, segment_bytes=2_000) as stage,
+        publisher(nats.settings) as bus,
+        listening() as own,
+        listening() as got,
+    ):
+        await bus.say(job_id, submitted().model_copy(update={"webhook_url": own.url}))
+        for _ in range(12):
+            await bus.submit()
+        assert await trim(stage) > 3
+        await PlannedPosition(bus.client).save(*await epoch_of(bus.client, EVENTS.name))
+        s3.__exit__(None, None, None)
+        async with run_webhooks(nats.settings, archive=ArchiveReader(stage.segments)) as here:
+            endpoint = await here.make(got.url)
+            await bus.submit()
+            await here.settled(endpoint.id, 1, timeout_s=40)
+            receivers = here.webhooks.projector.receivers
+            assert receivers.job_url(job_id, "local") is None
+            s3.__enter__()
+            await here.until(lambda: receivers.job_url(job_id, "local"), timeout_s=40)
+            await bus.say(job_id, succeeded())
+            await own.wait(1)

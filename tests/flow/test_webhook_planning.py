@@ -111,25 +111,29 @@ async def test_what_is_erased_while_an_endpoint_s_earlier_events_are_planned_is_
 ) -> None:
     settings = nats_server.settings
     async with publisher(settings) as bus, run_webhooks(settings) as here, listening() as late:
-        erased = await bus.submit()
         kept = await bus.submit()
+        erased = await bus.submit()
         await bus.say(erased, succeeded())
         await bus.say(kept, succeeded())
         await here.until(lambda: here.webhooks.file.planned >= 4)
         last = here.webhooks.file.planned
         projector = here.webhooks.projector
         ranges = HeldRanges(projector._ranges)
-        (projector._earlier if hasattr(projector, "_earlier") else projector)._ranges = ranges
+        projector._earlier._ranges = ranges
         endpoint = await here.make(late.url, since=0)
         await ranges.held.wait()
         await bus.client.jetstream().purge_stream("EVENTS", subject=f"saccade.evt.local.job.{erased}.>")
-        until = {"until_sequence": last, "until_time": datetime.now(UTC)}
-        hashes = {"tenant_sha256": sha256_of("local"), "jobs_sha256": [sha256_of(erased)]}
-        completed = ErasureCompleted(scope="job", **hashes, **until)
+        completed = ErasureCompleted(
+            scope="job",
+            tenant_sha256=sha256_of("local"),
+            until_sequence=last,
+            until_time=datetime.now(UTC),
+            jobs_sha256=[sha256_of(erased)],
+        )
         await bus.store.publish(encode(completed, tenant=SYSTEM, subject_id=new_id("ers"), source="/test"))
         await here.until(lambda: here.webhooks.file.planned > last)
         ranges.released.set()
-        await here.until(lambda: not here.webhooks.projector._planning.to_backfill)
+        await here.until(lambda: not here.webhooks.projector.lacks_earlier)
         rows = here.view.list(endpoint.id, limit=99)[0]
         assert {row.event_subject for row in rows} == {kept}
 

@@ -128,6 +128,11 @@ class DeliveryProjector:
             await self._earlier.stop()
             await self._dead_letters.stop()
 
+    @property
+    def lacks_earlier(self) -> bool:
+        """Whether events before the planned position are still to be planned, for an endpoint that was known late."""
+        return bool(self._planning.to_backfill)
+
     async def wait_until_current(self) -> None:
         """Wait until everything that is stored by now is planned and projected; not for a bucket that does not answer.
 

@@ -59,7 +59,7 @@ class EarlierPlanning:
         #: Whether newer events are planned before what is still to be done.
         self.is_late = False
         self._pass: asyncio.Task[None] | None = None
-        self._retry_at = 0.0
+        self._rests = False
         #: The arguments of ``store_job_urls``, where the archive did not answer.
         self._job_urls_missing: tuple[int, datetime] | None = None
 
@@ -73,13 +73,21 @@ class EarlierPlanning:
         Raises:
             sqlite3.Error: the disk does not accept a write.
         """
-        loop = asyncio.get_running_loop()
-        if self._pass is None:
-            if loop.time() < self._retry_at or not self._has_work:
-                return
+        self._note_end()
+        if self._pass is None and not self._rests and self._has_work:
             self._pass = asyncio.ensure_future(self._plan_all())
             await asyncio.wait((self._pass,), timeout=_PATIENCE_S)
             self._pass.add_done_callback(lambda _: self._changed.set())
+            self._note_end()
+
+    def _note_end(self) -> None:
+        """Take note of a pass that has ended.
+
+        Raises:
+            sqlite3.Error: it has found that the disk does not accept a write.
+        """
+        if self._pass is None:
+            return
         if not self._pass.done():
             self.is_late = True
             return
@@ -89,16 +97,18 @@ class EarlierPlanning:
             self.is_late = False
         except SaccadeError as error:
             log.warning("webhooks: earlier events are not planned yet: %s", error)
-            self.is_late = True
-            self._retry_at = loop.time() + (
-                _BUS_RETRY_S if error.code is ErrorCode.BUS_UNAVAILABLE else _BUCKET_RETRY_S
-            )
-            loop.call_at(self._retry_at, self._changed.set)
+            self.is_late = self._rests = True
+            pause_s = _BUS_RETRY_S if error.code is ErrorCode.BUS_UNAVAILABLE else _BUCKET_RETRY_S
+            asyncio.get_running_loop().call_later(pause_s, self._retry)
+
+    def _retry(self) -> None:
+        self._rests = False
+        self._changed.set()
 
     async def stop(self) -> None:
         """Give up the pass that runs."""
         ended, self._pass = self._pass, None
-        self.is_late, self._retry_at = False, 0.0
+        self.is_late = self._rests = False
         if ended is not None:
             await end(ended)
 

@@ -373,7 +373,7 @@ class SendingEngine:
         while True:
             await asyncio.sleep(_POSITION_S)
             await self._waiting.measure(self._now_s())
-            if not self._active or self._projector.file.held():
+            if not self._active or self._projector.file.held() or self._projector.lacks_earlier:
                 continue
             reached.append((loop.time(), self._projector.deliveries.complete_to()))
             position = -1
