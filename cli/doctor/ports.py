@@ -12,7 +12,7 @@ from cli.doctor.report_line import ReportLine, fail, ok
 from cli.doctor.run import in_thread
 from cli.doctor.services import Asked, ask
 from cli.doctor.system import System
-from cli.embedded.ports import LOOPBACK, is_free
+from cli.embedded.ports import LOOPBACK, another_port, is_free
 from cli.settings import DEFAULT_PORT
 
 _BUCKET_PORT: Final = 9000
@@ -45,7 +45,7 @@ async def _judge(port: int, instead: str) -> ReportLine:
         return ok("port", f"{port} is free")
     if (await ask(f"http://{LOOPBACK}:{port}/health")).service:
         return ok("port", f"Saccade listens on {port}")
-    other = next(candidate for candidate in range(port + 1, port + 200) if is_free(candidate))
+    other = await in_thread(another_port, port)
     fix = f"Stop that program, or choose another port: {instead.format(other=other)}."
     return fail("port", f"{port} is held by {await in_thread(holder, port)}", fix)
 

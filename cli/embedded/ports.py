@@ -14,6 +14,8 @@ LOOPBACK: Final = "127.0.0.1"
 #: Below the ephemeral range: a client that reconnects to a stopped server could otherwise get the server's own port as
 #: its source port, and block the restart.
 _FIRST, _LAST = 20_000, 32_000
+_UNPRIVILEGED: Final = 1024
+_ALL: Final = 65_536
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
@@ -43,6 +45,12 @@ def listen(host: str, port: int) -> socket.socket:
     return server
 
 
+def another_port(port: int, host: str = LOOPBACK) -> int:
+    """Return the next free port after one that is taken; after the last one, the first that needs no rights."""
+    candidates = (*range(port + 1, min(port + 200, _ALL)), *range(_UNPRIVILEGED, _UNPRIVILEGED + 200))
+    return next((candidate for candidate in candidates if is_free(candidate, host)), _UNPRIVILEGED)
+
+
 def listen_or_fail(host: str, port: int) -> socket.socket:
     """Return the origin's listening socket.
 
@@ -53,7 +61,7 @@ def listen_or_fail(host: str, port: int) -> socket.socket:
         return listen(host, port)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            other = next(candidate for candidate in range(port + 1, port + 200) if is_free(candidate, host))
+            other = another_port(port, host)
             raise Failure(
                 f"Port {port} on {host} is used by another program.",
                 code="port_taken",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cli.embedded.ports import choose_ports, listen
+from cli.embedded.ports import another_port, choose_ports, is_free, listen
 
 NAMES = ("nats-server", "bucket")
 
@@ -21,3 +21,10 @@ def test_a_port_is_free_on_the_address_of_clients_too() -> None:
         again = choose_ports(NAMES, last_time, "127.0.0.2")
         assert again["nats-server"] == last_time["nats-server"]
         assert again["bucket"] != last_time["bucket"]
+
+
+def test_another_port_is_found_after_the_last() -> None:
+    for taken in (65_535, 65_534):
+        other = another_port(taken)
+        assert 1024 <= other < 65_536
+        assert is_free(other)
