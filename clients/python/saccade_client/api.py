@@ -93,13 +93,18 @@ class Api:
         *,
         retry_status: frozenset[int] = UNAVAILABLE,
         patience_s: float = COMES_BACK_S,
+        gone_is_done: bool = False,
         **options: Any,
     ) -> httpx.Response:
-        """Send a request; retry while the server is unavailable."""
+        """Send a request; retry while the server is unavailable.
+
+        ``gone_is_done``: after a request whose answer was lost, "not found" means that it was carried out.
+        """
         # An address that never answered may not be a server at all.
         retries = Retries(
             patience_s=patience_s if self._reached else min(patience_s, COMES_BACK_S), reached=self._reached
         )
+        may_be_done = False
         while True:
             try:
                 response = await self.transport.request(method, path, **options)
@@ -107,10 +112,12 @@ class Api:
                 pause_s = retries.pause_s(error)
                 if pause_s is None:
                     raise unreachable(self.transport.url, error) from error
+                may_be_done = may_be_done or not isinstance(error, httpx.ConnectError)
             else:
                 self._reached = True
                 if response.status_code not in retry_status:
-                    return response
+                    is_done = gone_is_done and may_be_done and response.status_code == httpx.codes.NOT_FOUND
+                    return httpx.Response(httpx.codes.NO_CONTENT, request=response.request) if is_done else response
                 if patience_s > 0.0:
                     retries.set_patience(max(patience_s, UNAVAILABLE_S))
                 pause_s = retries.pause_s(asked_s=retry_after_s(response))
@@ -129,6 +136,10 @@ class Api:
     async def patch(self, model: type[Model], path: str, changes: Mapping[str, Any], **options: Any) -> Model:
         """Change one resource."""
         return parsed(model, await self.call("PATCH", path, json=dict(changes), **options))
+
+    async def delete(self, path: str) -> None:
+        """Delete one resource."""
+        await self.call("DELETE", path, gone_is_done=True)
 
     async def listed(self, model: type[Model], path: str) -> list[Model]:
         """Read a list of one page."""

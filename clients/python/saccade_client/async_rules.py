@@ -81,7 +81,7 @@ class AsyncRulesClient:
 
     async def delete(self, rule_id: str) -> None:
         """Delete a rule; its jobs stay."""
-        await self._api.call("DELETE", _path(rule_id))
+        await self._api.delete(_path(rule_id))
 
 
 def _path(rule_id: str) -> str:

@@ -70,7 +70,7 @@ class AsyncWebhooksClient:
 
     async def delete(self, webhook_id: str) -> None:
         """Delete an endpoint; its pending deliveries are not sent."""
-        await self._api.call("DELETE", webhook_path(webhook_id))
+        await self._api.delete(webhook_path(webhook_id))
 
     async def rotate_secret(self, webhook_id: str, *, overlap_s: float | None = None) -> WebhookView:
         """Replace an endpoint's ``secret``; the old one also signs for ``overlap_s`` (a day; at most a week)."""

@@ -82,7 +82,7 @@ class RulesClient:
 
     def delete(self, rule_id: str) -> None:
         """Delete a rule; its jobs stay."""
-        run_blocking(self._api.call("DELETE", _path(rule_id)))
+        run_blocking(self._api.delete(_path(rule_id)))
 
 
 def _path(rule_id: str) -> str:

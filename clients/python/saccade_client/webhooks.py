@@ -71,7 +71,7 @@ class WebhooksClient:
 
     def delete(self, webhook_id: str) -> None:
         """Delete an endpoint; its pending deliveries are not sent."""
-        run_blocking(self._api.call("DELETE", webhook_path(webhook_id)))
+        run_blocking(self._api.delete(webhook_path(webhook_id)))
 
     def rotate_secret(self, webhook_id: str, *, overlap_s: float | None = None) -> WebhookView:
         """Replace an endpoint's ``secret``; the old one also signs for ``overlap_s`` (a day; at most a week)."""

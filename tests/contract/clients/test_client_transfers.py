@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from saccade_client.errors import NotFoundError
 from saccade_client.request_parts import located_url
 from saccade_client.retries import Retries
 
@@ -115,3 +116,26 @@ async def test_an_upload_whose_completion_was_not_heard_of_is_not_sent_again(kin
 )
 async def test_a_location_is_below_the_path_of_the_server(server: str, location: str, url: str) -> None:
     assert located_url(server, location) == url
+
+
+class AnswersInOrder(ConnectionServer):
+    """Answers each request with the next status; None closes the connection instead."""
+
+    def __init__(self, *statuses: int | None) -> None:
+        super().__init__()
+        self._statuses = iter(statuses)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if status := next(self._statuses):
+            writer.write(b"HTTP/1.1 %d Said\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % status)
+            await writer.drain()
+
+
+@pytest.mark.parametrize("kind", CLIENT_KINDS)
+async def test_what_was_deleted_by_a_request_without_an_answer_is_deleted(kind: str) -> None:
+    async with asyncio.timeout(30), AnswersInOrder(None, 404) as server, opener(kind)(server.url) as client:
+        await client.rules.delete("rule_1")
+    async with asyncio.timeout(30), AnswersInOrder(503, 404) as server, opener(kind)(server.url) as client:
+        with pytest.raises(NotFoundError):
+            await client.rules.delete("rule_1")
