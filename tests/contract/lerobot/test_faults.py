@@ -225,6 +225,9 @@ def test_opening_says_why_it_cannot() -> None:
     with pytest.raises(RobotClientError) as wrong:
         open_session("localhost:8080")
     assert wrong.value.code == "invalid_url"
+    for url in ("http://host:abc", "http://host:99999", "http://[::1"):
+        with pytest.raises(RobotClientError, match="is not the address"):
+            open_session(url)
     with RobotIngestServer() as door:
         session = open_session(door.url, params={"max_splats": 10})
         assert door.opened == [{"workload": "live_splat", "params": {"max_splats": 10}}]

@@ -44,7 +44,6 @@ class Attachment:
         self._wanted = None if cameras is None else frozenset(cameras)
         self._stop_at_end = stop_at_end
         self._options: dict[str, Any] = {"economy": economy, "frame_rate_hz": frame_rate_hz, "encode": encode}
-        self._session: Session | None = session if isinstance(session, Session) else None
         self._keys: tuple[str, ...] = ()
         self._cameras: tuple[str, ...] = ()
         self._last: dict[str, Any] = {}
@@ -120,39 +119,48 @@ class Attachment:
     def _start(self) -> None:
         if self.streamer is not None:
             return
+        opened: list[Session] = []
         try:
             description = describe(self.robot)
             self._keys = description.keys
             self._cameras = tuple(c for c in description.cameras if self._wanted is None or c in self._wanted)
+            if unknown := (self._wanted or frozenset()) - set(description.cameras):
+                log.warning("the robot has no camera %s that can be streamed", ", ".join(sorted(unknown)))
             if description.keys and description.unit == "native":
                 log.warning("the unit of %s is unknown: its joints are sent without conversion", description.type)
             self.streamer = Streamer(
-                self._target(description),
+                self._target(description, opened),
                 names=description.names,
                 scales=description.scales,
-                on_close=self._stop if self._stop_at_end else None,
+                on_close=(lambda: _stop(opened)) if self._stop_at_end else None,
                 **self._options,
             )
         except Exception:
             log.exception("the robot is not streamed; it works normally")
 
-    def _target(self, description: RobotDescription) -> IngestTarget | Callable[[], IngestTarget]:
+    def _target(
+        self, description: RobotDescription, opened: list[Session]
+    ) -> IngestTarget | Callable[[], IngestTarget]:
+        """Return the addresses, or what opens the session; the session is added to ``opened``."""
         destination = self._destination
         if isinstance(destination, Session):
+            opened.append(destination)
             return destination.target
         if isinstance(destination, IngestTarget):
             return destination
 
-        def opened() -> IngestTarget:
-            self._session = destination(description)
-            log.info("streaming to %s", self._session.page)
-            return self._session.target
+        def open_target() -> IngestTarget:
+            session = destination(description)
+            opened.append(session)
+            log.info("streaming to %s", session.page)
+            return session.target
 
-        return opened
+        return open_target
 
-    def _stop(self) -> None:
-        if self._session is not None:
-            self._session.stop()
+
+def _stop(opened: list[Session]) -> None:
+    for session in opened:
+        session.stop()
 
 
 def attach(

@@ -64,6 +64,8 @@ class BackgroundSender:
         self._own_errors = 0
         self._deadline_s: float | None = None
         self._ended = False
+        self._is_open = False
+        self._gave_up = False
         self.offset: Offset | None = None
         #: Frames by verdict, as the session reported them last; None before its first answer.
         self.verdicts: Verdicts | None = None
@@ -107,6 +109,9 @@ class BackgroundSender:
         """Send until stopped."""
         opening = asyncio.ensure_future(self._open())
         if not await self._until_deadline(opening) or not opening.result():
+            self._gave_up = True
+            if self._is_open:
+                await asyncio.get_running_loop().run_in_executor(None, self._closed)
             return
         works = [self._send_joints, self._send_frames, self._measure_clock, self._read_verdicts]
         if self._nats is not None:
@@ -158,12 +163,20 @@ class BackgroundSender:
                 log.exception("error while streaming; streaming continues")
                 await asyncio.sleep(_HTTP_PAUSE_S)
 
+    def _opened(self, opens: Callable[[], IngestTarget]) -> IngestTarget:
+        """Open the session; close it at once if the streamer has ended meanwhile."""
+        target = opens()
+        self._is_open = True
+        if self._gave_up:
+            self._closed()
+        return target
+
     async def _open(self) -> bool:
         """Open the session, with retries; return whether it was opened before the stop."""
         failures, last_error = 0, ""
         while not isinstance(self._to, IngestTarget):
             try:
-                self._to = await asyncio.get_running_loop().run_in_executor(None, self._to)
+                self._to = await asyncio.get_running_loop().run_in_executor(None, self._opened, self._to)
             except Exception as error:  # noqa: BLE001, PERF203 - it is logged and tried again
                 self._own_errors += 1
                 if last_error != (last_error := str(error) or type(error).__name__):

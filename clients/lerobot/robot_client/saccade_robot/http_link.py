@@ -28,12 +28,9 @@ class HttpConnection:
         Raises:
             RobotClientError: ``invalid_url``.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            hint = "Write it like https://saccade.example or http://127.0.0.1:8080."
-            raise RobotClientError("invalid_url", f"{url!r} is not the address of a server.", hint)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = kind(parts.hostname, parts.port, timeout=timeout_s)
+        scheme, host, port = _server(url)
+        kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
+        self._connection = kind(host, port, timeout=timeout_s)
         self._headers = {"User-Agent": "saccade-robot/0.1"}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
@@ -74,6 +71,23 @@ class HttpConnection:
         if self._lock.acquire(blocking=False):
             self._connection.close()
             self._lock.release()
+
+
+def _server(url: str) -> tuple[str, str, int | None]:
+    """Return scheme, host and port of a server.
+
+    Raises:
+        RobotClientError: ``invalid_url``.
+    """
+    try:
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme, parts.hostname, parts.port
+    except ValueError:  # a port that is not one, or brackets that do not match
+        scheme, host, port = "", None, None
+    if scheme not in ("http", "https") or not host:
+        hint = "Write it like https://saccade.example or http://127.0.0.1:8080."
+        raise RobotClientError("invalid_url", f"{url!r} is not the address of a server.", hint)
+    return scheme, host, port
 
 
 class HttpLink:

@@ -6,11 +6,14 @@ LeRobot is not imported: any object with ``observation_features`` works (LeRobot
 from __future__ import annotations
 
 import dataclasses
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from saccade_robot.units import DEGREES, PERCENT, SO_GRIPPER_RAD, SYMMETRIC, MotorDescription, Scale, scale_of
+
+log = logging.getLogger(__name__)
 
 #: Names of joints and cameras that the server accepts.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -64,6 +67,7 @@ def describe(robot: Any) -> RobotDescription:
     keys = tuple(key for key, kind in features.items() if key.endswith(_POSITION) and not isinstance(kind, tuple))
     names = tuple(key.removesuffix(_POSITION) for key in keys)
     if len(names) > _MAX_JOINTS or not all(_NAME.fullmatch(name) for name in names):
+        log.warning("the joints are not sent: at most %d, each named %s", _MAX_JOINTS, _NAME.pattern)
         names = keys = ()
     kind = str(getattr(robot, "robot_type", None) or getattr(robot, "name", None) or type(robot).__name__)
     number = getattr(robot, "id", None)

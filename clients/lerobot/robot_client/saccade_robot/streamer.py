@@ -87,7 +87,7 @@ class Streamer:
             frame_rate_hz: maximum frame rate of each camera.
             encode: encodes a picture as JPEG or PNG, in a thread; by default with OpenCV or Pillow.
             capacity: maximum of waiting samples.
-            on_close: called in the thread after everything was sent.
+            on_close: called in the thread after everything was sent, or when a session is opened after ``close``.
 
         Raises:
             ValueError: names and scales do not match, or a number is not above zero.
