@@ -121,13 +121,13 @@ async def position_of_stream(client: Client, stream: str) -> StreamPosition:
         StreamMissing: there is no such stream.
         SaccadeError: BUS_UNAVAILABLE, also while no node leads it.
     """
-    info = await _info_of_leader(client, stream)
+    info = await info_of_leader(client, stream)
     state = info["state"]
     lineage = await lineage_of(client, info)
     return StreamPosition(lineage, incarnation_of(info), int(state["first_seq"]), int(state["last_seq"]))
 
 
-async def _info_of_leader(client: Client, stream: str) -> dict[str, Any]:
+async def info_of_leader(client: Client, stream: str) -> dict[str, Any]:
     """Return what the leader of a stream says of it.
 
     While a cluster has no leader for it, a node that lacks its newest events may answer (nats-server 2.15).
@@ -197,7 +197,7 @@ async def open_epoch(client: Client, stream: str, fork: int) -> Lineage:
         SaccadeError: BUS_UNAVAILABLE.
     """
     for _ in range(_ATTEMPTS):
-        info = await _info_of_leader(client, stream)
+        info = await info_of_leader(client, stream)
         known = stored_lineage(info) or Lineage((Epoch(incarnation_of(info)),))
         # The id that every process would take for a restored stream; never one that a stream may have had before.
         epoch_id = incarnation_of(info) if _restored_by_hand(info) else secrets.token_hex(8)
@@ -208,7 +208,7 @@ async def open_epoch(client: Client, stream: str, fork: int) -> Lineage:
             reason = answer["error"].get("description", "")
             raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS refused the epoch of stream {stream}: {reason}.")
         await asyncio.sleep(_VERIFY_S)
-        written = stored_lineage(await _info_of_leader(client, stream)) or Lineage()
+        written = stored_lineage(await info_of_leader(client, stream)) or Lineage()
         if any(epoch.id == epoch_id for epoch in written.epochs):
             log.warning("stream %s: epoch %s begins after sequence %d", stream, epoch_id, fork)
             return written
@@ -229,7 +229,7 @@ async def open_epoch_if_behind(client: Client, stream: str, seen: Cursor) -> boo
     loop = asyncio.get_running_loop()
     sure_at = loop.time() + (_STALE_LEADER_S if is_clustered(client) else 0.0)
     while True:
-        info = await _info_of_leader(client, stream)
+        info = await info_of_leader(client, stream)
         last = int(info["state"]["last_seq"])
         if stored_lineage(info) is not None and (await lineage_of(client, info)).current.id != seen.epoch:
             return True

@@ -13,8 +13,8 @@ from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import EVENT_CLASSES
 from contracts.ids import new_id
 from kit.bus.event_store import EventStore, StoredEvent
-from kit.bus.jetstream_api import NO_MESSAGE_FOUND, error_code, request, stream_info
-from kit.bus.lineage import Lineage, lineage_of
+from kit.bus.jetstream_api import NO_MESSAGE_FOUND, error_code, request
+from kit.bus.lineage import Lineage, info_of_leader, lineage_of
 from kit.history.event_lines import HistoryEvent, parse_timestamp
 from kit.history.manifest import SubjectCounts
 from kit.history.subjects import SubjectFilter, covering, covers, narrowed, overlap, type_in, without_covered
@@ -78,13 +78,13 @@ class StreamReader:
         self._types = sorted(names, key=lambda name: (name not in _USUAL, not name.startswith("job."), name))
 
     async def state(self) -> StreamState:
-        """Return what the stream holds.
+        """Return what the stream holds, as the node knows it that leads it: another may lack its newest events.
 
         Raises:
             StreamMissing: there is no such stream.
-            SaccadeError: BUS_UNAVAILABLE.
+            SaccadeError: BUS_UNAVAILABLE, also while no node leads it.
         """
-        info = await stream_info(self.store.client, self.store.stream)
+        info = await info_of_leader(self.store.client, self.store.stream)
         state = info["state"]
         last = int(state["last_seq"])
         held = int(state["messages"]) > 0

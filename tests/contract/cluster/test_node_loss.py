@@ -20,6 +20,7 @@ from kit.bus.connection import connect, epoch_of
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.jetstream_api import stream_info
 from kit.bus.tail import EventTail
+from kit.history.history import History
 from kit.tasks import end
 from tests.harness.servers.cluster import ClusterNode, EmbeddedCluster
 from tests.harness.servers.cluster_play import ClusterPlay, bring_back, take_away
@@ -113,6 +114,9 @@ async def test_a_node_that_lacks_the_newest_events_does_not_pass_for_a_stream_th
                 while not (said := await info_of_events(alone)) or said["state"]["last_seq"] >= newest:
                     await asyncio.sleep(0.2)
             assert not said["cluster"].get("leader")
+            with pytest.raises(SaccadeError) as raised:  # a range that ends early would pass for a complete one
+                [event async for event in History(EventStore(alone)).read(0, newest)]
+            assert raised.value.code is ErrorCode.BUS_UNAVAILABLE
             epoch = tail.epoch
             await asyncio.sleep(5)  # more than two checks of the tail
             cluster.heal()
