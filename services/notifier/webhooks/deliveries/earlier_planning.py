@@ -106,7 +106,7 @@ class EarlierPlanning:
         self._changed.set()
 
     async def stop(self) -> None:
-        """Give up the pass that runs."""
+        """Cancel the pass that runs."""
         ended, self._pass = self._pass, None
         self.is_late = self._rests = False
         if ended is not None:
