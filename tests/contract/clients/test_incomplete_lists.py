@@ -129,7 +129,7 @@ async def test_the_command_notes_what_is_missing_and_writes_no_json_that_lacks_s
 async def test_the_console_says_what_is_missing_until_it_is_read(late: Late) -> None:
     hint, rows = "[...document.querySelectorAll('main p[role=status]')].map((p) => p.innerText).join()", "tr[data-id]"
     shown = f"[...document.querySelectorAll('{rows}')].map((row) => row.dataset.id).join()"
-    told = f"Jobs of the newest {late.lacks['events_missing']} events are missing here, or shown as they were."
+    told = f"Jobs of the newest {late.lacks['events_missing']} events are missing here or shown in an older state."
     async with console_tab(late.url, "/console/jobs") as tab:
         await tab.until_heading("Jobs")
         await tab.until(shown, late.old)
