@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contracts.limits import GIB, MIB
-from contracts.quotas import QUOTAS, Quota
+from contracts.quotas import QUOTAS, Quota, QuotaName
 from tests.rules.tree import ROOT
 
 _PERIODS = {1.0: "second", 60.0: "minute", 86_400.0: "day"}
@@ -20,6 +20,8 @@ def row(quota: Quota) -> str:
     is_rate = quota.period_s is not None
     code = "rate_limited" if is_rate else quota.code
     answer = "none: its oldest go" if quota.deletes_oldest else f"`{code}`"
+    if quota.name == QuotaName.SOCKET_MESSAGES:
+        answer = "none: they wait"
     whose = "all together" if quota.exact and not is_rate else "each process"
     return f"| `{quota.name}` | {amount} | {quota.counts} | {answer} | {whose} |"
 
