@@ -1,5 +1,5 @@
 // Live sessions as a grid of their newest frames, and a form that opens one. A session's own page is /sessions/{id}.
-import { html, useEffect, useMemo, useRef, useSignal } from "../../vendor/preact.js";
+import { html, useEffect, useMemo, useSignal } from "../../vendor/preact.js";
 import { addressOf, call, get, may } from "../../api.js";
 import * as feed from "../../feed.js";
 import { number, relative, usd } from "../../format.js";
@@ -24,8 +24,6 @@ export default function Live({ query }) {
   const filter = query.get("show") in STATES ? query.get("show") : "running";
   const sessions = useLoaded((signal) => get("/v1/sessions", { state: STATES[filter], limit: MOST }, signal), [filter]);
   const workloads = useLoaded((signal) => get("/v1/workloads", { lang: spoken.value }, signal), [spoken.value]);
-  const poll = useRef(sessions.poll);
-  poll.current = sessions.poll;
   useEffect(() => {
     // Progress of sessions is not in the tenant's stream of durable events: their counts are read again.
     let changed = false;
@@ -35,7 +33,7 @@ export default function Live({ query }) {
       rounds += 1;
       if (document.hidden || (!changed && rounds % 3)) return;
       changed = false;
-      poll.current();
+      sessions.poll();
     }, REFRESH_MS);
     return () => {
       end();

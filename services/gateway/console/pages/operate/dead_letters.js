@@ -1,9 +1,10 @@
 // Dead letters: groups of the same error, letters, one letter with its event, and acts on one or on all that match.
-import { html, useEffect, useSignal } from "../../vendor/preact.js";
+import { html, useSignal } from "../../vendor/preact.js";
 import { call, get } from "../../api.js";
 import { dateTime, number, relative } from "../../format.js";
 import { Commands } from "../../parts/commands.js";
 import { Loaded, useLoaded } from "../../parts/loaded.js";
+import { usePlan } from "../../parts/plan.js";
 import { Problem } from "../../parts/problem.js";
 import { addressOfId } from "../../object_address.js";
 import { href, setQuery } from "../../router.js";
@@ -11,7 +12,6 @@ import { WhyDialog } from "./why_dialog.js";
 import { words } from "./words.js";
 
 const KINDS = ["event", "delivery", "job"];
-const PLAN_POLL_MS = 700;
 
 export function DeadLetters({ id, query }) {
   return id ? html`<${Letter} id=${id} />` : html`<${Letters} query=${query} />`;
@@ -133,29 +133,8 @@ function BulkDialog({ action, count, filter, onRetry, onClose }) {
 
 function PlanProgress({ id, onEnd }) {
   const text = words().letters;
-  const plan = useSignal(null);
-  const error = useSignal(null);
-  const tries = useSignal(0);
-  useEffect(() => {
-    const stop = new AbortController();
-    let timer = 0;
-    const read = async () => {
-      try {
-        plan.value = await get(`/v1/dead-letter-plans/${id}`, {}, stop.signal);
-        error.value = null;
-        if (plan.value.state === "running") timer = setTimeout(read, PLAN_POLL_MS);
-        else onEnd();
-      } catch (problem) {
-        if (!stop.signal.aborted) error.value = problem;
-      }
-    };
-    void read();
-    return () => {
-      stop.abort();
-      clearTimeout(timer);
-    };
-  }, [id, tries.value]);
-  if (error.value) return html`<${Problem} error=${error.value} retry=${() => (tries.value += 1)} />`;
+  const plan = usePlan(`/v1/dead-letter-plans/${id}`, onEnd);
+  if (plan.error) return html`<${Problem} error=${plan.error} retry=${plan.retry} />`;
   if (!plan.value) return null;
   const { done, count, failed, skipped, state } = plan.value;
   return html`<div class=${`note ${failed ? "fair" : "good"}`} role="status">

@@ -1,5 +1,5 @@
 // Health of the gateway and of what it depends on.
-import { html, useEffect, useRef } from "../../vendor/preact.js";
+import { html, useEffect } from "../../vendor/preact.js";
 import { client } from "../../api.js";
 import { duration } from "../../format.js";
 import { Commands } from "../../parts/commands.js";
@@ -11,10 +11,8 @@ const REFRESH_MS = 5000;
 export function HealthReport() {
   const text = words().health;
   const report = useLoaded(() => client.health(), []);
-  const poll = useRef(report.poll);
-  poll.current = report.poll;
   useEffect(() => {
-    const timer = setInterval(() => document.hidden || poll.current(), REFRESH_MS);
+    const timer = setInterval(() => document.hidden || report.poll(), REFRESH_MS);
     return () => clearInterval(timer);
   }, []);
   const label = (status) => html`<span class=${`state ${status === "ok" ? "good" : status === "degraded" ? "fair" : "bad"}`}>${text[status] ?? text.failed}</span>`;

@@ -1,5 +1,5 @@
 // Replays: list, plan, start with the count of the plan, follow, pause, resume, end.
-import { html, useEffect, useRef, useSignal } from "../../vendor/preact.js";
+import { html, useEffect, useSignal } from "../../vendor/preact.js";
 import { call, get, may } from "../../api.js";
 import { dateTime, duration, number, relative } from "../../format.js";
 import { Commands, quoted } from "../../parts/commands.js";
@@ -92,12 +92,10 @@ function OneReplay({ id }) {
   const replay = useLoaded((signal) => get(`/v1/replays/${id}`, {}, signal), [id]);
   const asked = useSignal(null);
   const error = useSignal(null);
-  const poll = useRef(replay.poll);
-  poll.current = replay.poll;
   const state = replay.value?.state;
   useEffect(() => {
     if (!UNDER_WAY.has(state)) return undefined;
-    const timer = setInterval(() => document.hidden || poll.current(), POLL_MS);
+    const timer = setInterval(() => document.hidden || replay.poll(), POLL_MS);
     return () => clearInterval(timer);
   }, [state]);
   const act = async (verb, body) => {

@@ -1,8 +1,9 @@
 // Acts on all jobs that match the filters, on this page or not: counted first, then a plan that the server carries out.
-import { html, useEffect, useSignal } from "../../../vendor/preact.js";
-import { call, get, may } from "../../../api.js";
+import { html, useSignal } from "../../../vendor/preact.js";
+import { call, may } from "../../../api.js";
 import { dateTime, number } from "../../../format.js";
 import { Dialog } from "../../../parts/dialog.js";
+import { usePlan } from "../../../parts/plan.js";
 import { Problem } from "../../../parts/problem.js";
 import { go, href } from "../../../router.js";
 import { common } from "../../../words.js";
@@ -10,7 +11,6 @@ import { queryOf } from "./filters.js";
 import { words } from "./words.js";
 
 const PLANS = "/v1/job-plans";
-const POLL_MS = 700;
 
 /** Buttons to cancel or retry all that match; a plan's own filters are its jobs. */
 export function AllMatching({ filters }) {
@@ -61,30 +61,8 @@ export function AllMatching({ filters }) {
 /** How far a plan is, read until it has ended. */
 export function PlanProgress({ id, onEnd }) {
   const text = words();
-  const plan = useSignal(null);
-  const error = useSignal(null);
-  const read = useSignal(0);
-  useEffect(() => {
-    const stop = new AbortController();
-    let timer = 0;
-    const poll = async () => {
-      try {
-        const before = plan.value?.state;
-        plan.value = await get(`${PLANS}/${id}`, undefined, stop.signal);
-        error.value = null;
-        if (plan.value.state === "running") timer = setTimeout(poll, POLL_MS);
-        else if (before === "running") onEnd();
-      } catch (problem) {
-        if (!stop.signal.aborted) error.value = problem;
-      }
-    };
-    void poll();
-    return () => {
-      stop.abort();
-      clearTimeout(timer);
-    };
-  }, [id, read.value]);
-  if (error.value) return html`<${Problem} error=${error.value} retry=${() => (read.value += 1)} />`;
+  const plan = usePlan(`${PLANS}/${id}`, (wasRunning) => wasRunning && onEnd());
+  if (plan.error) return html`<${Problem} error=${plan.error} retry=${plan.retry} />`;
   const found = plan.value;
   if (!found) return null;
   return html`
