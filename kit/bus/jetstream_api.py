@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import nats.errors
@@ -56,6 +57,26 @@ async def stream_info(client: Client, stream: str, timeout_s: float = 5.0) -> di
         SaccadeError: BUS_UNAVAILABLE.
     """
     return await _stream_info(client, stream, {}, timeout_s)
+
+
+async def first_stored_since(
+    client: Client, stream: str, since: datetime | str, subjects: str = ">", timeout_s: float = 5.0
+) -> int | None:
+    """Return the sequence of the first message that was stored at a time or later; None if there is none.
+
+    ``since`` may be a time as the server writes it; ``subjects`` is the filter.
+
+    Raises:
+        SaccadeError: BUS_UNAVAILABLE.
+    """
+    start = since if isinstance(since, str) else since.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    body = {"start_time": start, "next_by_subj": subjects}
+    answer = await request(client, f"STREAM.MSG.GET.{stream}", body, timeout_s)
+    if "message" in answer:
+        return int(answer["message"]["seq"])
+    if error_code(answer) == NO_MESSAGE_FOUND:
+        return None
+    raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {answer.get('error', {}).get('description')}.")
 
 
 async def count_subjects(client: Client, stream: str, subjects: str) -> int:

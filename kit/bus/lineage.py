@@ -23,7 +23,7 @@ from nats.aio.client import Client
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor
-from kit.bus.jetstream_api import NO_MESSAGE_FOUND, error_code, request, stream_info
+from kit.bus.jetstream_api import error_code, first_stored_since, request, stream_info
 from kit.bus.leader_reads import has_leader, is_clustered
 
 log = logging.getLogger(__name__)
@@ -259,13 +259,8 @@ async def _restored_to(client: Client, info: Mapping[str, Any]) -> int:
     state, created = info["state"], info["created"]
     if not state["messages"] or _digits(state["last_ts"]) < _digits(created):
         return int(state["last_seq"])
-    body = {"start_time": created, "next_by_subj": ">"}
-    answer = await request(client, f"STREAM.MSG.GET.{info['config']['name']}", body)
-    if "message" in answer:
-        return int(answer["message"]["seq"]) - 1
-    if error_code(answer) == NO_MESSAGE_FOUND:
-        return int(state["last_seq"])
-    raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {answer.get('error', {}).get('description')}.")
+    first = await first_stored_since(client, info["config"]["name"], created)
+    return int(state["last_seq"]) if first is None else first - 1
 
 
 def _metadata(info: Mapping[str, Any]) -> dict[str, str]:

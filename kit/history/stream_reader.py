@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import EVENT_CLASSES
 from contracts.ids import new_id
 from kit.bus.event_store import EventStore, StoredEvent
-from kit.bus.jetstream_api import NO_MESSAGE_FOUND, error_code, request
+from kit.bus.jetstream_api import first_stored_since, request
 from kit.bus.lineage import Lineage, info_of_leader, lineage_of
 from kit.history.event_lines import HistoryEvent, parse_timestamp
 from kit.history.manifest import SubjectCounts
@@ -192,13 +191,8 @@ class StreamReader:
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        body = {"start_time": moment.astimezone(UTC).isoformat().replace("+00:00", "Z"), "next_by_subj": ">"}
-        answer = await request(self.store.client, f"STREAM.MSG.GET.{self.store.stream}", body)
-        if "message" in answer:
-            return int(answer["message"]["seq"]) - 1
-        if error_code(answer) == NO_MESSAGE_FOUND:
-            return state.last
-        raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {answer.get('error', {}).get('description')}.")
+        first = await first_stored_since(self.store.client, self.store.stream, moment)
+        return state.last if first is None else first - 1
 
     async def count(self, after: int, until: int, subjects: Sequence[str]) -> dict[str, int]:
         """Return how many events of each type there are after a sequence and up to another, without reading them.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from contracts.audit import GENESIS, AuditRecord, ChainVerifier, audit_subject, decode_record
-from contracts.errors import ErrorCode, SaccadeError
 from kit.bus.connection import epoch_of
 from kit.bus.event_store import EventStore
-from kit.bus.jetstream_api import NO_MESSAGE_FOUND, error_code, request
+from kit.bus.jetstream_api import first_stored_since
 
 #: Records in the first window that is searched for a page; each further window is twice as large.
 _WINDOW: Final = 200
@@ -125,13 +124,8 @@ class AuditReader:
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        body = {"start_time": moment.astimezone(UTC).isoformat().replace("+00:00", "Z"), "next_by_subj": ">"}
-        answer = await request(self._store.client, f"STREAM.MSG.GET.{self._store.stream}", body)
-        if "message" in answer:
-            return int(answer["message"]["seq"])
-        if error_code(answer) == NO_MESSAGE_FOUND:
-            return last + 1
-        raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {answer.get('error', {}).get('description')}.")
+        first = await first_stored_since(self._store.client, self._store.stream, moment)
+        return last + 1 if first is None else first
 
     async def _between(self, wanted: AuditFilter, after: int, before: int) -> list[AuditRecord]:
         """Return the records after a sequence and before another that are asked for, in order."""

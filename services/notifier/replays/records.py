@@ -15,10 +15,10 @@ import nats.errors
 from nats.aio.msg import Msg
 
 from contracts.audit import audit_subject, decode_record
-from contracts.errors import ErrorCode, SaccadeError
+from contracts.errors import SaccadeError
 from contracts.replay import NOUN, Replay, fold
 from kit.bus.audit_log import AuditLog
-from kit.bus.connection import request
+from kit.bus.jetstream_api import first_stored_since
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,6 @@ _SUBJECTS: Final = audit_subject("*", NOUN, "*", "*")
 _NOTICE: Final = "live.replay.recorded"
 _CHECK_S: Final = 1.0
 _RETRY_S: Final = 0.5
-_NO_MESSAGE_FOUND: Final = 10037
 
 
 class ReplayRecords:
@@ -162,11 +161,5 @@ class ReplayRecords:
     async def _begin(self) -> int:
         """Return the sequence before the oldest record that is read."""
         moment = datetime.now(UTC) - timedelta(days=REMEMBERED_DAYS)
-        body = {"start_time": moment.isoformat().replace("+00:00", "Z"), "next_by_subj": _SUBJECTS}
-        store = self.audit.store
-        answer = await request(store.client, f"STREAM.MSG.GET.{store.stream}", body)
-        if "message" in answer:
-            return int(answer["message"]["seq"]) - 1
-        if answer.get("error", {}).get("err_code") == _NO_MESSAGE_FOUND:
-            return 0
-        raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {answer.get('error', {}).get('description')}.")
+        first = await first_stored_since(self.audit.store.client, self.audit.store.stream, moment, _SUBJECTS)
+        return 0 if first is None else first - 1

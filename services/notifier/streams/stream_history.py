@@ -12,8 +12,8 @@ from typing import Final
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor, decode
 from contracts.limits import KIB
-from kit.bus.connection import request
 from kit.bus.event_store import EventStore, StoredEvent
+from kit.bus.jetstream_api import first_stored_since
 from kit.bus.tail import EventTail
 from kit.history.history import History
 from services.notifier.metrics import NotifierMetrics
@@ -32,7 +32,6 @@ _BATCH_EVENTS: Final = 500
 _BATCH_BYTES: Final = 256 * KIB
 #: Maximum events of the ring that are written without letting other tasks run.
 _JOIN_EVENTS: Final = 64
-_NO_MESSAGE_FOUND: Final = 10037
 #: Maximum wait of a request for the bus before the client is asked to retry later.
 _TIMEOUT_S: Final = 3.0
 
@@ -209,13 +208,10 @@ class StreamHistory:
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        body = {"start_time": moment.isoformat().replace("+00:00", "Z"), "next_by_subj": selection.subjects}
-        answer = await request(self._events.client, f"STREAM.MSG.GET.{self._events.stream}", body, _TIMEOUT_S)
-        if "message" in answer:
-            return int(answer["message"]["seq"]) - 1
-        if answer.get("error", {}).get("err_code") == _NO_MESSAGE_FOUND:
-            return self._hub.head
-        raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {answer.get('error', {}).get('description')}.")
+        first = await first_stored_since(
+            self._events.client, self._events.stream, moment, selection.subjects, _TIMEOUT_S
+        )
+        return self._hub.head if first is None else first - 1
 
     async def _history(self, selection: Selection) -> AggregateHistory:
         stored = await self._events.load(selection.subjects, _TIMEOUT_S)
