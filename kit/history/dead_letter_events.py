@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 
 from contracts.errors import UNREADABLE_EVENTS, SaccadeError
@@ -40,9 +39,8 @@ class DeadLetterEvents:
     async def _archived(self, letter: DeadLetter) -> bytes | None:
         sequence = letter.sequence
         try:
-            async with contextlib.aclosing(self._history.read(sequence - 1, sequence, (letter.subject,))) as events:
-                async for event in events:
-                    return event.body
+            event = await self._history.first(sequence - 1, sequence, (letter.subject,))
+            return event.body if event else None
         except SaccadeError as error:
             if error.code not in UNREADABLE_EVENTS:
                 raise

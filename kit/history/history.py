@@ -6,6 +6,7 @@ What the stream still has is read from it; what is older, from its archive in th
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -101,6 +102,17 @@ class History:
                     return
                 yield event
             position = until if read_to is None else read_to
+
+    async def first(self, after: int, until: int, subjects: Sequence[str] = (">",)) -> HistoryEvent | None:
+        """Return the first event after a sequence and up to another that matches; None if there is none.
+
+        Raises:
+            SaccadeError: as ``read``.
+        """
+        async with aclosing(self.read(after, until, subjects)) as events:
+            async for event in events:
+                return event
+        return None
 
     async def read_each(self, begins: Mapping[str, int], until: int) -> list[HistoryEvent]:
         """Return the events up to a sequence that match one of several filters; those of each filter in order.

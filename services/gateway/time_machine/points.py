@@ -120,7 +120,8 @@ class PointsInTime:
         if found and found[0].sequence == sequence:
             return parse_timestamp(found[0].headers["Nats-Time-Stamp"])
         try:
-            return next(iter([event.time async for event in self._history.read(sequence - 1, sequence)]), None)
+            event = await self._history.first(sequence - 1, sequence)
+            return event.time if event else None
         except SaccadeError as error:
             if error.code is ErrorCode.HISTORY_EXPIRED:
                 return None

@@ -117,9 +117,8 @@ class RecentEvents:
         if found and found[0].sequence == sequence:
             return found[0].body
         try:
-            async with contextlib.aclosing(self._history.read(sequence - 1, sequence)) as events:
-                async for event in events:
-                    return event.body
+            event = await self._history.first(sequence - 1, sequence)
+            return event.body if event else None
         except SaccadeError as error:
             if error.code not in UNREADABLE_EVENTS:
                 raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from datetime import timedelta
 from typing import Final
@@ -60,9 +59,8 @@ class Submissions:
                 return None
             after = max(bounds.first - 1, await history.sequence_before(made_at - _CLOCK_SLACK))
             until = min(bounds.first_in_stream - 1, await history.sequence_before(made_at + _SUBMITTED_WITHIN))
-            async with contextlib.aclosing(history.read(after, until, (submitted,))) as events:
-                async for event in events:
-                    return event.body
+            found = await history.first(after, until, (submitted,))
+            return found.body if found else None
         except (ValueError, OverflowError):  # an id that holds no time
             return None
         except SaccadeError as error:
