@@ -127,7 +127,7 @@ class Dispatcher:
         self.lease = Lease(client, LEASE_NAME, settings.lease_s, lease_details(settings, budget, backends))
         history = History(EventStore(client), archive)
         self.tail = self._open_tail(history if archive else None)
-        self.readiness = Readiness("dispatcher", jobs=self.tail.reading)
+        self._limits = limits_of_keys_file(AuthSettings(), "rules' jobs and streams")
         self.jobs, self._tenant_erasures = UnfinishedJobs(), TenantErasures()
         self._callers = CallerExecutors(client, executor, opens_account)
         self.pipeline_progress = PipelineProgressPublisher(client, bucket, self.jobs, workloads)
@@ -174,6 +174,7 @@ class Dispatcher:
         self.metrics.registry.register(self.stream_shares)
         self.erasures = self._open_erasures(bucket, archive)
         self.health = self._open_health(bucket)
+        self.readiness = Readiness("dispatcher", jobs=self.tail.reading)
 
     def _open_operations(
         self, repository: JobRepository, workloads: Mapping[str, Workload], past: History
@@ -250,7 +251,7 @@ class Dispatcher:
 
     def _open_rules(self, placement: JobPlacement, budgets: TenantBudgets, history: History) -> UploadRules:
         budget = partial(early_refusal, budgets, self._executor.name == LOCAL)
-        quotas, read_limits = self._limits = limits_of_keys_file(AuthSettings(), "rules' jobs and streams")
+        quotas, read_limits = self._limits
         self.metrics.registry.register(QuotaMetrics(quotas))
         refusal = JobQuota(quotas, self.jobs, budget, read_limits)
         return UploadRules(
