@@ -42,16 +42,9 @@ class FrameDecoder:
         Raises:
             SaccadeError: FRAME_UNREADABLE, FRAME_TOO_LARGE, FRAME_SIZE_CHANGED.
         """
-        try:
-            header = read_picture_header(body)
-        except ValueError as error:
-            raise SaccadeError(ErrorCode.FRAME_UNREADABLE) from error
-        if max(header.width_px, header.height_px) > FRAME_SIDE_PX:
-            message = f"The frame is {header.width_px} x {header.height_px} pixels large."
-            raise SaccadeError(ErrorCode.FRAME_TOO_LARGE, message)
         decoded: Any = decode_picture(body, cv2.IMREAD_COLOR, max_side_px=FRAME_SIDE_PX)
         if decoded is None:
-            raise SaccadeError(ErrorCode.FRAME_UNREADABLE)
+            raise _refusal(body)
         height_px, width_px = decoded.shape[:2]
         if self._size is None:
             self.set_size(width_px, height_px)
@@ -115,3 +108,15 @@ class FrameDecoder:
         """Return the full-size camera's matrix [3, 3], the first pixel's centre at (0.5, 0.5)."""
         camera = self.cameras[0]
         return np.array([[camera.fx_px, 0, camera.cx_px], [0, camera.fy_px, camera.cy_px], [0, 0, 1]])
+
+
+def _refusal(body: bytes) -> SaccadeError:
+    """Return why a frame was not decoded."""
+    try:
+        header = read_picture_header(body)
+    except ValueError:
+        return SaccadeError(ErrorCode.FRAME_UNREADABLE)
+    if max(header.width_px, header.height_px) <= FRAME_SIDE_PX:
+        return SaccadeError(ErrorCode.FRAME_UNREADABLE)
+    message = f"The frame is {header.width_px} x {header.height_px} pixels large."
+    return SaccadeError(ErrorCode.FRAME_TOO_LARGE, message)

@@ -34,5 +34,5 @@ class PlanTurns:
 
     @property
     def tenants(self) -> int:
-        """How many tenants something is kept for."""
+        """For how many tenants something is kept; one that plans alone counts twice."""
         return len(self._alone) + len(self._of_a_tenant)
