@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import importlib.util
 import logging
 import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import uvicorn
 
@@ -158,6 +159,15 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+def _socket_protocol() -> type[asyncio.Protocol] | Literal["none"]:
+    """Return the protocol of WebSockets; none where its library is not installed, which only the gateway needs."""
+    if importlib.util.find_spec("websockets") is None:
+        return "none"
+    from kit.http.socket_protocol import SocketProtocol  # noqa: PLC0415 - not every service has it
+
+    return SocketProtocol
+
+
 def _config(app: ASGIApp, protocol: type[HttpProtocol]) -> uvicorn.Config:
     """Return uvicorn's configuration."""
     # The service itself logs its start, and invalid requests are no warning: anybody can send them.
@@ -167,6 +177,7 @@ def _config(app: ASGIApp, protocol: type[HttpProtocol]) -> uvicorn.Config:
     return uvicorn.Config(
         AbsoluteTargets(app),
         http=protocol,
+        ws=_socket_protocol(),
         h11_max_incomplete_event_size=REQUEST_HEAD_BYTES,
         log_config=None,
         access_log=False,
