@@ -9,17 +9,13 @@ import logging
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import ADVISORY, Cursor, subject_of
 from contracts.ids import new_id
-from contracts.session import Session, telemetry_subject
+from contracts.session import Session
 from contracts.streams import aggregate
-from contracts.telemetry import JointBatch
 from kit.auth.api_keys import Principal
 from kit.auth.quotas import Quotas
 from kit.bus.event_store import EventStore
@@ -39,6 +35,7 @@ from services.gateway.sessions.stream.client_messages import (
     unknown_message,
 )
 from services.gateway.sessions.stream.going_away import NOTICE_S, GoingAway, expected_end
+from services.gateway.sessions.stream.joint_feeds import JointFeeds
 from services.gateway.sessions.stream.message_turns import MessageTurns
 from services.gateway.sessions.stream.socket_backlog import SocketBacklog
 from services.gateway.sessions.words.service import SessionWords
@@ -76,6 +73,7 @@ class SessionSocket:
         progress: LatestSessionProgress,
         ingest: SessionIngest,
         open_sockets: OpenSockets,
+        joint_feeds: JointFeeds,
         tail: EventTail,
         quotas: Quotas,
     ) -> None:
@@ -86,7 +84,7 @@ class SessionSocket:
         self._session = session
         self._sessions, self._words, self._progress = sessions, words, progress
         self._ingest = ingest
-        self._open_sockets = open_sockets
+        self._open_sockets, self._joint_feeds = open_sockets, joint_feeds
         self._tail = tail
         self._backlog = SocketBacklog(tail.epoch, 0)
         self._last_warnings: list[str] = []
@@ -124,10 +122,10 @@ class SessionSocket:
     # -- sending
 
     async def _send_all(self, after: Cursor | None, *, joints: bool) -> None:
-        client = self._tail.store.client
         await self._send_history(after)
-        subscription = await self._subscribe_joints(client) if joints and not self._backlog.ended else None
-        try:
+        async with contextlib.AsyncExitStack() as stack:
+            if joints and not self._backlog.ended:
+                await stack.enter_async_context(self._joint_feeds.shown(self._session, self._backlog))
             while not self._backlog.ended:
                 await self._backlog.not_empty.wait()
                 for text in self._backlog.take():
@@ -139,9 +137,6 @@ class SessionSocket:
                     await self._send(self._going_away_text(GoingAway("shutdown", 0.0)))
                     await self.socket.close(_RESTART, "the service restarts: resume after your last cursor")
                     return
-        finally:
-            if subscription is not None and not client.is_closed:
-                await subscription.unsubscribe()
         await self.socket.close(_NORMAL, "the session has ended")
 
     async def _send_history(self, after: Cursor | None) -> None:
@@ -169,17 +164,6 @@ class SessionSocket:
             subjects = subject_of(ADVISORY, session.tenant, "session", session.id, "*")
             for stored in await EventStore(store.client, "PROGRESS", for_display=True).load(subjects):
                 await self._send(stored.body.decode())
-
-    async def _subscribe_joints(self, client: Client) -> Any:
-        async def on_joints(msg: Msg) -> None:
-            try:
-                self._backlog.set_joints(JointBatch.model_validate_json(msg.data))
-            except ValidationError:
-                log.debug("invalid joints of %s", self._session.id)
-
-        return await client.subscribe(
-            telemetry_subject(self._session.tenant, self._session.id, "joints"), cb=on_joints
-        )  # fmt: skip
 
     async def _send(self, text: str) -> None:
         async with asyncio.timeout(_SEND_TIMEOUT_S):

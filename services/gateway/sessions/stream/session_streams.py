@@ -19,6 +19,7 @@ from kit.bus.tail import EventTail
 from services.gateway.sessions.latest_progress import LatestSessionProgress
 from services.gateway.sessions.open_sockets import OpenSockets
 from services.gateway.sessions.service import SessionService
+from services.gateway.sessions.stream.joint_feeds import JointFeeds
 from services.gateway.sessions.stream.session_socket import SessionSocket
 from services.gateway.sessions.words.service import SessionWords
 from services.gateway.settings import SessionSettings
@@ -53,6 +54,7 @@ class SessionStreams:
         self._authenticator = authenticator
         self._sessions, self._ingest, self._tail = sessions, ingest, tail
         self._words, self._progress = words, progress
+        self._joint_feeds = JointFeeds(tail.store.client)
         authenticator.quotas.defaults[QuotaName.SESSION_SOCKETS] = settings.session_sockets_per_tenant
         self.places = SocketPlaces(authenticator.quotas)
         self._running: set[SessionSocket] = set()
@@ -76,6 +78,7 @@ class SessionStreams:
             progress=self._progress,
             ingest=self._ingest,
             open_sockets=self.open_sockets,
+            joint_feeds=self._joint_feeds,
             tail=self._tail,
             quotas=self._authenticator.quotas,
         )

@@ -13,12 +13,14 @@ from typing import Final
 
 from contracts.events.session import SessionTextDelta
 from contracts.limits import MIB
-from contracts.telemetry import JointBatch
 from kit.bus.event_store import StoredEvent
 
 _MAX_DURABLE_EVENTS: Final = 1000
 _MAX_DURABLE_BYTES: Final = 4 * MIB
 _MAX_REPLIES: Final = 1000
+#: Robots of a session, named by who sends, whose joints wait; beyond, the oldest are left out.
+_MAX_SOURCES: Final = 16
+_MAX_JOINT_CHARS: Final = 1 * MIB
 #: Verbs of a session's last event.
 _LAST_EVENTS: Final = frozenset({"stopped", "failed"})
 
@@ -32,7 +34,7 @@ class SocketBacklog:
         self._durable: deque[StoredEvent] = deque()
         self._durable_bytes = 0
         self._advisory: dict[str, bytes] = {}
-        self._joints: dict[str, JointBatch] = {}
+        self._joints: dict[str, str] = {}
         self._replies: deque[str] = deque()
         self.not_empty = asyncio.Event()
         self.position = position
@@ -60,9 +62,14 @@ class SocketBacklog:
         self._advisory[event_type] = body
         self.not_empty.set()
 
-    def set_joints(self, batch: JointBatch) -> None:
+    def set_joints(self, source: str, text: str) -> None:
         """Replace the joints of this robot."""
-        self._joints[batch.source] = batch
+        self._joints.pop(source, None)
+        self._joints[source] = text  # the newest last
+        while len(self._joints) > 1 and (
+            len(self._joints) > _MAX_SOURCES or sum(map(len, self._joints.values())) > _MAX_JOINT_CHARS
+        ):
+            del self._joints[next(iter(self._joints))]
         self.not_empty.set()
 
     def add_reply(self, text: str) -> None:
@@ -91,7 +98,7 @@ class SocketBacklog:
         self._durable_bytes = 0
         if not self.ended:
             texts += [body.decode() for body in self._advisory.values()]
-            texts += [_joints_text(batch) for batch in self._joints.values()]
+            texts += self._joints.values()
         self._advisory.clear()
         self._joints.clear()
         self.not_empty.clear()
@@ -116,7 +123,3 @@ class SocketBacklog:
         self.too_slow = True
         self._durable.clear()
         self._replies.clear()
-
-
-def _joints_text(batch: JointBatch) -> str:
-    return '{"type":"joints",' + batch.model_dump_json(exclude_none=True)[1:]
