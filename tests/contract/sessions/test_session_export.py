@@ -109,8 +109,7 @@ async def place(
     tmp_path: Path, servers: tuple[NatsServer, S3Server], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Place]:
     monkeypatch.setenv("WORKER_CATALOG", "tests.session_workers")
-    catalog._found.cache_clear()
-    catalog.workloads.cache_clear()
+    catalog.forget_found()
     nats, s3 = servers
     auth = AuthSettings(api_keys_file=keys_file(tmp_path, TENANT, "other"))
     async with AsyncExitStack() as stack:
@@ -121,8 +120,7 @@ async def place(
         yield Place(harness, running, port)
         stop.set()
         await serving
-    catalog._found.cache_clear()
-    catalog.workloads.cache_clear()
+    catalog.forget_found()
 
 
 def messages(path: Path) -> dict[str, list[tuple[Any, dict[str, Any]]]]:

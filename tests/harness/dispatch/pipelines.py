@@ -37,11 +37,9 @@ def relay_catalog() -> Iterator[None]:
     """Make the catalog find the pipeline, in this process and in the workers that it starts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORKER_CATALOG", "tests.pipeline_workers")
-        catalog._found.cache_clear()
-        catalog.workloads.cache_clear()
+        catalog.forget_found()
         yield
-    catalog._found.cache_clear()
-    catalog.workloads.cache_clear()
+    catalog.forget_found()
 
 
 def artifact_of(worker: Worker, name: str, digit: str = "a") -> Artifact:

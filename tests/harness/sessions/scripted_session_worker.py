@@ -41,11 +41,9 @@ def streamed_catalog() -> Iterator[None]:
     """Make the catalog of this process find the scripted session worker."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORKER_CATALOG", "tests.session_workers")
-        catalog._found.cache_clear()
-        catalog.workloads.cache_clear()
+        catalog.forget_found()
         yield
-    catalog._found.cache_clear()
-    catalog.workloads.cache_clear()
+    catalog.forget_found()
 
 
 @dataclass
