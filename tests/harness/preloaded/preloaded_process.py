@@ -7,6 +7,7 @@ adopt orphans at that moment (PR_SET_CHILD_SUBREAPER in prctl(2)) and which wait
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import fcntl
@@ -60,6 +61,10 @@ def preload() -> None:
     gc.disable()
     for name in _MODULES:
         importlib.import_module(name)
+    catalog = importlib.import_module("modal_workers.catalog")
+    catalog.workloads()
+    catalog.forget_found()  # a program may have others; the imported specifications stay
+    asyncio.run(_open_s3_client())
     for name in _MODULES:
         if name.endswith(("__main__", "_process")):
             del sys.modules[name]  # it runs as ``__main__``
@@ -68,6 +73,14 @@ def preload() -> None:
     gc.enable()
     threads = len(list(Path("/proc/self/task").iterdir()))
     assert threads == 1, f"an import has started {threads - 1} threads, which a fork does not have"
+
+
+async def _open_s3_client() -> None:
+    """Make botocore read its descriptions of S3, 1 MB of JSON; a client that is only opened connects to nothing."""
+    bucket, settings = importlib.import_module("kit.bucket"), importlib.import_module("kit.settings")
+    nowhere = settings.S3Settings(endpoint_url="http://127.0.0.1:9", access_key_id="none", secret_access_key="none")
+    async with bucket.open_bucket(nowhere):
+        pass
 
 
 def wait_for_start(requests: socket.socket) -> StartRequest | None:
