@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from saccade_client import AsyncClient
 
+from contracts.limits import KIB, MIB
 from kit.auth.api_keys import AuthSettings
 from kit.settings import NatsSettings, S3Settings
 from tests.harness.servers.gateway import keys_file
-from tests.harness.servers.session_sockets import Socket, serving, until
+from tests.harness.servers.session_sockets import Socket, frame, serving, until
 from tests.harness.sessions.scripted_session_worker import jpeg, run_scripted_worker
 
 pytestmark = pytest.mark.anyio
@@ -63,6 +64,45 @@ async def test_a_tenant_beyond_its_quota_is_read_slowly_and_loses_nothing(
     assert quick[1] == []
     assert quick[0] < whole_s / 2
     assert 'saccade_quota_refused_total{quota="socket_messages",tenant="acme"} 2' in metrics, "one for each socket"
+
+
+async def test_a_large_message_counts_as_several(
+    session_servers: tuple[NatsSettings, S3Settings], tmp_path: Path
+) -> None:
+    keys = keys_file(tmp_path, "acme")
+    quotas = {"tenant": "acme", "quotas": {"socket_messages": A_SECOND}}
+    keys.write_text(json.dumps([*json.loads(keys.read_text()), quotas]))
+    async with serving(session_servers, tmp_path, AuthSettings(api_keys_file=keys)) as served:
+        acme = {"Authorization": "Bearer acme.secret"}
+        session_id = (await served.opened(acme))["id"]
+        async with run_scripted_worker(served.running, session_id, "acme"):
+            for message, answer, cost in (
+                (PING[:-1] + " " * 60 * KIB + "}", "clock_pong", 60),
+                (frame(1), "ack", 1),
+                (frame(2, jpeg() + bytes(30 * KIB)), "ack", 1),
+                (frame(3, jpeg() + bytes(1_000 * KIB)), "ack", 31),
+            ):
+                async with served.stream(session_id, "?acks=1", headers=acme) as socket:
+                    await until(socket, "resume")
+                    await asyncio.sleep(1.1)  # until the quota is whole
+                    begin_s = time.monotonic()
+                    await (socket.send_str(message) if isinstance(message, str) else socket.send_bytes(message))
+                    await until(socket, answer)
+                    took_s = time.monotonic() - begin_s
+                assert (cost - A_SECOND) / A_SECOND - 0.1 < took_s, cost
+                assert took_s < max(0, cost - A_SECOND) / A_SECOND + 1.5, cost
+
+
+async def test_a_text_that_no_client_sends_is_refused_unread(
+    session_servers: tuple[NatsSettings, S3Settings], tmp_path: Path
+) -> None:
+    async with serving(session_servers, tmp_path) as served:
+        session_id = (await served.opened())["id"]
+        async with served.stream(session_id) as socket:
+            await socket.send_str(PING[:-1] + " " * MIB + "}")
+            assert (await until(socket, "error"))["code"] == "body_too_large"
+            await socket.send_str(PING)
+            await until(socket, "clock_pong")
 
 
 async def test_the_python_client_reads_verdicts_while_its_messages_wait(

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.invalid_values import invalid_values
+from contracts.limits import MESSAGE_BYTES, MIB
 from contracts.telemetry import Finite
 from kit.http.request_body import parse_body
 from services.gateway.sessions.words.schemas import NewPrompt
@@ -38,8 +39,11 @@ def parse_message(text: str) -> tuple[str, dict[str, Any]]:
     """Parse a text message; return its type and its fields.
 
     Raises:
-        SaccadeError: MALFORMED_REQUEST.
+        SaccadeError: BODY_TOO_LARGE; MALFORMED_REQUEST.
     """
+    if len(text) > MESSAGE_BYTES:
+        message = f"A text message has at most {MESSAGE_BYTES // MIB} MiB."
+        raise SaccadeError(ErrorCode.BODY_TOO_LARGE, message, hint="Send smaller batches, more often.")
     try:
         received = json.loads(text)
         return received["type"], received

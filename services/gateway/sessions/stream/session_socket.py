@@ -197,12 +197,14 @@ class SessionSocket:
             message = await self.socket.receive()
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", 1005))
-            await self._turns.next()
             if (picture := message.get("bytes")) is not None:
+                await self._turns.next(picture)
                 await self._receive_frame(picture)
                 continue
+            text = message.get("text") or ""
+            await self._turns.next(text)
             try:
-                await self._receive_text(message.get("text") or "")
+                await self._receive_text(text)
             except SaccadeError as error:
                 self._report_error(error, {})
 
