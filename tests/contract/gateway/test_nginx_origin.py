@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
+from contracts.http_routes import RoutedService
 from contracts.limits import KIB, MIB
+from kit.http.protocol import HttpProtocol, TimeLimits
 from tests.harness.servers.embedded import HOST, free_port, wait_for_port
 from tests.harness.servers.origin import RunningOrigin, responses, running_origin, shown
 
@@ -32,11 +37,29 @@ LIMITS = {
 HEAD_BYTES = 16 * KIB
 
 
+class HastyProtocol(HttpProtocol):
+    """The services' protocol with a shorter time for a body."""
+
+    limits = TimeLimits(body_window_s=1.5)
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request by 401 without reading its body: an ASGI application."""
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
+
+
 @asynccontextmanager
-async def nginx(folder: Path, *, up: bool = True) -> AsyncIterator[RunningOrigin]:
+async def nginx(folder: Path, *, up: bool = True, refuses: bool = False) -> AsyncIterator[RunningOrigin]:
     """Run nginx before two services; its port takes the place of the embedded origin's."""
     port = free_port()
-    async with running_origin("gateway", "notifier") as running:
+    services: dict[RoutedService, Any] = {"gateway": refuse, "notifier": refuse} if refuses else {}
+    async with running_origin("gateway", "notifier", protocol=HastyProtocol, services=services) as running:
         at = {name: running.ports[name] if up else free_port() for name in ("gateway", "notifier")}
         text = (DEPLOY / "origin.conf").read_text().replace("listen 8080", f"listen {HOST}:{port}")
         for name in ("gateway", "notifier"):
@@ -121,6 +144,35 @@ async def test_a_client_that_stops_halfway_is_disconnected(tmp_path: Path) -> No
         assert await running.exchange(b"GET / HTTP/1.1\r\nHost") == b""
         received = await running.exchange(head("POST /v1/jobs", "Content-Length: 10") + b"12345")
     assert not received or responses(received)[0][0] == 408
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/webhooks", "/v1/sessions/a/frames"])
+async def test_an_answer_does_not_wait_for_the_body(tmp_path: Path, path: str) -> None:
+    """As 401 and 413: a caller without a key fills no disk and holds no connection."""
+    async with nginx(tmp_path, refuses=True) as running:
+        received = await running.exchange(head(f"POST {path}", "Content-Length: 1000"))
+    ((status, _, _),) = responses(received)
+    assert status == 401
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/webhooks", "/v1/sessions/a/frames"])
+async def test_the_services_end_a_body_that_drips_and_nginx_stores_none(tmp_path: Path, path: str) -> None:
+    async with nginx(tmp_path) as running:
+        reader, writer = await asyncio.open_connection(HOST, running.port)
+        # More than nginx keeps in memory, then a byte now and then, before its own time limit.
+        writer.write(head(f"POST {path}", f"Content-Length: {MIB}") + bytes(64 * KIB))
+        answered = asyncio.ensure_future(reader.read())
+        async with asyncio.timeout(20):
+            while not answered.done():
+                with contextlib.suppress(ConnectionError):
+                    writer.write(b"x")
+                    await writer.drain()
+                assert [found for found in (tmp_path / "body").rglob("*") if found.is_file()] == []
+                await asyncio.sleep(0.3)
+        writer.close()
+        ((status, _, body),) = responses(await answered)
+    assert (status, json.loads(body)["code"]) == (408, "request_timeout")
+    assert "bytes per second" in json.loads(body)["detail"]
 
 
 async def test_a_service_that_is_away_gives_a_problem_and_an_event_stream_a_later_try(tmp_path: Path) -> None:
