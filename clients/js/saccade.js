@@ -1509,6 +1509,7 @@ async function put(url, headers, body, onSent, signal) {
     return (await fetch(url, { method: "PUT", headers, body, signal })).status;
   }
   // Only XMLHttpRequest reports upload progress in a page.
+  signal?.throwIfAborted(); // while the body was read
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     const stop = () => request.abort();

@@ -124,11 +124,11 @@ async function turn(run, signal) {
 /** Return the upload of a file's content; a second file with the same content waits for the first one's upload. */
 async function sentOnce(item, signal, onDone) {
   const fingerprint = await fingerprintOf(item.file);
-  const other = sending.get(fingerprint);
-  if (other) {
-    const upload = await other.catch(() => null);
+  for (let other; (other = sending.get(fingerprint)); ) {
+    const upload = await unlessStopped(other.catch(() => null), signal);
     if (upload) return upload;
   }
+  signal.throwIfAborted();
   const sent = send(item, fingerprint, signal, onDone);
   sending.set(fingerprint, sent);
   try {
@@ -136,6 +136,16 @@ async function sentOnce(item, signal, onDone) {
   } finally {
     sending.delete(fingerprint);
   }
+}
+
+/** Wait for a promise; throws at once when the signal aborts. */
+function unlessStopped(promise, signal) {
+  return new Promise((resolve, reject) => {
+    const stop = () => reject(signal.reason);
+    if (signal.aborted) stop();
+    signal.addEventListener("abort", stop, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", stop));
+  });
 }
 
 async function send(item, fingerprint, signal, onDone) {
