@@ -27,7 +27,7 @@ export default function Live({ query }) {
   useEffect(() => {
     // Progress of sessions is not in the tenant's stream of durable events: their counts are read again.
     let changed = false;
-    const end = feed.subscribe((event) => (changed ||= event.type.startsWith("session.")));
+    const end = feed.subscribe((event) => (changed ||= event.type === "gap" || event.type.startsWith("session.")));
     let rounds = 0;
     const timer = setInterval(() => {
       rounds += 1;

@@ -1,19 +1,18 @@
 // Deliveries to an endpoint, newest event first, with the attempts of the chosen one.
 import { html, useEffect, useSignal } from "../../vendor/preact.js";
-import { call, get, may } from "../../api.js";
+import { call, may } from "../../api.js";
 import { dateTime, relative } from "../../format.js";
-import { Loaded, useLoaded } from "../../parts/loaded.js";
+import { Loaded } from "../../parts/loaded.js";
 import { Problem } from "../../parts/problem.js";
 import { isPortal } from "../../portal.js";
 import { href, route, setQuery } from "../../router.js";
 import { Attempts } from "./attempts.js";
 import { RedeliverAll } from "./redeliver.js";
+import { useDeliveries } from "./shown_pages.js";
 import { words } from "./words.js";
 
 const STATES = ["pending", "delivered", "failed", "cancelled"];
 const KINDS = { delivered: "good", failed: "bad", cancelled: "wait", pending: "fair" };
-const PAGE = 50;
-const MOST = 1_000;
 const REFRESH_MS = 3_000;
 
 export function Deliveries({ endpoint }) {
@@ -21,22 +20,13 @@ export function Deliveries({ endpoint }) {
   const path = `/v1/webhooks/${endpoint.id}/deliveries`;
   const state = route.value.query.get("state");
   const chosen = route.value.query.get("delivery");
-  const older = useSignal([]);
-  const next = useSignal(undefined);
   const error = useSignal(null);
-  const newest = useLoaded((signal) => get(path, { limit: PAGE, state: state ?? undefined }, signal), [endpoint.id, state]);
+  const deliveries = useDeliveries(path, state);
   useEffect(() => {
-    older.value = [];
-    next.value = undefined;
-  }, [endpoint.id, state]);
-  useEffect(() => {
-    // Attempts are no events of the stream: while somebody looks, the newest page is read again.
-    const timer = setInterval(() => document.hidden || newest.poll(), REFRESH_MS);
+    // Attempts are no events of the stream: while somebody looks, they are read again.
+    const timer = setInterval(() => document.hidden || deliveries.poll(), REFRESH_MS);
     return () => clearInterval(timer);
-  }, [endpoint.id, state]);
-  const known = new Set((newest.value?.data ?? []).map(({ id }) => id));
-  const all = [...(newest.value?.data ?? []), ...older.value.filter(({ id }) => !known.has(id))];
-  const cursor = next.value === undefined ? newest.value?.next_cursor : next.value;
+  }, []);
   const act = async (work) => {
     error.value = null;
     try {
@@ -45,18 +35,10 @@ export function Deliveries({ endpoint }) {
       error.value = problem;
     }
   };
-  const showMore = () =>
-    act(async () => {
-      const page = await get(path, { limit: PAGE, state: state ?? undefined, cursor });
-      if (route.value.query.get("state") !== state) return;
-      const shown = new Set(older.value.map(({ id }) => id));
-      older.value = [...older.value, ...page.data.filter(({ id }) => !shown.has(id))];
-      next.value = page.next_cursor;
-    });
   const redeliver = (delivery) =>
     act(async () => {
       await call("POST", `/v1/webhooks/${endpoint.id}/redeliver`, { body: { delivery_id: delivery.id } });
-      newest.reload();
+      deliveries.reload();
     });
   const body = (delivery) => html`
     <tr key=${delivery.id} class=${delivery.id === chosen ? "chosen" : ""}>
@@ -72,18 +54,18 @@ export function Deliveries({ endpoint }) {
   `;
   return html`
     <section aria-labelledby="deliveries">
-      <div class="row between"><h2 id="deliveries">${text.deliveries}</h2><${RedeliverAll} endpoint=${endpoint} onDone=${newest.reload} /></div>
+      <div class="row between"><h2 id="deliveries">${text.deliveries}</h2><${RedeliverAll} endpoint=${endpoint} onDone=${deliveries.reload} /></div>
       <div class="row states" role="group" aria-label=${text.state}>
         <button type="button" aria-pressed=${!state} onClick=${() => setQuery({ state: null })}>${text.allStates}</button>
         ${STATES.map((name) => html`<button type="button" key=${name} aria-pressed=${state === name} onClick=${() => setQuery({ state: name })}>${text.states[name]}</button>`)}
       </div>
       ${error.value && html`<${Problem} error=${error.value} />`}
-      <${Loaded} of=${newest}>${() => (all.length === 0 ? html`<div class="empty"><p>${text.noDeliveries}</p><p>${text.noDeliveriesHint}</p></div>` : html`
+      <${Loaded} of=${deliveries.loaded}>${() => (deliveries.rows.length === 0 ? html`<div class="empty"><p>${text.noDeliveries}</p><p>${text.noDeliveriesHint}</p></div>` : html`
         <table class="cards deliveries">
           <thead><tr><th>${text.event}</th><th>${text.state}</th><th class="number">${text.attempts}</th><th>${text.answer}</th><th>${text.changed}</th><th><span class="unseen">${text.actions}</span></th></tr></thead>
-          <tbody>${all.map(body)}</tbody>
+          <tbody>${deliveries.rows.map(body)}</tbody>
         </table>`)}<//>
-      ${cursor && all.length < MOST && html`<p><button type="button" onClick=${showMore}>${text.older}</button></p>`}
+      ${deliveries.hasMore && html`<p><button type="button" data-do="older" onClick=${() => act(deliveries.more)}>${text.older}</button></p>`}
     </section>
   `;
 }

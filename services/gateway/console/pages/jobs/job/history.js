@@ -178,8 +178,14 @@ export function followJob(jobId) {
     return waiting;
   };
   const unsubscribe = feed.subscribe((event) => {
+    if (event.type === "gap") {
+      // Events are missing, perhaps of this job.
+      history.value?.trust(false);
+      return void settle();
+    }
     // Before the first answer nobody knows the stages' jobs: the answer and the reading after it contain their events.
     if (history.value ? history.value.take(event) && event.cursor : event.subject === jobId) void read();
+    return undefined;
   });
   let later = 0;
   const settle = async () => {

@@ -16,6 +16,8 @@ import { Rows } from "./rows.js";
 import { words } from "./words.js";
 
 const PAGE = 50;
+/** Rows that one request reads where many are read again (contracts/limits.py, PAGE_MAX). */
+const PAGE_MOST = 200;
 /** Rows in the document; beyond them a narrower filter finds more than scrolling does. */
 const MOST_ROWS = 1000;
 const COUNT_MS = 2000;
@@ -63,6 +65,9 @@ function pathOf(filters) {
 export const totalOf = (filters, counts) =>
   filters.state.length ? filters.state.reduce((sum, state) => sum + (counts.by_state[state] ?? 0), 0) : counts.count;
 
+/** Return whether a page, which may hold no job, ends before a job. */
+const isNewer = ({ data, searched_to }, job) => job && Date.parse(searched_to ?? data.at(-1)?.created_at) > Date.parse(job.created_at);
+
 /** The list for some filters: signals, and how to read more. */
 function makeList(filters) {
   const state = {
@@ -75,13 +80,21 @@ function makeList(filters) {
   /** Events since the newest reading began; null while none is under way. The answer to an older reading is dropped. */
   let during = null;
   let readings = 0;
+  /** Read the page at a cursor; without one, down to the oldest row that is shown, or the first page. */
   const read = async (cursor) => {
     const own = (readings += 1);
     const meanwhile = (during = []);
+    const shown = cursor ? [] : (rows.value ?? []);
+    const limit = shown.length > PAGE ? PAGE_MOST : PAGE;
     loading.value = true;
     try {
-      const page = await get("/v1/jobs", { ...queryOf(filters), limit: PAGE, cursor, incomplete: true }, stop.signal);
-      if (own !== readings) return;
+      let page = { data: [], next_cursor: cursor };
+      do {
+        const before = page.data;
+        page = await get("/v1/jobs", { ...queryOf(filters), limit, cursor: page.next_cursor, incomplete: true }, stop.signal);
+        if (own !== readings) return;
+        page.data = joined(before, page.data);
+      } while (page.next_cursor && page.data.length < MOST_ROWS && isNewer(page, shown.at(-1)));
       const data = caughtUp(page.data, meanwhile);
       for (const job of page.data) if (meanwhile.some((event) => readAgain(event) && isLater(event, job))) stale.add(job.id);
       rows.value = cursor ? joined(rows.value, data) : data;
