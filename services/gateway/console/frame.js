@@ -36,7 +36,7 @@ export function Frame() {
     (session.value === "none" ? (isPortal ? html`<${LinkEnded} />` : html`<${Login} />`) : session.value && html`<${ShownPage} />`);
   if (embedded) return html`<div class="frame embedded"><main id="content" tabindex="-1">${shown}</main></div>`;
   return html`
-    <a class="skip" href="#content">${words.skip}</a>
+    <a class="skip" href="#content" onClick=${skip}>${words.skip}</a>
     <div class="frame">
       <${Menu} />
       <div>
@@ -46,6 +46,12 @@ export function Frame() {
     </div>
     <${Help} />
   `;
+}
+
+/** Go to the content; to the browser the link is one to the page's <base>. */
+function skip(event) {
+  event.preventDefault();
+  document.getElementById("content").focus();
 }
 
 function Menu() {

@@ -52,8 +52,11 @@ export function href(...parts) {
   return pairs.length ? `${path}?${new URLSearchParams(pairs)}` : path;
 }
 
-/** Go to an address of the console; `replace` leaves no entry in the browser's history. */
+const isOfConsole = ({ pathname }) => pathname === ROOT || pathname.startsWith(`${ROOT}/`);
+
+/** Go to an address, mostly of the console; `replace` leaves no entry in the browser's history. */
 export function go(to, { replace = false } = {}) {
+  if (!isOfConsole(new URL(to, document.baseURI))) return location.assign(to);
   // The entry of the history that is left is the newest address.
   if (!replace && pending) write();
   if (!replace) history.pushState(null, "", to);
@@ -90,7 +93,7 @@ export function followLinks() {
     const link = event.target.closest?.("a[href]");
     if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
     if (link.target || link.hasAttribute("download") || link.origin !== location.origin) return;
-    if (link.pathname !== ROOT && !link.pathname.startsWith(`${ROOT}/`)) return;
+    if (!isOfConsole(link)) return;
     if (link.hash && link.pathname === location.pathname) return;
     event.preventDefault();
     go(link.href);

@@ -9,6 +9,7 @@ from typing import Final
 import httpx
 import pytest
 
+from contracts.ids import new_id
 from services.gateway.console.routes import console, preloaded_modules
 from services.gateway.settings import ConsoleSettings
 from tests.harness.clients.console_browser import PHONE, console_tab
@@ -90,6 +91,29 @@ async def test_the_keyboard_reaches_every_page_and_the_search(origin: str) -> No
         await tab.press("?")
         await tab.until("document.getElementById('help').open")
         tab.check_clean()
+
+
+async def test_the_content_is_reached_without_leaving_the_page(origin: str) -> None:
+    async with console_tab(origin, "/console/keys?x=y") as tab:
+        await tab.until_heading("Keys")
+        await tab.press("Tab")
+        await tab.until("document.activeElement.className", "skip")
+        await tab.press("Enter")
+        await tab.until("document.activeElement.id", "content")
+        assert await tab.evaluate("location.pathname + location.search") == "/console/keys?x=y"
+        assert await tab.heading() == "Keys"
+        tab.check_clean()
+
+
+async def test_a_session_is_found_by_its_id(origin: str) -> None:
+    session_id = new_id("ses")
+    async with console_tab(origin, "/console/keys") as tab:
+        await tab.until_heading("Keys")
+        await tab.fill("#search", session_id)
+        await tab.click("#search")
+        await tab.press("Enter")
+        await tab.until("location.pathname", f"/sessions/{session_id}")
+        await tab.until("document.getElementById('state')?.innerText.toLowerCase()", "no such session")
 
 
 @pytest.mark.parametrize(
