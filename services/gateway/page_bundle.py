@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Request, Response
 
 from contracts.errors import ErrorCode, SaccadeError
+from kit.http.app_state import from_app_state
+from services.gateway.settings import ConsoleSettings
 
 MEDIA_TYPES: Final = {
     ".css": "text/css; charset=utf-8",
@@ -76,19 +78,29 @@ class PageBundle:
         return _answer_file(request, file, {"Cache-Control": _IMMUTABLE})
 
 
+Settings = Annotated[ConsoleSettings, from_app_state("console_settings")]
+
+
 def page_router(path: str, assets: str, folder: Path, policy: Iterable[str]) -> APIRouter:
-    """Return the routes of the page in a folder and of its files; ``policy`` is its Content-Security-Policy."""
+    """Return the routes of the page in a folder and of its files; ``policy`` is its Content-Security-Policy.
+
+    ``$base`` in the page stands for the server's public path, with a slash at both ends.
+    """
     router = APIRouter(include_in_schema=False)
     headers = {"Content-Security-Policy": "; ".join(policy)}
-    bundle = cache(lambda: load_page(folder, assets))
+
+    @cache
+    def bundle(base_path: str) -> PageBundle:
+        return load_page(folder, base_path + assets.removeprefix("/"), values={"base": base_path})
 
     @router.api_route(path, methods=["GET", "HEAD"])
-    async def show_page(request: Request) -> Response:
-        return bundle().answer_page(request, headers)
+    @router.api_route(path + "/", methods=["GET", "HEAD"])  # Starlette's redirect would name the root of the host
+    async def show_page(request: Request, settings: Settings) -> Response:
+        return bundle(settings.public_path).answer_page(request, headers)
 
     @router.api_route(assets + "/{digest}/{name:path}", methods=["GET", "HEAD"])
-    async def send_file(request: Request, digest: str, name: str) -> Response:
-        return bundle().answer_file(request, digest, name)
+    async def send_file(request: Request, digest: str, name: str, settings: Settings) -> Response:
+        return bundle(settings.public_path).answer_file(request, digest, name)
 
     return router
 

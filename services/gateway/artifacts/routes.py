@@ -22,6 +22,7 @@ from kit.http.request_body import RequestBody
 from services.gateway.artifacts.job_files import JobFiles
 from services.gateway.artifacts.pages import ArtifactPages
 from services.gateway.artifacts.service import ArtifactService
+from services.gateway.settings import ConsoleSettings
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/artifacts", tags=["artifacts"])
 
@@ -31,6 +32,7 @@ _E = ErrorCode
 ArtifactServiceDep = Annotated[ArtifactService, from_app_state("artifacts")]
 JobFilesDep = Annotated[JobFiles, from_app_state("job_files")]
 ArtifactPagesDep = Annotated[ArtifactPages, from_app_state("artifact_pages")]
+SettingsDep = Annotated[ConsoleSettings, from_app_state("console_settings")]
 
 
 class ArtifactObject(Artifact):
@@ -152,11 +154,14 @@ async def fetch_artifact(
     files: JobFilesDep,
     artifacts: ArtifactServiceDep,
     pages: ArtifactPagesDep,
+    settings: SettingsDep,
 ) -> RedirectResponse:
     """Redirect to the file; names may contain slashes, and `manifest.json` is a valid name."""
     location = await files.locate(caller.tenant, job_id, name)
     if location.is_page:
-        return _redirect(pages.address(caller, job_id, name, datetime.now(UTC)))
+        address = pages.address(caller, job_id, name, datetime.now(UTC))
+        # Browsers follow it from the address that a reverse proxy has shown them.
+        return _redirect(settings.public_path + address.removeprefix("/"))
     return _redirect(await artifacts.presign(location, head=_is_head(request)))
 
 

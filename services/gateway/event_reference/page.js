@@ -225,7 +225,7 @@ function search() {
 async function show() {
   let api;
   try {
-    const answer = await fetch("/asyncapi.json");
+    const answer = await fetch(new URL("../../../asyncapi.json", import.meta.url));
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     api = await answer.json();
   } catch (error) {

@@ -1,14 +1,16 @@
 // Renders the OpenAPI documents of both services as one.
 "use strict";
 
-const DOCUMENTS = ["/openapi.json", "/v1/webhooks/openapi.json"];
+/** Public path of the server, with a slash at both ends: this file is `docs/files/<version>/page.js` there. */
+const BASE = new URL("../../../", document.currentScript.src).pathname;
+const DOCUMENTS = ["openapi.json", "v1/webhooks/openapi.json"].map(name => BASE + name);
 /** Sections that few readers look for, last. */
 const LAST = ["replaced", "service", "internal"];
 const ABOUT = `HEAD is answered wherever GET is, another method with 405 and \`Allow\`. Requests and answers are JSON; errors are \`application/problem+json\` (schema *Problem*) with a stable
 \`code\` and a \`hint\`. Live events are Server-Sent Events under \`/v1/jobs/{job_id}/events\` and \`/v1/events\`.
 
-For machines: [OpenAPI](/openapi.json), [OpenAPI of streams and webhooks](/v1/webhooks/openapi.json),
-[events as AsyncAPI](/asyncapi.json) ([page](/asyncapi)), [workloads with their parameters](/v1/workloads).`;
+For machines: [OpenAPI](${BASE}openapi.json), [OpenAPI of streams and webhooks](${BASE}v1/webhooks/openapi.json),
+[events as AsyncAPI](${BASE}asyncapi.json) ([page](${BASE}asyncapi)), [workloads with their parameters](${BASE}v1/workloads).`;
 
 async function read(url) {
   const answer = await fetch(url);
@@ -22,6 +24,7 @@ function merged(documents) {
   whole.info.description = [whole.info.summary && `${whole.info.summary}`, ABOUT].filter(Boolean).join("\n\n");
   delete whole.info.summary;
   whole.components ??= {};
+  if (BASE !== "/") whole.servers = [{ url: BASE.slice(0, -1) }]; // for the requests that are sent from the page
   for (const other of others) {
     const known = new Set((whole.tags ?? []).map(tag => tag.name));
     whole.tags = [...(whole.tags ?? []), ...(other.tags ?? []).filter(tag => !known.has(tag.name))];

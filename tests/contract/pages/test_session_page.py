@@ -86,7 +86,7 @@ async def test_the_page_and_its_files_are_sent_as_they_should(pages: httpx.Async
 
 @pytest.mark.parametrize("path", ["page.html", "__init__.py", "..%2f__init__.py", "%2e%2e/app.py", ""])
 async def test_what_is_no_file_of_the_page_is_not_sent(pages: httpx.AsyncClient, path: str) -> None:
-    digest = session_page.session_page("/session-page").digest
+    digest = session_page.session_page("/").digest
     answer = await pages.get(f"/session-page/{digest}/{path}")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"

@@ -24,6 +24,7 @@ from kit.auth.host_guard import HostGuard
 from kit.http.problems import install_problems
 from services.gateway.aggregates.view import GatewayView
 from services.gateway.sessions.page.routes import router
+from services.gateway.settings import ConsoleSettings
 from tests.harness.servers.embedded import HOST, free_port
 
 KEY = "reader.long-secret"
@@ -214,7 +215,7 @@ def _problem(status: int, code: str, detail: str, hint: str) -> web.Response:
 def page_app() -> FastAPI:
     """Return an application with the page's real routes and the gateway's middleware."""
     app = FastAPI()
-    app.state.view = GatewayView(None)
+    app.state.view, app.state.console_settings = GatewayView(None), ConsoleSettings()
     app.include_router(router)
     install_problems(app)
     app.add_middleware(HostGuard, settings=AuthSettings())

@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
 import aiohttp
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
 from contracts.http_routes import service_of
 from tests.harness.servers.embedded import HOST, free_port
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-encoding", "content-length", "upgrade"}
+#: aiohttp makes those of a WebSocket itself.
+_OF_HANDSHAKE = {"sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"}
+
+
+async def _forward_socket(request: web.Request, session: aiohttp.ClientSession, url: str) -> web.StreamResponse:
+    """Pass the messages of a WebSocket in both directions until one side closes it."""
+    left_out = _HOP_BY_HOP | _OF_HANDSHAKE
+    headers = {name: value for name, value in request.headers.items() if name.lower() not in left_out}
+    async with session.ws_connect(url, headers=headers) as theirs:
+        ours = web.WebSocketResponse()
+        await ours.prepare(request)
+        directions = [asyncio.ensure_future(_pass_messages(*pair)) for pair in ((ours, theirs), (theirs, ours))]
+        await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+        for direction in directions:
+            direction.cancel()
+        await ours.close()
+        return ours
+
+
+_Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
+
+
+async def _pass_messages(source: _Socket, sink: _Socket) -> None:
+    async for message in source:
+        await (sink.send_str if message.type is WSMsgType.TEXT else sink.send_bytes)(message.data)
 
 
 @contextlib.asynccontextmanager
@@ -26,6 +52,8 @@ async def prefix_proxy(upstream: str, prefix: str, notifier: str | None = None) 
     async def forward(request: web.Request) -> web.StreamResponse:
         path = request.raw_path.removeprefix(prefix.rstrip("/"))
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return await _forward_socket(request, session, f"{upstream}{path}")
         body = await request.read()
         server = (
             notifier

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -45,7 +46,7 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (folder / "keys.json").write_text(json.dumps(entries))
     with up(
         folder / "data",
-        WORKER_CATALOG="tests.workers",
+        WORKER_CATALOG="tests.workers,tests.session_workers",
         SACCADE_API_KEYS_FILE=str(folder / "keys.json"),
         GATEWAY_PUBLIC_PATH=PREFIX,
         GATEWAY_EMBED_ORIGINS=f"http://localhost:{EMBEDDER_PORT}",
@@ -138,6 +139,78 @@ async def test_a_dropped_file_becomes_a_job_with_a_cookie_and_under_a_path(keyed
         await tab.until(f"location.pathname.startsWith('{PREFIX}console/jobs/job_')")
         await tab.until("document.querySelector('main').innerText.includes('Succeeded')")
         assert [line for line in tab.page.complaints() if "401" not in line] == []
+
+
+async def log_in(tab: ConsoleTab, key: str) -> None:
+    await tab.until_heading("This server requires an API key")
+    await tab.fill("main input[name=key]", f"{key}.secret")
+    await tab.click("main form .primary")
+    await tab.until("document.querySelector('main input[name=key]') === null")
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+async def test_the_references_work_under_a_path(keyed: str, tmp_path: Path, slash: str) -> None:
+    async with prefix_proxy(keyed, PREFIX) as origin, console_tab(origin, f"{PREFIX}docs{slash}", tmp_path) as tab:
+        await tab.until("document.querySelectorAll('.opblock').length > 50")
+        assert await tab.evaluate("document.getElementById('missing').hidden"), "a document did not answer"
+        # The requests that are sent from the page begin with the path.
+        assert await tab.evaluate("document.querySelector('.servers option').value") == PREFIX.rstrip("/")
+        links = "[...document.querySelectorAll('.info a')].map(link => link.pathname)"
+        assert set(await tab.evaluate(links)) == {
+            f"{PREFIX}{name}" for name in ("openapi.json", "v1/webhooks/openapi.json", "asyncapi.json", "asyncapi",
+                                           "v1/workloads")
+        }  # fmt: skip
+        tab.check_clean()
+        await tab.page.tab.send("Page.navigate", url=f"{origin}{PREFIX}asyncapi{slash}")
+        await tab.until("document.querySelectorAll('.entry').length > 50")
+        assert await tab.evaluate("document.querySelector('.links a').pathname") == f"{PREFIX}asyncapi.json"
+        await tab.evaluate("document.querySelectorAll('.links a')[1].click()")
+        await tab.until("location.pathname", f"{PREFIX}docs")
+        tab.check_clean()
+
+
+def post(keyed: str, path: str, **body: object) -> dict[str, Any]:
+    """Send a request with the operator's key and return the answer."""
+    headers = {"Authorization": "Bearer operator.secret"}
+    answer = httpx.post(f"{keyed}{path}", json=body, headers=headers, trust_env=False, timeout=60)
+    assert answer.is_success, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+async def test_a_live_session_works_under_a_path(keyed: str, tmp_path: Path) -> None:
+    session_id = post(keyed, "/v1/sessions", workload="watching")["id"]
+    async with (
+        prefix_proxy(keyed, PREFIX) as origin,
+        console_tab(origin, f"{PREFIX}console/live", tmp_path) as tab,
+    ):
+        await log_in(tab, "operator")
+        await tab.until("document.querySelector('main article a.button') !== null")
+        await tab.evaluate("document.querySelector('main article a.button').click()")
+        await tab.until("location.pathname", f"{PREFIX}sessions/{session_id}")
+        await tab.until("document.getElementById('link')?.className", "link open")
+        await tab.until("document.getElementById('stop')?.disabled", False)
+        await tab.click("#stop")
+        await tab.until("document.getElementById('confirm').open")
+        await tab.click("#confirm-yes")
+        await tab.until("document.getElementById('state').innerText.startsWith('stopped')")
+        assert [line for line in tab.page.complaints() if "401" not in line] == []
+
+
+async def test_a_page_among_the_files_of_a_job_is_shown_under_a_path(keyed: str, tmp_path: Path) -> None:
+    steps = ["stage first", "write report.html text/html <!doctype_html><title>A</title><p>report</p>"]
+    job_id = post(keyed, "/v1/jobs", workload="scripted", params={"script": steps})["id"]
+    async with (
+        prefix_proxy(keyed, PREFIX) as origin,
+        console_tab(origin, f"{PREFIX}console/jobs/{job_id}", tmp_path) as tab,
+    ):
+        await log_in(tab, "operator")
+        await tab.until("document.querySelector('iframe.view') !== null")
+        path = f"{PREFIX}v1/jobs/{job_id}/artifacts/report.html"
+        shown = "fetch(%s).then(answer => answer.text().then(text => [new URL(answer.url).pathname, text].join(' ')))"
+        found = await tab.evaluate(shown % json.dumps(path))
+        assert found.startswith(f"{PREFIX}v1/jobs/{job_id}/pages/"), found
+        assert "<p>report</p>" in found
 
 
 def portal_path(keyed: str, key: str, **wanted: object) -> str:

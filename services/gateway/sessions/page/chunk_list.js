@@ -1,4 +1,5 @@
 // List of the files that the session has exported so far.
+import { addressOf } from "./session_client.js";
 import { $, size } from "./text.js";
 import { t } from "./words.js";
 
@@ -36,7 +37,7 @@ export class ChunkList {
 
   #download(file) {
     const link = document.createElement("a");
-    link.href = `${this.path}/${file.name}`;
+    link.href = addressOf(`${this.path}/${file.name}`);
     link.download = "";
     link.textContent = file.title || file.name;
     return link;
@@ -49,7 +50,7 @@ export class ChunkList {
     button.textContent = file.name;
     button.title = t("Copy the command that downloads it");
     button.addEventListener("click", async () => {
-      const url = new URL(`${this.path}/${file.name}`, location.href);
+      const url = new URL(addressOf(`${this.path}/${file.name}`), location.href);
       const command = `curl -fL -H "Authorization: Bearer $SACCADE_API_KEY" -o ${file.name.split("/").pop()} ${url}`;
       await navigator.clipboard.writeText(command);
       button.textContent = t("command copied");

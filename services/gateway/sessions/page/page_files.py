@@ -29,8 +29,12 @@ CONTENT_SECURITY_POLICY: Final = "; ".join(
 )
 
 
+#: Below the server's public path.
+ASSETS: Final = "session-page"
+
+
 @cache
-def session_page(assets: str) -> PageBundle:
-    """Load the page, whose files have the URLs ``<assets>/<digest>/<name>``."""
+def session_page(base_path: str) -> PageBundle:
+    """Load the page, whose files have the URLs ``<base_path>session-page/<digest>/<name>``."""
     vendored = sorted(path for path in viewer.FOLDER.iterdir() if path.suffix in MEDIA_TYPES)
-    return load_page(_FOLDER, assets, vendored)
+    return load_page(_FOLDER, base_path + ASSETS, vendored)

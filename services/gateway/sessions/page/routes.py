@@ -11,11 +11,11 @@ from contracts.ids import is_id
 from kit.http.app_state import from_app_state
 from modal_workers import catalog
 from services.gateway.aggregates.view import GatewayView
-from services.gateway.sessions.page.page_files import CONTENT_SECURITY_POLICY, session_page
+from services.gateway.page_bundle import Settings
+from services.gateway.sessions.page.page_files import ASSETS, CONTENT_SECURITY_POLICY, session_page
 
 router = APIRouter(include_in_schema=False)
 
-_ASSETS: Final = "/session-page"
 _PAGE_HEADERS: Final = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
@@ -24,7 +24,7 @@ _PAGE_HEADERS: Final = {
 
 @router.api_route("/sessions/{session_id}", methods=["GET", "HEAD"])
 async def show_session(
-    request: Request, session_id: str, view: Annotated[GatewayView, from_app_state("view")]
+    request: Request, session_id: str, view: Annotated[GatewayView, from_app_state("view")], settings: Settings
 ) -> Response:
     """Return the page for the session's workload; it asks the API whether the session exists and is accessible.
 
@@ -36,14 +36,14 @@ async def show_session(
     session = view.session(session_id)
     workload = catalog.workloads().get(session.opened.workload) if session else None
     name = "watch/page.html" if workload is not None and workload.takes_prompts else "page.html"
-    return session_page(_ASSETS).answer_page(request, _PAGE_HEADERS, name)
+    return session_page(settings.public_path).answer_page(request, _PAGE_HEADERS, name)
 
 
-@router.api_route(_ASSETS + "/{digest}/{name:path}", methods=["GET", "HEAD"])
-async def send_file(request: Request, digest: str, name: str) -> Response:
+@router.api_route(f"/{ASSETS}" + "/{digest}/{name:path}", methods=["GET", "HEAD"])
+async def send_file(request: Request, digest: str, name: str, settings: Settings) -> Response:
     """Return a file of the page in the version that the URL names.
 
     Raises:
         SaccadeError: NOT_FOUND, also for a version that this server does not have.
     """
-    return session_page(_ASSETS).answer_file(request, digest, name)
+    return session_page(settings.public_path).answer_file(request, digest, name)

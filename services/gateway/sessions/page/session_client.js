@@ -11,6 +11,12 @@ const SILENCE_MS = 3 * PING_EVERY_MS;
 const PASSED_ON = new Set(["ack", "resume", "prompt_accepted", "going_away"]);
 const ENDED = new Set(["stopped", "failed"]);
 
+/** Public path of the server, with a slash at both ends: this file is `session-page/<version>/session_client.js` there. */
+const BASE = new URL("../../", import.meta.url).pathname;
+
+/** Return an address of this server for a path of the API, which begins with a slash. */
+export const addressOf = (path) => BASE + path.slice(1);
+
 export class Problem extends Error {
   constructor({ code = "unknown", detail = "", title = "", hint = "", status = 0 }) {
     super(detail || title || t("Something went wrong."));
@@ -71,7 +77,7 @@ export class SessionClient extends EventTarget {
   async fetch(path, options = {}) {
     const headers = { ...options.headers, ...(this.#key ? { Authorization: `Bearer ${this.#key}` } : {}) };
     try {
-      return await fetch(path, { cache: "no-store", ...options, headers });
+      return await fetch(addressOf(path), { cache: "no-store", ...options, headers });
     } catch {
       const hint = t("Is it running, and is this computer connected to its network? The page tries again automatically.");
       throw new Problem({ code: "unreachable", detail: t("The server does not answer."), hint });
@@ -133,7 +139,7 @@ export class SessionClient extends EventTarget {
       query.set("ticket", (await this.json("/v1/tickets", { method: "POST", body, headers })).ticket);
     }
     if (run !== this.#run) return;
-    const url = new URL(`${this.path}/stream?${query}`, location.href);
+    const url = new URL(addressOf(`${this.path}/stream?${query}`), location.href);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     const socket = (this.#socket = new WebSocket(url));
     socket.onopen = () => {

@@ -1,6 +1,6 @@
 // Page of one live session that describes video: camera, words as they come, alerts, questions, delay.
 import { connectActions, connectHeader, connectWebcam } from "../page_parts.js";
-import { Problem, SessionClient, nowS } from "../session_client.js";
+import { Problem, SessionClient, addressOf, nowS } from "../session_client.js";
 import { $, dollars, ms, number, seconds, showFrames, showProblem, showRejection, showRows, stateWords } from "../text.js";
 import { Webcam } from "../webcam.js";
 import { t, translatePage } from "../words.js";
@@ -72,7 +72,7 @@ client.addEventListener("session", ({ detail: session }) => {
     state: session.state, frames: session.frames, cost: session.cost, reason: session.reason, frameAgeS: session.frame_age_s,
   });
   if (session.error) showProblem(new Problem({ ...session.error, detail: session.error.message ?? session.error.detail }));
-  $("files").href = session.links.artifacts;
+  $("files").href = addressOf(session.links.artifacts);
   $("files").hidden = !session.finished_at;
   render();
 });
