@@ -193,7 +193,7 @@ async def test_a_live_session_works_under_a_path(keyed: str, tmp_path: Path) -> 
         await tab.click("#stop")
         await tab.until("document.getElementById('confirm').open")
         await tab.click("#confirm-yes")
-        await tab.until("document.getElementById('state').innerText.startsWith('stopped')")
+        await tab.until("document.getElementById('state').innerText.toLowerCase().startsWith('stopped')")
         assert [line for line in tab.page.complaints() if "401" not in line] == []
 
 

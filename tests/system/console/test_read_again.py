@@ -98,7 +98,7 @@ async def test_a_job_is_read_again_after_a_gap(origin: str, http: httpx.Client, 
 async def test_older_deliveries_are_read_again(origin: str, http: httpx.Client, batch: Batch) -> None:
     async with console_tab(origin, f"/console/webhooks/{batch.endpoint_id}") as tab:
         await tab.until(f"{_STATES}.length", 50)
-        await tab.click("[data-do=older]")
+        await tab.click("section[aria-labelledby=deliveries] > p button")
         await tab.until(f"{_STATES}.length", _COUNT)
         assert set(await tab.evaluate(_STATES)) == {"To be sent"}
         http.patch(f"/v1/webhooks/{batch.endpoint_id}", json={"enabled": False}).raise_for_status()

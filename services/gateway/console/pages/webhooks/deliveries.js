@@ -65,7 +65,7 @@ export function Deliveries({ endpoint }) {
           <thead><tr><th>${text.event}</th><th>${text.state}</th><th class="number">${text.attempts}</th><th>${text.answer}</th><th>${text.changed}</th><th><span class="unseen">${text.actions}</span></th></tr></thead>
           <tbody>${deliveries.rows.map(body)}</tbody>
         </table>`)}<//>
-      ${deliveries.hasMore && html`<p><button type="button" data-do="older" onClick=${() => act(deliveries.more)}>${text.older}</button></p>`}
+      ${deliveries.hasMore && html`<p><button type="button" onClick=${() => act(deliveries.more)}>${text.older}</button></p>`}
     </section>
   `;
 }
