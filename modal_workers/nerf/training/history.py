@@ -10,7 +10,7 @@ import torch
 from modal_workers.gaussians.splats import Splats
 from modal_workers.nerf.training.spec import CurvePoint
 
-#: Training stops when each of this number of consecutive scores is less than this above the best before it.
+#: Training stops when PSNR has not risen by this much in this number of consecutive scores; small rises add up.
 _MIN_RISE_DB: Final = 0.05
 _PATIENCE: Final = 3
 
@@ -29,6 +29,7 @@ class TrainingHistory:
         self.stopped_early = False
         self._best: Splats | None = None
         self._best_db = -np.inf
+        self._risen_to_db = -np.inf  # from which the next rise is measured
         self._without_rise = 0
 
     def enter_object(self, scene_iterations: int) -> None:
@@ -38,6 +39,7 @@ class TrainingHistory:
                 self.scene_psnr_db = self.curve[-1].psnr_db
             self.phase, self.scene_iterations = 1, scene_iterations
             self.curve, self._best, self._best_db, self._without_rise = [], None, -np.inf, 0
+            self._risen_to_db = -np.inf
 
     def record(self, iteration: int, splats: Splats, scores: tuple[float, float] | None, *, settled: bool) -> bool:
         """Record a score; return whether training should stop. The best model is only kept once settled."""
@@ -48,7 +50,10 @@ class TrainingHistory:
         )
         if not settled:
             return False
-        self._without_rise = 0 if scores[0] > self._best_db + _MIN_RISE_DB else self._without_rise + 1
+        if scores[0] > self._risen_to_db + _MIN_RISE_DB:
+            self._risen_to_db, self._without_rise = scores[0], 0
+        else:
+            self._without_rise += 1
         if scores[0] > self._best_db:
             self._best, self._best_db = splats.detach().map(torch.clone), scores[0]
         self.stopped_early = self.phase == 1 and self._without_rise >= _PATIENCE
@@ -75,13 +80,17 @@ class TrainingHistory:
             none,
             self._without_rise,
             self._best_db,
+            self._risen_to_db,
         ]
         best = {} if self._best is None else {"best": self._best.tensors()}
         return {"figures": np.array(figures, np.float64), "curve": rows, **best}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a result of ``state``."""
-        phase, self.seconds, resumed, iterations, scene_psnr, without_rise, self._best_db = state["figures"].tolist()
+        figures = state["figures"].tolist()
+        phase, self.seconds, resumed, iterations, scene_psnr, without_rise, self._best_db, *risen_to_db = figures
+        # Workers before this figure took the best score for it.
+        self._risen_to_db = risen_to_db[0] if risen_to_db else self._best_db
         self.phase, self.resumed, self.scene_iterations = int(phase), int(resumed) + 1, int(iterations)
         self.scene_psnr_db = None if np.isnan(scene_psnr) else scene_psnr
         self._without_rise = int(without_rise)

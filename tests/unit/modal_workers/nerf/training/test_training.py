@@ -317,3 +317,27 @@ def test_training_stops_when_held_out_photos_are_not_shown_better_any_more_and_g
     )
     assert len(back.best(splats[7])) == len(splats[3])
     assert back.curve == history.curve
+
+
+def test_small_rises_of_the_score_add_up() -> None:
+    history, splats = TrainingHistory(), splats_from_points(torch.zeros(3, 3), torch.zeros(3, 3), 0.1, 0.5)
+    history.enter_object(10)
+    # 0.04 dB a score are 0.08 in two: PSNR still rises. The last three scores together stay below 0.05.
+    scores = [24.0, 24.04, 24.08, 24.12, 24.16, 24.17, 24.18, 24.2]
+    stops = []
+    for number, psnr_db in enumerate(scores):
+        stops.append(history.record(20 + number, splats, (psnr_db, 0.9), settled=True))
+        resumed = TrainingHistory()
+        resumed.restore({name: value for name, value in history.state(1.0).items() if name != "best"})
+        history = resumed
+    assert stops == [*[False] * 7, True]
+
+
+def test_a_history_from_before_the_score_that_has_risen_was_stored_can_be_read() -> None:
+    history, splats = TrainingHistory(), splats_from_points(torch.zeros(3, 3), torch.zeros(3, 3), 0.1, 0.5)
+    history.enter_object(10)
+    history.record(20, splats, (24.0, 0.9), settled=True)
+    state = history.state(1.0)
+    back = TrainingHistory()
+    back.restore({"figures": state["figures"][:7], "curve": state["curve"]})
+    assert [back.record(30, splats, (24.04, 0.9), settled=True) for _ in range(3)] == [False, False, True]
