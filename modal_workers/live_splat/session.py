@@ -49,7 +49,7 @@ class LiveSplatSession:
         self._exporter = SplatExporter(context)
         self._model: LiveModel | None = None
         self._restored = context.saved_state()
-        self._idle_steps = self._since_chunk = 0
+        self._since_chunk = 0
 
     def run(self) -> LiveSplatResult:
         """Process frames until the session ends; train on earlier frames in between."""
@@ -61,8 +61,7 @@ class LiveSplatSession:
             if frame is not None:
                 self._process(frame)
             elif self._may_idle():
-                self._step()
-                self._idle_steps += 1
+                self._idle()
             if self._model is not None:
                 self._exporter.update(self._model, frame)
         return self._finish()
@@ -79,12 +78,10 @@ class LiveSplatSession:
         except SaccadeError as error:
             self._context.reject(frame, error)
             return
-        idle_steps, recorded = self._idle_steps, frame.recorded_ack
+        recorded, model = frame.recorded_ack, self._ensure_model()
         if recorded is not None:  # a replay repeats exactly the recorded steps
-            idle_steps = recorded.idle_steps or 0
-            for _ in range(idle_steps - self._idle_steps):
-                self._step()
-        self._idle_steps = 0
+            self._idle_until(recorded.idle_steps or 0)
+        idle_steps = model.idle_steps
         steps = self._train_on(image, positions, None if recorded is None else recorded.steps or 0)
         self._exporter.add_figures(joints_gap_ms=round(1e3 * joints.gap_s, 2))
         self._context.accept(frame, joints=joints, idle_steps=idle_steps, steps=steps)
@@ -107,10 +104,20 @@ class LiveSplatSession:
         self._ensure_model().train()
         self._exporter.record_step(time.monotonic() - began_s)
 
+    def _idle(self) -> None:
+        """Run a training step that belongs to no frame."""
+        self._step()
+        self._ensure_model().idle_steps += 1
+
+    def _idle_until(self, idle_steps: int) -> None:
+        """Run the idle steps that are left of so many: the restored state may have some of them."""
+        while self._ensure_model().idle_steps < idle_steps:
+            self._idle()
+
     def _may_idle(self) -> bool:
         if self._model is None or not len(self._model.splats) or self._context.replaying:
             return False
-        return self._idle_steps < _IDLE_STEPS
+        return self._model.idle_steps < _IDLE_STEPS
 
     def _ensure_model(self) -> LiveModel:
         """Return the model; create it with the first frame, which determines the camera."""
@@ -131,16 +138,14 @@ class LiveSplatSession:
 
     def _reset(self) -> None:
         self._model, self._restored = None, None
-        self._decoder, self._idle_steps, self._since_chunk = FrameDecoder(self._params), 0, 0
+        self._decoder, self._since_chunk = FrameDecoder(self._params), 0
         self._context.save_after_reset(self._exporter.reset())
 
     def _finish(self) -> LiveSplatResult:
         """Export the last chunk and the whole model."""
         context, model = self._context, self._model or self._restored_model()
         if model is not None and context.replaying:
-            for _ in range(context.recorded_idle_steps or 0):
-                self._step()
-                self._idle_steps += 1
+            self._idle_until(context.recorded_idle_steps or 0)
         self._exporter.finish(model, chunk=bool(self._since_chunk or not context.chunks))
-        context.finish(self._idle_steps)
+        context.finish(0 if model is None else model.idle_steps)
         return self._exporter.result(model)

@@ -77,6 +77,8 @@ class LiveModel:
         self.densifier = Densifier(self.optimiser, seed=params.seed)
         self.frames = 0
         self.steps = 0
+        #: Steps after those of the newest frame, between it and the next one or the end.
+        self.idle_steps = 0
         self.losses: list[float] = []
 
     @property
@@ -87,6 +89,7 @@ class LiveModel:
     def add(self, image: FrameImage, positions: Floats) -> None:
         """Add a frame: initialise Gaussians where the model does not explain it, and train on it from now on."""
         self.frames += 1
+        self.idle_steps = 0
         held_out = self.frames % self._params.held_out_every == 0
         frame = Keyframe(image.colour, positions, FrameCorrection(self.poses, positions), held_out)
         self.keyframes.append(frame)
@@ -196,6 +199,7 @@ class LiveModel:
             "picture_size": self._picture_size,
             "frames": self.frames,
             "steps": self.steps,
+            "idle_steps": self.idle_steps,
             "random": list(self._random.getstate()[1]),
             "keyframes": [
                 {
@@ -234,6 +238,7 @@ class LiveModel:
         self.densifier.restore(state["density"])
         self.poses.restore({k: v.cpu().numpy() if isinstance(v, Tensor) else v for k, v in state["poses"].items()})
         self.frames, self.steps = state["frames"], state["steps"]
+        self.idle_steps = state.get("idle_steps", 0)  # workers before this field saved states without it
         self._random.setstate((3, tuple(state["random"]), None))
         self.keyframes = []
         for stored in state["keyframes"]:

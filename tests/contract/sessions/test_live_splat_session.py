@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -20,8 +24,10 @@ from services.dispatcher.executors.executor import CallState
 from simulators.arm.motion import ArmMotion
 from simulators.arm.table_scene import TableScene
 from simulators.arm.wrist_camera import GRIPPER_FROM_CAMERA, camera_matrix
+from tests.harness.network.holding_proxy import HoldingProxy
 from tests.harness.runtime.executor_environment import ExecutorHarness, processes_of_run
 from tests.harness.runtime.session_driver import SessionDriver
+from tests.harness.servers.proxied_bucket import ProxiedS3
 
 pytestmark = pytest.mark.anyio
 
@@ -70,6 +76,24 @@ async def launch(harness: ExecutorHarness, session: SessionDriver, assignment: A
     call = await harness.executor().launch(assignment, WORKLOAD.compute)
     await session.until_published("session.ready", assignment.attempt)
     return call
+
+
+@asynccontextmanager
+async def killed_after_its_last_chunk(harness: ExecutorHarness, assignment: Assignment) -> AsyncIterator[None]:
+    """Run a session whose worker is killed while it saves the whole model; the block has to end the session."""
+    port = urlsplit(harness.s3.settings.endpoint_url).port
+    assert port is not None
+    async with HoldingProxy(port, rb"PUT \S+/model\.ply") as proxy:
+        held = harness.s3.settings.model_copy(update={"endpoint_url": proxy.url})
+        executor = replace(harness, s3=ProxiedS3(held)).executor()
+        call = await executor.launch(assignment, WORKLOAD.compute)
+        yield
+        async with asyncio.timeout(60):
+            await proxy.held.wait()
+        for process in processes_of_run(assignment):
+            process.kill()
+        while (await executor.poll(call)).state is CallState.RUNNING:
+            await asyncio.sleep(0.05)
 
 
 async def status_of(session: SessionDriver) -> dict[str, Any]:
@@ -172,6 +196,35 @@ async def test_a_run_that_resumes_only_to_end_has_the_whole_model(harness: Execu
     )
     assert len(decode_ply(path)) == result["splats"] > 0
     assert (await status_of(session))["frame_count"] == PARAMS["chunk_frames"]
+
+
+async def test_idle_steps_that_the_last_chunk_has_are_not_trained_twice(harness: ExecutorHarness) -> None:
+    bucket = harness.driver.bucket
+    session = SessionDriver(harness.driver)
+    first = await session.open(PARAMS, workload="live_splat")
+    async with killed_after_its_last_chunk(harness, first):
+        await session.until_published("session.ready")
+        await Arm(session).send_until_accepted(3)
+        await asyncio.sleep(1.0)
+        await session.stop()
+    await launch(harness, session, await harness.driver.replace_attempt(first))
+    result = (await harness.driver.until(session.job_id, State.SUCCEEDED)).result
+    assert result is not None
+    steps = [(ack.idle_steps or 0) + (ack.steps or 0) for ack in await session.acks() if ack.status == "accepted"]
+    last_idle_steps = (await session.acked())[-1].last_idle_steps
+    assert last_idle_steps
+    assert sum(steps) + last_idle_steps == result["steps"], "a replay has to repeat all of them"
+    whole = await bucket.get(bucket.key("results", session.job_id, "model.ply"))
+
+    again = SessionDriver(harness.driver)
+    replay = await again.open(PARAMS, workload="live_splat", replay_of=session.session_id)
+    async with killed_after_its_last_chunk(harness, replay):
+        await again.until_published("session.chunk_exported", result["chunks"])
+    await launch(harness, again, await harness.driver.replace_attempt(replay))
+    job = await harness.driver.until_job(again.job_id, lambda job: job.state.ended)
+    assert job.result is not None
+    assert (job.result["steps"], job.result["chunks"]) == (result["steps"], result["chunks"])
+    assert await bucket.get(bucket.key("results", again.job_id, "model.ply")) == whole
 
 
 async def test_a_frame_without_joints_is_refused_with_the_reason(harness: ExecutorHarness) -> None:
