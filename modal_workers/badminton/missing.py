@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import fields, replace
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from modal_workers.badminton.match import Match, Missing, Mode
 from modal_workers.badminton.players.player_tracks import PlayerTracks
@@ -28,6 +30,29 @@ def hits_known(match: Match) -> bool:
     return match.shuttle is not None and all(each.part != SHUTTLE for each in match.missing)
 
 
+def seen_players(players: PlayerTracks | None, analysed: NDArray[np.bool_]) -> PlayerTracks | None:
+    """Return the tracks without those of players who are named as missing; None where nobody was seen enough."""
+    unseen = [] if players is None else _unseen(players, analysed)
+    if players is None or len(unseen) == players.player_count:
+        return None
+    if not unseen:
+        return players
+    blank: dict[str, Any] = {}
+    for field in fields(players):
+        values = getattr(players, field.name)
+        if values is not None and values.flags.writeable:  # what repeats one value is unknown anyway
+            blank[field.name] = values = values.copy()
+            values[unseen] = np.nan if values.dtype.kind == "f" else 0
+    return replace(players, **blank)
+
+
+def seen_shuttle(shuttle: ShuttleTrack | None, analysed: NDArray[np.bool_]) -> ShuttleTrack | None:
+    """Return the shuttle's track if it was found in enough of the frames to say anything."""
+    if shuttle is None or np.isfinite(shuttle.position_px[analysed, 0]).mean() < LEAST_TRACKED_SHARE:
+        return None
+    return shuttle
+
+
 def missing_parts(
     mode: Mode,
     *,
@@ -36,7 +61,7 @@ def missing_parts(
     players: PlayerTracks | None,
     shuttle: ShuttleTrack | None,
     rallies: Sequence[Rally],
-    analysed: np.ndarray,
+    analysed: NDArray[np.bool_],
 ) -> tuple[Missing, ...]:
     """Return the missing parts; ``analysed`` [N] are the frames of segments with a court."""
     found: list[Missing] = []
@@ -47,21 +72,24 @@ def missing_parts(
         found += _players(players, analysed)
         if not has_skeletons:
             found.append(Missing(SKELETONS, f"The pose backend {pose_backend} finds no skeletons."))
-        if shuttle is None or np.isfinite(shuttle.position_px[analysed, 0]).mean() < LEAST_TRACKED_SHARE:
+        if seen_shuttle(shuttle, analysed) is None:
             found.append(Missing(SHUTTLE, "The shuttle was not found: it is too small, or there is no play."))
     if not rallies:
-        found.append(Missing(RALLIES, "No rally was found: neither the shuttle nor the players show play."))
+        by_movement = mode == "rally_only" or seen_shuttle(shuttle, analysed) is None
+        shown_by = "the players' movement" if by_movement else "the shuttle's track"
+        found.append(Missing(RALLIES, f"No rally was found: {shown_by} shows none."))
     return tuple(found)
 
 
-def _players(players: PlayerTracks | None, analysed: np.ndarray) -> list[Missing]:
+def _players(players: PlayerTracks | None, analysed: NDArray[np.bool_]) -> list[Missing]:
     if players is None:
         return [Missing(PLAYERS, "No player was found on the court.")]
-    share = players.observed[:, analysed].mean(axis=1)
-    seen = [number for number in range(players.player_count) if share[number] >= LEAST_OBSERVED_SHARE]
-    if not seen:
+    unseen = _unseen(players, analysed)
+    if len(unseen) == players.player_count:
         return [Missing(PLAYERS, "No player was found on the court.")]
-    if len(seen) < players.player_count:
-        unseen = [str(number) for number in range(players.player_count) if number not in seen]
-        return [Missing(f"player {number}", "Nobody was seen there for long enough.") for number in unseen]
-    return []
+    return [Missing(f"player {number}", "Nobody was seen there for long enough.") for number in unseen]
+
+
+def _unseen(players: PlayerTracks, analysed: NDArray[np.bool_]) -> list[int]:
+    share = players.observed[:, analysed].mean(axis=1)
+    return np.flatnonzero(share < LEAST_OBSERVED_SHARE).tolist()

@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 
 from modal_workers.badminton.analytics.analysis import analyse
+from modal_workers.badminton.checkpoints import CourtStage, TrackStage
+from modal_workers.badminton.detection.backends import DetectionBackends
+from modal_workers.badminton.frame_times import FrameTimes
 from modal_workers.badminton.headline import headline
 from modal_workers.badminton.match import Match, Missing
+from modal_workers.badminton.match_building import build_match
 from modal_workers.badminton.missing import missing_parts
 from modal_workers.badminton.players.player_tracks import PlayerTracks
 from modal_workers.badminton.result import build_result
+from modal_workers.badminton.settings import BadmintonSettings
 from modal_workers.badminton.shuttle.shuttle_track import ShuttleTrack
-from modal_workers.badminton.spec import WORKLOAD
+from modal_workers.badminton.spec import WORKLOAD, BadmintonParams
 from tests.harness.vision.badminton_matches import known_match, without_court
 
 
@@ -41,6 +46,13 @@ def seen(tracks: PlayerTracks, shares: tuple[float, ...]) -> PlayerTracks:
     return replace(tracks, observed=np.stack([np.arange(frames) < share * frames for share in shares]))
 
 
+def built(match: Match, players: PlayerTracks | None, shuttle: ShuttleTrack | None) -> Match:
+    """Return the match that the stages make of tracks."""
+    court = CourtStage(match.facts, FrameTimes(match.times_s, match.source_frame), match.segments, {}, ())
+    backends = DetectionBackends(BadmintonParams(pose="motion"), BadmintonSettings())
+    return build_match("full", court, TrackStage(players, shuttle, ()), backends)
+
+
 def test_nothing_is_missing_of_a_whole_match(match: Match) -> None:
     assert parts(match) == {}
 
@@ -53,6 +65,40 @@ def test_a_player_who_is_hardly_seen_is_named(match: Match) -> None:
     # Only frames with a court count: in the others nobody is looked for.
     half = np.arange(match.frame_count) < match.frame_count / 2
     assert parts(match, players=seen(match.tracks, (0.06, 0.06)), analysed=half) == {}
+
+
+def test_a_player_who_is_missing_has_no_figures(match: Match) -> None:
+    assert match.tracks is not None
+    one = built(match, seen(match.tracks, (0.9, 0.02)), None)
+    result = build_result(one, analyse(one))
+    assert "player 1" in {part.part for part in result.missing}
+    known, unknown = result.players
+    assert known.distance_m is not None
+    assert (unknown.observed_share, unknown.identity_confidence) == (0, None)
+    assert (unknown.distance_m, unknown.mean_speed_m_s, unknown.top_speed_m_s) == (None, None, None)
+    assert WORKLOAD.headline is not None
+    assert " and " not in WORKLOAD.headline(result)
+    nobody = built(match, seen(match.tracks, (0.01, 0.02)), None)
+    assert build_result(nobody, analyse(nobody)).players == ()
+    assert match.tracks.observed.mean() > 0.9, "the tracks themselves stay as they were"
+
+
+def test_a_shuttle_that_is_missing_names_no_hit_and_the_players_show_the_rallies(match: Match) -> None:
+    """Three places of a lamp in 20 s are no shuttle: the rallies were looked for in them and nowhere else."""
+    place = np.full((match.frame_count, 2), np.nan, np.float32)
+    place[100:103] = [[640, 200], [640, 201], [640, 202]]
+    lamp = ShuttleTrack(place, np.where(np.isfinite(place[:, 0]), 0.5, 0).astype(np.float32))
+    found = built(match, match.tracks, lamp)
+    assert "shuttle" in {part.part for part in found.missing}
+    assert (found.shuttle, found.hits) == (None, ())
+    assert found.rallies
+    assert {rally.evidence for rally in found.rallies} == {"movement"}
+
+
+def test_no_rally_was_found_in_what_was_looked_at(match: Match) -> None:
+    assert "shuttle's track" in parts(match, rallies=())["rallies"]
+    assert "movement" in parts(match, rallies=(), shuttle=None)["rallies"]
+    assert "movement" in parts(replace(match, mode="rally_only"), rallies=())["rallies"]
 
 
 def test_missing_skeletons_shuttle_and_rallies_have_their_reasons(match: Match) -> None:
