@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -135,7 +135,10 @@ def _spans(
         ending = ending_of(group[-1], contacts)
         if ending is None or (len(group) == 1 and not _is_service(group[0], ending)):
             continue
-        spans.append(RallySpan(tuple(group), ending, bool(times_s[last_frame] - ending.time_s < _CUT_S)))
+        last_s = float(times_s[last_frame])
+        # A fall that the camera does not show to its end ends with what it shows.
+        seen = replace(ending, time_s=min(ending.time_s, last_s))
+        spans.append(RallySpan(tuple(group), seen, last_s - seen.time_s < _CUT_S))
     return spans
 
 

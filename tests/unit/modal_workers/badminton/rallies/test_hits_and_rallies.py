@@ -149,6 +149,21 @@ def test_a_rally_that_a_cut_ends_is_less_sure(singles: Analysed) -> None:
     assert found.winner is None
 
 
+@pytest.mark.parametrize("before_s", [0.1, 0.2, 0.3])
+def test_a_rally_does_not_go_on_after_the_last_frame_that_shows_it(singles: Analysed, before_s: float) -> None:
+    truth, players = singles.truth, player_tracks(singles.truth)
+    true = next(rally for rally in truth.rallies if rally.reason == "landed_in" and rally.complete)
+    cut = int(np.searchsorted(truth.time_s, true.end_s - before_s))
+    kept = ShuttleTrack(singles.track.position_px.copy(), singles.track.confidence.copy())
+    kept.position_px[cut + 1 :] = np.nan
+    segments = [(0, cut, whole(truth)[0][2])]
+    hits = hits_of(judge_contacts(kept, players, truth.time_s, segments, picture_size=SIZE))
+    found = find_rallies(hits, kept, players, truth.time_s, segments, mode="full", picture_size=SIZE)[-1]
+    assert found.start_s == pytest.approx(true.start_s, abs=0.3)
+    assert found.end_s <= truth.time_s[cut]
+    assert found.confidence < 0.6
+
+
 def test_an_empty_track_leads_to_movement(singles: Analysed) -> None:
     truth = singles.truth
     empty = ShuttleTrack(np.full_like(singles.track.position_px, np.nan), np.zeros_like(singles.track.confidence))
