@@ -43,7 +43,7 @@ class PlayerFigures:
     footwork: Footwork
     #: Seconds in each cell of the floor [rows, columns], of ``heat_map``.
     heat_map_s: Floats
-    #: None where the shuttle was not tracked.
+    #: Hits in rallies, not passes in pauses; None where the shuttle was not tracked.
     hit_count: int | None
     #: Rallies won with evidence; in doubles those of the pair. None where the shuttle was not tracked.
     won_count: int | None
@@ -145,6 +145,7 @@ def _player(match: Match, tracks: PlayerTracks, number: int, track: CourtTrack, 
     for rally in match.rallies:
         in_play[rally.first_frame : rally.last_frame + 1] = True
     counted = hits_known(match)
+    hits = [hit for rally in match.rallies for hit in rally.hits]
     return PlayerFigures(
         player=number,
         motion=measure_motion(track),
@@ -153,7 +154,7 @@ def _player(match: Match, tracks: PlayerTracks, number: int, track: CourtTrack, 
         zones=measure_zones(half, counted_s, error_m),
         footwork=measure_footwork(half, counted_s),
         heat_map_s=heat_map(feet_m, counted_s),
-        hit_count=sum(hit.player == number for hit in match.hits) if counted else None,
+        hit_count=sum(hit.player == number for hit in hits) if counted else None,
         won_count=sum(_won(rally, number, tracks.player_count) for rally in match.rallies) if counted else None,
         outlier_count=int(tracks.outlier_count[number]),
         identity_confidence=_mean(identity),

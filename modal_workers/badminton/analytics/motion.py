@@ -133,13 +133,15 @@ class CourtTrack:
 def measure_motion(track: CourtTrack, within: Mask | None = None) -> Motion:
     """Return distance and speed over the frames ``within`` (all if None) whose position is known."""
     chosen = track.used if within is None else track.used & within
-    durations_s = track.durations_s()[chosen]
+    # A step into the chosen frames from one that is not chosen is none of theirs.
+    inside = chosen & np.roll(chosen, 1)
+    durations_s = np.where(inside, track.durations_s(), 0.0)[chosen]
     known_s = float(durations_s.sum())
     frames = int(chosen.sum())
     observed_share = float((track.observed & chosen).sum() / frames) if frames else _UNKNOWN
     if known_s == 0:
         return Motion(0.0, observed_share, *[_UNKNOWN] * 7)
-    distance_m = float(track.steps_m()[chosen].sum())
+    distance_m = float(track.steps_m()[inside].sum())
     # Along one axis; the ends of each stretch of time over which the errors last are as uncertain as the places.
     variances_m2 = np.nan_to_num(track.error_m[chosen]) ** 2 / 2
     scatter_m = float(np.sqrt(2 * (variances_m2 * durations_s).sum() / LASTING_S))

@@ -37,8 +37,9 @@ def tiles_html(match: Match, analysis: Analysis) -> str:
     """Return the tiles at the head of the page."""
     time = analysis.play_time
     share = time.rally_s / max(1e-9, time.total_s)
+    hits = sum(len(rally.hits) for rally in match.rallies)
     tiles = [
-        ("Rallies", str(len(match.rallies)) if match.rallies else "–", f"{len(match.hits)} hits" if match.hits else ""),
+        ("Rallies", str(len(match.rallies)) if match.rallies else "–", f"{hits} hits" if hits else ""),
         ("Time in play", clock(time.rally_s) if match.rallies else "–", percent(share) if match.rallies else ""),
         ("Longest rally", f"{figure(time.longest_rally_s)}{_THIN}s" if match.rallies else "–", ""),
     ]
@@ -223,9 +224,12 @@ def method_html(match: Match) -> str:
         f"Backend: {match.pose_backend or 'none'}. Places are smoothed over time by a model of motion; what no person "
         "can do is rejected and counted, and nothing is capped. Short gaps are bridged, longer ones are left open."
     )
+    of_body = match.tracks is not None and match.tracks.body_m is not None
+    point = "the body's centre over the floor" if of_body else "the middle between the feet"
+    raised = "" if of_body else "; speeds are raised by half of what smoothing takes off a short burst"
     speed = (
-        "Over the time in which the place is known. Moves within the scatter of the places are not counted; speeds are "
-        "raised by half of what smoothing takes off a short burst. Errors are half-widths of 95 % bands."
+        f"Of {point}, over the time in which the place is known. Moves within the scatter of the places are not "
+        f"counted{raised}. Errors are half-widths of 95 % bands."
     )
     zones = (
         "Thirds of the player's own half on the court: 2.23 m each along it, 2.03 m each across, left and right as "

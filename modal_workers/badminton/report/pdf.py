@@ -63,7 +63,7 @@ def _page(match: Match, title: str) -> Figure:
 def _summary_page(match: Match, analysis: Analysis, still: Path | None) -> Figure:
     page = _page(match, "Badminton match")
     page.text(_LEFT, 0.88, headline(match, analysis), fontsize=12, color=MUTED, parse_math=False)
-    facts, time = match.facts, analysis.play_time
+    facts = match.facts
     courts = [part.court for part in match.segments if part.court is not None]
     court = "not found"
     if courts:
@@ -74,7 +74,7 @@ def _summary_page(match: Match, analysis: Analysis, still: Path | None) -> Figur
         ("Court", court),
         ("Players", f"{match.player_count or 'not found'}; backend {match.pose_backend or 'none'}"),
         ("Shuttle", match.shuttle_backend or "not tracked"),
-        ("Rallies", f"{len(match.rallies)}; {clock(time.rally_s)} in play, longest {figure(time.longest_rally_s)} s"),
+        ("Rallies", _rallies_text(match, analysis)),
     ]
     for row, (name, text) in enumerate(entries):
         y = 0.80 - 0.042 * row
@@ -95,6 +95,13 @@ def _summary_page(match: Match, analysis: Analysis, still: Path | None) -> Figur
         text = with_known_glyphs(gap if len(gap) <= 150 else f"{gap[:149].rstrip()}…")
         page.text(_LEFT, 0.14 - 0.022 * row, text, fontsize=8.5, color="#a86500", parse_math=False)
     return page
+
+
+def _rallies_text(match: Match, analysis: Analysis) -> str:
+    time = analysis.play_time
+    if not match.rallies:
+        return "not found"
+    return f"{len(match.rallies)}; {clock(time.rally_s)} in play, longest {figure(time.longest_rally_s)} s"
 
 
 def _still(page: Figure, still: Path) -> None:

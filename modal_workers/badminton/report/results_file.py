@@ -174,8 +174,10 @@ def _tracks(match: Match, analysis: Analysis) -> dict[str, Any]:
                 "error_m": Column(tracks.position_error_m[player]),
                 "speed_m_s": Column(analysis.speed_m_s[player]),
                 "observed": Column(tracks.observed[player]),
-                "confidence": Column(tracks.confidence[player]),
-                "identity_confidence": Column(tracks.identity_confidence[player]),
+                "confidence": Column(np.where(tracks.observed[player], tracks.confidence[player], np.nan)),
+                "identity_confidence": Column(
+                    np.where(np.isfinite(tracks.position_m[player, :, 0]), tracks.identity_confidence[player], np.nan)
+                ),
                 "box_px": Column(tracks.boxes_px[player], 1),
             }
             for player in range(tracks.player_count)
@@ -187,7 +189,7 @@ def _tracks(match: Match, analysis: Analysis) -> dict[str, Any]:
         "shuttle": {
             "x_px": Column(shuttle.position_px[:, 0], 1),
             "y_px": Column(shuttle.position_px[:, 1], 1),
-            "confidence": Column(shuttle.confidence),
+            "confidence": Column(np.where(np.isfinite(shuttle.position_px[:, 0]), shuttle.confidence, np.nan)),
         }
         if shuttle is not None
         else None,

@@ -120,7 +120,9 @@ class ResultsPlayer(_Model):
     zones: ResultsZones
     heat_map: ResultsHeatMap
     footwork: ResultsFootwork
-    hit_count: int | None = Field(description="null where the shuttle was not tracked.")
+    hit_count: int | None = Field(
+        description="Hits in rallies, by this player with evidence; null where the shuttle was not tracked."
+    )
     won_count: int | None = Field(
         description="Rallies won with evidence; in doubles those of the pair. null where the shuttle was not tracked."
     )

@@ -28,7 +28,7 @@ PLAYER_UNITS: Final = {
     "mean_from_net_m": "m",
     "covered_share": "1, share of the own half's cells of 0.5 m",
     "hull_area_m2": "m2, convex hull of the places in the own half",
-    "hit_count": "1, empty where the shuttle was not tracked",
+    "hit_count": "1, in rallies; empty where the shuttle was not tracked",
     "won_count": "1, rallies won with evidence",
     "outlier_count": "1, detections rejected",
     "identity_confidence_min": "1, lowest probability that it is one person",

@@ -33,9 +33,21 @@ def test_figures_of_a_match_are_those_of_its_motion() -> None:
         assert figures.in_rallies.mean_speed_m_s > figures.motion.mean_speed_m_s
         assert figures.outlier_count == figures.player + 2
         assert figures.zones.total_s == pytest.approx(40, abs=0.1)
-    assert sum(figures.hit_count for figures in analysis.players) == len(known.match.hits)
+    assert sum(figures.hit_count for figures in analysis.players) == sum(len(r.hits) for r in known.match.rallies)
     assert analysis.play_time.rally_s == pytest.approx(sum(r.end_s - r.start_s for r in known.match.rallies))
     assert analysis.speed_m_s.shape == (2, known.match.frame_count)
+
+
+def test_what_is_in_rallies_is_the_sum_over_the_rallies() -> None:
+    match = known_match(duration_s=40).match
+    passed = replace(match.hits[0], frame=0, time_s=0.0)
+    analysis = analyse(replace(match, hits=(passed, *match.hits)))
+    for number, figures in enumerate(analysis.players):
+        own = [rally.players[number] for rally in analysis.rallies]
+        assert figures.in_rallies is not None
+        assert figures.in_rallies.known_s == pytest.approx(sum(motion.known_s for motion in own))
+        assert figures.in_rallies.distance_m == pytest.approx(sum(motion.distance_m for motion in own))
+        assert figures.hit_count == sum(rally.hit_counts[number] for rally in analysis.rallies)
 
 
 def test_rallies_have_figures_of_their_own() -> None:

@@ -45,6 +45,11 @@ def test_results_are_as_the_schema_says(tmp_path: Path) -> None:
         assert track.x_m[400:] == [None] * 100
         assert track.x_m[0] == pytest.approx(float(match.tracks.position_m[player.player_id, 0, 0]), abs=1e-3)
         assert len(track.box_px) == 500
+        assert [value is None for value in track.confidence] == [not seen for seen in track.observed]
+        assert [value is None for value in track.identity_confidence] == [x is None for x in track.x_m]
+    assert results.tracks.shuttle is not None
+    shuttle = results.tracks.shuttle
+    assert [value is None for value in shuttle.confidence] == [x is None for x in shuttle.x_px]
     assert results.skeletons is not None
     assert np.shape(results.skeletons.players[0].x_px) == (500, 17)
     assert [rally.number for rally in results.rallies] == [1]
