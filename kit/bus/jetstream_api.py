@@ -13,6 +13,8 @@ from contracts.errors import ErrorCode, SaccadeError
 
 STREAM_NOT_FOUND: Final = 10059
 NO_MESSAGE_FOUND: Final = 10037
+#: Answers to a request to delete a message that is deleted already.
+_IS_DELETED: Final = frozenset({NO_MESSAGE_FOUND, 10043, 10057})
 #: Another process has created or changed the stream since it was read.
 STREAM_EXISTS: Final = 10058
 _API: Final = "$JS.API"
@@ -77,6 +79,17 @@ async def first_stored_since(
     if error_code(answer) == NO_MESSAGE_FOUND:
         return None
     raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {answer.get('error', {}).get('description')}.")
+
+
+async def delete_message(client: Client, stream: str, sequence: int, *, overwrites: bool = True) -> None:
+    """Delete a message, if it is not deleted yet; by default, have its bytes overwritten.
+
+    Raises:
+        SaccadeError: BUS_UNAVAILABLE.
+    """
+    answer = await request(client, f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": not overwrites})
+    if "error" in answer and error_code(answer) not in _IS_DELETED:
+        raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {answer['error'].get('description')}.")
 
 
 async def count_subjects(client: Client, stream: str, subjects: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 
@@ -28,6 +28,10 @@ class KeyedSlots:
             self._users[key] -= 1
             if not self._users[key]:
                 del self._users[key], self._semaphores[key]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the keys that are used."""
+        return iter(self._users)
 
     def __len__(self) -> int:
         """Return the number of keys that are used."""

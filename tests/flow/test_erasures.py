@@ -15,10 +15,12 @@ import pytest
 
 from contracts.audit import Attribution, AuditRecord, ChainVerifier
 from contracts.erasure import ErasureReport, ErasureRequest, records_of, request_subject, sha256_of
-from contracts.events.base import Message, decode
+from contracts.events.base import Message, decode, encode
+from contracts.events.delivery import WebhookDelivered
 from contracts.events.erasure import ErasureCompleted
 from contracts.ids import new_id
 from contracts.job import State
+from contracts.session import session_id_of_job
 from contracts.streams import ERASURES, OPS
 from kit.bus.event_store import EventStore
 from kit.bus.tail import EpochChanged
@@ -166,6 +168,17 @@ async def test_a_job_is_erased_with_its_session_and_records_and_its_upload_stays
     async with opened(servers) as (harness, executor):
         seeded = await seed(harness, "jobs", 60, random.Random(2))
         first, second = seeded.jobs[:2]
+        delivered = WebhookDelivered(
+            endpoint_id=new_id("whk"),
+            event_id=new_id("evt"),
+            event_type="session.stopped",
+            event_subject=session_id_of_job(first),
+            sequence=1,
+            attempt=1,
+            latency_ms=1,
+            url_origin="https://example.com",
+        )
+        await harness.store.publish(encode(delivered, tenant="jobs", subject_id=delivered.endpoint_id, source="/test"))
         async with erasing(harness, dispatcher_of(harness, executor)):
             await report_of(harness, await request_erasure(harness, "jobs", scope="job", subject_id=first))
         assert await left_of(harness, first, first.removeprefix("job_")) == set()

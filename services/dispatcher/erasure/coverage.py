@@ -87,6 +87,7 @@ def stage_submissions(request: ErasureRequest) -> Covered:
 def other_messages(request: ErasureRequest, job_ids: Collection[str]) -> list[Covered]:
     """Return the messages of all other streams; ``job_ids`` are all jobs that are erased, with those of stages."""
     tenant, ids = request.tenant, {*job_ids, *([request.subject_id] if request.subject_id else [])}
+    ids |= set(map(session_id_of_job, erased_jobs(request)))
     dead = Covered(DEADLETTERS.name, "saccade.dlq.>", lambda stored: _is_dead_letter_of(stored, tenant, ids))
     if request.scope == "tenant":
         names = {PROGRESS: "prog", TELEMETRY: "tele", FETCHES: "fetch", RULE_COUNTS: "cnt", WEBHOOKS: "whk"}

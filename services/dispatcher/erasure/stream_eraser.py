@@ -8,16 +8,14 @@ from typing import Final
 
 from nats.aio.client import Client
 
-from contracts.errors import ErrorCode, SaccadeError
-from kit.bus.connection import request
 from kit.bus.event_store import EventStore, StoredEvent
+from kit.bus.jetstream_api import delete_message
 from kit.tasks import map_concurrently
 from services.dispatcher.erasure.coverage import Covered
 from services.dispatcher.erasure.progress import StoreContents
 
 _BATCH: Final = 500
 _PARALLEL: Final = 64
-_NO_MESSAGE: Final = frozenset({10037, 10043, 10057})
 
 
 class StreamEraser:
@@ -54,11 +52,7 @@ class StreamEraser:
         """
 
         async def delete(sequence: int) -> None:
-            body = {"seq": sequence, "no_erase": not overwrites}
-            answer = await request(self._client, f"STREAM.MSG.DELETE.{stream}", body)
-            error = answer.get("error")
-            if error and error.get("err_code") not in _NO_MESSAGE:
-                raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"NATS: {error.get('description')}.")
+            await delete_message(self._client, stream, sequence, overwrites=overwrites)
 
         await map_concurrently(delete, sequences, _PARALLEL)
 

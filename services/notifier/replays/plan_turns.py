@@ -34,5 +34,5 @@ class PlanTurns:
 
     @property
     def tenants(self) -> int:
-        """For how many tenants something is kept; one that plans alone counts twice."""
-        return len(self._alone) + len(self._of_a_tenant)
+        """Number of tenants for which something is kept."""
+        return len({*self._alone, *self._of_a_tenant})

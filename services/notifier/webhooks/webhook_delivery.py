@@ -78,6 +78,7 @@ class WebhookDelivery:
         self.reading = {"endpoints": endpoints.reading, "deliveries": self._reading_deliveries}
         endpoints.on_change(self.projector.on_endpoint)
         endpoints.on_change(self.engine.on_endpoint)
+        self.projector.on_planned(self.engine.on_planned)
 
     def _reading_deliveries(self) -> str | None:
         return self.projector.tail.reading()  # of the tail that it has now

@@ -14,7 +14,7 @@ from contracts.events.base import Cursor
 from kit.projection_file import ProjectionFile
 
 #: Increased with every change of the tables or of what is stored in them: an older file is deleted.
-_VERSION: Final = 3
+_VERSION: Final = 4
 _SCHEMA: Final = """
 CREATE TABLE position (
     one INTEGER PRIMARY KEY CHECK (one = 1), events_epoch TEXT NOT NULL, planned INTEGER NOT NULL,
@@ -49,10 +49,13 @@ CREATE TABLE health (
     endpoint_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, failing_since_us INTEGER NOT NULL,
     failed_us INTEGER NOT NULL, status INTEGER, gone INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE planned_endpoints (endpoint_id TEXT PRIMARY KEY, since INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE planned_endpoints (
+    endpoint_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, since INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE redeliveries (record INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE gaps (until INTEGER PRIMARY KEY, after INTEGER NOT NULL);
 """
-_TABLES: Final = ("deliveries", "attempts", "job_urls", "health", "planned_endpoints", "redeliveries")
+_TABLES: Final = ("deliveries", "attempts", "job_urls", "health", "planned_endpoints", "redeliveries", "gaps")
 
 
 def to_us(moment: datetime) -> int:
@@ -113,6 +116,8 @@ class DeliveryFile(ProjectionFile):
             for table in ("deliveries", "attempts", "job_urls"):
                 self.write(f"DELETE FROM {table} WHERE sequence > ?", (fork,))  # noqa: S608 - names from the line above
             self.write("UPDATE planned_endpoints SET since = min(since, ?)", (fork,))
+            self.write("DELETE FROM gaps WHERE after >= ?", (fork,))
+            self.write("UPDATE OR REPLACE gaps SET until = min(until, ?)", (fork,))
         if records.sequence < self.recorded:
             lost = (records.sequence, records.sequence)
             self.write("UPDATE deliveries SET last_record = min(last_record, ?), asked = min(asked, ?)", lost)

@@ -30,6 +30,7 @@ from services.notifier.webhooks.deliveries.delivery import DeliveryAttempt, Deli
 from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile
 from services.notifier.webhooks.deliveries.delivery_tables import DeliveryTables
 from services.notifier.webhooks.deliveries.earlier_planning import EarlierPlanning
+from services.notifier.webhooks.deliveries.erased_records import ErasedRecords
 from services.notifier.webhooks.deliveries.event_lineage import EventLineage
 from services.notifier.webhooks.deliveries.event_planning import Enqueue, EventPlanning
 from services.notifier.webhooks.deliveries.event_ranges import EventRanges
@@ -72,18 +73,22 @@ class DeliveryProjector:
         self._ranges = EventRanges(events, history)
         # Under the name of the tail of this process, which refuses the same events: one dead letter comes of both.
         self._dead_letters = DeadLetterWriter(events, "notifier")
-        file.hold_while(lambda: self._dead_letters.unsettled)
+        self._erased = ErasedRecords(self.records)
+        file.hold_while(lambda: self._dead_letters.unsettled or self._erased.unsettled or self._earlier.lacks_job_urls)
         self._planning = EventPlanning(
             file,
             self.deliveries,
             self.receivers,
             endpoints=endpoints,
             recent_events=recent_events,
+            erased=self._erased,
             dead_letters=self._dead_letters,
             now=now,
         )
         parts = (self._planning, self._ranges, self.deliveries, self.receivers)
-        self._earlier = EarlierPlanning(*parts, endpoints=endpoints, changed=recent_events.changed)
+        self._earlier = EarlierPlanning(
+            *parts, endpoints=endpoints, changed=recent_events.changed, on_planned=self._tell_planned
+        )
         self._endpoints = endpoints
         self._recent_events = recent_events
         self._position = PlannedPosition(events.client)
@@ -91,6 +96,7 @@ class DeliveryProjector:
         #: Set when the endpoints are known and the projection belongs to the current streams.
         self._started = asyncio.Event()
         self._observers: list[Callable[[str, datetime], None]] = []
+        self._planned_observers: list[Callable[[Endpoint], None]] = []
         self._record_waiters: dict[int, asyncio.Future[None]] = {}
         self.event_lineage = EventLineage()
         #: Set when another process has written of an epoch that this one does not know yet.
@@ -127,11 +133,20 @@ class DeliveryProjector:
             self._planning.close()
             await self._earlier.stop()
             await self._dead_letters.stop()
+            await self._erased.stop()
 
     @property
     def lacks_earlier(self) -> bool:
-        """Whether events before the planned position are still to be planned, for an endpoint that was known late."""
-        return bool(self._planning.to_backfill)
+        """Whether events before the planned position are still to be planned."""
+        return bool(self._planning.to_backfill or self._planning.gaps.first())
+
+    def is_missing_for(self, endpoint: Endpoint) -> bool:
+        """Return whether events before its next ones may still be planned for an endpoint."""
+        return self._earlier.is_missing_for(endpoint)
+
+    def is_erased(self, delivery: PlannedDelivery) -> bool:
+        """Return whether the event of a delivery was erased."""
+        return self._planning.is_erased(delivery)
 
     async def wait_until_current(self) -> None:
         """Wait until everything that is stored by now is planned and projected; not for a bucket that does not answer.
@@ -168,6 +183,10 @@ class DeliveryProjector:
         """Call ``observer`` with endpoint and time of each attempt that any notifier records, replays' excepted."""
         self._observers.append(observer)
 
+    def on_planned(self, observer: Callable[[Endpoint], None]) -> None:
+        """Call ``observer`` with each endpoint for which no earlier event is to be planned any more."""
+        self._planned_observers.append(observer)
+
     def is_live_waiting(self, endpoint: Endpoint) -> bool:
         """Return whether deliveries to an endpoint are due or under way, whichever notifier sends them."""
         find = self.deliveries.heads if endpoint.ordered else self.deliveries.due
@@ -185,6 +204,10 @@ class DeliveryProjector:
             self.deliveries.cancel(endpoint.id)
         self._recent_events.changed.set()
 
+    def _tell_planned(self, endpoint: Endpoint) -> None:
+        for observer in self._planned_observers:
+            observer(endpoint)
+
     def _new_tail(self) -> EventTail:
         return EventTail(self.records, self._on_record, live=LIVE_DELIVERIES, name="webhooks")
 
@@ -193,6 +216,7 @@ class DeliveryProjector:
     async def _start(self) -> None:
         await self._endpoints.caught_up.wait()
         self.event_lineage, events = await resume(self.file, self._events.client, self._endpoints)
+        await self._erased.load(self._events)
         if not self.file.planned:
             await self._rebuild(events)
         for tenant, endpoint_id in self.deliveries.receivers_with_pending():
@@ -206,7 +230,7 @@ class DeliveryProjector:
         await self._earlier.rebuild_job_urls(position, self._now() - JOB_URLS_KEPT)
         if position:
             for endpoint in self._endpoints.all():
-                self.receivers.store_planned_since(endpoint.id, self.event_lineage.since(endpoint))
+                self.receivers.store_planned_since(endpoint.id, endpoint.tenant, self.event_lineage.since(endpoint))
         self.file.advance(planned=position)
 
     # -- events
@@ -249,11 +273,14 @@ class DeliveryProjector:
         except (KeyError, ValueError, ValidationError) as error:
             log.warning("record %d is skipped: %s", stored.sequence, error)
         else:
-            if isinstance(data, WebhookRedeliveryRequested | WebhookDelivered | WebhookFailed):
-                if self.event_lineage.is_ahead(data.epoch, stored.sequence):
-                    self._is_behind.set()
-                    return
-                self._apply_record(data, envelope, stored)
+            applied = data if isinstance(data, WebhookRedeliveryRequested | WebhookDelivered | WebhookFailed) else None
+            if applied and self.event_lineage.is_ahead(applied.epoch, stored.sequence):
+                self._is_behind.set()
+                return
+            if self._erased.covers_record(envelope, data):
+                self._erased.delete(stored.sequence)
+            elif applied:
+                self._apply_record(applied, envelope, stored)
         self.file.advance(recorded=stored.sequence)
         if (waiter := self._record_waiters.pop(stored.sequence, None)) and not waiter.done():
             waiter.set_result(None)
@@ -273,6 +300,7 @@ class DeliveryProjector:
     def _apply_attempt(self, data: WebhookDelivered | WebhookFailed, tenant: str, at: datetime, record: int) -> None:
         endpoint_id, of_job = data.endpoint_id, not data.endpoint_id.startswith("whk_")
         failed = data if isinstance(data, WebhookFailed) else None
+        endpoint = self._endpoints.find(endpoint_id)
         next_attempt_at = failed.next_attempt_at if failed else None
         lane = lane_of_url(tenant, data.url_origin) if of_job else endpoint_id
         event = (data.event_id, data.event_type, data.event_subject)
@@ -291,10 +319,10 @@ class DeliveryProjector:
         gone = failed is not None and is_gone(failed.status, failed.error)
         if failed:
             state = DeliveryState.PENDING if next_attempt_at else DeliveryState.FAILED
-            known = self._endpoints.find(endpoint_id) is not None
-            if next_attempt_at and known and self._endpoints.active(tenant, endpoint_id) is None:
+            if next_attempt_at and endpoint is not None and self._endpoints.active(tenant, endpoint_id) is None:
                 state = DeliveryState.CANCELLED
-            self.receivers.record_failure(endpoint_id, tenant, at, data.status, gone=gone)
+            if endpoint is None or not endpoint.deleted:
+                self.receivers.record_failure(endpoint_id, tenant, at, data.status, gone=gone)
         else:
             self.receivers.record_success(endpoint_id)
         self.deliveries.record_attempt(

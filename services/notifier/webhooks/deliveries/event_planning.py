@@ -22,7 +22,9 @@ from services.notifier.webhooks.deliveries.delivery import PlannedDelivery
 from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile
 from services.notifier.webhooks.deliveries.delivery_tables import DeliveryTables
 from services.notifier.webhooks.deliveries.erased_deliveries import erase_deliveries
+from services.notifier.webhooks.deliveries.erased_records import ErasedRecords, parse_erasure
 from services.notifier.webhooks.deliveries.event_lineage import EventLineage
+from services.notifier.webhooks.deliveries.gap_table import GapTable
 from services.notifier.webhooks.deliveries.planner import EventSubject, may_name_url, plan_deliveries
 from services.notifier.webhooks.deliveries.planning_turns import PIECE_DELIVERIES, PlanningTurns
 from services.notifier.webhooks.deliveries.receiver_tables import ReceiverTables
@@ -51,22 +53,23 @@ class EventPlanning:
         *,
         endpoints: EndpointStore,
         recent_events: RecentEvents,
+        erased: ErasedRecords,
         dead_letters: DeadLetterWriter,
         now: Callable[[], datetime],
     ) -> None:
-        """Plan ``recent_events`` for ``endpoints``."""
+        """Plan ``recent_events`` for ``endpoints``; nothing of what is ``erased``."""
+        self.gaps = GapTable(file)
+        self._erased = erased
         self._file, self._deliveries, self._receivers = file, deliveries, receivers
         self._endpoints, self._recent_events = endpoints, recent_events
         self._dead_letters, self._now = dead_letters, now
         self.enqueue: Enqueue = lambda *_: None
         self._event_lineage = EventLineage()
-        self._turns = PlanningTurns(self._planning)
+        self._turns = PlanningTurns(self.pieces)
         #: Every event up to it is planned, or is being planned.
         self.read_to = 0
         #: Endpoints whose earlier events are not planned yet.
         self.to_backfill: dict[str, Endpoint] = {}
-        #: Number of erasures that were applied: what was read before one must not be planned after it.
-        self.erasures = 0
         #: Events that were planned on arrival in this iteration of the event loop.
         self._arrived = 0
         #: Whether events are planned when they arrive, and what ended that.
@@ -83,7 +86,7 @@ class EventPlanning:
 
     def open(self) -> None:
         """Begin after what the projection has planned."""
-        self._turns, self.read_to = PlanningTurns(self._planning), self._file.planned
+        self._turns, self.read_to = PlanningTurns(self.pieces), self._file.planned
         self._is_open, self._failure = True, None
 
     def close(self) -> None:
@@ -100,14 +103,16 @@ class EventPlanning:
         Return the pause before the next one; None when nothing waits.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+            SaccadeError: BUS_UNAVAILABLE.
             sqlite3.Error: the disk does not accept a write.
         """
         if self._failure is not None:
             raise self._failure
         before, events = self.read_to, list[StoredEvent]()
         if self._turns.has_room:
-            events, self.read_to = await self._recent_events.read_after(before)
+            events, self.read_to, is_gap = await self._recent_events.read_after(before)
+            if is_gap:
+                self.gaps.add(before, self.read_to)
         for stored in events:
             self._turns.put(stored)
         pause_s = _PIECE_PAUSE_S if self._turns.step() else 0.0
@@ -151,7 +156,8 @@ class EventPlanning:
         if (planned := self._turns.planned(self.read_to)) > self._file.planned:
             self._file.advance(planned=planned)
 
-    def _planning(self, stored: StoredEvent) -> Iterator[None]:
+    def pieces(self, stored: StoredEvent) -> Iterator[None]:
+        """Plan an event, in pieces."""
         planned = self._plan(stored)
         for first in range(0, len(planned), PIECE_DELIVERIES):
             if first:
@@ -163,11 +169,10 @@ class EventPlanning:
         subject = EventSubject.of(stored.subject)
         if subject is None:
             return []
-        if subject.type == ErasureCompleted.type and subject.tenant == SYSTEM:
-            self.erasures += 1
-            erase_deliveries(self._file, stored)
-            return []
         try:
+            if subject.type == ErasureCompleted.type and subject.tenant == SYSTEM:
+                self._erase(stored)
+                return []
             self.store_job_url(stored, subject)
             of_job = subject.noun == "job"
             job_url = self._receivers.active_job_url(subject.subject_id, subject.tenant) if of_job else None
@@ -176,6 +181,18 @@ class EventPlanning:
             log.warning("event %d is not delivered by webhook: %s", stored.sequence, error)
             self._dead_letters.add(stored, error, self._event_lineage.epoch)
             return []
+
+    def _erase(self, stored: StoredEvent) -> None:
+        """Apply the event ``erasure.completed``.
+
+        Raises:
+            ValueError: it cannot be read.
+            sqlite3.Error: the disk does not accept a write.
+        """
+        erasure = parse_erasure(stored)
+        self._erased.apply(erasure, decode_at(stored.subject, stored.body).time)
+        self._of_today.clear()
+        erase_deliveries(self._file, erasure)
 
     def store_job_url(self, stored: StoredEvent, subject: EventSubject | None) -> None:
         """Store the URL for a job's events, if this one names it.
@@ -186,20 +203,36 @@ class EventPlanning:
         if subject is None or not may_name_url(subject) or b'"webhook_url":"' not in stored.body:
             return
         submitted = decode_at(stored.subject, stored.body).parsed()
+        if self._erased.covers(subject.tenant, subject.subject_id, stored.sequence):
+            return
         if isinstance(submitted, JobSubmitted) and submitted.webhook_url:
             self._receivers.store_job_url(subject.subject_id, subject.tenant, submitted.webhook_url, stored.sequence)
 
     def add_pending(self, planned: list[PlannedDelivery]) -> None:
-        """Add an event's deliveries and queue them, except to endpoints that were disabled or deleted meanwhile."""
+        """Add an event's deliveries and queue them, except to endpoints that were disabled or deleted meanwhile.
+
+        What was erased meanwhile is not added either: it may have been read before.
+        """
+        if planned and self.is_erased(planned[0]):
+            return
         find = self._endpoints.find
         due = [plan for plan in planned if (endpoint := find(plan.endpoint_id)) is None or endpoint.active]
         now = self._now()
         for delivery in self._deliveries.add_all(due, now):
             self.enqueue(delivery, now)
 
+    def is_erased(self, planned: PlannedDelivery) -> bool:
+        """Return whether the event of a delivery was erased."""
+        return self._erased.covers(planned.tenant, planned.event_subject, planned.sequence)
+
+    def is_of_erased(self, endpoint: Endpoint) -> bool:
+        """Return whether the tenant of an endpoint was erased after it was created: this process knows it still."""
+        return self._erased.covers_all_of(endpoint.tenant, endpoint.created_at)
+
     def _endpoints_of(self, tenant: str) -> list[Endpoint]:
         """Return a tenant's endpoints with their positions in today's stream."""
         if (known := self._of_today.get(tenant)) is None:
-            known = [self._event_lineage.as_of_today(endpoint) for endpoint in self._endpoints.of_tenant(tenant)]
+            of_tenant = [known for known in self._endpoints.of_tenant(tenant) if not self.is_of_erased(known)]
+            known = [self._event_lineage.as_of_today(endpoint) for endpoint in of_tenant]
             self._of_today[tenant] = known
         return known

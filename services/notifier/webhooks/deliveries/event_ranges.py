@@ -44,6 +44,32 @@ class EventRanges:
         async for stored in self._read(after, until, f"saccade.evt.{tenant}.>"):
             yield stored
 
+    async def of_all(self, after: int, until: int) -> AsyncGenerator[StoredEvent, None]:
+        """Yield the events of all tenants after a sequence and up to another.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+        """
+        async for stored in self._read(after, until, ">"):
+            yield stored
+
+    async def of_job(self, tenant: str, job_id: str, after: int, until: int) -> AsyncGenerator[StoredEvent, None]:
+        """Yield a job's events after a sequence and up to another.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+        """
+        async for stored in self._read(after, until, subject_of(DURABLE, tenant, "job", job_id, "*")):
+            yield stored
+
+    async def first_in_stream(self) -> int:
+        """Return the first sequence that the stream still has; one more than the last if there is none.
+
+        Raises:
+            SaccadeError: BUS_UNAVAILABLE.
+        """
+        return await self._history.first_in_stream()
+
     async def since_creation(self, endpoint: Endpoint, until: int) -> AsyncGenerator[StoredEvent, None]:
         """Yield the events after an endpoint's creation and up to a sequence.
 

@@ -117,6 +117,15 @@ def plan_for(endpoint: Endpoint, stored: StoredEvent) -> list[PlannedDelivery]:
         return []
 
 
+def plan_for_url(url: str, stored: StoredEvent) -> list[PlannedDelivery]:
+    """Return the delivery of an event to the URL that its job named; none for an event that cannot be read."""
+    subject = EventSubject.of(stored.subject)
+    try:
+        return plan_deliveries(stored, subject, [], url) if subject else []
+    except ValueError:
+        return []
+
+
 def progress_endpoints(subject: EventSubject, endpoints: Iterable[Endpoint]) -> list[Endpoint]:
     """Return those of a tenant's endpoints that get a job's progress: it must be named, ``job.*`` is not enough."""
     if subject.of_stage:

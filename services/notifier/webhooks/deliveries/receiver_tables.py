@@ -69,9 +69,9 @@ class ReceiverTables:
         rows = self._file.rows("SELECT since FROM planned_endpoints WHERE endpoint_id = ?", (endpoint_id,))
         return int(rows[0][0]) if rows else None
 
-    def store_planned_since(self, endpoint_id: str, since: int) -> None:
+    def store_planned_since(self, endpoint_id: str, tenant: str, since: int) -> None:
         """Store that all events after ``since`` and up to now are planned for an endpoint."""
-        self._file.write("INSERT OR REPLACE INTO planned_endpoints VALUES (?, ?)", (endpoint_id, since))
+        self._file.write("INSERT OR REPLACE INTO planned_endpoints VALUES (?, ?, ?)", (endpoint_id, tenant, since))
 
     def remove_endpoint(self, endpoint_id: str) -> None:
         """Remove the rows of a deleted endpoint."""

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from contracts.errors import UNREADABLE_EVENTS, SaccadeError
 from contracts.limits import MIB
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.history.history import History
-from kit.history.older_events import as_stored
 
 log = logging.getLogger(__name__)
 
 _EVENTS: Final = 2000
 _BYTES: Final = 8 * MIB
 _BATCH_EVENTS: Final = 500
-_ARCHIVE_BATCH_EVENTS: Final = 100
+
+
+class NewEvents(NamedTuple):
+    """What follows a position."""
+
+    events: list[StoredEvent]
+    #: Sequence up to which they are complete; of a gap, up to which they are neither in the stream nor in memory.
+    read_to: int
+    is_gap: bool = False
 
 
 class RecentEvents:
-    """Every event after ``floor`` and up to ``head``; older ones are read from the stream or its archive."""
+    """Every event after ``floor`` and up to ``head``; older ones are read from the stream."""
 
     def __init__(
         self,
@@ -65,11 +71,11 @@ class RecentEvents:
         if not self._plan(stored, after):
             self.changed.set()
 
-    async def read_after(self, position: int) -> tuple[list[StoredEvent], int]:
-        """Return some events after a position, in order, and the sequence up to which they are complete.
+    async def read_after(self, position: int) -> NewEvents:
+        """Return some events after a position, in order; a gap if the stream has deleted what follows it.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+            SaccadeError: BUS_UNAVAILABLE.
         """
         if position >= self.floor:
             newer: list[StoredEvent] = []
@@ -77,33 +83,14 @@ class RecentEvents:
                 if stored.sequence <= position:
                     break
                 newer.append(stored)
-            return newer[::-1], max(position, self.head)
+            return NewEvents(newer[::-1], max(position, self.head))
         floor = self.floor  # events up to it are in the stream; newer ones may be missing on a replica that lags
         found, remaining = await self._store.batch(position, size=_BATCH_EVENTS)
         read_to = found[-1].sequence if found else position
         first = await self._history.first_in_stream()  # last: what is deleted before the read is missing in it
         if 0 < position < first - 1:  # at 0 nothing was planned yet: begin with what the stream has
-            return await self._read_archived(position, first - 1)
-        return found, read_to if remaining else max(read_to, floor)
-
-    async def _read_archived(self, position: int, until: int) -> tuple[list[StoredEvent], int]:
-        """Return some events that the stream has deleted, as ``read_after``; what is lost is left out and logged."""
-        until = min(until, position + _ARCHIVE_BATCH_EVENTS)
-        found: list[StoredEvent] = []
-        try:
-            async with contextlib.aclosing(self._history.read(position, until)) as events:
-                async for event in events:
-                    found.append(as_stored(event))  # noqa: PERF401 - what was read before an error is kept
-        except SaccadeError as error:
-            if error.code not in UNREADABLE_EVENTS:
-                raise
-            if found:
-                return found, found[-1].sequence
-            first = int(error.extra.get("first", 0)) or await self._history.first_in_stream()
-            first = max(first, position + 2)
-            log.warning("webhooks: events %d to %d are not delivered: %s", position + 1, first - 1, error)
-            return [], first - 1
-        return found, until
+            return NewEvents([], min(first - 1, floor), is_gap=True)
+        return NewEvents(found, read_to if remaining else max(read_to, floor))
 
     async def read_body(self, sequence: int) -> bytes | None:
         """Return one event's bytes, from the archive if the stream no longer has it; None when it is lost.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import sqlite3
 from collections import Counter, deque
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from typing import Final
 from nats.aio.client import Client
 
 from contracts.errors import SaccadeError
-from contracts.events.base import Message, decode
+from contracts.events.base import decode
 from kit.bus.lease import Lease
 from kit.tasks import end, first_of
 from kit.tracing import Span, span
@@ -38,12 +37,12 @@ from services.notifier.webhooks.deliveries.recent_events import RecentEvents
 from services.notifier.webhooks.deliveries.retry_schedule import MAX_DELAY_S, is_responsive
 from services.notifier.webhooks.endpoints.endpoint import Endpoint
 from services.notifier.webhooks.endpoints.endpoint_store import EndpointStore
-from services.notifier.webhooks.sending.attempt_record import attempt_record
-from services.notifier.webhooks.sending.attempt_sender import AttemptRequest, AttemptSender
+from services.notifier.webhooks.sending.attempt_recorder import AttemptRecorder
+from services.notifier.webhooks.sending.attempt_sender import AttemptSender
 from services.notifier.webhooks.sending.endpoint_disabler import EndpointDisabler
 from services.notifier.webhooks.sending.lanes import CONCURRENCY, IN_MEMORY, Key, Lane, Lanes, Pool, QueuedDelivery
 from services.notifier.webhooks.sending.progress_relay import ProgressRelay, ProgressTarget
-from services.notifier.webhooks.sending.receiver import WebhookReceiver, WebhookReceivers, traceparent_of
+from services.notifier.webhooks.sending.receiver import WebhookReceivers, traceparent_of
 from services.notifier.webhooks.sending.sender import SendResult
 from services.notifier.webhooks.sending.tenant_pace import TenantPace
 from services.notifier.webhooks.sending.waiting_gauges import WaitingGauges
@@ -85,6 +84,7 @@ class SendingEngine:
         self._sender = sender
         self._receivers = receivers
         self._disabler = disabler
+        self._recorder = AttemptRecorder(projector, disabler, now)
         self._now = now
         self._position = PlannedPosition(client)
         self._lease = Lease(client, "webhooks")
@@ -197,6 +197,12 @@ class SendingEngine:
             lane.reset()
             self._wake(lane.name)
 
+    def on_planned(self, endpoint: Endpoint) -> None:
+        """Load the lane of an endpoint in strict order anew: earlier deliveries may have been planned for it."""
+        if endpoint.ordered and endpoint.active and self._active:
+            self._lane(endpoint.id).clear()
+            self._wake(endpoint.id)
+
     def _lane(self, name: str) -> Lane:
         """Return a lane with the current settings of its endpoint."""
         lane = self._lanes.lane(name)
@@ -250,13 +256,19 @@ class SendingEngine:
     def _start_attempts(self, lane: Lane) -> int:
         """Start the attempts of a lane that are due and have slots; return their number."""
         now, started = self._now_s(), 0
-        while not self._stopping and (taken := self._lanes.take(lane, now, self._load)):
+        waits = self._stopping or self._keeps_order(lane)
+        while not waits and (taken := self._lanes.take(lane, now, self._load)):
             task = asyncio.ensure_future(self._attempt(lane, *taken))
             self._attempts.add(task)
             task.add_done_callback(self._attempts.discard)
             started += 1
         self._lanes.schedule(lane, now)
         return started
+
+    def _keeps_order(self, lane: Lane) -> bool:
+        """Return whether a lane in strict order waits: earlier events of its endpoint are still to be planned."""
+        endpoint = self._endpoints.find(lane.name) if lane.ordered else None
+        return endpoint is not None and self._projector.is_missing_for(endpoint)
 
     async def _attempt(self, lane: Lane, queued: QueuedDelivery, pool: Pool) -> None:
         """Make one attempt and queue what follows from it."""
@@ -302,6 +314,8 @@ class SendingEngine:
             return None
         receiver = await self._receivers.find(delivery.tenant, delivery.endpoint_id)
         body = await self._recent_events.read_body(delivery.sequence) if receiver else None
+        if self._projector.is_erased(delivery):
+            return None
         if receiver is None or body is None or f'"id":"{delivery.event_id}"'.encode() not in body:
             deliveries.cancel(*key)  # the receiver is no longer active, or the event is not stored any more
             return None
@@ -315,7 +329,7 @@ class SendingEngine:
         await self._pace.turn(delivery.tenant)
         self._update_breaker(lane, result)
         self._metrics.webhook_attempts.labels(result.error or "delivered").inc()
-        await self._record(receiver, request, delivery, result)
+        await self._recorder.record(receiver, request, delivery, result)
         return latency_ms
 
     def _pause(self, lane: Lane) -> None:
@@ -329,25 +343,6 @@ class SendingEngine:
             lane.breaker.failed(now)
         if result.retry_after_s and result.status in (429, 503):
             lane.breaker.pause(now + min(result.retry_after_s, MAX_DELAY_S))
-
-    async def _record(
-        self, receiver: WebhookReceiver, request: AttemptRequest, delivery: TrackedDelivery, result: SendResult
-    ) -> None:
-        """Store the record of an attempt, however long that takes, and wait until it is projected."""
-        chance = random.random()  # noqa: S311 - spreads retries, not a secret
-        epoch = self._projector.file.events_epoch
-        record = attempt_record(delivery, request, result, self._now(), chance, epoch=epoch)
-        await self._projector.wait_for_record(await self._store(record))
-        if result.error is not None and receiver.endpoint is not None:
-            await self._disabler.check(receiver.endpoint.tenant, receiver.endpoint.id)
-
-    async def _store(self, record: Message) -> int:
-        while True:
-            try:
-                return await self._projector.records.publish(record)
-            except SaccadeError as error:
-                log.warning("webhooks: an attempt is not recorded yet: %s", error)
-                await asyncio.sleep(_RETRY_S)
 
     async def _send_progress(self, target: ProgressTarget, body: bytes) -> None:
         """Send progress once, unless its receiver is slow or failing, or its endpoint's rate or quiet hours forbid."""

@@ -45,6 +45,7 @@ async def test_a_slow_plan_of_one_tenant_delays_no_other_tenants(alone: bool) ->
         tasks.create_task(plans.make("other", alone=True))
         await settle()
         assert plans.running[-1] == "other"
+        assert plans.turns.tenants == 2
         plans.go.set()
     assert (plans.running, plans.turns.tenants) == ([], 0)
 

@@ -6,12 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from contracts.audit import SYSTEM
 from contracts.erasure import sha256_of
 from contracts.events.base import encode
+from contracts.events.delivery import WebhookRedeliveryRequested
 from contracts.events.erasure import ErasureCompleted
-from contracts.ids import new_id
-from kit.bus.event_store import StoredEvent
 from services.notifier.webhooks.deliveries.delivery import DeliveryAttempt, DeliveryState, PlannedDelivery
 from services.notifier.webhooks.deliveries.delivery_file import DeliveryFile
 from services.notifier.webhooks.deliveries.delivery_tables import DeliveryTables
@@ -37,13 +35,8 @@ def fill(file: DeliveryFile) -> None:
             deliveries.record_attempt(planned, attempt, DeliveryState.FAILED)
             receivers.store_job_url(job_id, tenant, f"https://a/canary-{tenant}-{place}", sequence)
         receivers.record_failure(f"whk_{tenant}", tenant, NOW, 500, gone=False)
-        receivers.store_planned_since(f"whk_{tenant}", 1)
+        receivers.store_planned_since(f"whk_{tenant}", tenant, 1)
     file.commit()
-
-
-def erased(data: ErasureCompleted) -> StoredEvent:
-    message = encode(data, tenant=SYSTEM, subject_id=new_id("ers"), source="/dispatcher")
-    return StoredEvent(99, message.subject, message.body)
 
 
 def text_of(file: DeliveryFile) -> str:
@@ -53,10 +46,29 @@ def text_of(file: DeliveryFile) -> str:
 def test_a_tenant_has_no_rows_any_more(tmp_path: Path) -> None:
     file = DeliveryFile(tmp_path)
     fill(file)
-    erase_deliveries(file, erased(ErasureCompleted(scope="tenant", tenant_sha256=sha256_of("zoe"), **UNTIL)))
+    receivers = ReceiverTables(file)
+    receivers.store_planned_since("whk_of_zoe_without_deliveries", "zoe", 1)
+    requested = WebhookRedeliveryRequested(endpoint_id="whk_zoe", since_sequence=1)
+    receivers.add_redelivery(7, encode(requested, tenant="zoe", subject_id="whk_zoe", source="/notifier").body)
+    erase_deliveries(file, ErasureCompleted(scope="tenant", tenant_sha256=sha256_of("zoe"), **UNTIL))
     assert "zoe" not in text_of(file)
     assert text_of(file).count("canary") == 4, "those of the other tenant"
     assert not any(b"zoe" in path.read_bytes() for path in tmp_path.iterdir())
+    file.close()
+
+
+def test_what_a_new_tenant_of_that_name_has_stays(tmp_path: Path) -> None:
+    file = DeliveryFile(tmp_path)
+    deliveries, receivers = DeliveryTables(file), ReceiverTables(file)
+    fill(file)
+    new = PlannedDelivery("whk_new", 60, "zoe", "whk_new", "evt_60", "job.queued", "job_new")
+    deliveries.add(new, NOW)
+    receivers.store_job_url("job_new", "zoe", "https://a/", 60)
+    receivers.store_planned_since("whk_new", "zoe", 55)
+    erase_deliveries(file, ErasureCompleted(scope="tenant", tenant_sha256=sha256_of("zoe"), **UNTIL))
+    assert [row[1] for row in file.rows("SELECT * FROM deliveries WHERE tenant = 'zoe'")] == [60]
+    assert receivers.job_url("job_new", "zoe") == "https://a/"
+    assert receivers.planned_since("whk_new") == 55
     file.close()
 
 
@@ -66,10 +78,14 @@ def test_of_a_job_alone_its_own_rows_are_deleted(tmp_path: Path) -> None:
     data = ErasureCompleted(scope="job", tenant_sha256=sha256_of("zoe"), **UNTIL, jobs_sha256=[sha256_of("job_zoe_0")])
     receivers = ReceiverTables(file)
     receivers.store_job_url("job_zoe_9", "zoe", "https://a/canary", 3)
+    receivers.record_failure("job_zoe_9", "zoe", NOW, 500, gone=False)
+    of_session = PlannedDelivery("whk_zoe", 4, "zoe", "whk_zoe", "evt_4", "session.opened", "ses_zoe_9")
+    DeliveryTables(file).add(of_session, NOW)
     data.jobs_sha256.append(sha256_of("job_zoe_9"))
-    erase_deliveries(file, erased(data))
+    erase_deliveries(file, data)
     assert "job_zoe_0" not in text_of(file)
     assert receivers.job_url("job_zoe_9", "zoe") is None, "its deliveries are past retention, its URL was not"
+    assert "zoe_9" not in text_of(file), "nor its failures, nor deliveries about its session"
     assert "zoe 0" not in text_of(file)
     assert text_of(file).count("canary") == 6
     file.close()
