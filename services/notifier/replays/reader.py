@@ -12,7 +12,7 @@ import contextlib
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -31,7 +31,9 @@ from services.notifier.replays.pace import Schedule
 from services.notifier.replays.progress import ReplayProgress
 from services.notifier.replays.replay_service import ReplayService
 from services.notifier.replays.target import TRANSIENT
+from services.notifier.streams.routes import RetryLaterResponse
 from services.notifier.streams.sse import HEARTBEAT, frame, stream_head
+from services.notifier.streams.stream_places import StreamPlaces
 
 log = logging.getLogger(__name__)
 
@@ -89,20 +91,25 @@ class ReplayReaders:
         self.history = history
         self.heartbeat_s = heartbeat_s
         self._maximum = maximum
+        #: Set to those of the live streams, with which they count.
+        self.places = StreamPlaces()
         self._open = 0
         self.stopping = asyncio.Event()
 
-    @property
-    def full(self) -> bool:
-        """Whether a further reader is asked to come back later."""
-        return self._open >= self._maximum or self.stopping.is_set()
+    def refusal(self, tenant: str) -> Response | None:
+        """Return the answer to a further reader, who is asked to come back later; None while there is room."""
+        if self._open >= self._maximum or self.stopping.is_set():
+            return RetryLaterResponse()
+        reason = self.places.refusal(tenant)
+        return RetryLaterResponse(reason) if reason else None
 
     @contextlib.contextmanager
-    def counted(self) -> Any:
+    def counted(self, tenant: str) -> Iterator[None]:
         """Count a stream while it is open."""
         self._open += 1
         try:
-            yield
+            with self.places.counted(tenant):
+                yield
         finally:
             self._open -= 1
 
@@ -113,6 +120,7 @@ class StreamOfFrames(Response):
     def __init__(
         self,
         readers: ReplayReaders,
+        tenant: str,
         write_all: Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[None]],
         revoked: Callable[[], Awaitable[None]],
     ) -> None:
@@ -121,7 +129,7 @@ class StreamOfFrames(Response):
         ``revoked`` returns when the client's key is no longer valid.
         """
         super().__init__(status_code=200)
-        self._readers = readers
+        self._readers, self._tenant = readers, tenant
         self._write_all = write_all
         self._revoked = revoked
 
@@ -136,7 +144,10 @@ class StreamOfFrames(Response):
             while (await receive())["type"] != "http.disconnect":
                 continue
 
-        with self._readers.counted():
+        if refusal := self._readers.refusal(self._tenant):
+            await refusal(scope, receive, send)
+            return
+        with self._readers.counted(self._tenant):
             await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             if scope.get(IS_HEAD):
                 await send({"type": "http.response.body", "body": b""})

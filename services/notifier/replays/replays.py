@@ -54,6 +54,7 @@ class Replays:
     def add_services(self, app: FastAPI) -> None:
         """Set the services of the routes in the application's state."""
         app.state.replay_service, app.state.replay_readers = self.service, self.readers
+        self.readers.places = app.state.streams.places
 
     async def run(self) -> None:
         """Follow the records, share progress and carry out replays until cancelled."""

@@ -19,6 +19,7 @@ from kit.auth.revocation import until_revoked
 from kit.bus.idempotency import IdempotencyHeader, key_of
 from kit.http.path_ids import ReplayId
 from kit.http.problems import problem_responses, request_id_of
+from services.notifier.replays.progress import ReplayProgress
 from services.notifier.replays.reader import (
     STREAM_ID_PATTERN,
     ReplayReader,
@@ -35,7 +36,6 @@ from services.notifier.replays.schemas import (
     ReplayStart,
     replay_object,
 )
-from services.notifier.streams.routes import RetryLaterResponse
 from services.notifier.streams.sse import HEARTBEAT, frame, stream_head
 from services.notifier.streams.ticket_routes import StreamCaller
 
@@ -278,29 +278,31 @@ async def replay_events(
     replay = service.get(caller, replay_id)
     if (last_event or last_event_id) == f"{replay.id}.end":
         return Response(status_code=204)
-    if readers.full:
-        return RetryLaterResponse()
 
     async def write_all(write: Callable[[bytes], Awaitable[None]]) -> None:
         await write(stream_head())
-        shown: ReplayObject | None = None
+        shown: tuple[Replay, ReplayState, ReplayProgress | None] | None = None
+        sent = b""
         written = asyncio.get_running_loop().time()
         while True:
-            current = _object(service, service.get(caller, replay_id))
-            now = asyncio.get_running_loop().time()
-            if current.state.ended:
-                body = current.model_dump_json().encode()
-                await write(frame(f"replay.{current.state}", body, f"{replay_id}.end"))
+            followed = service.get(caller, replay_id)
+            state = followed.state_at(service.now())
+            current = (followed, state, service.board.newest(replay_id))
+            # Compared before it is written as JSON, which takes a hundred times as long.
+            body = sent if current == shown else _object(service, followed).model_dump_json().encode()
+            shown, now = current, asyncio.get_running_loop().time()
+            if state.ended:
+                await write(frame(f"replay.{state}", body, f"{replay_id}.end"))
                 return
-            if current != shown:
-                await write(frame("replay.progressed", current.model_dump_json().encode()))
-                shown, written = current, now
+            if body != sent:
+                await write(frame("replay.progressed", body))
+                sent, written = body, now
             elif now - written >= readers.heartbeat_s:
                 await write(HEARTBEAT)
                 written = now
             await service.records.changed(_PROGRESS_S)
 
-    return StreamOfFrames(readers, write_all, revoked)
+    return StreamOfFrames(readers, caller.tenant, write_all, revoked)
 
 
 @router.get(
@@ -339,6 +341,4 @@ async def replay_stream(
     after = position_after(replay, last_event or last_event_id)
     if after is None:
         return Response(status_code=204)
-    if readers.full:
-        return RetryLaterResponse()
-    return StreamOfFrames(readers, ReplayReader(readers, replay, after).write_all, revoked)
+    return StreamOfFrames(readers, caller.tenant, ReplayReader(readers, replay, after).write_all, revoked)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-_PATH: Final = re.compile(r"/v1/((jobs|sessions)/[^/]+/)?events")
+_PATH: Final = re.compile(r"/v1/(((jobs|sessions|replays)/[^/]+/)?events|replays/[^/]+/stream)")
 
 
 class EarlyRefusals:

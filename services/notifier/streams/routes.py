@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import Counter
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -19,7 +18,6 @@ from starlette.types import Receive, Scope, Send
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor
 from contracts.ids import JOB_ID_PATTERN, Prefix, id_pattern, is_id, is_job_id
-from contracts.quotas import QuotaName
 from kit.auth.api_keys import Principal
 from kit.auth.principal import ACCEPTS_KEY, ACCEPTS_TICKET
 from kit.auth.quota_metrics import QuotaMetrics
@@ -41,6 +39,7 @@ from services.notifier.streams.sse import (
 )
 from services.notifier.streams.sse_connection import TAKE_OVER
 from services.notifier.streams.stream_history import StreamHistory, StreamStart
+from services.notifier.streams.stream_places import StreamPlaces
 from services.notifier.streams.subscriber import StreamClosed, StreamLimits, Subscriber
 from services.notifier.streams.ticket_routes import StreamCaller
 
@@ -125,38 +124,33 @@ class StreamService:
         self.history = history
         self.metrics = metrics
         self.limits = limits
-        self._quotas = Quotas()
-        self._by_tenant: Counter[str] = Counter()
+        #: Of the replays too.
+        self.places = StreamPlaces()
 
     def limit_tenants(self, quotas: Quotas) -> None:
         """Limit the streams that each tenant has open here."""
-        self._quotas = quotas
+        self.places.quotas = quotas
         self.metrics.registry.register(QuotaMetrics(quotas))
 
     def on_opened(self, subscriber: Subscriber) -> None:
         """Count an open stream and send its first bytes."""
         self.hub.open.add(subscriber)
-        self._by_tenant[subscriber.selection.tenant] += 1
+        self.places.enter(subscriber.selection.tenant)
         self.metrics.streams.inc()
         subscriber.begin()
 
     def on_closed(self, subscriber: Subscriber) -> None:
         """Remove a closed stream and count why it was closed."""
         self.hub.remove(subscriber)
-        self._leave(subscriber.selection.tenant)
+        self.places.leave(subscriber.selection.tenant)
         self.metrics.streams.dec()
         self.metrics.conflated.inc(subscriber.conflated)
         if subscriber.reason and subscriber.reason != "gone":
             self.metrics.closed.labels(subscriber.reason).inc()
 
-    def _leave(self, tenant: str) -> None:
-        self._by_tenant[tenant] -= 1
-        if not self._by_tenant[tenant]:
-            del self._by_tenant[tenant]
-
     def is_full(self, tenant: str) -> bool:
         """Return whether one stream more of a tenant is refused."""
-        return self._takes_none or self._by_tenant[tenant] >= self._quotas.limit(tenant, QuotaName.EVENT_STREAMS)
+        return self._takes_none or self.places.is_full(tenant)
 
     @property
     def _takes_none(self) -> bool:
@@ -167,11 +161,8 @@ class StreamService:
         """Return the answer to one stream more; None while there is room for it."""
         if self._takes_none:
             return RetryLaterResponse()
-        try:
-            self._quotas.require(tenant, QuotaName.EVENT_STREAMS, self._by_tenant[tenant])
-        except SaccadeError as error:
-            return RetryLaterResponse(error.message)
-        return None
+        reason = self.places.refusal(tenant)
+        return RetryLaterResponse(reason) if reason else None
 
     async def open(self, selection: Selection, caller: Principal, cursor: Cursor | None, since: str | None) -> Response:
         """Answer a request for a stream.

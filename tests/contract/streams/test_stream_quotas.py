@@ -15,6 +15,8 @@ from nats.aio.client import Client
 
 from contracts.streams import WEBHOOKS
 from kit.bus.connection import connect, request
+from kit.bus.event_store import EventStore
+from tests.harness.replays.history import publish_history
 from tests.harness.servers.embedded import EmbeddedNats
 from tests.harness.webhooks.callers import Callers, callers, keys_of_two_tenants, webhook_settings
 
@@ -43,9 +45,11 @@ async def two(nats: EmbeddedNats, tmp_path: Path) -> AsyncIterator[Callers]:
         yield found
 
 
-async def first_text(http: httpx.AsyncClient, stack: contextlib.AsyncExitStack, since: str = "") -> str:
+async def first_text(
+    http: httpx.AsyncClient, stack: contextlib.AsyncExitStack, since: str = "", path: str = "/v1/events"
+) -> str:
     """Open a stream that stays open, and return the first text of it."""
-    answer = await stack.enter_async_context(http.stream("GET", f"/v1/events{since and '?since='}{since}"))
+    answer = await stack.enter_async_context(http.stream("GET", f"{path}{since and '?since='}{since}"))
     assert answer.status_code == 200, "a browser's EventSource would not come back after any other status"
     texts = answer.aiter_text()
     stack.push_async_callback(texts.aclose)  # type: ignore[attr-defined]
@@ -97,6 +101,34 @@ async def test_streams_that_are_opened_at_once_are_limited_too(two: Callers) -> 
     """Where each begins is asked of NATS, and until it answers none of them is open."""
     async with contextlib.AsyncExitStack() as stack:
         begun = await asyncio.gather(*(first_text(two.acme, stack, "2026-01-01T00:00:00Z") for _ in range(6)))
+        assert sum("quota" in text for text in begun) == 4
+
+
+async def test_streams_of_replays_count_with_the_others(nats: EmbeddedNats, client: Client, two: Callers) -> None:
+    await publish_history(EventStore(client), 5, tenants=("acme", "rival"))
+    paths = {}
+    for http in (two.acme, two.rival):
+        answer = await http.post("/v1/replays", json={"into": "sse", "since": "3600"})
+        assert answer.status_code == 201, answer.text
+        paths[http] = f"/v1/replays/{answer.json()['id']}"
+    mine = paths[two.acme]
+    async with contextlib.AsyncExitStack() as stack:
+        for path in (f"{mine}/events", f"{mine}/stream"):
+            assert "quota" not in await first_text(two.acme, stack, path=path)
+        for path in (f"{mine}/events", f"{mine}/stream", "/v1/events"):
+            refused = await two.acme.get(path)
+            assert refused.text.startswith(": Your quota is 2 open event streams; 2 are in use.\n"), path
+        assert "quota" not in await first_text(two.rival, stack, path=f"{paths[two.rival]}/events")
+    while ": Your quota" in (await _beginning(two.acme)):
+        pass
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(2):
+            await first_text(two.acme, stack)
+        assert (await two.acme.get(f"{mine}/stream")).text.startswith(": Your quota is 2 open event streams")
+    while ": Your quota" in (await _beginning(two.acme)):
+        pass
+    async with contextlib.AsyncExitStack() as stack:
+        begun = await asyncio.gather(*(first_text(two.acme, stack, path=f"{mine}/stream") for _ in range(6)))
         assert sum("quota" in text for text in begun) == 4
 
 
