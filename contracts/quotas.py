@@ -34,6 +34,7 @@ class QuotaName(StrEnum):
     """Every quota, by the name that answers, metrics and the keys file have."""
 
     REQUESTS = "requests"
+    OPEN_REQUESTS = "open_requests"
     EVENTS = "events"
     IDEMPOTENCY_KEYS = "idempotency_keys"
     UNFINISHED_JOBS = "unfinished_jobs"
@@ -82,6 +83,11 @@ QUOTAS: Final[Mapping[QuotaName, Quota]] = {
     quota.name: quota
     for quota in (
         Quota(_Q.REQUESTS, 200, "requests", "Follow events instead of polling.", period_s=1.0, burst_periods=10.0),
+        Quota(
+            _Q.OPEN_REQUESTS, 1_000, "requests without their answer",
+            "Follow events instead of waiting for many answers.",
+            code=_LIMITED, exact=False,
+        ),
         Quota(_Q.EVENTS, 6_000, "events", "Submit and change less at a time.", period_s=60.0),
         Quota(
             _Q.IDEMPOTENCY_KEYS, 100_000, "new Idempotency-Keys", "Or send the request without a key.", period_s=_DAY_S

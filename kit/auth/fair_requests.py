@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.requests import HTTPConnection
 
 from contracts.errors import ErrorCode, SaccadeError
+from contracts.quotas import QuotaName
 from kit.auth.api_keys import Principal
 from kit.auth.loop_time_shares import LoopTimeShares
+from kit.auth.quotas import Quotas
 from kit.http.problems import send_problem
 
 if TYPE_CHECKING:
@@ -41,13 +43,15 @@ class FairRequests:
         *,
         shares: LoopTimeShares | None = None,
         refusal: Callable[[Scope], ASGIApp | None] = lambda _: None,
+        quotas: Callable[[HTTPConnection], Quotas] | None = None,
     ) -> None:
         """Wrap an application; ``identify`` returns the caller of a request, None when nobody is to wait.
 
         ``shares`` are given where tenants use the loop otherwise too. ``refusal`` returns the answer to a request that
-        may not even wait, where it is to be another one than a problem.
+        may not even wait, where it is to be another one than a problem. ``quotas`` limit how many requests a tenant has
+        open, each with its connection, where nothing else limits those that are answered late.
         """
-        self._app, self._identify, self._clock = app, identify, clock
+        self._app, self._identify, self._clock, self._quotas = app, identify, clock, quotas
         self._shares, self._refusal = shares or LoopTimeShares(), refusal
         self._queues: dict[str, asyncio.Lock] = {}
         self._waiting: dict[str, int] = {}
@@ -58,11 +62,17 @@ class FairRequests:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, in its tenant's turn."""
-        principal = self._identify(HTTPConnection(scope)) if scope["type"] == "http" else None
-        if principal is None:
+        connection = HTTPConnection(scope) if scope["type"] == "http" else None
+        principal = self._identify(connection) if connection else None
+        if connection is None or principal is None:
             await self._app(scope, receive, send)
             return
         tenant = principal.tenant
+        try:
+            self._require_place(connection, tenant)
+        except SaccadeError as error:
+            await send_problem(scope, send, error)
+            return
         self._shares.seen(tenant, self._clock())
         if tenant in self._waiting or self._has_turn_to_wait_for(tenant):
             if self._waiting.get(tenant, 0) >= MAX_WAITING:
@@ -80,6 +90,16 @@ class FairRequests:
             self._running[tenant] -= 1
             if not self._running[tenant]:
                 del self._running[tenant]
+
+    def _require_place(self, connection: HTTPConnection, tenant: str) -> None:
+        """Check that a tenant may have one request more open.
+
+        Raises:
+            SaccadeError: RATE_LIMITED.
+        """
+        if self._quotas:
+            opened = self._running[tenant] + self._waiting.get(tenant, 0)
+            self._quotas(connection).require(tenant, QuotaName.OPEN_REQUESTS, opened)
 
     def _has_turn_to_wait_for(self, tenant: str) -> bool:
         """Return whether a request is not to begin at once: others are there, and its tenant's requests take turns."""

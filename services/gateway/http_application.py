@@ -18,6 +18,7 @@ from kit.auth.caller_first import CallerFirst
 from kit.auth.fair_requests import FairRequests
 from kit.auth.host_guard import HostGuard
 from kit.auth.mapped_credential import caller_of, known_caller
+from kit.auth.quotas import Quotas
 from kit.auth.tickets import Tickets
 from kit.bucket import Bucket
 from kit.bus.event_store import EventStore
@@ -148,7 +149,7 @@ def http_application(
         app.router.routes.extend(router.routes)
     app.openapi = partial(openapi_of, app, authenticated=auth.authenticated)  # type: ignore[method-assign]
     app.add_middleware(HeadRequests)
-    app.add_middleware(FairRequests, identify=_identify)
+    app.add_middleware(FairRequests, identify=_identify, quotas=_quotas)
     app.add_middleware(BodyLimit)  # within CallerFirst: it reads of a body that is too large before it refuses it
     app.add_middleware(CallerFirst, application=app)
     app.add_middleware(ReadyGate, readiness=readiness, admits=partial(is_answered_early, app))
@@ -168,6 +169,11 @@ def http_application(
 
 def _identify(connection: HTTPConnection) -> Principal | None:
     return known_caller(connection.app.state.authenticator, connection)
+
+
+def _quotas(connection: HTTPConnection) -> Quotas:
+    quotas: Quotas = connection.app.state.authenticator.quotas
+    return quotas
 
 
 def _answers_cors(path: str) -> bool:

@@ -80,6 +80,22 @@ async def test_requests_and_their_retry_after(running: RunningGateway, keys: Pat
     assert (await running.http.get("/health")).status_code == 200
 
 
+async def test_requests_that_wait_for_their_answer(running: RunningGateway, keys: Path) -> None:
+    found = (await job(running, await running.uploaded(headers=ACME), ACME)).json()
+    limit(keys, open_requests=3)
+    path, prefer = f"/v1/jobs/{found['id']}", {"Prefer": "wait=5"}
+    waiting = [asyncio.ensure_future(running.http.get(path, headers=ACME | prefer)) for _ in range(3)]
+    await asyncio.sleep(1)
+    refused = await running.http.get(path, headers=ACME)
+    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+    assert refused.json()["quota"] == {"name": "open_requests", "limit": 3, "used": 3, "until": None}
+    laps = await running.http.post("/compat/laps/detect-laps", json={}, headers=ACME)
+    assert (laps.status_code, laps.json()["quota"]["name"]) == (429, "open_requests")
+    assert (await running.http.get("/v1/jobs", headers=RIVAL)).status_code == 200
+    assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200] * 3
+    assert (await running.http.get(path, headers=ACME)).status_code == 200
+
+
 async def test_events_a_minute_but_reading_goes_on(running: RunningGateway, keys: Path) -> None:
     upload_id = await running.uploaded(headers=ACME)
     limit(keys, events=0)

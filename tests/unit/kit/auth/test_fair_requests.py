@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from starlette.requests import HTTPConnection
 
+from contracts.quotas import QuotaLimits, QuotaName
 from kit.auth.api_keys import Principal
 from kit.auth.fair_requests import MAX_WAITING, FairRequests
 from kit.auth.loop_time_shares import LoopTimeShares
+from kit.auth.quotas import Quotas
 
 pytestmark = pytest.mark.anyio
 _BUSY_S = 0.3
@@ -197,3 +199,31 @@ async def test_a_request_without_a_known_caller_never_waits() -> None:
     await door.ask("acme", "/light")
     for _ in range(3):
         assert await door.ask("", "/busy") == 200
+
+
+async def test_a_tenant_may_have_so_many_requests_open_and_no_more() -> None:
+    quotas = Quotas(QuotaLimits({"acme": {QuotaName.OPEN_REQUESTS: 3}}))
+    door = Door(quotas=lambda _: quotas)
+    waiting = [asyncio.ensure_future(door.ask("acme", "/waits")) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert [await door.ask(tenant, "/light") for tenant in ("acme", "rival", "")] == [429, 200, 200]
+    assert quotas.refused == {("acme", QuotaName.OPEN_REQUESTS): 1}
+    cancelled = waiting.pop()
+    cancelled.cancel()
+    await asyncio.wait([cancelled])
+    assert await door.ask("acme", "/light") == 200
+    door.application.released.set()
+    assert await asyncio.gather(*waiting) == [200, 200]
+    with pytest.raises(ValueError, match="from the application"):
+        await door.ask("acme", "/fails")
+    assert [await door.ask("acme", "/light") for _ in range(4)] == [200] * 4
+
+
+async def test_requests_that_wait_for_their_turn_are_open_too() -> None:
+    quotas = Quotas(QuotaLimits({"greedy": {QuotaName.OPEN_REQUESTS: 5}}))
+    door = Door(quotas=lambda _: quotas)
+    await door.ask("acme", "/light")
+    for _ in range(2):
+        await door.ask("greedy", "/busy")
+    answers = await asyncio.gather(*(door.ask("greedy", "/heavy") for _ in range(8)))
+    assert (answers.count(200), answers.count(429)) == (5, 3)
