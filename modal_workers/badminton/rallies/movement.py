@@ -1,6 +1,7 @@
 """Play found by the players' movement alone, in metres and seconds, whatever the rate of the frames.
 
-Where there is no court, a player's own height is the measure: a box moves by so many heights a second.
+Where there is no court, a player's own height is the measure: a box moves by so many heights a second. Time in which
+nobody was seen says nothing: it is neither rest nor play, and no limit is put into it.
 """
 
 from __future__ import annotations
@@ -16,19 +17,30 @@ from modal_workers.badminton.rallies.reach import BOX_HEIGHT_M
 
 Floats = NDArray[np.float64]
 
-#: The mean speed over this time counts; a step to a ball lasts about as long.
-_MEAN_S: Final = 0.6
-#: Speed of the fastest player that only play reaches, not a walk to a shuttle; and below which nobody runs.
-_PLAY_M_S: Final = 1.9
-_REST_M_S: Final = 0.8
-#: From such a speed to rest, a player in play takes no longer; a walk after the rally does.
-_LONGEST_STOP_S: Final = 0.7
-#: Players run slower than that within a rally for less than this, and no rally is shorter than that.
-_LONGEST_REST_S: Final = 3.0
-_SHORTEST_PLAY_S: Final = 1.0
-#: Share of the periods found that are one whole rally, on simulated matches (bench/badminton_shuttle.py).
-_IN_METRES: Final = 0.6
-_IN_HEIGHTS: Final = 0.4
+
+@dataclass(frozen=True)
+class MovementLimits:
+    """What movement is play; fitted on simulated matches by bench/badminton_movement.py."""
+
+    #: The mean speed over this time counts; a step to a ball lasts about as long.
+    mean_s: float = 0.6
+    #: It is known where somebody was seen in this share of that time: no limit is in a longer time without a sight.
+    least_seen: float = 0.5
+    #: Speed of the fastest player that only play reaches, not a walk to a shuttle; and below which nobody runs.
+    play_m_s: float = 1.9
+    rest_m_s: float = 0.8
+    #: From such a speed to rest, a player in play takes no longer; a walk after the rally does.
+    longest_stop_s: float = 0.7
+    #: Players run slower than that within a rally for less than this, and no rally is shorter than that.
+    longest_rest_s: float = 3.0
+    shortest_play_s: float = 1.0
+
+
+LIMITS: Final = MovementLimits()
+#: Share of the periods found that have most of their time in common with one rally, on simulated matches, where all
+#: players are seen all the time (bench/badminton_movement.py).
+_IN_METRES: Final = 0.55
+_IN_HEIGHTS: Final = 0.5
 #: Length of a jump that no player makes within one step of the positions: a change of the track.
 _FASTEST_M_S: Final = 9.0
 
@@ -42,19 +54,21 @@ class ActivePeriod:
     confidence: float
 
 
-def find_active_periods(players: PlayerTracks, times_s: Floats, first: int, last: int) -> list[ActivePeriod]:
+def find_active_periods(
+    players: PlayerTracks, times_s: Floats, first: int, last: int, limits: MovementLimits = LIMITS
+) -> list[ActivePeriod]:
     """Return the periods of play in the frames of one camera."""
     frames = np.arange(first, last + 1)
     metres = np.isfinite(players.position_m[:, frames]).all(2).any()
     speed = _speeds(players, frames, times_s[frames])
-    if not np.isfinite(speed).any():
+    known = np.isfinite(speed)
+    if not known.any():
         return []
-    fastest = np.nanmax(np.where(np.isfinite(speed), speed, -1.0), axis=0)
-    known = np.isfinite(speed).mean(0)
-    mean = _centred_mean(fastest, times_s[frames], _MEAN_S)
+    fastest = np.where(known.any(axis=0), np.where(known, speed, -np.inf).max(axis=0), np.nan)
+    mean = _centred_mean(fastest, times_s[frames], limits)
     periods: list[ActivePeriod] = []
-    for low, high in _active(mean, times_s[frames]):
-        seen = float(known[low : high + 1].mean())
+    for low, high in _active(mean, times_s[frames], limits):
+        seen = float(known[:, low : high + 1].mean())
         confidence = (_IN_METRES if metres else _IN_HEIGHTS) * seen
         periods.append(ActivePeriod(int(frames[low]), int(frames[high]), confidence))
     return periods
@@ -80,33 +94,40 @@ def _speeds(players: PlayerTracks, frames: NDArray[np.int64], times_s: Floats) -
     return np.asarray(np.where(speed <= _FASTEST_M_S, speed, np.nan))
 
 
-def _centred_mean(values: Floats, times_s: Floats, width_s: float) -> Floats:
-    """Return the mean of the values within ``width_s`` around each time."""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    low = np.searchsorted(times_s, times_s - width_s / 2, side="left")
-    high = np.searchsorted(times_s, times_s + width_s / 2, side="right")
-    return np.asarray((sums[high] - sums[low]) / np.maximum(high - low, 1))
+def _centred_mean(values: Floats, times_s: Floats, limits: MovementLimits) -> Floats:
+    """Return the mean of the known values around each time; NaN where too few are known."""
+    known = np.isfinite(values)
+    sums = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(known)])
+    low = np.searchsorted(times_s, times_s - limits.mean_s / 2, side="left")
+    high = np.searchsorted(times_s, times_s + limits.mean_s / 2, side="right")
+    seen = counts[high] - counts[low]
+    mean = (sums[high] - sums[low]) / np.maximum(seen, 1)
+    return np.asarray(np.where((seen > 0) & (seen >= limits.least_seen * (high - low)), mean, np.nan))
 
 
-def _active(mean: Floats, times_s: Floats) -> list[tuple[int, int]]:
+def _active(mean: Floats, times_s: Floats, limits: MovementLimits) -> list[tuple[int, int]]:
     """Return the ranges of play: around the times of fast movement, joined over short rests."""
-    fast = np.concatenate([[False], mean >= _PLAY_M_S, [False]])
+    fast = np.concatenate([[False], mean >= limits.play_m_s, [False]])
     edges = np.flatnonzero(fast[1:] != fast[:-1])
     joined: list[tuple[int, int]] = []
     for low, high in zip(edges[::2].tolist(), (edges[1::2] - 1).tolist(), strict=True):
-        if joined and times_s[low] - times_s[joined[-1][1]] < _LONGEST_REST_S:
+        if joined and times_s[low] - times_s[joined[-1][1]] < limits.longest_rest_s:
             joined[-1] = (joined[-1][0], high)
         else:
             joined.append((low, high))
-    widened = [(_until_rest(mean, times_s, low, -1), _until_rest(mean, times_s, high, 1)) for low, high in joined]
-    return [(low, high) for low, high in widened if times_s[high] - times_s[low] >= _SHORTEST_PLAY_S]
+    widened = [
+        (_until_rest(mean, times_s, low, -1, limits), _until_rest(mean, times_s, high, 1, limits))
+        for low, high in joined
+    ]
+    return [(low, high) for low, high in widened if times_s[high] - times_s[low] >= limits.shortest_play_s]
 
 
-def _until_rest(mean: Floats, times_s: Floats, index: int, step: int) -> int:
+def _until_rest(mean: Floats, times_s: Floats, index: int, step: int, limits: MovementLimits) -> int:
     """Return where the movement around a time of play begins or ends."""
     start_s = times_s[index]
-    while 0 <= index + step < len(mean) and mean[index + step] >= _REST_M_S:
-        if abs(times_s[index + step] - start_s) > _LONGEST_STOP_S:
+    while 0 <= index + step < len(mean) and mean[index + step] >= limits.rest_m_s:
+        if abs(times_s[index + step] - start_s) > limits.longest_stop_s:
             break
         index += step
     return index

@@ -46,5 +46,7 @@ class Rally:
     winner: int | None  # in doubles one player of the pair that won
     winner_confidence: float
     winner_evidence: WinnerEvidence
-    confidence: float  # that this is one whole rally
+    #: By the shuttle that both limits are within 0.3 s; by movement that it and a rally have most of their time in
+    #: common.
+    confidence: float
     evidence: Literal["shuttle", "movement"]  # what its limits were found by

@@ -165,7 +165,10 @@ class ResultsRally(_Model):
     start_s: float
     end_s: float
     duration_s: float
-    confidence: float
+    confidence: float = Field(
+        description="By the shuttle, that both limits are within 0.3 s; by movement, that it and one rally have at "
+        "least half of their time in common."
+    )
     evidence: Literal["shuttle", "movement"]
     winner: int | None
     winner_confidence: float

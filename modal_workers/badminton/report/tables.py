@@ -47,7 +47,7 @@ RALLY_UNITS: Final = {
     "hit_count": "1",
     "winner": "id of the player, empty where nobody can be named",
     "winner_evidence": "what shows it, or why nobody is named",
-    "confidence": "1, that this is one whole rally",
+    "confidence": "1, by the shuttle that both limits are within 0.3 s, by movement that most of it is one rally",
     "mean_ground_speed_between_hits_m_s": "m/s on the ground plane, mean; no speed of the shuttle in space",
 }
 

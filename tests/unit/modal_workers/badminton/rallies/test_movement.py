@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from modal_workers.badminton.players.player_tracks import PlayerTracks
-from modal_workers.badminton.rallies.movement import find_active_periods
+from modal_workers.badminton.rallies.movement import ActivePeriod, find_active_periods
 
 Floats = NDArray[np.float64]
 
@@ -82,6 +84,39 @@ def test_the_replaced_rule_fails_where_ours_holds() -> None:
     assert end - wanted[1] > 0.3
     fast_s = np.arange(14 * 120) / 120
     assert replaced_rule(play(fast_s, [wanted]) * 30, 120) == []
+
+
+def unseen(players: PlayerTracks, hidden: NDArray[np.bool_]) -> PlayerTracks:
+    """Return a player whom nobody sees in some frames."""
+    position, boxes = players.position_m.copy(), players.boxes_px.copy()
+    position[:, hidden], boxes[:, hidden] = np.nan, np.nan
+    return replace(players, position_m=position, boxes_px=boxes, observed=players.observed & ~hidden)
+
+
+@pytest.mark.parametrize("court", [True, False])
+def test_time_in_which_nobody_is_seen_is_no_rest(court: bool) -> None:
+    times_s = np.arange(14 * 30) / 30
+    wanted = (2.0, 2.0 + 5 * np.pi / 2)
+    players = tracks(play(times_s, [wanted]), times_s, court=court)
+    ((first, last, sure),) = limits(find_active_periods(players, times_s, 0, len(times_s) - 1), times_s)
+    flickering = unseen(players, (times_s % 0.5 > 0.3) & (times_s > 3) & (times_s < 9))
+    ((start_s, end_s, less_sure),) = limits(find_active_periods(flickering, times_s, 0, len(times_s) - 1), times_s)
+    assert (start_s, end_s) == (pytest.approx(first, abs=0.1), pytest.approx(last, abs=0.1))
+    assert less_sure < 0.8 * sure
+
+
+def test_no_limit_is_put_into_time_in_which_nobody_is_seen() -> None:
+    times_s = np.arange(14 * 30) / 30
+    players = tracks(play(times_s, [(2.0, 12.0)]), times_s)
+    hidden = unseen(players, (times_s < 5) | (times_s > 9))
+    ((start_s, end_s, _),) = limits(find_active_periods(hidden, times_s, 0, len(times_s) - 1), times_s)
+    assert 4.99 <= start_s < 5.3
+    assert 8.7 < end_s <= 9.01
+
+
+def limits(found: list[ActivePeriod], times_s: Floats) -> list[tuple[float, float, float]]:
+    """Return first and last moment of each period, and its confidence."""
+    return [(float(times_s[each.first_frame]), float(times_s[each.last_frame]), each.confidence) for each in found]
 
 
 def test_a_walk_to_the_shuttle_is_no_play() -> None:
