@@ -20,10 +20,13 @@ class CommandSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SACCADE_", frozen=True)
 
+    #: Server that the commands ask.
     url: str = f"http://127.0.0.1:{DEFAULT_PORT}"
     #: Address of an embedded system from the internet, through your tunnel or proxy.
     public_url: str = ""
+    #: API key of the commands.
     api_key: SecretStr | None = None
+    #: Folder of an embedded system.
     data: Path = Path(".saccade")
     #: State of interrupted uploads, which resume from it.
     uploads_dir: Path = Path.home() / ".cache" / "saccade" / "uploads"

@@ -1,4 +1,4 @@
-"""Generator of docs/events.md, docs/asyncapi.json and the JSON Schemas of all events and of published result files.
+"""Generator of docs/events.md, docs/asyncapi.json, the JSON Schemas of events and result files, and docs/reference.py.
 
 ``python docs/generate.py`` writes them, ``--check`` lists what is stale. Producers and consumers of an event are read
 from the syntax tree, so that nothing has to be imported.
@@ -30,6 +30,7 @@ from contracts.asyncapi import (  # noqa: E402 - the root must be on the path, w
 )
 from contracts.events.base import ADVISORY, DURABLE, RECORD  # noqa: E402
 from contracts.streams import LIVE_DELIVERIES, LIVE_EVENTS, LIVE_PROGRESS  # noqa: E402
+from docs.reference import errors_page, routes_page, settings_page  # noqa: E402
 from modal_workers.badminton.report.results_schema import MatchResults  # noqa: E402
 
 DOCS = ROOT / "docs"
@@ -256,6 +257,11 @@ def _json(value: Any) -> str:
 def wanted() -> dict[Path, str]:
     """Return the text of every generated file."""
     files = {DOCS / "events.md": events_page(), DOCS / "asyncapi.json": _json(asyncapi_document())}
+    files |= {
+        DOCS / "errors.md": errors_page(),
+        DOCS / "routes.md": routes_page(),
+        DOCS / "settings.md": settings_page(),
+    }
     for name, event in event_types().items():
         files[SCHEMAS / f"{name}.json"] = _json(data_schema(event))
     for name, model in RESULT_FILES.items():
@@ -284,7 +290,7 @@ def incompatible() -> list[str]:
 
 def main() -> int:
     """Write stale files, or with ``--check`` only list them."""
-    parser = argparse.ArgumentParser(description="Write docs/events.md, docs/asyncapi.json and docs/schemas.")
+    parser = argparse.ArgumentParser(description="Write the generated files of docs.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if something is stale")
     only_check = parser.parse_args().check
     if broken := incompatible():

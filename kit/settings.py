@@ -68,6 +68,7 @@ class NatsSettings(BaseSettings):
 
     #: Address of a server; of a cluster's servers separated by commas, of which the client uses one that answers.
     url: str = "nats://127.0.0.1:4222"
+    #: A user of a server that checks passwords.
     user: str | None = None
     password: ChosenSecret | None = None
     #: Name of the user that may send commands; its password is no service's.
@@ -97,6 +98,7 @@ class WebhookAddressSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="NOTIFIER_", frozen=True)
 
+    #: Whether webhooks go over https only; by default everywhere but in embedded mode.
     webhook_https_only: bool | None = None
     #: Networks that are not public, as CIDR, separated by commas.
     webhook_allowed_networks: Annotated[tuple[str, ...] | None, NoDecode] = None
@@ -136,6 +138,7 @@ class S3Settings(BaseSettings):
     #: An empty variable, which compose files create for unset ones, counts as unset.
     model_config = SettingsConfigDict(frozen=True, populate_by_name=True, env_ignore_empty=True)
 
+    #: Address of the server.
     endpoint_url: str = Field(validation_alias=_either("ENDPOINT_URL", "S3_ENDPOINT", "R2_ENDPOINT_URL"))
     #: Address of the same server for clients, if it differs (a container's name against a published port).
     public_endpoint_url: str = Field(default="", validation_alias="S3_PUBLIC_ENDPOINT_URL")
@@ -166,6 +169,7 @@ class ArchiveSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ARCHIVE_", frozen=True, env_ignore_empty=True)
 
+    #: Whether events are archived.
     enabled: bool = True
     #: Another bucket of the same server. Needed where everybody may read the bucket (S3_PUBLIC_URL): an archive holds
     #: every tenant's events.

@@ -48,7 +48,7 @@ _SETUP: Final = "Install its rules with: saccade bucket setup"
 async def check_bucket(system: System, origins: Sequence[str]) -> list[ReportLine]:
     """Look at the bucket as services do, and as clients with presigned URLs."""
     if fault := system.faults.get("bucket"):
-        return [fail("bucket", fault, "Correct that variable: docs/bucket.md has the list.")]
+        return [fail("bucket", fault, "Correct that variable: docs/settings.md has the list.")]
     if system.s3 is None:
         return [warn("bucket", f"nothing runs on {system.folder}", "Start it with: saccade up.")]
     settings = system.s3

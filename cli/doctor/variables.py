@@ -34,9 +34,7 @@ def _judge(name: str, known: list[str]) -> ReportLine | None:
     if meant:
         return fail("variable", f"{name} is no setting, so it has no effect", f"Did you mean {meant[0]}?")
     if ours:
-        return warn(
-            "variable", f"{name} is no setting, so it has no effect", "Remove it: docs/doctor.md names the lists."
-        )
+        return warn("variable", f"{name} is no setting, so it has no effect", "Remove it: docs/settings.md names all.")
     return None
 
 

@@ -14,7 +14,7 @@ PeriodKind = Literal["day", "month"]
 
 
 class BudgetSet(EventData):
-    """A client set the tenant's budget; the whole new definition."""
+    """A client set the tenant's budget, or the dispatcher repeats it before it expires; the whole definition."""
 
     type: ClassVar[str] = "budget.set"
 

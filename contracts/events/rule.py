@@ -118,7 +118,7 @@ class RuleCreated(EventData):
 
 
 class RuleUpdated(EventData):
-    """A client changed a rule, or switched it off or on; the whole new definition."""
+    """A client changed or switched a rule, or the dispatcher repeats it before it expires; the whole definition."""
 
     type: ClassVar[str] = "rule.updated"
 

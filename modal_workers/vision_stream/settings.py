@@ -56,4 +56,5 @@ class HuggingFaceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, populate_by_name=True)
 
+    #: Token of gated models; workers here do not inherit it, and those on Modal have the weights in their image.
     token: SecretStr | None = Field(default=None, validation_alias="HF_TOKEN")

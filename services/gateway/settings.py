@@ -29,6 +29,7 @@ class GatewaySettings(BaseSettings):
     #: An empty variable, which compose files create for unset ones, counts as unset.
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, populate_by_name=True, env_ignore_empty=True)
 
+    #: Its own address, behind the origin.
     host: str = "127.0.0.1"
     port: int = Field(default=8081, ge=0, le=65535)
     #: Folder of the view, which can be deleted at any time.
@@ -45,13 +46,15 @@ class GatewaySettings(BaseSettings):
     mock_modal: bool = Field(default=False, validation_alias="MOCK_MODAL")
     #: How workers on Modal reach the bus, as in DISPATCHER_WORKER_BUS; live sessions need NATS.
     worker_bus: Literal["nats", "ingest"] = "ingest"
-    #: Time and address space of the decoder process that opens an uploaded file.
+    #: Time of the decoder process that opens an uploaded file, and its address space.
     probe_timeout_s: float = Field(default=30.0, gt=0)
+    #: Address space of that process.
     probe_memory_bytes: int = Field(default=2048 * MIB, ge=256 * MIB)
     #: Uploads that are checked at the same time; each needs a decoder process and a stream from the bucket.
     checks_at_once: int = Field(default=2, ge=1)
     #: Public key of the account that signs the workers' tokens (``A…``); without it, no events of workers are accepted.
     worker_key: str | None = None
+    #: Interval between two looks for uploads that expire and files that are kept no longer.
     housekeeping_s: float = Field(default=60.0, gt=0)
     #: Retention of scratch files after a job ends; the dispatcher has the same setting.
     scratch_hours: float = Field(default=SCRATCH_RETENTION_H, gt=0, validation_alias="MODAL_VOLUME_CLEANUP_HOURS")

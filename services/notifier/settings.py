@@ -26,8 +26,10 @@ class NotifierSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="NOTIFIER_", frozen=True)
 
+    #: Its own address, behind the origin.
     host: str = "127.0.0.1"
     port: int = Field(default=8082, ge=1, le=65535)
+    #: Interval between the comments that keep an idle stream open.
     heartbeat_s: float = Field(default=SSE_HEARTBEAT_S, gt=0, le=60)
     #: A stream is closed after about this long (±20 %), so that streams spread over servers; clients resume.
     rotate_s: float = Field(default=3600.0, gt=0)

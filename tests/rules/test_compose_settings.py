@@ -88,6 +88,8 @@ def _set_by_the_image(service: str) -> set[str]:
 
 def _documented() -> set[str]:
     pages = [path for path in files() if path == "README.md" or re.fullmatch(r"docs/[\w-]+\.md", path)]
+    # It names all settings, and says of each whether compose passes it.
+    pages.remove("docs/settings.md")
     text = "\n".join((ROOT / page).read_text() for page in [*pages, "deploy/example.env"])
     return set(re.findall(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b", text))
 

@@ -9,23 +9,11 @@ from functools import cache
 from typing import Any
 
 import click
-from fastapi import FastAPI
 
 from cli.__main__ import saccade
 from contracts.asyncapi import asyncapi_document
-from kit.auth.api_keys import AuthSettings
-from kit.auth.tickets import Tickets
-from kit.http.readiness import Readiness
+from docs.reference import api_documents
 from modal_workers import catalog
-from services.gateway.http_application import http_application
-from services.gateway.metrics import GatewayMetrics
-from services.gateway.uploads.disk import Disk
-from services.notifier.replays import routes as replay_routes
-from services.notifier.streams import routes as event_routes
-from services.notifier.streams import ticket_routes
-from services.notifier.webhooks.deliveries import routes as delivery_routes
-from services.notifier.webhooks.endpoints import routes as endpoint_routes
-from services.notifier.webhooks.sending import routes as example_routes
 from tests.rules.tree import ROOT, files
 
 #: Where a user reads. docs/events.md is generated from the events themselves.
@@ -136,16 +124,6 @@ def test_every_anchor_is_a_heading() -> None:
     assert broken == []
 
 
-@cache
-def documents() -> list[dict[str, Any]]:
-    """Return the OpenAPI documents of both services."""
-    notifier = FastAPI()
-    for routes in (event_routes, ticket_routes, replay_routes, endpoint_routes, example_routes, delivery_routes):
-        notifier.include_router(routes.router)
-    gateway = http_application(AuthSettings(), GatewayMetrics(), Disk(None), Readiness("gateway"), Tickets(None))
-    return [gateway.openapi(), notifier.openapi()]
-
-
 def _shape(path: str) -> str:
     return re.sub(r"\{[^}]*\}", "{}", path)
 
@@ -155,7 +133,7 @@ def operations() -> set[str]:
     """Return method and path of every route; a parameter of a path is ``{}``."""
     described = {
         f"{method} {_shape(path)}"
-        for document in documents()
+        for document in api_documents()
         for path, methods in document["paths"].items()
         for method in methods
     }
@@ -199,7 +177,7 @@ def fields() -> set[str]:
     workloads = [
         model.model_json_schema() for one in catalog.workloads().values() for model in (one.params, one.result)
     ]
-    return {name for document in (*documents(), asyncapi_document(), *workloads) for name in _names(document)}
+    return {name for document in (*api_documents(), asyncapi_document(), *workloads) for name in _names(document)}
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
+import socket
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -237,6 +238,45 @@ def test_the_proxy_for_tls_is_confined_and_gets_what_its_file_reads() -> None:
             ["caddy", "validate", "--adapter", "caddyfile", "--config", str(DEPLOY / "Caddyfile")],
             env=inherited_environment() | names, check=True, capture_output=True, timeout=120,
         )  # fmt: skip
+
+
+def test_the_page_makes_a_proxy_of_one_site_for_a_server_with_a_providers_bucket(tmp_path: Path) -> None:
+    (command,) = re.findall(
+        r"^sed '(.*)' /opt/saccade/deploy/Caddyfile", (ROOT / "docs/hosting.md").read_text(), re.MULTILINE
+    )
+    done = subprocess.run(
+        ["sed", command, str(DEPLOY / "Caddyfile")], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert set(re.findall(r"\{\$(\w+)", done.stdout)) == {"SACCADE_DOMAIN", "SACCADE_TLS", "SACCADE_ORIGIN"}
+    if shutil.which("caddy"):
+        (tmp_path / "Caddyfile").write_text(done.stdout)
+        subprocess.run(
+            ["caddy", "validate", "--adapter", "caddyfile", "--config", str(tmp_path / "Caddyfile")],
+            env=inherited_environment() | {"SACCADE_DOMAIN": "a.example"}, check=True, capture_output=True, timeout=120,
+        )  # fmt: skip
+
+
+@pytest.mark.skipif(not shutil.which("nginx"), reason="needs nginx")
+def test_the_origin_starts_where_its_output_is_a_socket(tmp_path: Path) -> None:
+    """As systemd's units have it, which nginx cannot open by its name."""
+    configuration = (DEPLOY / "origin.conf").read_text().replace("include /etc/saccade/", f"include {DEPLOY}/")
+    (tmp_path / "given.conf").write_text(configuration)
+    nginx = tmp_path / "nginx"
+    nginx.write_text(f'#!/bin/sh\nexec {shutil.which("nginx")} -t "$@"\n')
+    nginx.chmod(0o755)
+    environment = inherited_environment(("PATH",)) | {
+        "TMPDIR": str(tmp_path), "ORIGIN_CONFIGURATION": str(tmp_path / "given.conf"),
+        "ORIGIN_GATEWAY": "127.0.0.1:1", "ORIGIN_NOTIFIER": "127.0.0.1:2",
+    }  # fmt: skip
+    environment["PATH"] = f"{tmp_path}:{environment['PATH']}"
+    mine, output = socket.socketpair()
+    with mine, output:
+        command = [str(DEPLOY / "origin.sh")]
+        done = subprocess.run(
+            command, env=environment, stdout=output, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+        )
+    assert done.returncode == 0, done.stderr
+    assert "access_log syslog:server=unix:/run/systemd/journal/dev-log," in (tmp_path / "origin.conf").read_text()
 
 
 def test_the_origin_finds_services_at_other_addresses(tmp_path: Path) -> None:
