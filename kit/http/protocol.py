@@ -1,7 +1,8 @@
 """HTTP protocol of every service: uvicorn's, with time limits, problems as answers, and connections that move.
 
 A client that sends nothing, or a byte now and then, is disconnected: the head of a request has one time limit, and a
-body must keep a minimum rate. What cannot be parsed is answered by a problem like every other error.
+body must keep a minimum rate. So is one whose request takes long to parse for what it brings: thousands of headers, or
+of chunks. What cannot be parsed is answered by a problem like every other error.
 
 A connection that the origin passed to this process (kit/http/passed_connections.py) may carry a request for another
 service next: then it is returned, with the bytes received so far.
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 #: Hint for bytes that are no request.
 NOT_HTTP: Final = "Send a request as RFC 9112 describes: HTTP/1.1, one Host header, valid header names and framing."
 
+#: Most lines of a head: h11 and all that looks for a header take a few microseconds for each, and 64 KiB hold 16,000.
+_HEAD_LINES: Final = 200
+#: Chunks of a body that may be of any size; more of them have so many bytes on average. Each costs as much as a read.
+_CHUNKS: Final = 1000
+_CHUNK_BYTES: Final = 256
+
 
 @dataclass(frozen=True)
 class TimeLimits:
@@ -57,6 +64,29 @@ class PassedConnection:
     give_back: Callable[[socket.socket, bytes], None]
 
 
+class _Connection(h11.Connection):
+    """h11's state of a client's connection; it takes a body in very many small chunks for none."""
+
+    _chunks = 0
+    _body_bytes = 0
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """Return the next event.
+
+        Raises:
+            h11.RemoteProtocolError: what was received is no request.
+        """
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = self._body_bytes = 0
+        elif isinstance(event, h11.Data):
+            self._chunks += event.chunk_end
+            self._body_bytes += len(event.data)
+            if self._chunks > _CHUNKS + self._body_bytes // _CHUNK_BYTES:
+                raise h11.RemoteProtocolError(f"More than {_CHUNKS:,} chunks have less than {_CHUNK_BYTES} bytes")
+        return event
+
+
 class HttpProtocol(H11Protocol):
     """Uvicorn's HTTP/1.1 protocol, extended."""
 
@@ -66,6 +96,7 @@ class HttpProtocol(H11Protocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Initialize as uvicorn does."""
         super().__init__(*args, **kwargs)
+        self.conn = _Connection(h11.SERVER, self.config.h11_max_incomplete_event_size or REQUEST_HEAD_BYTES)
         self.timeout_keep_alive = self.limits.idle_s  # type: ignore[assignment]
         self._limit: asyncio.TimerHandle | None = None
         self._limits_head = False
@@ -157,7 +188,8 @@ class HttpProtocol(H11Protocol):
                 self._limit_head()
             return False
         if self.passed is None or self.passed.owns(path_of(line)):
-            if head_bytes(received) > REQUEST_HEAD_BYTES:
+            size = head_bytes(received)
+            if size > REQUEST_HEAD_BYTES or received.count(b"\n", 0, size) >= _HEAD_LINES:
                 self._refuse(SaccadeError(ErrorCode.HEAD_TOO_LARGE))
                 return False
             return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.anyio
 #: Directly, as operators and containers do, and through the origin.
 WAYS: list[RoutedService | None] = ["gateway", None]
 HEAD = b"POST /echo HTTP/1.1\r\nHost: localhost\r\n"
+#: The smallest chunk of a body.
+SMALL = b"1\r\nx\r\n"
 
 
 class Hurried(HttpProtocol):
@@ -204,6 +207,11 @@ async def test_streams_and_websockets_have_no_time_limit() -> None:
         (HEAD + b"Transfer-Encoding: gzip\r\n\r\n", (400, "malformed_request")),
         (HEAD + b"X: " + b"x" * REQUEST_HEAD_BYTES + b"\r\n\r\n", (431, "head_too_large")),
         (HEAD + b"X: 1\r\n" * (REQUEST_HEAD_BYTES // 6), (431, "head_too_large")),
+        (HEAD + b"X: 1\r\n" * 200 + b"\r\n", (431, "head_too_large")),
+        (
+            HEAD.replace(b"/echo", b"/") + b"Transfer-Encoding: chunked\r\n\r\n" + SMALL * 1_100,
+            (400, "malformed_request"),
+        ),
         (b"GET /" + b"x" * (20 * KIB) + b" HTTP/1.1\r\nHost: a\r\n\r\n", (414, "target_too_long")),
     ],
 )
@@ -222,6 +230,23 @@ async def test_a_head_up_to_the_limit_is_accepted(way: RoutedService | None) -> 
         request = HEAD.replace(b"/echo", b"/") + header + b"Connection: close\r\nContent-Length: 0\r\n\r\n"
         (facts,) = shown(await running.exchange(request, way))
     assert len(dict(facts["headers"])["x"]) == REQUEST_HEAD_BYTES - 100
+
+
+@pytest.mark.parametrize(("chunks", "body_bytes"), [(SMALL * 1_000, 1_000), (b"100\r\n" + b"x" * 256 + b"\r\n", 256)])
+async def test_a_body_may_come_in_chunks_of_any_size(chunks: bytes, body_bytes: int) -> None:
+    times = 1 if body_bytes == 1_000 else 3_000
+    request = HEAD.replace(b"/echo", b"/") + b"X: 1\r\n" * 190 + b"Connection: close\r\n"
+    request += b"Transfer-Encoding: chunked\r\n\r\n" + chunks * times + b"0\r\n\r\n"
+    async with running_origin("gateway") as running:
+        (facts,) = shown(await running.exchange(request))
+    assert facts["body_bytes"] == body_bytes * times
+
+
+async def test_a_body_in_a_hundred_thousand_chunks_costs_no_time() -> None:
+    async with running_origin("gateway") as running:
+        begun_s = time.thread_time()
+        await running.exchange(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + SMALL * 100_000, "gateway")
+        assert time.thread_time() - begun_s < 0.5
 
 
 async def test_an_absolute_target_replaces_the_host() -> None:

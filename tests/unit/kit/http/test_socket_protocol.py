@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -73,13 +74,13 @@ class Raw:
             self.writer.close()
 
 
-async def longest_stall_s(until: asyncio.Task[Any]) -> float:
-    """Return the longest time for which the event loop ran nothing else."""
-    loop, longest_s = asyncio.get_running_loop(), 0.0
+async def longest_step_s(until: asyncio.Task[Any]) -> float:
+    """Return the most CPU time that the event loop used before it ran anything else."""
+    longest_s = 0.0
     while not until.done():
-        begun_s = loop.time()
+        begun_s = time.thread_time()
         await asyncio.sleep(0)
-        longest_s = max(longest_s, loop.time() - begun_s)
+        longest_s = max(longest_s, time.thread_time() - begun_s)
     return longest_s
 
 
@@ -98,14 +99,14 @@ async def test_frames_that_are_no_message_disconnect_their_client(first: bytes, 
         raw = await Raw.opened(running)
         raw.writer.write(first + then * (MANY if len(then) < KIB // 8 else 10_000))
         rest = asyncio.create_task(raw.rest())
-        stall_s = await longest_stall_s(rest)
+        step_s = await longest_step_s(rest)
         try:
             opcode, reason = (await rest)[-1]
         except ConnectionError:
             # What the server has not read resets the connection, and with it the reason.
             opcode, reason = Opcode.CLOSE, POLICY
         assert (opcode, reason[:2]) == (Opcode.CLOSE, POLICY)
-        assert stall_s < 0.2
+        assert step_s < 0.1
         await asyncio.wait_for(running.services["gateway"].reader_left.wait(), WAIT_S)
 
 
