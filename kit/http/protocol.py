@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import h11
+from h11._receivebuffer import ReceiveBuffer
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from contracts.errors import ErrorCode, SaccadeError
@@ -64,11 +65,24 @@ class PassedConnection:
     give_back: Callable[[socket.socket, bytes], None]
 
 
+class _Received(ReceiveBuffer):
+    """What h11 has received: it makes a header of each line of a head, and of what may follow a body in chunks."""
+
+    def maybe_extract_lines(self) -> list[bytearray] | None:
+        """Return the lines before the next empty one."""
+        lines = super().maybe_extract_lines()
+        if lines is not None and len(lines) > _HEAD_LINES:
+            raise h11.RemoteProtocolError(f"More than {_HEAD_LINES} lines of headers", error_status_hint=431)
+        return lines
+
+
 class _Connection(h11.Connection):
     """h11's state of a client's connection; it takes a body in very many small chunks for none."""
 
-    _chunks = 0
-    _body_bytes = 0
+    def __init__(self, max_incomplete_event_size: int) -> None:
+        super().__init__(h11.SERVER, max_incomplete_event_size)
+        self._receive_buffer = _Received()
+        self._chunks = self._body_bytes = 0
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         """Return the next event.
@@ -96,7 +110,7 @@ class HttpProtocol(H11Protocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Initialize as uvicorn does."""
         super().__init__(*args, **kwargs)
-        self.conn = _Connection(h11.SERVER, self.config.h11_max_incomplete_event_size or REQUEST_HEAD_BYTES)
+        self.conn = _Connection(self.config.h11_max_incomplete_event_size or REQUEST_HEAD_BYTES)
         self.timeout_keep_alive = self.limits.idle_s  # type: ignore[assignment]
         self._limit: asyncio.TimerHandle | None = None
         self._limits_head = False
