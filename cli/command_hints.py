@@ -51,7 +51,8 @@ _HINTS: Final = {
     "job_not_retryable": "`saccade sessions open WORKLOAD` opens a new session.",
     "rule_not_found": "`saccade rules list` lists your rules.",
     "too_many_rules": "Delete one with: saccade rules delete RULE",
-    "rule_limit_reached": "Raise it with: saccade rules update {rule} --jobs-per-day N",
+    "rule_limit_reached": "Raise it with: saccade rules update {rule} --jobs-per-day N, or wait until groups of the "
+    "rule close: the message says which.",
     "job_not_found": "`saccade jobs` lists your jobs.",
     "job_already_ended": "`saccade retry {job_id}` runs a failed or cancelled job again.",
     "job_archived": "Submit it again with `saccade submit`.",

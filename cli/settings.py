@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_PORT: Final = 8080
 #: Prefixes of variables that name another bus or bucket; they must not reach the embedded services.
-_FOREIGN: Final = ("NATS_", "S3_", "B2_", "AWS_", "RCLONE_")
+_FOREIGN: Final = ("NATS_", "S3_", "B2_", "R2_", "AWS_", "RCLONE_")
 ROOT: Final = Path(__file__).parent.parent
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Final, Self
 from urllib.parse import unquote, urlsplit
 
@@ -249,6 +250,8 @@ def numeric_library_threads(count: int) -> dict[str, str]:
     return {"OMP_WAIT_POLICY": "PASSIVE"} | dict.fromkeys(limited, str(count))
 
 
+#: Variables that name files and folders of models, which a worker's job opens although it is locked down.
+MODEL_PATHS: Final = ("BADMINTON_WEIGHTS_FOLDER", "BADMINTON_POSE_ONNX", "BADMINTON_SHUTTLE_ONNX")
 #: Variables that a child process inherits; all others, secrets above all, are passed explicitly.
 INHERITED: Final = (
     "PATH",
@@ -274,12 +277,20 @@ INHERITED: Final = (
     "VISION_MODELS",
     "VISION_WEIGHTS_FOLDER",
     "VISION_DOWNLOAD",
+    *MODEL_PATHS,
+    "BADMINTON_YOLO_TRACKER",
+    "BADMINTON_YOLO_IMAGE_PX",
 )
 
 
 def inherited_environment(names: Iterable[str] = INHERITED) -> dict[str, str]:
     """Return the environment variables of this process that a child process inherits."""
     return {name: os.environ[name] for name in names if name in os.environ}  # noqa: TID251
+
+
+def model_paths() -> tuple[Path, ...]:
+    """Return the files and folders of models that the environment names."""
+    return tuple(Path(os.environ[name]) for name in MODEL_PATHS if os.environ.get(name))  # noqa: TID251
 
 
 def as_environment(nats: NatsSettings | None, s3: S3Settings) -> dict[str, str]:

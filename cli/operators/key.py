@@ -97,7 +97,7 @@ def add_key(keys_file: Path, entry: dict[str, Any]) -> None:
         raise Failure(f"{keys_file} is a folder.", code="keys_file_unreadable", hint=hint)
     try:
         entries = json.loads(keys_file.read_text()) if keys_file.exists() else []
-        known = {known_entry["id"] for known_entry in entries if "quotas" not in known_entry}
+        known = {known_entry["id"] for known_entry in entries if "id" in known_entry}  # the others are limits
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise Failure(
             f"{keys_file} is not a list of API keys.", code="keys_file_unreadable", hint="Name a new file."

@@ -54,12 +54,12 @@ def open_replay(client: Client, session_id: str, params: Mapping[str, Any]) -> t
                 code="session_record_expired",
                 hint="Telemetry is kept for 6 hours: replay a session within that time.",
             )
-    # A replay lasts as long as the original, plus the start of its worker.
+    # A replay lasts as long as the original, plus the start of its worker; more than this no session is given.
     opened = client.sessions.open(
         original.workload,
         original.params | dict(params),
         replay_of=original.id,
-        max_length_s=max(original.max_length_s or 0.0, SESSION_LENGTH_S),
+        max_length_s=SESSION_LENGTH_S,
     )
     return original, opened
 

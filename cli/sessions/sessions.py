@@ -21,6 +21,7 @@ from cli.output import format_time, print_json, print_line, print_note, print_ta
 from cli.progress_bar import format_size, progress_bar
 from cli.sessions.replay import ComparedValue, compare, follow_replay, open_replay, require_identical, warn_of_failure
 from cli.sessions.words import ask, texts
+from contracts.limits import SESSION_LENGTH_S
 
 _STATES: Final = ("opening", "ready", "running", "stopping", "stopped", "failed")
 _STOP_S: Final = 60
@@ -110,7 +111,12 @@ def diff(*, session_id: str, since: str, until: str | None, url: str | None, as_
     type=click.FloatRange(min=1),
     help="Stop after so many seconds without telemetry.",
 )
-@click.option("--max-length", "max_length_s", type=click.FloatRange(min=1), help="Stop after so many seconds.")
+@click.option(
+    "--max-length",
+    "max_length_s",
+    type=click.FloatRange(min=1, max=SESSION_LENGTH_S),
+    help="Stop after so many seconds; four hours at most.",
+)
 @click.option("--idempotency-key", help="Repeating the request with the same key returns the same session.")
 @server_options
 def open_session(

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from contracts.errors import KINDS, ErrorCode, SaccadeError
 from contracts.ids import new_id
 from contracts.invalid_values import ROUTE_HINT, invalid_values, pointer, sentence
+from kit.http.logged_path import logged_path
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
@@ -175,7 +176,7 @@ class RequestIds:
         try:
             await self._app(scope, receive, send_with_id)
         except Exception:
-            log.exception("request failed", extra={"request_id": request_id, "path": scope["path"]})
+            log.exception("request failed", extra={"request_id": request_id, "path": logged_path(scope["path"])})
             if started:
                 raise
             await send_problem(scope, send, SaccadeError(ErrorCode.INTERNAL))

@@ -1,6 +1,6 @@
 """Middleware that gives each request its trace context, records its span, and logs it where the operator wants that.
 
-A line of the log has the key's id, never the key; the path without its query, where tickets are.
+A line of the log has the key's id, never the key; and the path without tickets, which its query or a page's path holds.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from contracts.trace_context import CURRENT, TraceContext, new_span_id, new_trace, parse_traceparent
 from kit.auth.mapped_credential import KEY_ID
+from kit.http.logged_path import logged_path
 from kit.http.problems import request_id_of
 from kit.tracing import Span, recorder
 
@@ -109,7 +110,7 @@ def _record(scope: Scope, context: TraceContext, parent_id: str, times_ns: tuple
 
 def _log(scope: Scope, context: TraceContext, duration_ms: float, status: int) -> None:
     state: dict[str, Any] = scope["state"]
-    path = str(scope["path"])[:_PATH_CHARACTERS]
+    path = logged_path(str(scope["path"]))[:_PATH_CHARACTERS]
     fields = {
         "method": _method(scope),
         "path": path,

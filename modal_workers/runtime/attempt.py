@@ -20,7 +20,7 @@ from contracts.manifest import Manifest
 from contracts.session import SessionLaunch
 from contracts.workload import Params, Result, Workload
 from kit.bucket import Bucket, open_bucket
-from kit.settings import S3Settings
+from kit.settings import S3Settings, model_paths
 from modal_workers import catalog
 from modal_workers.runtime.bus.claim import Claim
 from modal_workers.runtime.child_processes import kill_descendants, lift_memory_limit
@@ -127,7 +127,8 @@ class AttemptRunner:
         # Beside a GPU, drivers, compilers and their caches are anywhere.
         if files := self._run.device == "cpu":
             use_temporary_folder(workspace.temporary)
-        return run_locked(work, readable=(workspace.input_folder,), writable=workspace.writable, files=files)
+        readable = (workspace.input_folder, *model_paths())
+        return run_locked(work, readable=readable, writable=workspace.writable, files=files)
 
     def _run_session(self, workload: Workload, parts: RunParts) -> Result:
         """Run a live session until it ends.

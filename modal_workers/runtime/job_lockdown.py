@@ -13,9 +13,10 @@ import contextlib
 import contextvars
 import logging
 import platform
+import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -45,6 +46,9 @@ _ROOT: Final = Path(__file__).resolve().parents[2]
 _SYSTEM: Final = tuple(
     Path("/", name) for name in ("bin", "etc", "lib", "lib32", "lib64", "nix/store", "opt", "sbin", "sys", "usr")
 )
+#: Where hosts keep the settings of our services, and the code with its ``.env`` (docs/hosting.md): the secrets in them
+#: are readable for the user of the workers.
+_OWN: Final = (Path("/etc/saccade"), Path("/opt/saccade"))
 #: What is known of the machine and of this process; other processes have their environment there.
 _PROC: Final = tuple(
     Path("/proc", name)
@@ -114,13 +118,32 @@ def _lock(readable: tuple[Path, ...], writable: tuple[Path, ...], *, files: bool
 
 def _readable() -> Iterator[Path]:
     """Yield the folders that a job reads. Of the folder that holds our code only the packages: data may lie beside."""
-    yield from (*_SYSTEM, *_PROC)
+    for folder in _SYSTEM:
+        yield from without(folder, (_ROOT, *_OWN))
+    yield from _PROC
     with contextlib.suppress(RuntimeError):  # a container may run as a user that it does not know
         yield from (Path.home() / name for name in _CACHES)
     yield from map(Path, (sys.prefix, sys.base_prefix, sys.executable))
     folders = {Path(entry).resolve() for entry in sys.path if entry}
     yield from folders - {_ROOT}
     yield from (marker.parent for marker in _ROOT.glob("*/__init__.py"))
+
+
+def without(folder: Path, hidden: Collection[Path]) -> Iterator[Path]:
+    """Yield a folder; or, where hidden ones are in it, what is beside them and readable by every user of the machine.
+
+    A rule of Landlock holds for all that is below a folder, and no other takes a part of it back.
+    """
+    if folder in hidden:
+        return
+    if not any(path.is_relative_to(folder) for path in hidden):
+        yield folder
+        return
+    with contextlib.suppress(OSError):
+        for entry in folder.iterdir():
+            # What a link leads to is listed where it is.
+            if not entry.is_symlink() and entry.stat().st_mode & stat.S_IROTH:
+                yield from without(entry, hidden)
 
 
 def _refuse_calls(library: Any) -> bool:

@@ -23,7 +23,7 @@ MODULES = {
     ),
     "dispatcher": (
         "services.dispatcher.settings", "kit.settings", "kit.auth.api_keys", "modal_workers.settings",
-        "modal_workers.vision_stream.settings", "modal_workers.runtime.settings",
+        "modal_workers.vision_stream.settings", "modal_workers.badminton.settings", "modal_workers.runtime.settings",
     ),
     "notifier": ("services.notifier.settings", "kit.settings", "kit.auth.api_keys"),
     "bucket-proxy": ("services.bucket_proxy.settings",),

@@ -103,7 +103,7 @@ def test_the_kit_is_a_closed_list() -> None:
         "history/older_events history/segments history/stream_reader "
         "history/subjects "
         "http/app_state http/attribution http/body_limit http/connection_channel http/head_requests http/health "
-        "http/message_limit "
+        "http/logged_path http/message_limit "
         "http/openapi http/passed_connections http/path_ids http/point_in_time http/problems http/protocol "
         "http/raw_answers http/readiness http/request_body http/request_target http/server http/traced_requests "
         "network/address_guard network/download network/guarded_post network/guarded_session "

@@ -17,7 +17,7 @@ from contracts.erasure import (
 )
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Message
-from contracts.ids import new_id
+from contracts.ids import is_id, new_id
 from kit.auth.api_keys import Principal
 from kit.bus.event_store import Conflict, EventStore
 from services.gateway.aggregates.view import GatewayView
@@ -86,6 +86,8 @@ class ErasureService:
         Raises:
             SaccadeError: ERASURE_NOT_FOUND, BUS_UNAVAILABLE.
         """
+        if not is_id(erasure_id, "ers"):  # it becomes a part of a subject: "*" would be every tenant's
+            raise _not_found(erasure_id)
         # The outcome first: the request is deleted after it.
         for stored in await self._records.load(records_of(erasure_id)):
             record = decode_record(stored.sequence, stored.subject, stored.body)

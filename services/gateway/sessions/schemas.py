@@ -19,7 +19,7 @@ from services.gateway.telemetry.nats_access import NatsIngest
 from services.gateway.time_machine.schemas import AsOf
 from services.gateway.workload_names import names_of
 
-_MAX_S: Final = 24 * 3600.0
+_MAX_IDLE_S: Final = 24 * 3600.0
 
 
 class NewSession(RequestBody):
@@ -37,11 +37,17 @@ class NewSession(RequestBody):
     idle_timeout_s: float = Field(
         default=SESSION_IDLE_S,
         ge=1,
-        le=_MAX_S,
+        le=_MAX_IDLE_S,
         allow_inf_nan=False,
         description="The session ends if no frame arrives for this long.",
     )
-    max_length_s: float = Field(default=SESSION_LENGTH_S, ge=1, le=_MAX_S, allow_inf_nan=False)
+    max_length_s: float = Field(
+        default=SESSION_LENGTH_S,
+        ge=1,
+        le=SESSION_LENGTH_S,
+        allow_inf_nan=False,
+        description="The session ends with its results after this long. Its worker is never given longer.",
+    )
     max_cost_usd: float | None = Field(
         default=None,
         ge=0,

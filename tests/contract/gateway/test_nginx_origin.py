@@ -99,7 +99,7 @@ async def test_both_configurations_say_by_which_scheme_the_client_came() -> None
     assert sent == {1}
 
 
-async def test_a_key_in_a_path_is_not_logged_and_a_video_may_be_large(tmp_path: Path) -> None:
+async def test_a_key_or_ticket_in_a_path_is_not_logged_and_a_video_may_be_large(tmp_path: Path) -> None:
     path = "/badminton/k/one.secret/api/storage/upload"
     async with nginx(tmp_path) as running:
         body = bytes(3 * MIB)
@@ -109,12 +109,16 @@ async def test_a_key_in_a_path_is_not_logged_and_a_video_may_be_large(tmp_path: 
         assert dict(facts["headers"])["x-forwarded-proto"] == "https"
         await running.exchange(head("POST /badminton-endpoint/k/one.secret/process"))
         await running.exchange(head("GET /compat/vision/k/one.secret/vision/stream?magic_word=secret"))
+        for address in ("/v1/jobs/job_1/pages/one.secret/report/index.html", "/v1/jobs/job_1/pages/one.secret/"):
+            await running.exchange(head(f"GET {address}?a=secret"))
         (facts,) = shown(await running.exchange(head("GET /badminton/health")))
         assert dict(facts["headers"])["x-forwarded-proto"] == "http"
     log = (tmp_path / "access.log").read_text()
     assert "POST /badminton/k/-/api/storage/upload 200" in log
     assert "POST /badminton-endpoint/k/-/process 200" in log
     assert "GET /compat/vision/k/-/vision/stream 200" in log
+    assert "GET /v1/jobs/job_1/pages/-/report/index.html 200" in log
+    assert "GET /v1/jobs/job_1/pages/-/ 200" in log
     assert "GET /badminton/health 200" in log
     assert "secret" not in log + (tmp_path / "error.log").read_text()
 

@@ -15,6 +15,7 @@ from contracts.events import encode
 from contracts.events.job import JobCancelled, JobFailed
 from contracts.events.session import SessionOpened
 from contracts.ids import new_id
+from contracts.limits import SESSION_LENGTH_S
 from contracts.session import SessionLaunch, job_id_of_session, telemetry_subject
 from contracts.streams import aggregate
 from kit.auth.api_keys import AuthSettings
@@ -78,7 +79,7 @@ async def test_one_key_opens_one_session_however_many_ask(running: RunningGatewa
         ({"workload": "streamed", "params": {"steps": 0}}, "invalid_parameter"),
         ({"workload": "streamed", "params": {"stepz": 1}}, "unknown_parameter"),
         ({"workload": "streamed", "idle_timeout_s": 0}, "invalid_parameter"),
-        ({"workload": "streamed", "max_length_s": 1e9}, "invalid_parameter"),
+        ({"workload": "streamed", "max_length_s": SESSION_LENGTH_S + 1}, "invalid_parameter"),
         ({"workload": "streamed", "max_cost_usd": -1}, "invalid_parameter"),
         ({"workload": "streamed", "inputs": {}}, "unknown_parameter"),
         ({"workload": "streamed", "metadata": {"a": "x" * 5000}}, "invalid_parameter"),

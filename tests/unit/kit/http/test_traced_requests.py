@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from contracts.trace_context import current_traceparent, parse_traceparent
 from kit.auth.mapped_credential import KEY_ID
 from kit.http.head_requests import HeadRequests
+from kit.http.problems import RequestIds
 from kit.http.traced_requests import TracedRequests
 from kit.logs import JsonLines
 from kit.tracing import Recorder, Span, use_recorder
@@ -34,6 +35,12 @@ def application(*, is_logged: bool = False) -> FastAPI:
             raise RuntimeError(job_id)
         return {"context": current_traceparent()}
 
+    @app.get("/v1/jobs/{job_id}/pages/{ticket}/{name:path}")
+    async def page(job_id: str, ticket: str, name: str) -> dict[str, str | None]:
+        if name == "broken.html":
+            raise RuntimeError(name)
+        return {}
+
     @app.get("/health")
     async def health() -> dict[str, str | None]:
         return {"context": current_traceparent()}
@@ -41,7 +48,7 @@ def application(*, is_logged: bool = False) -> FastAPI:
     return app
 
 
-async def get(app: FastAPI, path: str = "/v1/jobs/job_1", method: str = "GET", **headers: str) -> Any:
+async def get(app: Any, path: str = "/v1/jobs/job_1", method: str = "GET", **headers: str) -> Any:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://saccade") as client:
         answer = await client.request(method, path, headers=headers)
@@ -87,6 +94,18 @@ async def test_what_is_not_sampled_keeps_the_client_s_context(recorded: list[Spa
     use_recorder(Recorder(recorded.append, ratio=0.0))
     assert (await get(application(), traceparent=SENT))["context"] == SENT
     assert recorded == []
+
+
+async def test_the_ticket_in_a_page_s_path_is_not_logged_even_when_it_fails(caplog: pytest.LogCaptureFixture):
+    app = RequestIds(application(is_logged=True))
+    with caplog.at_level(logging.INFO):
+        await get(app, "/v1/jobs/job_1/pages/one.secret/report/index.html")
+        await get(app, "/v1/jobs/job_1/pages/one.secret/broken.html")
+    records = [record for record in caplog.records if record.name != "httpx"]
+    lines = [json.loads(JsonLines("gateway").format(record)) for record in records]
+    paths = [line["path"] for line in lines]
+    assert paths == [f"/v1/jobs/job_1/pages/-/{name}" for name in ("report/index.html", "broken.html", "broken.html")]
+    assert "secret" not in json.dumps(lines)
 
 
 async def test_the_log_has_ids_and_no_secrets(caplog: pytest.LogCaptureFixture):

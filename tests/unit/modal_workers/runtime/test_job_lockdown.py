@@ -17,7 +17,8 @@ import av.error
 import pytest
 
 from modal_workers.footage.kernel_rules import landlock_version, libc
-from modal_workers.runtime.job_lockdown import run_locked
+from modal_workers.runtime import job_lockdown
+from modal_workers.runtime.job_lockdown import run_locked, without
 from tests.harness.vision.hostile_media import CANARY_PX, clip
 
 ROOT = Path(__file__).parents[4]
@@ -77,6 +78,40 @@ def test_a_job_opens_its_folder_and_the_systems_and_no_other(tmp_path: Path, run
     done = run_locked(job, readable=(given,), writable=(run_folder,), files=True)
     assert [name for name, as_it_should in done.items() if not as_it_should] == []
     assert secret.read_text() == "canary", "and this thread reads it as before"
+
+
+def test_a_folder_is_read_without_what_is_hidden_in_it(tmp_path: Path) -> None:
+    """As /etc without /etc/saccade, and without what only some users may read."""
+    for name in ("etc/fonts", "etc/saccade", "etc/ssl/certs", "etc/private", "etc/deep/saccade", "etc/deep/other"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "etc/saccade/saccade.env").write_text("canary")
+    (tmp_path / "etc/passwd").write_text("root")
+    (tmp_path / "etc/link.env").symlink_to(tmp_path / "etc/saccade/saccade.env")
+    (tmp_path / "etc/private").chmod(0o750)
+    (tmp_path / "etc/key").write_text("canary")
+    (tmp_path / "etc/key").chmod(0o640)
+    hidden = (tmp_path / "etc/saccade", tmp_path / "etc/deep/saccade")
+    found = {str(path.relative_to(tmp_path)) for path in without(tmp_path / "etc", hidden)}
+    assert found == {"etc/fonts", "etc/ssl", "etc/passwd", "etc/deep/other"}
+    assert list(without(tmp_path / "etc/fonts", hidden)) == [tmp_path / "etc/fonts"]
+    assert list(without(tmp_path / "etc/saccade", hidden)) == []
+    assert list(without(tmp_path / "missing", hidden)) == [tmp_path / "missing"]
+
+
+@with_landlock
+def test_a_job_reads_no_settings_of_services(tmp_path: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folders of a host in place of the system's own: what is beside the settings is read, they are not."""
+    etc = tmp_path / "etc"
+    for name in ("saccade/saccade.env", "fonts/fonts.conf"):
+        (etc / name).parent.mkdir(parents=True)
+        (etc / name).write_text("canary")
+    monkeypatch.setattr(job_lockdown, "_SYSTEM", (*job_lockdown._SYSTEM, etc))
+    monkeypatch.setattr(job_lockdown, "_OWN", (etc / "saccade",))
+
+    def job() -> list[bool]:
+        return [refused((etc / name).read_text) for name in ("saccade/saccade.env", "fonts/fonts.conf")]
+
+    assert run_locked(job, readable=(), writable=(run_folder,), files=True) == [True, False]
 
 
 @on_linux

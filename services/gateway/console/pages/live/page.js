@@ -146,7 +146,7 @@ function OpenForm({ workloads, wanted }) {
             ${live.map((workload) => html`<option key=${workload.name} value=${workload.name}>${workload.title}</option>`)}
           </select>
         </label>
-        <label class="field"><span>${text.minutes}</span><input name="minutes" type="number" min="1" max="1440" value="30" required /></label>
+        <label class="field"><span>${text.minutes}</span><input name="minutes" type="number" min="1" max="240" value="30" required /></label>
         <label class="field"><span>${text.maximum}</span><input name="cost" type="number" min="0" step="0.01" placeholder=${text.noLimit} /></label>
       </div>
       <p class="hint">${chosen.description} ${isFree ? text.free : rung && text.perMinute(usd(rung.usd_per_s * 60), rung.device)}</p>
