@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +15,9 @@ from kit.http.problems import send_problem
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+#: Paths without a key and without a change, which Prometheus and probes ask for by a pod's address or a container's name.
+_MONITORING: Final = frozenset({"/health", "/ready", "/metrics"})
+_PLAIN_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9_-]*[a-z0-9])?")
 _CORS_METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _CORS_HEADERS: Final = (
     "authorization, content-type, idempotency-key, if-none-match, last-event-id, prefer, traceparent, "
@@ -45,7 +50,7 @@ class HostGuard:
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         host, origin = headers.get(b"host", ""), headers.get(b"origin")
-        if not self._host_allowed(host):
+        if not (self._host_allowed(host) or (scope["path"] in _MONITORING and _is_no_website(host))):
             await send_problem(scope, send, SaccadeError(ErrorCode.HOST_NOT_ALLOWED, f"{host!r} is not served here."))
             return
         if origin is None:
@@ -88,6 +93,21 @@ class HostGuard:
 
     def _origin_allowed(self, origin: str) -> bool:
         return origin.lower() in self._origins or ("*" in self._origins and self._authenticated)
+
+
+def _is_no_website(host: str) -> bool:
+    """Return whether no page of the internet can have this Host: an address, or a name without a dot, as of a container.
+
+    DNS rebinding needs a name that its owner can point elsewhere.
+    """
+    name = hostname_of(host)
+    if not name:
+        return False
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return _PLAIN_NAME.fullmatch(name) is not None
+    return True
 
 
 def _is_ambient(mapped: MappedCredential | None) -> bool:

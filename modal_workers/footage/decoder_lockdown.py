@@ -22,6 +22,7 @@ from modal_workers.footage.kernel_rules import (
     ALLOW,
     ARCHITECTURE_OFFSET,
     ARCHITECTURES,
+    ARGUMENT_OFFSET,
     FAIL,
     JUMP_EQUAL,
     LOAD,
@@ -44,13 +45,16 @@ _PR_SET_DUMPABLE: Final = 4
 _ALLOWED: Final = {
     "x86_64": (
         0, 1, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 17, 19, 20, 25, 28, 35, 39, 60, 63, 72, 96, 98, 99, 131, 186, 202,
-        204, 228, 229, 230, 231, 234, 262, 271, 273, 302, 318, 324, 334,
+        204, 228, 229, 230, 231, 262, 271, 273, 318, 324, 334,
     ),
     "aarch64": (
-        25, 57, 62, 63, 64, 65, 66, 67, 73, 79, 80, 93, 94, 98, 99, 101, 113, 114, 115, 123, 124, 131, 132, 134, 135,
-        139, 160, 165, 169, 172, 178, 179, 214, 215, 216, 222, 226, 233, 261, 278, 283, 293,
+        25, 57, 62, 63, 64, 65, 66, 67, 73, 79, 80, 93, 94, 98, 99, 101, 113, 114, 115, 123, 124, 132, 134, 135,
+        139, 160, 165, 169, 172, 178, 179, 214, 215, 216, 222, 226, 233, 278, 283, 293,
     ),
 }  # fmt: skip
+#: Those that may name this process alone, with which glibc reads limits and aborts: prlimit64 and tgkill. Of another
+#: process of the same user the one would change limits, the other end it.
+_OF_ITSELF: Final = {"x86_64": (302, 234), "aarch64": (261, 131)}
 
 
 def lock_down(*, memory_bytes: int, cpu_s: int) -> tuple[str, ...]:
@@ -98,12 +102,20 @@ def _filter_calls(library: Any) -> bool:
     if machine not in _ALLOWED:
         return False
     allowed = _ALLOWED[machine]
+    limits, signal = _OF_ITSELF[machine]
     count = len(allowed)
+    # After the numbers: limits?, signal?; load the process, this one by 0?; load it, this one by its id?; fail, allow.
     steps = [
         (LOAD, 0, 0, ARCHITECTURE_OFFSET),  # the architecture: the numbers of another one mean other calls
-        (JUMP_EQUAL, 0, count + 1, ARCHITECTURES[machine]),
+        (JUMP_EQUAL, 0, count + 7, ARCHITECTURES[machine]),
         (LOAD, 0, 0, NUMBER_OFFSET),
-        *((JUMP_EQUAL, count - index, 0, number) for index, number in enumerate(allowed)),
+        *((JUMP_EQUAL, count - index + 6, 0, number) for index, number in enumerate(allowed)),
+        (JUMP_EQUAL, 1, 0, limits),
+        (JUMP_EQUAL, 2, 4, signal),
+        (LOAD, 0, 0, ARGUMENT_OFFSET),
+        (JUMP_EQUAL, 3, 2, 0),
+        (LOAD, 0, 0, ARGUMENT_OFFSET),
+        (JUMP_EQUAL, 1, 0, os.getpid()),
         (RETURN, 0, 0, FAIL),
         (RETURN, 0, 0, ALLOW),
     ]

@@ -37,8 +37,9 @@ Step = tuple[int, int, int, int]
 LOAD, JUMP_EQUAL, JUMP_GREATER_EQUAL, RETURN = 0x20, 0x15, 0x35, 0x06
 #: Outcomes of a program: the call is made; it fails with EPERM.
 ALLOW, FAIL = 0x7FFF0000, 0x00050000 | errno.EPERM
-#: Where a program finds the architecture that a call is made for, and the call's number.
-ARCHITECTURE_OFFSET, NUMBER_OFFSET = 4, 0
+#: Where a program finds the architecture that a call is made for, the call's number, and its first argument (the lower
+#: half, which is all of a number of 32 bits).
+ARCHITECTURE_OFFSET, NUMBER_OFFSET, ARGUMENT_OFFSET = 4, 0, 16
 #: Number of each architecture (linux/audit.h).
 ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 

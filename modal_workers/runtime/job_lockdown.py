@@ -24,6 +24,7 @@ from modal_workers.footage.kernel_rules import (
     ALLOW,
     ARCHITECTURE_OFFSET,
     ARCHITECTURES,
+    ARGUMENT_OFFSET,
     FAIL,
     JUMP_EQUAL,
     JUMP_GREATER_EQUAL,
@@ -73,8 +74,6 @@ _SOCKET: Final = {"x86_64": 41, "aarch64": 198}
 #: Numbers from here on are those of a third way to make a call, of x86-64 alone.
 _X32: Final = 0x40000000
 _SAME_MACHINE: Final = 1
-#: Where a program finds the first argument of a call.
-_ARGUMENT_OFFSET: Final = 16
 
 
 def run_locked(work: Callable[[], T], *, readable: tuple[Path, ...], writable: tuple[Path, ...], files: bool) -> T:
@@ -162,7 +161,7 @@ def _refuse_calls(library: Any) -> bool:
         *((JUMP_EQUAL, count - index + 3, 0, number) for index, number in enumerate(refused)),
         (JUMP_EQUAL, 1, 0, _SOCKET[machine]),
         (RETURN, 0, 0, ALLOW),
-        (LOAD, 0, 0, _ARGUMENT_OFFSET),
+        (LOAD, 0, 0, ARGUMENT_OFFSET),
         (JUMP_EQUAL, 1, 0, _SAME_MACHINE),
         (RETURN, 0, 0, FAIL),
         (RETURN, 0, 0, ALLOW),

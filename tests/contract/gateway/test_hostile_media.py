@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -161,6 +162,50 @@ os.write(1, json.dumps(done).encode())
     command = [sys.executable, "-c", script, str(target)]
     assert subprocess.run(command, capture_output=True, check=True, timeout=600).stdout == b"[]"
     assert target.read_text() == "canary"
+
+
+def test_a_locked_process_changes_and_signals_itself_only():
+    """The other process is of the same user, as the gateway and its other decoders are."""
+    script = """
+import ctypes, json, os, platform, resource, signal, time
+from modal_workers.footage.decoder_lockdown import lock_down
+if not (other := os.fork()):
+    os.closerange(0, 3)
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+    time.sleep(60)
+time.sleep(0.5)
+library, tgkill = ctypes.CDLL(None, use_errno=True), {"x86_64": 234, "aarch64": 131}.get(platform.machine())
+def signal_it(process):
+    if tgkill and library.syscall(tgkill, process, process, 0):
+        raise OSError(ctypes.get_errno(), "refused")
+tries = {
+    "read other limits": lambda: resource.prlimit(other, resource.RLIMIT_NOFILE),
+    "set other limits": lambda: resource.prlimit(other, resource.RLIMIT_CPU, (5, 5)),
+    "signal other": lambda: signal_it(other),
+    "read own limits": lambda: resource.getrlimit(resource.RLIMIT_NOFILE),
+    "set own limits": lambda: resource.setrlimit(resource.RLIMIT_CPU, (4, 4)),
+    "signal itself": lambda: (signal_it(os.getpid()), signal.raise_signal(0)),
+}
+layers = lock_down(memory_bytes=1 << 30, cpu_s=5)
+done = []
+for name, act in tries.items():
+    try:
+        act()
+        done.append(name)
+    except OSError:
+        pass
+os.write(1, json.dumps([layers, done, other]).encode())
+os.abort()
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=600)
+    layers, done, other = json.loads(ran.stdout)
+    os.kill(other, signal.SIGKILL)
+    if "seccomp" in layers:
+        assert done == ["read own limits", "set own limits", "signal itself"]
+    assert ran.returncode == -signal.SIGABRT
 
 
 async def test_the_process_that_the_gateway_starts_is_locked_down(runs: Runs):

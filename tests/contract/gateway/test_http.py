@@ -107,6 +107,15 @@ async def test_no_web_page_reaches_an_embedded_gateway(servers: Servers, tmp_pat
             assert await code(host=host) == "ok", host
         for host in ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "", "[::1", "evil@127.0.0.2x"):
             assert await code(host=host) == "host_not_allowed", host
+        for path in ("/metrics", "/health", "/ready"):  # of Prometheus and probes: no page can have these names
+            for host in ("10.1.2.3:8081", "[fd00::7]:8081", "gateway:8081"):
+                assert (await running.http.get(path, headers={"host": host})).status_code == 200, (path, host)
+                assert await code(host=host) == "host_not_allowed", host
+            for host in ("evil.example", "gateway.evil.example", "evil.", "", "[::1"):  # DNS rebinding
+                answer = await running.http.get(path, headers={"host": host})
+                assert code_of(answer) == "host_not_allowed", (path, host)
+            page = {"host": "10.1.2.3:8081", "origin": "http://evil.example"}
+            assert code_of(await running.http.get(path, headers=page)) == "origin_not_allowed"
         for origin in ("http://127.0.0.1", "https://app.example", "http://localhost:5173"):
             assert await code(origin=origin) == "ok", origin
         for origin in ("http://evil.example", "null", "http://localhost:5174", "https://app.example.evil.example"):
