@@ -23,6 +23,8 @@ INLINE_INPUTS_BYTES: Final = 32 * KIB
 UPLOAD_BYTES: Final = 20 * GIB
 #: Largest upload with one presigned PUT; larger uploads are multipart (the limit of S3 is 5 GiB).
 SINGLE_PUT_BYTES: Final = 1 * GIB
+#: Largest file of a client that sends it by one PUT and does not say its size before: the limit of S3 for one PUT.
+UNSIZED_PUT_BYTES: Final = 5 * GIB
 #: Size of every part of a multipart upload except the last (S3 requires at least 5 MiB and at most 10,000 parts).
 PART_BYTES: Final = 16 * MIB
 PART_COUNT: Final = 10_000

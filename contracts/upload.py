@@ -53,6 +53,11 @@ class Upload:
         return self.completed.size_bytes if self.completed else self.created.size_bytes or None
 
     @property
+    def counted_bytes(self) -> int:
+        """Return the bytes that the upload takes of its tenant's quotas, as far as they are known."""
+        return self.size_bytes or (self.created.reserved_bytes if self.state is UploadState.CREATED else 0)
+
+    @property
     def content_type(self) -> str:
         """Return the content type: as declared, or of a fetched file by its content."""
         return (self.completed and self.completed.content_type) or self.created.content_type

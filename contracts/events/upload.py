@@ -46,6 +46,8 @@ class UploadCreated(EventData):
     content_type: str
     #: As declared; 0 where it is not known yet: of a file that is fetched, or whose client does not say it.
     size_bytes: int
+    #: What a client may send that does not say the size: it counts towards the tenant's quotas until the upload ends.
+    reserved_bytes: int = 0
     sha256: str | None = None
     multipart_id: str | None = None
     source: UploadSource | None = None

@@ -15,7 +15,7 @@ from kit.http.problems import send_problem
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: Paths without a key and without a change, which Prometheus and probes ask for by a pod's address or a container's name.
+#: Paths that need no key, which Prometheus and probes ask for by a pod's address or a container's name.
 _MONITORING: Final = frozenset({"/health", "/ready", "/metrics"})
 _PLAIN_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9_-]*[a-z0-9])?")
 _CORS_METHODS: Final = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
@@ -96,7 +96,7 @@ class HostGuard:
 
 
 def _is_no_website(host: str) -> bool:
-    """Return whether no page of the internet can have this Host: an address, or a name without a dot, as of a container.
+    """Return whether no page of the internet can have this Host: an address, or a name without a dot.
 
     DNS rebinding needs a name that its owner can point elsewhere.
     """

@@ -9,7 +9,9 @@ import asyncio
 import contextlib
 import socket
 import threading
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Final
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -22,50 +24,121 @@ Lookup = Callable[[str], Awaitable[list[str]]]
 #: Maximum addresses of one name that are tried: a name may have thousands.
 _ADDRESSES: Final = 4
 #: Maximum concurrent lookups. A name whose servers do not answer occupies its thread for half a minute.
-_LOOKUPS: Final = 128
+_LOOKUPS: Final = 256
+#: Longest wait for a thread: whoever asked has given up by then.
+_TURN_S: Final = 15.0
+#: Tenant for whom names are looked up, in whose turn; empty for nobody's.
+LOOKUPS_FOR: Final[ContextVar[str]] = ContextVar("LOOKUPS_FOR", default="")
+
+
+def _system_addresses(host: str) -> list[str]:
+    infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    return [str(info[4][0]) for info in infos]
 
 
 class SystemLookup:
     """Resolves names with the system (getaddrinfo), in one thread per lookup.
 
     Not in the event loop's thread pool: a few names without answer would occupy all its threads, and the process would
-    wait for them at its end.
+    wait for them at its end. A tenant (``LOOKUPS_FOR``) takes no thread while it has as many as are free, so names that
+    are never answered keep its own others waiting and no other tenant's.
     """
 
-    def __init__(self) -> None:
-        self._free = asyncio.Semaphore(_LOOKUPS)
+    def __init__(
+        self,
+        addresses_of: Callable[[str], list[str]] = _system_addresses,
+        *,
+        threads: int = _LOOKUPS,
+        turn_s: float = _TURN_S,
+    ) -> None:
+        """Call ``addresses_of`` in at most so many threads; a lookup waits ``turn_s`` for one."""
+        self._addresses_of = addresses_of
+        self._turn_s = turn_s
+        self._free = threads
+        self._held: Counter[str] = Counter()
+        #: By tenant; the tenant whose turn it is comes first.
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     async def __call__(self, host: str) -> list[str]:
         """Return the addresses of a name.
 
         Raises:
-            OSError: the name does not exist, or its servers do not answer.
+            OSError: the name does not exist, its servers do not answer, or too many others of the tenant do not.
         """
-        async with self._free:
-            loop = asyncio.get_running_loop()
-            found: asyncio.Future[list[str]] = loop.create_future()
+        tenant = LOOKUPS_FOR.get()
+        await self._take(tenant)
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[list[str]] = loop.create_future()
 
-            def finish(outcome: list[str] | OSError) -> None:
-                if found.done():
-                    return
-                if isinstance(outcome, list):
-                    found.set_result(outcome)
-                else:
-                    found.set_exception(outcome)
+        def finish(outcome: list[str] | OSError) -> None:
+            self._give_back(tenant)  # not before the thread has ended, also if nobody waits for it any more
+            if found.done():
+                return
+            if isinstance(outcome, list):
+                found.set_result(outcome)
+            else:
+                found.set_exception(outcome)
 
-            def look_up() -> None:
-                try:
-                    infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-                    outcome: list[str] | OSError = [str(info[4][0]) for info in infos]
-                except OSError as error:
-                    outcome = error
-                except UnicodeError as error:  # a label that is too long for the idna codec
-                    outcome = OSError(str(error))
-                with contextlib.suppress(RuntimeError):  # the loop is closed already
-                    loop.call_soon_threadsafe(finish, outcome)
+        def look_up() -> None:
+            try:
+                outcome: list[str] | OSError = self._addresses_of(host)
+            except OSError as error:
+                outcome = error
+            except UnicodeError as error:  # a label that is too long for the idna codec
+                outcome = OSError(str(error))
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                loop.call_soon_threadsafe(finish, outcome)
 
+        try:
             threading.Thread(target=look_up, name="name-lookup", daemon=True).start()
-            return await found
+        except RuntimeError as error:  # the system gives no further thread
+            self._give_back(tenant)
+            raise OSError(str(error)) from error
+        return await found
+
+    async def _take(self, tenant: str) -> None:
+        """Wait for a thread of a tenant's share.
+
+        Raises:
+            OSError: there was none in time.
+        """
+        if tenant not in self._waiting and self._held[tenant] < self._free:
+            self._hold(tenant)
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(tenant, deque()).append(turn)
+        try:
+            async with asyncio.timeout(self._turn_s):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():  # it had its thread already
+                self._give_back(tenant)
+            elif (waiting := self._waiting.get(tenant)) is not None and turn in waiting:
+                waiting.remove(turn)
+                if not waiting:
+                    del self._waiting[tenant]
+            if isinstance(error, TimeoutError):
+                raise OSError("too many names are being looked up") from error
+            raise
+
+    def _hold(self, tenant: str) -> None:
+        self._free -= 1
+        self._held[tenant] += 1
+
+    def _give_back(self, tenant: str) -> None:
+        """Give a thread back, and those that are free to the tenants that may have one, in turn."""
+        self._free += 1
+        self._held[tenant] -= 1
+        if not self._held[tenant]:
+            del self._held[tenant]
+        while (of := next((name for name in self._waiting if self._held[name] < self._free), None)) is not None:
+            turns = self._waiting.pop(of)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[of] = turns  # behind the other tenants
+            if not turn.done():
+                self._hold(of)
+                turn.set_result(None)
 
 
 class GuardedResolver(AbstractResolver):

@@ -1,8 +1,9 @@
-"""Reverse proxy in front of ``rclone serve s3``: everything passes unchanged, except for answers to range requests.
+"""Reverse proxy in front of ``rclone serve s3``: all passes unchanged, but answers to range requests and large PUTs.
 
 rclone 1.75 sends the range that was asked for with status 200 (docs/adr/0014). A browser takes that for the whole file:
-it never completes a seek in a video. The proxy is the address of clients, which presigned URLs name. Services and
-workers call rclone directly.
+it never completes a seek in a video. It has no limit of a PUT either: one larger than
+S3 takes is refused here, because a presigned URL may not say the size. The proxy is the address of clients, which
+presigned URLs name. Services and workers call rclone directly.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
+from contracts.limits import UNSIZED_PUT_BYTES
 from services.bucket_proxy.byte_range import ByteRange, is_current, is_signed
 
 #: Headers that belong to one connection (RFC 9110, section 7.6.1). Expect is passed on by other means.
@@ -95,6 +97,8 @@ class BucketProxy:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if not request.raw_path.startswith("/"):  # as of other proxies: it would lead to another server
             return _error(HTTPStatus.BAD_REQUEST, "InvalidURI", "The request has no path.", {})
+        if request.method == "PUT" and (error := _refused_put(request)):
+            return error
         headers = _end_to_end(request.headers)
         try:
             if request.method != "GET" or "Range" not in headers or is_signed(request.raw_path, headers):
@@ -185,6 +189,16 @@ class BucketProxy:
             if request.transport:
                 request.transport.abort()
         return response
+
+
+def _refused_put(request: web.BaseRequest) -> web.Response | None:
+    """Return the error of S3 for a PUT of too many bytes, or of nobody knows how many; None for another."""
+    if request.content_length is None and request.body_exists:
+        return _error(HTTPStatus.LENGTH_REQUIRED, "MissingContentLength", "A PUT needs a Content-Length.", {})
+    if (request.content_length or 0) > UNSIZED_PUT_BYTES:
+        message = f"One PUT has at most {UNSIZED_PUT_BYTES} bytes."
+        return _error(HTTPStatus.BAD_REQUEST, "EntityTooLarge", message, {})
+    return None
 
 
 def _end_to_end(headers: Mapping[str, str]) -> CIMultiDict[str]:

@@ -33,7 +33,6 @@ from kit.bus.tail import EpochChanged, EventTail
 from kit.bus.tenant_erasures import TenantErasures
 from kit.history.archive_access import open_archive
 from kit.history.history import History
-from kit.http.body_limit import BodyLimit
 from kit.http.health import Health, nats_check
 from kit.http.passed_connections import PassedConnections
 from kit.http.readiness import Readiness
@@ -132,7 +131,7 @@ async def run(
         passed = PassedConnections.inherited(OriginSettings().connections_fd, is_path_of("notifier"))
         server = NotifierServer(settings.host, settings.port, auth.authenticated, settings.drain_s, passed)
         return await server.run(
-            HostGuard(BodyLimit(app), auth),
+            HostGuard(app, auth),
             hub,
             tail,
             webhooks=webhooks,

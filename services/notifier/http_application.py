@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import FastAPI, Response
 
 from kit.auth.api_keys import Authenticator, AuthSettings
+from kit.auth.caller_first import CallerFirst
 from kit.auth.fair_requests import FairRequests
 from kit.auth.tickets import Tickets
+from kit.http.body_limit import BodyLimit
 from kit.http.head_requests import HeadRequests
 from kit.http.health import Health, HealthReport
 from kit.http.openapi import openapi_of
@@ -34,14 +36,7 @@ _TAGS: Final = [
 ]
 
 
-async def _endpoints_read(request: Request) -> None:
-    if (endpoints := request.app.state.endpoints) is not None:
-        await endpoints.wait_until_read()
-
-
-_WEBHOOKS: Final = APIRouter()
-for _router in (endpoint_routes.router, example_routes.router, sent_request_routes.router, delivery_routes.router):
-    _WEBHOOKS.include_router(_router, dependencies=[Depends(_endpoints_read)])
+_WEBHOOKS: Final = (endpoint_routes.router, example_routes.router, sent_request_routes.router, delivery_routes.router)
 
 
 def make_app(
@@ -57,6 +52,8 @@ def make_app(
     identify = partial(ticket_routes.known_stream_caller, authenticator, tickets)
     app.add_middleware(EarlyRefusals, streams=streams, quotas=authenticator.quotas, identify=identify)
     app.add_middleware(FairRequests, identify=identify, shares=streams.hub.shares, refusal=refusal_for_time)
+    app.add_middleware(BodyLimit)  # within CallerFirst: it reads of a body that is too large before it refuses it
+    app.add_middleware(CallerFirst, application=app)
     install_problems(app)
     app.add_middleware(TracedRequests, is_logged=RequestLogSettings().requests_logged)
     app.state.streams, app.state.tickets = streams, tickets
@@ -64,7 +61,8 @@ def make_app(
     streams.limit_tenants(authenticator.quotas)
     if authenticator.authenticated:
         streams.hub.is_still_valid = authenticator.is_still_valid
-    # The routes themselves: include_router would build each of them a second time, at the first request.
+    # The routes themselves: include_router would build each of them a second time, at the first request, and hide from
+    # CallerFirst whether they ask for a key.
     for router in (event_routes.router, ticket_routes.router, replay_routes.router):
         app.router.routes.extend(router.routes)
     app.state.endpoints = app.state.endpoint_service = app.state.delivery_service = app.state.example_sender = None
@@ -75,7 +73,8 @@ def make_app(
     async def get_openapi() -> dict[str, Any]:
         return app.openapi()
 
-    app.router.routes.extend(_WEBHOOKS.routes)
+    for router in _WEBHOOKS:
+        app.router.routes.extend(router.routes)
 
     @app.get("/health", tags=["service"])
     async def get_health() -> HealthReport:

@@ -100,7 +100,7 @@ def _job_columns(job: Job) -> tuple[Any, ...]:
 
 
 def _upload_columns(upload: Upload) -> tuple[Any, ...]:
-    return upload.tenant, str(upload.state), microseconds(upload.created_at), upload.size_bytes or 0
+    return upload.tenant, str(upload.state), microseconds(upload.created_at), upload.counted_bytes
 
 
 def _session_columns(session: Session) -> tuple[Any, ...]:

@@ -20,6 +20,7 @@ from services.gateway.uploads.schemas import (
     UploadObject,
     UploadSourceObject,
 )
+from services.gateway.uploads.upload_checks import has_put
 
 
 class UploadPresenter:
@@ -68,7 +69,7 @@ class UploadPresenter:
             body.part_size_bytes, body.part_count = PART_BYTES, upload.part_count
             body.parts = [Part.model_validate(part) for part in parts]
             return body
-        if not may_send:
+        if not (may_send and has_put(upload)):
             return body
         body.method, body.headers = "PUT", {"Content-Type": created.content_type}
         body.url = await self._bucket.presign_put(created.key, created.content_type, created.size_bytes or None)
@@ -124,7 +125,7 @@ def _s3_operation(upload: Upload, wanted: SignRequest) -> tuple[str, dict[str, A
         SaccadeError: INVALID_PARAMETER.
     """
     if wanted.uploadId is None:
-        if wanted.method == "PUT" and wanted.partNumber is None and upload.created.multipart_id is None:
+        if wanted.method == "PUT" and wanted.partNumber is None and has_put(upload):
             declared = upload.created.size_bytes
             return "put_object", {"ContentLength": declared} if declared else {}
         if wanted.method == "POST" and wanted.partNumber is None:

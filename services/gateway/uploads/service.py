@@ -108,10 +108,12 @@ class UploadService:
         metadata: Mapping[str, str] | None = None,
         from_job: str | None = None,
         upload_id: str | None = None,
+        reserved_bytes: int = 0,
     ) -> Upload:
         """Store a new upload, with ``upload_id`` if it is given, and reserve its key in the bucket.
 
-        ``size_bytes`` is None for a client that cannot say it: its size is checked when the upload is completed.
+        ``size_bytes`` is None for a client that cannot say it: its size is checked when the upload is completed. If
+        the client gets a URL to send the file to, ``reserved_bytes`` is what it may send, which counts until then.
 
         Raises:
             SaccadeError: UNSUPPORTED_MEDIA_TYPE, UPLOAD_EMPTY, UPLOAD_TOO_LARGE, STORAGE_FULL,
@@ -128,7 +130,7 @@ class UploadService:
             if upload := await self._events.load(tenant, known_id):
                 return upload
             upload_id = known_id
-        self._use.require_upload(tenant, declared_bytes)
+        self._use.require_upload(tenant, declared_bytes or reserved_bytes)
         self._use.count_event(tenant)
         if key and known_id is None:
             upload_id = await self._idempotency.claim(key, upload_id)
@@ -141,6 +143,7 @@ class UploadService:
             filename=filename,
             content_type=content_type,
             size_bytes=declared_bytes,
+            reserved_bytes=0 if declared_bytes else reserved_bytes,
             sha256=sha256,
             multipart_id=multipart_id,
             metadata=dict(metadata or {}),
@@ -337,13 +340,13 @@ class UploadService:
                 raise SaccadeError(ErrorCode.UPLOAD_BYTES_MISSING) from error
 
     async def _check_bytes(self, upload: Upload) -> UploadCompleted:
-        """Compare size, SHA-256 and media type with the declared ones; an undeclared size with the tenant's quotas."""
+        """Compare size, SHA-256 and media type with the declared ones; bytes beyond the reserved with the quotas."""
         size = await self._size(upload)
         if size is None:
             raise SaccadeError(ErrorCode.UPLOAD_BYTES_MISSING)
         check_stored_size(upload, size)
-        if not upload.created.size_bytes:
-            self._use.require_upload(upload.tenant, size)
+        if not upload.created.size_bytes and (beyond_bytes := size - upload.created.reserved_bytes) > 0:
+            self._use.require_upload(upload.tenant, beyond_bytes)
         async with self._hash_slots.slot(upload.tenant):
             try:
                 sha256 = await sha256_of(self._bucket, upload.created.key)

@@ -73,6 +73,15 @@ def is_multipart(size_bytes: int, *, requested: bool) -> bool:
     return requested or size_bytes > SINGLE_PUT_BYTES
 
 
+def has_put(upload: Upload) -> bool:
+    """Return whether a client may send the file by one PUT: what it may send counts towards its quotas.
+
+    A file that arrives in a form is put by the gateway, which counts its bytes.
+    """
+    created = upload.created
+    return created.multipart_id is None and bool(created.size_bytes or created.reserved_bytes)
+
+
 def check_stored_size(upload: Upload, size_bytes: int) -> None:
     """Compare the size of the stored bytes with the declared size, or with the limit where none was declared.
 

@@ -61,11 +61,11 @@ class Site:
         *likely, last = urls_of(callback, request)
         for url in likely:
             try:
-                return await self._post(url, request)
+                return await self._post(callback.tenant, url, request)
             except SiteError as error:
                 if error.result.status not in _NO_ROUTE:
                     raise
-        return await self._post(last, request)
+        return await self._post(callback.tenant, last, request)
 
     async def upload(self, callback: Callback, body: StreamedBody, content_type: str) -> str:
         """Store a file at the site and return its storage id.
@@ -79,12 +79,14 @@ class Site:
             url = upload_url_of(answer)
         except AnswerError as error:  # not quoted: with another form of the answer, the URL and its token are in it
             raise SiteError(f"{request.path} answered 2xx, but {error}", _UNREADABLE) from error
-        webhook = WebhookRequest(url, {}, body, _UPLOAD_S, content_type, excerpt_bytes=_ANSWER_BYTES)
+        webhook = WebhookRequest(
+            url, {}, body, _UPLOAD_S, content_type, excerpt_bytes=_ANSWER_BYTES, tenant=callback.tenant
+        )
         stored = await self._attempt(webhook, "the upload", self.upload_slots.slot(callback.tenant, origin_of(url)))
         return _checked(lambda: storage_id_of(stored), "the upload", stored)
 
-    async def _post(self, url: str, request: SiteRequest) -> bytes:
-        webhook = WebhookRequest(url, {}, request.encoded(), _REQUEST_S, excerpt_bytes=_ANSWER_BYTES)
+    async def _post(self, tenant: str, url: str, request: SiteRequest) -> bytes:
+        webhook = WebhookRequest(url, {}, request.encoded(), _REQUEST_S, excerpt_bytes=_ANSWER_BYTES, tenant=tenant)
         answer = await self._attempt(webhook, request.path, self.slots.slot(origin_of(url)))
         if request.confirmed:
             _checked(lambda: check_confirmation(answer), request.path, answer)

@@ -16,7 +16,7 @@ import aiohttp
 import httpx
 import pytest
 
-from contracts.limits import MIB
+from contracts.limits import MIB, UNSIZED_PUT_BYTES
 from kit.bucket import Bucket, ObjectMissing, open_bucket
 from kit.settings import S3Settings
 from kit.tasks import end
@@ -122,6 +122,26 @@ async def test_an_upload_that_the_bucket_refuses_is_not_sent(bucket: Bucket) -> 
                 assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
         writer.close()
     assert await bucket.get("uploads/one") == b"12345"
+
+
+@pytest.mark.parametrize(
+    ("framing", "status", "code"),
+    [
+        ({"Content_Length": str(UNSIZED_PUT_BYTES + 1)}, 400, "EntityTooLarge"),
+        ({"Transfer_Encoding": "chunked"}, 411, "MissingContentLength"),
+    ],
+)
+async def test_a_put_that_s3_would_not_take_is_refused_before_it_is_sent(
+    bucket: Bucket, framing: dict[str, str], status: int, code: str
+) -> None:
+    url = await bucket.presign_put("uploads/endless", "a/b")
+    reader, writer = await _connect(url)
+    writer.write(_head("PUT", url, Content_Type="a/b", **framing) + b"5\r\n12345\r\n")
+    async with asyncio.timeout(5):
+        assert (await reader.readline()).startswith(f"HTTP/1.1 {status} ".encode())
+        assert code.encode() in await reader.read()
+    writer.close()
+    await _stays_missing(bucket, "uploads/endless")
 
 
 async def test_an_upload_that_ends_early_leaves_no_object(bucket: Bucket) -> None:

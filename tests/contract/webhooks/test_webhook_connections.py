@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -179,6 +180,27 @@ async def test_an_unresolvable_name_delays_no_other() -> None:
         alive = WebhookRequest(f"http://alive.example.com:{receiver.port}/", {}, b"{}", 20.0)
         assert (await sender.send(alive)).error is None
         assert {(await task).error for task in waiting} == {"timeout"}
+
+
+async def test_names_of_one_tenant_that_are_not_answered_delay_no_other_tenant() -> None:
+    silent = threading.Event()
+    asked: list[str] = []
+
+    def addresses_of(host: str) -> list[str]:
+        asked.append(host)
+        if host != "alive.example.com":
+            silent.wait(60)
+        return ["127.0.0.1"]
+
+    lookup = SystemLookup(addresses_of, threads=8)
+    async with Sender(LOOPBACK, https_only=False, lookup=lookup) as sender, receiving(answering(ok())) as receiver:
+        dead = [WebhookRequest(f"http://{n}.dead.example/", {}, b"{}", 5.0, tenant="mallory") for n in range(50)]
+        waiting = [asyncio.ensure_future(sender.send(server)) for server in dead]
+        await until(lambda: len(asked) == 4)
+        alive = WebhookRequest(f"http://alive.example.com:{receiver.port}/", {}, b"{}", 3.0, tenant="acme")
+        assert (await sender.send(alive)).error is None
+        assert {(await task).error for task in waiting} == {"timeout"}
+        silent.set()
 
 
 class TestTls:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.job import Job, State
+from contracts.limits import UNSIZED_PUT_BYTES
 from kit.bucket import Bucket
 from kit.bus.idempotency import idempotency_key
 from services.gateway.artifacts.service import ArtifactService
@@ -61,6 +62,7 @@ class LapJobs:
             sha256=None,
             multipart=False,
             key=None,
+            reserved_bytes=UNSIZED_PUT_BYTES,
         )
         key = upload.created.key
         return {

@@ -21,9 +21,13 @@ from services.notifier.streams.sse import parse_since
 from services.notifier.webhooks.deliveries.delivery import DeliveryAttempt, DeliveryState, TrackedDelivery
 from services.notifier.webhooks.deliveries.delivery_service import DeliveryService
 from services.notifier.webhooks.deliveries.replayed_deliveries import ReplayedDelivery
+from services.notifier.webhooks.endpoints.endpoints_read import ENDPOINTS_READ
 
 router = APIRouter(
-    prefix="/v1/webhooks", tags=["webhooks"], responses=problem_responses(ErrorCode.WEBHOOKS_NOT_CONFIGURED)
+    prefix="/v1/webhooks",
+    tags=["webhooks"],
+    dependencies=[ENDPOINTS_READ],
+    responses=problem_responses(ErrorCode.WEBHOOKS_NOT_CONFIGURED),
 )
 
 _E = ErrorCode

@@ -13,6 +13,7 @@ from kit.bus.idempotency import IdempotencyHeader, key_of
 from kit.http.path_ids import WebhookId
 from kit.http.problems import problem_responses
 from services.notifier.webhooks.endpoints.endpoint_service import EndpointService
+from services.notifier.webhooks.endpoints.endpoints_read import ENDPOINTS_READ
 from services.notifier.webhooks.endpoints.schemas import (
     DefaultSecret,
     NewWebhook,
@@ -28,7 +29,10 @@ from services.notifier.webhooks.endpoints.schemas import (
 )
 
 router = APIRouter(
-    prefix="/v1/webhooks", tags=["webhooks"], responses=problem_responses(ErrorCode.WEBHOOKS_NOT_CONFIGURED)
+    prefix="/v1/webhooks",
+    tags=["webhooks"],
+    dependencies=[ENDPOINTS_READ],
+    responses=problem_responses(ErrorCode.WEBHOOKS_NOT_CONFIGURED),
 )
 
 _E = ErrorCode

@@ -40,6 +40,7 @@ class WebhookReceiver:
     signing: Signing
     headers: Mapping[str, str]
     endpoint: Endpoint | None
+    tenant: str
 
 
 class WebhookReceivers:
@@ -78,12 +79,19 @@ class WebhookReceivers:
         if not (secrets := (await self._endpoints.default_secrets(tenant)).secrets):
             raise DecryptionError(f"the default secret of {tenant} was encrypted with another key, or changed")
         lane = lane_of_url(tenant, origin_of(url))
-        return WebhookReceiver(receiver_id, lane, url, secrets, "v1", {}, None)
+        return WebhookReceiver(receiver_id, lane, url, secrets, "v1", {}, None, tenant)
 
     def of_endpoint(self, endpoint: Endpoint) -> WebhookReceiver:
         """Return an endpoint as a receiver."""
         return WebhookReceiver(
-            endpoint.id, endpoint.id, endpoint.url, endpoint.secrets, endpoint.signing, endpoint.headers, endpoint
+            endpoint.id,
+            endpoint.id,
+            endpoint.url,
+            endpoint.secrets,
+            endpoint.signing,
+            endpoint.headers,
+            endpoint,
+            endpoint.tenant,
         )
 
     async def request_of(self, receiver: WebhookReceiver, event_id: str, event: bytes) -> AttemptRequest:
@@ -103,7 +111,8 @@ class WebhookReceivers:
         sent = self._signer.headers(event_id, body, receiver.secrets, receiver.signing, self._now())
         if traceparent := context_within(traceparent_of(event)):
             sent = {**sent, "traceparent": traceparent}
-        return WebhookRequest(receiver.url, {**receiver.headers, **sent}, body, content_type=content_type)
+        headers = {**receiver.headers, **sent}
+        return WebhookRequest(receiver.url, headers, body, content_type=content_type, tenant=receiver.tenant)
 
     async def message_of(self, endpoint: Endpoint, event: Envelope) -> MessageText:
         """Return the message of an endpoint about an event.

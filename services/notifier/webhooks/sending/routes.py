@@ -11,10 +11,14 @@ from contracts.errors import ErrorCode, SaccadeError
 from kit.auth.principal import Writer
 from kit.http.path_ids import WebhookId
 from kit.http.problems import problem_responses
+from services.notifier.webhooks.endpoints.endpoints_read import ENDPOINTS_READ
 from services.notifier.webhooks.sending.example_sender import ExampleSender
 
 router = APIRouter(
-    prefix="/v1/webhooks", tags=["webhooks"], responses=problem_responses(ErrorCode.WEBHOOKS_NOT_CONFIGURED)
+    prefix="/v1/webhooks",
+    tags=["webhooks"],
+    dependencies=[ENDPOINTS_READ],
+    responses=problem_responses(ErrorCode.WEBHOOKS_NOT_CONFIGURED),
 )
 
 

@@ -26,7 +26,7 @@ from contracts.limits import KIB
 from kit.network.address_guard import AddressGuard, AddressRefusedError
 from kit.network.guarded_session import guarded_session
 from kit.network.metered_socket import ReceivedTooMuchError
-from kit.network.name_lookup import Lookup, SystemLookup
+from kit.network.name_lookup import LOOKUPS_FOR, Lookup, SystemLookup
 from kit.network.urls import parse_url
 from services.notifier.webhooks.endpoints.headers import FRAMING_HEADERS
 
@@ -70,6 +70,8 @@ class WebhookRequest:
     content_type: str = "application/json"
     #: Maximum bytes of the answer that are kept as its excerpt.
     excerpt_bytes: int = EXCERPT_BYTES
+    #: Whose it is: a tenant's names that are not answered delay no other tenant's.
+    tenant: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ class Sender:
     async def send(self, request: WebhookRequest) -> SendResult:
         """Make one attempt and return its result, also when the receiver fails."""
         trace, started = _ConnectionTrace(), time.perf_counter()
+        token = LOOKUPS_FOR.set(request.tenant)
         try:
             async with asyncio.timeout(request.timeout_s) as deadline:
                 response = await self._post(request, trace, deadline)
@@ -154,6 +157,8 @@ class Sender:
             return SendResult(None, "too_slow" if trace.connected else "timeout", _elapsed_ms(started))
         except _FAILURES as error:
             return SendResult(None, _error_of(error), _elapsed_ms(started))
+        finally:
+            LOOKUPS_FOR.reset(token)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -12,10 +12,14 @@ from contracts.events.base import Cursor
 from kit.auth.principal import Reader
 from kit.http.path_ids import DeliveryId, ReceiverId
 from kit.http.problems import problem_responses
+from services.notifier.webhooks.endpoints.endpoints_read import ENDPOINTS_READ
 from services.notifier.webhooks.sent_requests.sent_request import SentRequests
 
 router = APIRouter(
-    prefix="/v1/webhooks", tags=["webhooks"], responses=problem_responses(ErrorCode.WEBHOOKS_NOT_CONFIGURED)
+    prefix="/v1/webhooks",
+    tags=["webhooks"],
+    dependencies=[ENDPOINTS_READ],
+    responses=problem_responses(ErrorCode.WEBHOOKS_NOT_CONFIGURED),
 )
 
 

@@ -31,13 +31,14 @@ def view(tmp_path: Path) -> Iterator[GatewayView]:
     opened.close()
 
 
-def upload(tenant: str, declared_bytes: int, state: UploadState, stored_bytes: int = 0) -> Upload:
+def upload(tenant: str, declared_bytes: int, state: UploadState, stored_bytes: int = 0, reserved: int = 0) -> Upload:
     upload_id = new_id("upl")
     created = UploadCreated(
         key=f"uploads/{tenant}/{upload_id}/a.mp4",
         filename="a.mp4",
         content_type="video/mp4",
         size_bytes=declared_bytes,
+        reserved_bytes=reserved,
     )
     media = MediaFacts(media="image", container="jpeg", codec="mjpeg", width_px=4, height_px=3)
     completed = UploadCompleted(size_bytes=stored_bytes, sha256="ab" * 32, media=media) if stored_bytes else None
@@ -70,6 +71,9 @@ def test_what_a_tenant_uses(view: GatewayView) -> None:
         upload("ann", 5, UploadState.CREATED),
         upload("ann", 10, UploadState.COMPLETED, stored_bytes=10),
         upload("ann", 0, UploadState.COMPLETED, stored_bytes=300),  # fetched from a URL: its size was not declared
+        upload("ann", 0, UploadState.CREATED, reserved=2_000),  # its client does not say the size
+        upload("ann", 0, UploadState.COMPLETED, stored_bytes=4_000, reserved=9_000),
+        upload("ann", 0, UploadState.FAILED, reserved=9_000),
         upload("ann", 9_000, UploadState.FAILED),
         upload("bob", 1_000, UploadState.CREATED),
     ):
@@ -81,8 +85,8 @@ def test_what_a_tenant_uses(view: GatewayView) -> None:
     sessions = [session("ann", SessionState.READY), session("ann", SessionState.STOPPED)]
     for kept_session in sessions:
         view.keep_session(kept_session)
-    assert view.usage.upload_bytes("ann", UploadState.CREATED) == 75
-    assert view.usage.upload_bytes("ann", UploadState.COMPLETED) == 310
+    assert view.usage.upload_bytes("ann", UploadState.CREATED) == 2_075
+    assert view.usage.upload_bytes("ann", UploadState.COMPLETED) == 4_310
     assert view.usage.upload_bytes("nobody", UploadState.CREATED) == 0
     assert view.usage.unfinished_jobs("ann") == 2
     assert view.usage.unfinished_sessions("ann") == 1
