@@ -20,6 +20,9 @@ from kit.bus.jetstream_api import NO_MESSAGE_FOUND, error_code, request, stream_
 from kit.bus.stored_event import StoredEvent
 
 _RETRY_S: Final = 0.05
+#: Longer than the election of a leader takes, usually.
+_ELECTION_S: Final = 10.0
+_INFO_RETRY_S: Final = 0.1
 
 
 def is_clustered(client: Client) -> bool:
@@ -31,6 +34,26 @@ def is_clustered(client: Client) -> bool:
 def has_leader(client: Client, info: Mapping[str, Any]) -> bool:
     """Return whether a stream has a leader, by what a server says of it; without a cluster the server itself leads."""
     return not is_clustered(client) or bool(info.get("cluster", {}).get("leader"))
+
+
+async def info_of_leader(client: Client, stream: str) -> dict[str, Any]:
+    """Return what the leader of a stream says of it.
+
+    While a cluster has no leader for it, a node that lacks its newest events may answer (nats-server 2.15).
+
+    Raises:
+        StreamMissing: there is no such stream.
+        SaccadeError: BUS_UNAVAILABLE, also while the stream has no leader.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + _ELECTION_S
+    while True:
+        info = await stream_info(client, stream)
+        if has_leader(client, info):
+            return info
+        if loop.time() >= end:
+            raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"No node leads the stream {stream}.")
+        await asyncio.sleep(_INFO_RETRY_S)
 
 
 def is_one_subject(subjects: str) -> bool:
@@ -91,12 +114,14 @@ async def completed(
 async def has_deleted(client: Client, stream: str, sequence: int, known_until: int) -> bool:
     """Return whether an event is older than the stream, and the stream begins with what follows ``known_until``.
 
+    A replica may not have deleted yet what the leader has, and so say that the stream begins earlier than it does.
+
     Raises:
-        SaccadeError: BUS_UNAVAILABLE.
+        SaccadeError: BUS_UNAVAILABLE, also while the stream has no leader.
     """
     if known_until < sequence:
         return False
-    first = int((await stream_info(client, stream))["state"]["first_seq"])
+    first = int((await info_of_leader(client, stream))["state"]["first_seq"])
     return sequence < first <= known_until + 1
 
 

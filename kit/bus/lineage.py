@@ -23,8 +23,8 @@ from nats.aio.client import Client
 
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Cursor
-from kit.bus.jetstream_api import error_code, first_stored_since, request, stream_info
-from kit.bus.leader_reads import has_leader, is_clustered
+from kit.bus.jetstream_api import error_code, first_stored_since, request
+from kit.bus.leader_reads import info_of_leader, is_clustered
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,6 @@ _MAX_EPOCHS: Final = 200
 #: Pause before a written epoch is read again: a service that declares the stream at the same time may overwrite it.
 _VERIFY_S: Final = 0.1
 _ATTEMPTS: Final = 5
-#: Longer than the election of a leader takes, usually.
-_ELECTION_S: Final = 10.0
 #: Longer than a leader that is cut off from the others goes on answering.
 _STALE_LEADER_S: Final = 20.0
 
@@ -125,26 +123,6 @@ async def position_of_stream(client: Client, stream: str) -> StreamPosition:
     state = info["state"]
     lineage = await lineage_of(client, info)
     return StreamPosition(lineage, incarnation_of(info), int(state["first_seq"]), int(state["last_seq"]))
-
-
-async def info_of_leader(client: Client, stream: str) -> dict[str, Any]:
-    """Return what the leader of a stream says of it.
-
-    While a cluster has no leader for it, a node that lacks its newest events may answer (nats-server 2.15).
-
-    Raises:
-        StreamMissing: there is no such stream.
-        SaccadeError: BUS_UNAVAILABLE.
-    """
-    loop = asyncio.get_running_loop()
-    end = loop.time() + _ELECTION_S
-    while True:
-        info = await stream_info(client, stream)
-        if has_leader(client, info):
-            return info
-        if loop.time() >= end:
-            raise SaccadeError(ErrorCode.BUS_UNAVAILABLE, f"No node leads the stream {stream}.")
-        await asyncio.sleep(_VERIFY_S)
 
 
 def incarnation_of(info: Mapping[str, Any]) -> str:

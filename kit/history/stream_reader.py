@@ -13,7 +13,8 @@ from contracts.events.base import EVENT_CLASSES
 from contracts.ids import new_id
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.bus.jetstream_api import first_stored_since, request
-from kit.bus.lineage import Lineage, info_of_leader, lineage_of
+from kit.bus.leader_reads import info_of_leader
+from kit.bus.lineage import Lineage, lineage_of
 from kit.history.event_lines import HistoryEvent, parse_timestamp
 from kit.history.manifest import SubjectCounts
 from kit.history.subjects import SubjectFilter, covering, covers, narrowed, overlap, type_in, without_covered

@@ -18,7 +18,8 @@ from contracts.ids import new_id
 from contracts.streams import LIVE_EVENTS, aggregate
 from kit.bus.connection import connect, epoch_of
 from kit.bus.event_store import EventStore, StoredEvent
-from kit.bus.jetstream_api import stream_info
+from kit.bus.jetstream_api import request, stream_info
+from kit.bus.leader_reads import has_deleted
 from kit.bus.tail import EventTail
 from kit.history.history import History
 from kit.tasks import end
@@ -127,6 +128,31 @@ async def test_a_node_that_lacks_the_newest_events_does_not_pass_for_a_stream_th
             assert (await epoch_of(client, "EVENTS"))[0] == epoch
             await end(following)
             await client.close()
+
+
+async def test_whether_an_event_was_deleted_is_not_said_by_a_node_that_has_it_still(tmp_path: Path) -> None:
+    """It was cut off when the event was deleted, and is alone then."""
+    with PartitionedCluster(tmp_path) as cluster:
+        async with stores_of(cluster) as stores:
+            leader = await asyncio.to_thread(cluster.leader_of, "EVENTS")
+            behind = next(node for node in cluster.nodes if node is not leader)
+            store = stores[cluster.nodes.index(leader)]
+            old, newest = await store.publish(queued(new_id("job"))), await store.publish(queued(new_id("job")))
+            assert not await has_deleted(store.client, "EVENTS", old, newest)
+            cluster.isolate(behind, "reset")
+            await request(store.client, "STREAM.PURGE.EVENTS", {"seq": newest}, 60)
+            assert await has_deleted(store.client, "EVENTS", old, newest)
+            for node in cluster.nodes:
+                if node is not behind:
+                    await asyncio.to_thread(node.kill)
+            alone = stores[cluster.nodes.index(behind)].client
+            async with asyncio.timeout(60):
+                while not (said := await info_of_events(alone)) or said["cluster"].get("leader"):
+                    await asyncio.sleep(0.2)
+            assert said["state"]["first_seq"] <= old
+            with pytest.raises(SaccadeError) as raised:
+                await has_deleted(alone, "EVENTS", old, newest)
+            assert raised.value.code is ErrorCode.BUS_UNAVAILABLE
 
 
 async def test_a_leader_that_is_cut_off_makes_no_conflict(tmp_path: Path) -> None:
