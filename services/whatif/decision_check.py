@@ -31,6 +31,7 @@ from services.whatif.notice_check import NoticeCheck
 from services.whatif.recorded_attempts import RecordedAttempts
 from services.whatif.recorded_decision import RecordedDecisions, Step
 from services.whatif.recorded_world import RecordedWorld
+from services.whatif.refused_jobs import RefusedJobs
 from services.whatif.replay_settings import ReplaySettings
 from services.whatif.slot_check import SlotCheck
 from services.whatif.stage_history import StageHistory
@@ -62,7 +63,7 @@ class DecisionCheck:
         everything = [*window.before, *window.events]
         recorded = ReplaySettings(window.recorded_settings).dispatcher
         self._attempts = RecordedAttempts(everything, recorded.queue.throttled_s)
-        self.world = RecordedWorld(loop, window.begin, workloads, settings)
+        self.world = RecordedWorld(loop, window.begin, workloads, settings, RefusedJobs(everything))
         self._decisions = RecordedDecisions(self.world, self._attempts, recorded.silent_s)
         self._lateness_s = recorded.poll_s + recorded.lease_s + _REACTION_S
         times = [event.at for event in everything if event.by_dispatcher and event.of_job]

@@ -28,6 +28,7 @@ from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs
 from services.dispatcher.lifecycle.lifecycle import Lifecycle
 from services.dispatcher.lifecycle.lifecycle_rules import lifecycle_rules
 from services.whatif.memory_store import MemoryStore
+from services.whatif.refused_jobs import RefusedJobs
 from services.whatif.replay_settings import ReplaySettings
 from services.whatif.virtual_time import VirtualLoop
 
@@ -195,7 +196,12 @@ class RecordedWorld:
     """Recorded events up to some point, and a dispatcher's decisions on them."""
 
     def __init__(
-        self, loop: VirtualLoop, begin: datetime, workloads: Mapping[str, Workload], settings: ReplaySettings
+        self,
+        loop: VirtualLoop,
+        begin: datetime,
+        workloads: Mapping[str, Workload],
+        settings: ReplaySettings,
+        refused: RefusedJobs,
     ) -> None:
         """Begin with nothing; ``loop`` shows the time of the record since ``begin``."""
         self._loop = loop
@@ -220,6 +226,7 @@ class RecordedWorld:
             waiting_jobs_of=lambda _: 0,
             run_id_for=lambda _: self.facts.run_id,
             last_sign=self._last_sign,
+            refusal_of=refused.refusal,
         )
 
     def now(self) -> datetime:

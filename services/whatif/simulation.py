@@ -32,6 +32,7 @@ from services.whatif.memory_store import MemoryStore
 from services.whatif.played_executor import PlayedExecutor
 from services.whatif.recorded_attempts import RecordedAttempts
 from services.whatif.recorded_world import Facts, RecordedBucket, ReplayBudgets
+from services.whatif.refused_jobs import RefusedJobs
 from services.whatif.replay_settings import ReplaySettings
 from services.whatif.virtual_time import VirtualLoop
 from services.whatif.window import RecordedEvent, RecordedWindow
@@ -90,6 +91,7 @@ class Simulation:
             notices=self._notices,
             waiting_jobs_of=lambda tenant: self.reconciler.queue.waiting_of(tenant),  # noqa: PLW0108 - it is made below
             run_id_for=self._run_id,
+            refusal_of=RefusedJobs(everything).refusal,
         )
         self._fixed_prices = settings.account_prices
         self._known_prices = self._fixed_prices or {device: told[0][1] for device, told in self._prices()}

@@ -17,10 +17,12 @@ from contracts.events.rule import RuleDeleted
 from contracts.ids import new_id
 from contracts.manifest import Artifact
 from contracts.quotas import QuotaLimits, QuotaName
-from contracts.streams import RULE_COUNTS
+from contracts.streams import RULE_COUNTS, aggregate
 from kit.auth.quotas import Quotas
+from kit.bus.connection import request
 from kit.bus.event_store import EventStore
 from tests.harness.dispatch.crashing_dispatcher import CrashTrigger
+from tests.harness.rules.rule_events import TENANT
 from tests.harness.rules.rule_nodes import RuleHarness, RuleNode, open_rule_harness
 from tests.harness.servers.chosen_bus import chosen_bus
 from tests.harness.servers.embedded import EmbeddedNats
@@ -304,6 +306,40 @@ async def test_a_result_is_known_by_its_content_when_nobody_names_the_job(harnes
     later = await harness.node()
     await harness.apply(later, await harness.upload(sha256="3" * 64))
     assert len(await of_rule(harness, photos)) == 2, "a dispatcher that was started later knows it from the stream"
+
+
+async def test_a_result_whose_job_was_erased_makes_one_more_job_and_no_circle(harness: RuleHarness) -> None:
+    """Nobody knows any more what it was made of; of what is made of it, that is known again."""
+    rule_id = await harness.rule()
+    node = await harness.node()
+    await harness.apply(node, await harness.upload())
+    (first,) = await of_rule(harness, rule_id)
+    result = await harness.upload("result.jpg", from_job=first)
+    await request(harness.client, "STREAM.PURGE.EVENTS", {"filter": aggregate(TENANT, "job", first)})
+    await harness.apply(node, result)
+    (second,) = await of_rule(harness, rule_id)
+    await harness.apply(node, await harness.upload("again.jpg", from_job=second))
+    assert await of_rule(harness, rule_id) == [second]
+    assert [skip.error.code for skip in await harness.skips()] == [ErrorCode.RULE_LOOP]
+
+
+async def test_a_rule_that_was_deleted_skips_nothing_any_more(harness: RuleHarness) -> None:
+    """The dispatcher has not folded the deletion yet."""
+    rule_id = await harness.rule(jobs_per_day=1)
+    node = await harness.node()
+    await harness.apply(node, await harness.upload())
+    rule = node.rules.rules.get(TENANT, rule_id)
+    await harness.delete_rule(rule_id)
+    await harness.until(lambda: no_rule(node, rule_id))
+    assert rule
+    node.rules.rules.restore([rule])
+    await harness.apply(node, await harness.upload())
+    assert await harness.skips() == []
+    assert len(await harness.jobs()) == 1
+
+
+async def no_rule(node: RuleNode, rule_id: str) -> bool:
+    return node.rules.rules.get(TENANT, rule_id) is None
 
 
 async def test_an_endless_chain_of_results_ends(harness: RuleHarness, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from contracts.trace_context import context_within
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.history.history import History
 from kit.history.older_events import as_stored
+from services.dispatcher.jobs.late_jobs import LateJobs
 from services.dispatcher.jobs.stored_uploads import StoredUploads
 from services.dispatcher.jobs.unfinished_jobs import UnfinishedJobs, fold_all
 
@@ -51,6 +52,7 @@ class JobRepository:
         self.clock = clock
         self._store, self._history = store, history
         self._uploads = StoredUploads(store, history)
+        self.refusal_of = LateJobs(store, self._uploads).refusal
         self._jobs = jobs
         self._may_act = may_act
 

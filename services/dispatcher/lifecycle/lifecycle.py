@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from contracts.errors import ErrorBody, ErrorCode
+from contracts.errors import ErrorBody, ErrorCode, SaccadeError
 from contracts.events.job import (
     PIPELINE,
     FailureClass,
@@ -67,6 +67,10 @@ _MAXIMUM_CONFLICTS: Final = 10
 STOP_S: Final = WORKER_GRACE_S + 1.0
 
 
+#: Returns why a job that was just submitted must not begin; None if it may.
+RefusalOf = Callable[[Job], Awaitable[SaccadeError | None]]
+
+
 @dataclass(frozen=True)
 class LifecycleRules:
     """Rules that the operator sets."""
@@ -96,15 +100,17 @@ class Lifecycle:
         is_held: Callable[[str], bool] = lambda _: False,
         run_id_for: NewRunId = new_run_id,
         last_sign: LastSign = no_sign,
+        refusal_of: RefusalOf | None = None,
     ) -> None:
         """Use these parts; ``waiting_jobs_of`` returns the number of a tenant's waiting jobs.
 
         ``executor_of`` returns the executor of a job that does not run on ``executor``; ``is_held`` tells whether jobs
         of a workload must not be launched now; ``run_id_for`` returns the id of a job's next run: the only thing here
         that is drawn by chance, so a replay gives the recorded ones. ``last_sign`` returns when the worker of a job's
-        current run was last heard, if that is stored.
+        current run was last heard, if that is stored. ``refusal_of`` is asked before a submitted job waits,
+        by default ``repository``.
         """
-        self._repository = repository
+        self._repository, self._refusal_of = repository, refusal_of or repository.refusal_of
         self._pipelines = PipelineLifecycle(
             repository=repository, bucket=bucket, jobs=jobs, workloads=workloads, on_end=on_pipeline_end
         )
@@ -210,6 +216,8 @@ class Lifecycle:
         if is_cap_spent(job):
             return await self._fail(job, "user", cost_cap_reached(job))
         if job.state is State.SUBMITTED:
+            if refusal := await self._refusal_of(job):
+                return await self._fail(job, "user", refusal.body())
             return await self._repository.publish(job, JobQueued(position=self._waiting_jobs_of(job.tenant) + 1))
         if job.not_before and now < job.not_before:
             return RequeueAfter(_seconds_until(job.not_before, now))

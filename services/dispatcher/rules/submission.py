@@ -107,7 +107,7 @@ class RuleSubmission:
             self._count.stored(rule, day, occasion.job_id)
 
     async def skip(self, rule: Rule, occasion: Occasion, error: SaccadeError) -> None:
-        """Publish ``rule.skipped`` for an occasion, once.
+        """Publish ``rule.skipped`` for an occasion, once; never after the rule was deleted.
 
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
@@ -116,6 +116,8 @@ class RuleSubmission:
         among = aggregate(rule.tenant, "rule", rule.id)
         while True:
             newest = await self._store.load(among)
+            if any(stored.subject.endswith(".deleted") for stored in newest):
+                return
             if await self._was_skipped(rule, occasion):
                 return
             try:
