@@ -107,9 +107,13 @@ export class Client {
     return this.#http.call(method, path, { query, body, idempotencyKey, timeoutMs, signal });
   }
 
-  /** Return the server's health report; a degraded server answers 200 too, and 503 is a proxy's answer. */
+  /** Return the server's health report; a degraded server answers 200 too. A proxy's answer in its place is an error. */
   async health() {
-    return this.#http.call("GET", "/health");
+    const report = await this.#http.call("GET", "/health");
+    const { status, service, checks } = report ?? {};
+    if (["ok", "degraded"].includes(status) && service && checks && typeof checks === "object") return report;
+    const hint = "Check that the address is that of a Saccade server.";
+    throw new SaccadeError("unexpected_answer", "The answer is no health report.", { hint });
   }
 
   /** List the server's workloads with their schemas. */

@@ -35,6 +35,10 @@ export function uses({ Client, SaccadeError, BlockParser }) {
       return { asked, refused, words, session };
     },
 
+    async health(url) {
+      return refusal(new Client({ url }).health());
+    },
+
     async rules(url, wanted) {
       const client = new Client({ url });
       const made = await client.createRule(wanted, { idempotencyKey: wanted.name });

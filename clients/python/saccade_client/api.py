@@ -36,6 +36,7 @@ from saccade_client.views import ArtifactsView, JobView
 
 Model = TypeVar("Model", bound=BaseModel)
 JobModel = TypeVar("JobModel", bound=JobView)
+_HEALTH: Final = ("ok", "degraded")
 _ADDRESS_HINT: Final = "Check that the address is that of a Saccade server."
 
 
@@ -54,7 +55,6 @@ class Api:
         path: str,
         *,
         key: str | None = None,
-        accept_status: frozenset[int] = frozenset(),
         **options: Any,
     ) -> dict[str, Any]:
         """Send a request and return the JSON object of the answer.
@@ -72,16 +72,13 @@ class Api:
         if "json" in options:
             options["content"] = json_bytes(options.pop("json"))
             headers["Content-Type"] = "application/json"
-        response = await self.send(method, path, headers=headers, retry_status=UNAVAILABLE - accept_status, **options)
-        if response.is_error and response.status_code not in accept_status:
+        response = await self.send(method, path, headers=headers, **options)
+        if response.is_error:
             raise refusal(response)
         if not response.content:
             return {}
-        try:
-            body = response.json()
-        except ValueError:
-            body = None
-        if not isinstance(body, dict):
+        body = _object_in(response)
+        if body is None:
             message = "The answer is not a JSON object."
             raise ClientError("unexpected_answer", message, _ADDRESS_HINT, status=response.status_code)
         return body
@@ -144,6 +141,19 @@ class Api:
     async def listed(self, model: type[Model], path: str) -> list[Model]:
         """Read a list of one page."""
         return [parsed(model, item) for item in _items(await self.call("GET", path))]
+
+    async def health(self) -> dict[str, Any]:
+        """Read the health report, without waiting for a server that is away.
+
+        Raises:
+            ClientError: the answer is no report; unreachable.
+        """
+        response = await self.send("GET", "/health", retry_status=UNAVAILABLE - {httpx.codes.SERVICE_UNAVAILABLE})
+        report = _object_in(response) or {}
+        is_report = report.get("status") in _HEALTH and "service" in report and isinstance(report.get("checks"), dict)
+        if is_report and (response.is_success or response.status_code == httpx.codes.SERVICE_UNAVAILABLE):
+            return report
+        raise refusal(response) if response.is_error else _unexpected()
 
     async def workloads(self) -> list[dict[str, Any]]:
         """List the server's workloads."""
@@ -320,6 +330,15 @@ def parsed(model: type[Model], answer: Any) -> Model:
         return model.model_validate(answer)
     except ValidationError as error:
         raise _unexpected() from error
+
+
+def _object_in(response: httpx.Response) -> dict[str, Any] | None:
+    """Return the JSON object of an answer; None if it has none."""
+    try:
+        body = response.json()
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
 
 
 def _items(page: Mapping[str, Any]) -> list[Any]:

@@ -82,8 +82,8 @@ class AsyncClient:
         await self._transport.close()
 
     async def health(self) -> dict[str, Any]:
-        """Return the server's health report, also when it is degraded."""
-        return await self._api.call("GET", "/health", accept_status=frozenset({503}))
+        """Return the server's health report, also when it is degraded; any other answer is a ``ClientError``."""
+        return await self._api.health()
 
     async def workloads(self) -> list[dict[str, Any]]:
         """List the server's workloads with their schemas."""

@@ -83,8 +83,8 @@ class Client:
         run_blocking(self._transport.close())
 
     def health(self) -> dict[str, Any]:
-        """Return the server's health report, also when it is degraded."""
-        return run_blocking(self._api.call("GET", "/health", accept_status=frozenset({503})))
+        """Return the server's health report, also when it is degraded; any other answer is a ``ClientError``."""
+        return run_blocking(self._api.health())
 
     def workloads(self) -> list[dict[str, Any]]:
         """List the server's workloads with their schemas."""
