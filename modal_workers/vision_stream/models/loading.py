@@ -37,7 +37,9 @@ def load_model(
             "The backend vllm is not installed where this session runs.",
             hint="Send backend transformers, or install vllm on the worker (CUDA).",
         )
-    folder = find_weights(name, weights_folder=weights_folder, download=download, token=token, on_progress=on_progress)
+    folder = find_weights(
+        name, weights_folder=weights_folder, may_download=download, token=token, on_progress=on_progress
+    )
     # Imported here: each takes seconds, and a worker needs one of them.
     if backend == "vllm":
         from modal_workers.vision_stream.models.vllm_model import load_vllm_model  # noqa: PLC0415

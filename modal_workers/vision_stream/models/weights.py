@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-from huggingface_hub.utils.tqdm import tqdm
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from contracts.errors import ErrorCode, SaccadeError
+from modal_workers.vision_stream.models.weights_download import (
+    OnProgress,
+    download,
+    download_into_cache,
+    reason_of,
+    was_interrupted,
+)
 
-#: Gets what is being done and how much of it, 0 to 1: ("loading weights", 0.62).
-OnProgress = Callable[[str, float], None]
+__all__ = ["OnProgress", "find_weights"]
+
 TINY: Final = "tiny"
 _TINY_FOLDER: Final = Path(__file__).with_name("tiny")
 _HUB_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-#: Files of a model that are used: no pickles, and no weights of other frameworks.
-_FILES: Final = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model")
+#: All weights, or the names of the files that have them.
+_WEIGHTS: Final = "model.safetensors"
+_INDEX: Final = "model.safetensors.index.json"
 #: Groups of files of which each needs one.
 _NEEDED: Final = (
     ("config.json",),
     ("tokenizer.json",),
     ("preprocessor_config.json", "processor_config.json"),
-    ("model.safetensors", "model.safetensors.index.json"),
+    (_WEIGHTS, _INDEX),
 )
 
 
 def find_weights(
-    name: str, *, weights_folder: Path | None, download: bool, token: str | None, on_progress: OnProgress
+    name: str, *, weights_folder: Path | None, may_download: bool, token: str | None, on_progress: OnProgress
 ) -> Path:
     """Return the folder of a model: ``tiny``, a folder's path, or a name on the hub.
 
@@ -46,15 +53,17 @@ def find_weights(
             f"the name {name!r} is no model's", "give tiny, a folder, or a name such as google/gemma-3-4b-it"
         )
     folder = (weights_folder or Path()) / name
-    if weights_folder is not None and (folder / "config.json").is_file():
+    if weights_folder is not None and _is_there(folder):
         return _complete(folder, f"remove {folder} and fetch the model again")
-    if not download:
-        return _from_hub_cache(name, folder)
+    if not may_download:
+        hint = f"put the model's files into {folder}, or set VISION_DOWNLOAD=true to have them downloaded"
+        if (folder / "config.json").is_file():
+            hint = f"set VISION_DOWNLOAD=true: a download into {folder} was interrupted, and goes on then"
+        return _from_hub_cache(name, hint)
     return _complete(_download(name, folder if weights_folder else None, token, on_progress), "fetch the model again")
 
 
-def _from_hub_cache(name: str, folder: Path) -> Path:
-    hint = f"put the model's files into {folder}, or set VISION_DOWNLOAD=true to have them downloaded"
+def _from_hub_cache(name: str, hint: str) -> Path:
     try:
         return _complete(Path(snapshot_download(name, local_files_only=True)), hint)
     except LocalEntryNotFoundError:
@@ -62,25 +71,15 @@ def _from_hub_cache(name: str, folder: Path) -> Path:
 
 
 def _download(name: str, folder: Path | None, token: str | None, on_progress: OnProgress) -> Path:
-    told = [-1]
+    """Return the folder of a model that was downloaded.
 
-    class _Bytes(tqdm):
-        """Bytes of all files, passed on instead of drawn."""
-
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **{**kwargs, "disable": False, "file": _Nowhere()})  # type: ignore[no-untyped-call]
-
-        def update(self, n: float | None = 1) -> bool | None:
-            drawn: bool | None = super().update(n)
-            if self.unit == "B" and self.total and (percent := int(100 * self.n / self.total)) != told[0]:
-                told[0] = percent
-                on_progress("downloading weights", min(1.0, percent / 100))
-            return drawn
-
+    Raises:
+        SaccadeError: MODEL_FILE_INVALID.
+    """
     try:
-        return Path(
-            snapshot_download(name, local_dir=folder, token=token, allow_patterns=list(_FILES), tqdm_class=_Bytes)
-        )
+        if folder is None:
+            return download_into_cache(name, token, on_progress)
+        download(name, folder, token, on_progress, lambda: _is_there(folder))
     except GatedRepoError:
         raise _invalid(
             f"the model {name} is given to those only who accepted its licence",
@@ -90,30 +89,39 @@ def _download(name: str, folder: Path | None, token: str | None, on_progress: On
         raise _invalid(
             f"there is no model {name}, or the token may not read it", "check the name and HF_TOKEN"
         ) from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except OSError as error:
         raise _invalid(
-            f"the model {name} could not be downloaded: {type(error).__name__}",
-            "check the connection and the disk, then try again",
+            f"the model {name} could not be downloaded: {reason_of(error)}",
+            "check the connection and the disk, then try again: files that are complete are not loaded again",
         ) from error
+    return folder
 
 
-class _Nowhere:
-    """File of a progress bar that is not drawn."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        pass
+def _is_there(folder: Path) -> bool:
+    """Return whether a folder has a model, put there by hand or by a download that has ended."""
+    return (folder / "config.json").is_file() and not was_interrupted(folder, lacks_files=bool(_lacking(folder)))
 
 
 def _complete(folder: Path, hint: str) -> Path:
     if not folder.is_dir():
         raise _invalid(f"the folder {folder} is missing", hint)
+    if lacking := _lacking(folder):
+        raise _invalid(f"the folder {folder} has no {lacking}", hint)
+    return folder
+
+
+def _lacking(folder: Path) -> str:
+    """Return the names of a file that a model needs and a folder has not; an empty text if it has all."""
     for group in _NEEDED:
         if not any((folder / name).is_file() for name in group):
-            raise _invalid(f"the folder {folder} has no {' or '.join(group)}", hint)
-    return folder
+            return " or ".join(group)
+    if (folder / _WEIGHTS).is_file():
+        return ""
+    try:
+        parts = set(json.loads((folder / _INDEX).read_bytes())["weight_map"].values())
+        return next((name for name in sorted(parts) if not (folder / name).is_file()), "")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""  # who loads it says what is wrong with it
 
 
 def _invalid(message: str, hint: str) -> SaccadeError:
