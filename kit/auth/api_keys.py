@@ -273,6 +273,11 @@ class Authenticator:
         """Whether requests need an API key."""
         return self._file is not None
 
+    @property
+    def keys_version(self) -> tuple[int, int] | None:
+        """Version of the keys: another one when the file was read again."""
+        return self._file_version
+
     def authenticate(self, headers: Mapping[str, str], *scopes: ScopeName) -> Principal:
         """Return the caller of a request and check that its key has one of these scopes, if any are named.
 

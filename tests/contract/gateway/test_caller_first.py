@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from kit.auth.api_keys import AuthSettings
+from kit.auth.api_keys import Authenticator, AuthSettings, Principal, ScopeName
 from kit.settings import NatsSettings, S3Settings
 from tests.harness.servers.gateway import keys_file
 from tests.harness.servers.session_sockets import Served, serving
@@ -69,3 +69,34 @@ async def test_the_body_is_read_of_who_has_a_key(served: Served) -> None:
     assert (whole.status_code, whole.json()["code"]) == (401, "unauthenticated")
     known = await served.running.http.post("/v1/jobs", json={}, headers={"Authorization": "Bearer acme.secret"})
     assert known.status_code == 422
+
+
+async def test_the_caller_of_a_request_is_found_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    authenticator: Authenticator = served.running.app.state.authenticator
+    authenticate, asked = authenticator.authenticate, list[str]()
+
+    def counted(headers: Mapping[str, str], *scopes: ScopeName) -> Principal:
+        asked.append(headers["authorization"])
+        return authenticate(headers, *scopes)
+
+    monkeypatch.setattr(authenticator, "authenticate", counted)
+    for body in ({}, {"workload": "lap_compare", "inputs": {}}):
+        answer = await served.running.http.post("/v1/jobs", json=body, headers={"Authorization": "Bearer acme.secret"})
+        assert answer.status_code == 422
+    assert (await served.running.http.get("/v1/jobs", headers={"Authorization": "Bearer acme.secret"})).is_success
+    assert asked == ["Bearer acme.secret"] * 3
+
+
+async def test_a_key_that_is_removed_while_the_body_comes_is_refused(served: Served, tmp_path: Path) -> None:
+    address = urlsplit(served.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    head = (
+        f"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{KEY}Content-Length: 2\r\n\r\n"
+    )
+    writer.write(f"{head}{{".encode())
+    await asyncio.sleep(0.3)  # it has passed the middlewares, and its body is being read
+    keys_file(tmp_path, "rival")
+    writer.write(b"}")
+    async with asyncio.timeout(AT_ONCE_S):
+        assert int((await reader.readline()).split()[1]) == 401
+    writer.close()
