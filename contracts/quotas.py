@@ -109,7 +109,7 @@ QUOTAS: Final[Mapping[QuotaName, Quota]] = {
             code=_LIMITED, exact=False,
         ),
         Quota(
-            _Q.SOCKET_MESSAGES, 5_000, "messages from WebSockets of sessions",
+            _Q.SOCKET_MESSAGES, 5_000, "messages from WebSockets",
             "Send several samples of joints in one message; until then your messages wait.", period_s=1.0,
         ),
         Quota(

@@ -74,11 +74,11 @@ from services.gateway.sessions import on_session
 from services.gateway.sessions.caller_accounts import CallerAccounts
 from services.gateway.sessions.early_sessions import EarlySessions
 from services.gateway.sessions.latest_progress import LatestSessionProgress
-from services.gateway.sessions.open_sockets import OpenSockets
 from services.gateway.sessions.past_sessions import PastSessions
 from services.gateway.sessions.ply_download import PlyDownload
 from services.gateway.sessions.presenter import SessionPresenter
 from services.gateway.sessions.service import SessionService
+from services.gateway.sessions.session_readers import SessionReaders
 from services.gateway.sessions.session_reconciler import SessionReconciler
 from services.gateway.sessions.stream.session_streams import SessionStreams
 from services.gateway.sessions.words.service import SessionWords
@@ -194,8 +194,8 @@ def build_gateway(
     """
     tickets = _tickets(session_settings := session_settings or SessionSettings())
     store, authenticator, disk = EventStore(client), _authenticator(auth, tickets), Disk(DiskSettings().disk)
-    open_sockets, waiters, url_settings = OpenSockets(), CompletionWaiters(), url_settings or UrlInputSettings()
-    tail = (follower := ViewFollower(store, view, open_sockets.on_event, archive)).tail
+    readers, waiters, url_settings = SessionReaders(), CompletionWaiters(), url_settings or UrlInputSettings()
+    tail = (follower := ViewFollower(store, view, readers.on_event, archive)).tail
     metrics, use = GatewayMetrics(quotas := authenticator.quotas), TenantUse(quotas, view.usage)
     idempotency = Idempotency(EventStore(client, "IDEMPOTENCY"), quotas)
     common: Any = {"store": store, "view": view, "tail": tail, "idempotency": idempotency, "use": use}
@@ -204,7 +204,7 @@ def build_gateway(
     backends, budgets, holds = _reported(client, settings, store=store, view=view, tail=tail)
     common |= {"waiters": waiters, "settings": settings, "backends": backends, "budgets": budgets}
     jobs = JobService(uploads=uploads, https_webhooks_only=WebhookAddressSettings().https_only(auth), **common)
-    job_progress, session_progress = LatestJobProgress(client), LatestSessionProgress(client, open_sockets.on_advisory)
+    job_progress, session_progress = LatestJobProgress(client), LatestSessionProgress(client, readers.on_advisory)
     sessions = _session_service(client, jobs=jobs, progress=session_progress, **common)
     reconciler, url_jobs = SessionReconciler(sessions, view), UrlJobs(jobs, uploads, fetches, idempotency, waiters)
     _set_projectors(follower, job_progress, waiters, reconciler, fetches.on_upload, url_jobs.on_upload)
@@ -222,7 +222,7 @@ def build_gateway(
     state.sessions, state.session_progress, state.session_ingest = sessions, session_progress, ingest
     state.session_presenter = SessionPresenter(jobs, view, session_progress, NatsAccess(session_settings), tail)
     _add_reads_of_history(app, history := History(store, archive), follower, bucket)
-    streaming: Any = {"open_sockets": open_sockets, "tail": tail, "sessions": sessions}
+    streaming: Any = {"session_readers": readers, "tail": tail, "sessions": sessions}
     words = SessionWords(store=store, idempotency=idempotency, waiters=waiters, history=history, **streaming)
     streaming |= {"authenticator": authenticator, "tickets": tickets, "words": words, "progress": session_progress}
     state.session_words, state.health = words, health_of(store, bucket, disk)
@@ -230,7 +230,7 @@ def build_gateway(
     state.default_sessions = DefaultSessions(sessions, ingest, EventStore(client, TELEMETRY.name), backends)
     _mount_replaced(app, follower, job_progress, bucket, auth=auth, disk=disk)
     add_health_route(app, state.health, authenticator, state.default_sessions)
-    add_metrics_route(app, metrics, view, open_sockets)
+    add_metrics_route(app, metrics, view, readers)
     subscribe = (job_progress.start, session_progress.start, acks.start, TelemetryConsumerRequests(client).start)
     operators = _add_operators(app, client, history, idempotency, metrics)
     background = (follower, reconciler, uploads, fetches, url_jobs, waiters, holds, subscribe, operators)

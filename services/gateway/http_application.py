@@ -63,8 +63,8 @@ from services.gateway.rules import routes as rule_routes
 from services.gateway.sessions import change_routes as session_change_routes
 from services.gateway.sessions import ply_routes, record_routes, telemetry_routes
 from services.gateway.sessions import routes as session_routes
-from services.gateway.sessions.open_sockets import OpenSockets
 from services.gateway.sessions.page import routes as session_page_routes
+from services.gateway.sessions.session_readers import SessionReaders
 from services.gateway.sessions.stream import routes as session_stream_routes
 from services.gateway.sessions.words import routes as session_word_routes
 from services.gateway.settings import (
@@ -215,14 +215,14 @@ def _add_ready_route(app: FastAPI, readiness: Readiness) -> None:
         return readiness.report()
 
 
-def add_metrics_route(app: FastAPI, counters: GatewayMetrics, view: GatewayView, open_sockets: OpenSockets) -> None:
+def add_metrics_route(app: FastAPI, counters: GatewayMetrics, view: GatewayView, readers: SessionReaders) -> None:
     """Serve ``/metrics``."""
     app.state.metrics = counters
     text: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
     @app.get("/metrics", tags=["service"], summary="Prometheus metrics", response_class=Response, responses=text)
     async def metrics() -> Response:
-        counters.set_sessions(view.count_sessions(), len(open_sockets))
+        counters.set_sessions(view.count_sessions(), len(readers))
         body, content_type = counters.render(view.count_jobs(), view.sequence)
         return Response(body, headers={"Content-Type": content_type})
 

@@ -46,7 +46,7 @@ class GatewayMetrics:
         self._sessions = Gauge(
             "saccade_gateway_unfinished_sessions", "Sessions that have not ended.", ("state",), registry=self.registry
         )
-        self._sockets = Gauge(
+        self._readers = Gauge(
             "saccade_gateway_session_sockets",
             "Readers of sessions' events.",
             registry=self.registry,
@@ -73,12 +73,12 @@ class GatewayMetrics:
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(duration_s)
 
-    def set_sessions(self, unfinished: dict[str, int], sockets: int) -> None:
-        """Set the number of sessions by state, and of open WebSockets."""
+    def set_sessions(self, unfinished: dict[str, int], readers: int) -> None:
+        """Set the number of sessions by state, and of readers of their events."""
         self._sessions.clear()
         for state, count in unfinished.items():
             self._sessions.labels(state).set(count)
-        self._sockets.set(sockets)
+        self._readers.set(readers)
 
     def render(self, unfinished: dict[str, int], sequence: int) -> tuple[bytes, str]:
         """Return all metrics in Prometheus' text format, and its content type."""

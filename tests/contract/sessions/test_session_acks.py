@@ -211,12 +211,12 @@ async def test_a_client_that_never_reads_its_acks_is_closed(session_servers: Ser
         head += "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
         raw.sendall(f"{head}Sec-WebSocket-Version: 13\r\n\r\n".encode())
         raw.setblocking(False)
-        open_sockets = served.running.app.state.session_streams.open_sockets
+        session_readers = served.running.app.state.session_streams.session_readers
         loop = asyncio.get_running_loop()
         async with served.stream((await served.opened())["id"], "?acks=1") as other, asyncio.timeout(30):
-            while session_id not in open_sockets._backlogs:
+            while session_id not in session_readers._readers:
                 await asyncio.sleep(0.01)
-            (backlog,) = open_sockets._backlogs[session_id]
+            (backlog,) = session_readers._readers[session_id]
             most, seq = 0, 0
             while not backlog.too_slow:
                 await loop.sock_sendall(raw, message * 100)

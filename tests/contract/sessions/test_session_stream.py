@@ -192,11 +192,11 @@ async def test_a_client_that_reads_nothing_is_closed_and_costs_no_memory(served:
             "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
         )
         raw.sendall(request.encode())
-        open_sockets = served.running.app.state.session_streams.open_sockets
+        session_readers = served.running.app.state.session_streams.session_readers
         async with asyncio.timeout(20):
-            while not len(open_sockets):
+            while not len(session_readers):
                 await asyncio.sleep(0.01)
-        (backlog,) = open_sockets._backlogs[session_id]
+        (backlog,) = session_readers._readers[session_id]
         text = "x" * 60_000
         async with asyncio.timeout(20):
             while not backlog.too_slow:
@@ -206,7 +206,7 @@ async def test_a_client_that_reads_nothing_is_closed_and_costs_no_memory(served:
         assert len(backlog._durable) == 0
         raw.close()
         async with asyncio.timeout(20):
-            while len(open_sockets):
+            while len(session_readers):
                 await asyncio.sleep(0.02)
 
 

@@ -95,7 +95,9 @@ class BadmintonRoutes:
 
     def application(self, prefix: str) -> ASGIApp:
         """Return the application to mount at a path prefix."""
-        older = OlderPage(self._videos, self._uploads, self._results, self._urls, self._changes)
+        older = OlderPage(
+            self._videos, self._uploads, self._results, self._urls, self._changes, quotas=self._authenticator.quotas
+        )
         routes: list[tuple[str, str, ScopeName, CallerHandler]] = [
             ("GET", "/health", "read", self._get_health),
             ("POST", "/api/storage/upload", "write", self._upload),
@@ -159,6 +161,7 @@ class BadmintonRoutes:
             changes=self._changes,
             remembered=self._remembered,
             slots=self._query_slots,
+            quotas=self._authenticator.quotas,
         )
         await sync_socket.run()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from contracts.errors import ErrorCode, SaccadeError
 from contracts.limits import KIB
 from kit.auth.api_keys import Principal
+from kit.auth.quotas import Quotas
 from kit.bucket import OpenObject
 from kit.tasks import end
 from services.gateway.compat.badminton.results import Results
@@ -23,7 +25,10 @@ from services.gateway.compat.badminton.videos.video_changes import VideoChanges,
 from services.gateway.compat.badminton.videos.video_log import video_entries
 from services.gateway.compat.badminton.videos.video_rows import Video, row
 from services.gateway.compat.badminton.videos.video_service import Videos
+from services.gateway.message_turns import MessageTurns
 from services.gateway.object_body import ObjectResponse
+
+log = logging.getLogger(__name__)
 
 #: Time after which a call that waits looks whether its client is still there.
 _LOOK_S: Final = 5.0
@@ -36,9 +41,17 @@ class OlderPage:
     """Handlers of the older routes."""
 
     def __init__(
-        self, videos: Videos, uploads: UploadBodies, results: Results, urls: FileUrls, changes: VideoChanges
+        self,
+        videos: Videos,
+        uploads: UploadBodies,
+        results: Results,
+        urls: FileUrls,
+        changes: VideoChanges,
+        *,
+        quotas: Quotas,
     ) -> None:
-        """Serve the same videos as the newer routes."""
+        """Serve the same videos as the newer routes; ``quotas`` limit the messages of their sockets."""
+        self._quotas = quotas
         self._videos, self._uploads, self._results = videos, uploads, results
         self._urls, self._changes = urls, changes
 
@@ -96,7 +109,8 @@ class OlderPage:
         changed.set()
         self._changes.watch([of_video(video_id)], changed)
         sending = asyncio.ensure_future(self._send_changes(socket, caller, video_id, changed))
-        receiving = asyncio.ensure_future(_answer_pings(socket))
+        turns = MessageTurns(self._quotas, caller.tenant, lambda reason: log.info("a page's socket waits: %s", reason))
+        receiving = asyncio.ensure_future(_answer_pings(socket, turns))
         try:
             await asyncio.wait([sending, receiving], return_when=asyncio.FIRST_COMPLETED)
             for task in (sending, receiving):
@@ -164,8 +178,9 @@ async def _analysis(video: Video, opened: OpenObject) -> AsyncIterator[bytes]:
     yield b"}"
 
 
-async def _answer_pings(socket: WebSocket) -> None:
+async def _answer_pings(socket: WebSocket, turns: MessageTurns) -> None:
     while (message := await socket.receive())["type"] != "websocket.disconnect":
+        await turns.next(message.get("bytes") or message.get("text") or "")
         text = message.get("text") or ""  # a binary message has none
         if len(text) <= _MESSAGE_CHARS and "ping" in text:
             await _send(socket, {"type": "pong"})

@@ -52,7 +52,8 @@ def mount_vision(
                 account=account,
             )
 
-        return StreamSocket(socket, settings.buffer_frames, new_session)
+        quotas, tenant = state.authenticator.quotas, principal.tenant
+        return StreamSocket(socket, settings.buffer_frames, new_session, quotas=quotas, tenant=tenant)
 
     routes = VisionRoutes(
         authenticator=state.authenticator,

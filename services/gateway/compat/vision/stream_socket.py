@@ -11,10 +11,12 @@ from typing import Final
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from kit.auth.quotas import Quotas
 from kit.tasks import end
 from services.gateway.compat.vision.finished_chunks import FinishedChunks
 from services.gateway.compat.vision.frame_buffer import FrameBuffer, ReceivedFrame
 from services.gateway.compat.vision.stream_session import StreamSession
+from services.gateway.message_turns import MessageTurns
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +30,21 @@ class StreamSocket:
     """An accepted connection until it closes."""
 
     def __init__(
-        self, socket: WebSocket, max_frames: int, new_session: Callable[[float, FinishedChunks], StreamSession]
+        self,
+        socket: WebSocket,
+        max_frames: int,
+        new_session: Callable[[float, FinishedChunks], StreamSession],
+        *,
+        quotas: Quotas,
+        tenant: str,
     ) -> None:
-        """``new_session`` returns the session of a connection, which adds its results to the chunks."""
+        """``new_session`` returns the session of a connection, which adds its results to the chunks.
+
+        Its frames are messages of ``tenant``.
+        """
         self._socket = socket
+        # The client would take any message for the acknowledgement of a frame: only the log tells.
+        self._turns = MessageTurns(quotas, tenant, lambda reason: log.info("a vision stream is delayed: %s", reason))
         self._buffer = FrameBuffer(max_frames)
         self._chunks = FinishedChunks()
         self._session = new_session(time.time(), self._chunks)
@@ -57,6 +70,7 @@ class StreamSocket:
             if picture is None:
                 await self._socket.close(_UNSUPPORTED, "frames are binary messages")
                 return
+            await self._turns.next(picture)
             count += 1
             self._session.collect()
             answer = json.dumps(self._chunks.acknowledgement(count, len(picture)))

@@ -23,9 +23,10 @@ from kit.bus.tail import EventTail
 from kit.http.problems import problem
 from kit.http.request_body import parse_body
 from kit.tasks import first_of
+from services.gateway.message_turns import MessageTurns
 from services.gateway.sessions.latest_progress import LatestSessionProgress
-from services.gateway.sessions.open_sockets import OpenSockets
 from services.gateway.sessions.service import SessionService
+from services.gateway.sessions.session_readers import SessionReaders
 from services.gateway.sessions.stream.client_messages import (
     HINT,
     PromptMessage,
@@ -36,7 +37,6 @@ from services.gateway.sessions.stream.client_messages import (
 )
 from services.gateway.sessions.stream.going_away import NOTICE_S, GoingAway, expected_end
 from services.gateway.sessions.stream.joint_feeds import JointFeeds
-from services.gateway.sessions.stream.message_turns import MessageTurns
 from services.gateway.sessions.stream.socket_backlog import SocketBacklog
 from services.gateway.sessions.words.service import SessionWords
 from services.gateway.telemetry.joint_check import read_joints
@@ -72,7 +72,7 @@ class SessionSocket:
         words: SessionWords,
         progress: LatestSessionProgress,
         ingest: SessionIngest,
-        open_sockets: OpenSockets,
+        session_readers: SessionReaders,
         joint_feeds: JointFeeds,
         tail: EventTail,
         quotas: Quotas,
@@ -84,7 +84,7 @@ class SessionSocket:
         self._session = session
         self._sessions, self._words, self._progress = sessions, words, progress
         self._ingest = ingest
-        self._open_sockets, self._joint_feeds = open_sockets, joint_feeds
+        self._session_readers, self._joint_feeds = session_readers, joint_feeds
         self._tail = tail
         self._backlog = SocketBacklog(tail.epoch, 0)
         self._last_warnings: list[str] = []
@@ -97,7 +97,7 @@ class SessionSocket:
         With ``acks``, each frame is acknowledged when it is received.
         """
         self._acks = acks
-        self._open_sockets.add(self._session.id, self._backlog)
+        self._session_readers.add(self._session.id, self._backlog)
         try:
             await first_of(
                 self._send_all(after, joints=joints),
@@ -112,7 +112,7 @@ class SessionSocket:
             with contextlib.suppress(WebSocketDisconnect, RuntimeError):
                 await self.socket.close(_TRY_AGAIN, str(error.code))
         finally:
-            self._open_sockets.remove(self._session.id, self._backlog)
+            self._session_readers.remove(self._session.id, self._backlog)
 
     def leave(self) -> None:
         """Send the client the notice that the service stops, and close."""

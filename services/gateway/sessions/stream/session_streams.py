@@ -17,8 +17,8 @@ from kit.auth.revocation import serve_until_revoked
 from kit.auth.tickets import Tickets
 from kit.bus.tail import EventTail
 from services.gateway.sessions.latest_progress import LatestSessionProgress
-from services.gateway.sessions.open_sockets import OpenSockets
 from services.gateway.sessions.service import SessionService
+from services.gateway.sessions.session_readers import SessionReaders
 from services.gateway.sessions.stream.joint_feeds import JointFeeds
 from services.gateway.sessions.stream.session_socket import SessionSocket
 from services.gateway.sessions.words.service import SessionWords
@@ -43,14 +43,14 @@ class SessionStreams:
         words: SessionWords,
         progress: LatestSessionProgress,
         ingest: SessionIngest,
-        open_sockets: OpenSockets,
+        session_readers: SessionReaders,
         tail: EventTail,
     ) -> None:
-        """Authenticate by API key or ticket; ``open_sockets`` receives each socket while it is open.
+        """Authenticate by API key or ticket; ``session_readers`` has each socket while it is open.
 
         ``settings`` limit the sockets that a tenant has open in this process.
         """
-        self.tickets, self.open_sockets = tickets, open_sockets
+        self.tickets, self.session_readers = tickets, session_readers
         self._authenticator = authenticator
         self._sessions, self._ingest, self._tail = sessions, ingest, tail
         self._words, self._progress = words, progress
@@ -77,7 +77,7 @@ class SessionStreams:
             words=self._words,
             progress=self._progress,
             ingest=self._ingest,
-            open_sockets=self.open_sockets,
+            session_readers=self.session_readers,
             joint_feeds=self._joint_feeds,
             tail=self._tail,
             quotas=self._authenticator.quotas,

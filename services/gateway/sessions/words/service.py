@@ -22,8 +22,8 @@ from modal_workers import catalog
 from modal_workers.vision_stream.answer_schema import check_answer_schema
 from services.gateway.aggregates.aggregate_events import SOURCE, VIEW_TIMEOUT_S
 from services.gateway.aggregates.completion_waiters import CompletionWaiters
-from services.gateway.sessions.open_sockets import OpenSockets
 from services.gateway.sessions.service import SessionService
+from services.gateway.sessions.session_readers import SessionReaders
 from services.gateway.sessions.words.schemas import TextPage
 from services.gateway.sessions.words.text_page import read_text_page
 from services.gateway.sessions.words.word_subscription import WordSubscription
@@ -51,13 +51,13 @@ class SessionWords:
         tail: EventTail,
         idempotency: Idempotency,
         waiters: CompletionWaiters,
-        open_sockets: OpenSockets,
+        session_readers: SessionReaders,
         history: History,
     ) -> None:
-        """``open_sockets`` passes the events of each session to its readers; ``history`` has those of old sessions."""
+        """``session_readers`` gets the events of each session; ``history`` has those of old sessions."""
         self._history = history
         self._sessions, self._store, self._tail = sessions, store, tail
-        self._idempotency, self._waiters, self._open_sockets = idempotency, waiters, open_sockets
+        self._idempotency, self._waiters, self._session_readers = idempotency, waiters, session_readers
 
     async def ask(
         self,
@@ -149,11 +149,11 @@ class SessionWords:
         subscription = WordSubscription()
         known = self._sessions.known(session)
         subscription.end = known.stopped or known.failed
-        self._open_sockets.add(session.id, subscription)
+        self._session_readers.add(session.id, subscription)
         try:
             yield subscription
         finally:
-            self._open_sockets.remove(session.id, subscription)
+            self._session_readers.remove(session.id, subscription)
 
     def _waits(self, session: Session, prompt_id: str) -> bool:
         known = self._sessions.known(session)

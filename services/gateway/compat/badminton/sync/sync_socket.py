@@ -16,6 +16,7 @@ from typing import Any, Final
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from contracts.limits import KIB
+from kit.auth.quotas import Quotas
 from kit.tasks import end
 from services.gateway.compat.badminton.sync.functions import Caller, Functions
 from services.gateway.compat.badminton.sync.messages import (
@@ -33,6 +34,7 @@ from services.gateway.compat.badminton.sync.remembered_requests import Remembere
 from services.gateway.compat.badminton.sync.sync_state import Outcome, Returned, SyncState
 from services.gateway.compat.badminton.videos.video_changes import VideoChanges
 from services.gateway.fair_slots import FairSlots
+from services.gateway.message_turns import MessageTurns
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +65,11 @@ class SyncSocket:
         changes: VideoChanges,
         remembered: RememberedRequests,
         slots: FairSlots,
+        quotas: Quotas,
     ) -> None:
         """Serve an accepted socket on behalf of ``caller``; ``slots`` are those of the queries of all sockets."""
+        # Its protocol has no message that would tell the client.
+        self._turns = MessageTurns(quotas, caller.tenant, lambda reason: log.info("a sync socket waits: %s", reason))
         self._socket, self._caller, self._slots = socket, caller, slots
         self._functions, self._changes, self._remembered = functions, changes, remembered
         self._state = SyncState()
@@ -98,6 +103,7 @@ class SyncSocket:
             message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", 1005))
+            await self._turns.next(message.get("bytes") or message.get("text") or "")
             text = message.get("text")
             if text is None or len(text) > _MESSAGE_BYTES:
                 raise ProtocolViolation(f"a message is no text, or has more than {_MESSAGE_BYTES} characters")
