@@ -70,6 +70,16 @@ async def newest_at_leader(client: Client, stream: str, subjects: str, deadline_
     return await _ask(client, stream, {"last_by_subj": subjects}, deadline_s)
 
 
+async def newest_sequence(client: Client, stream: str, deadline_s: float = 5.0) -> int:
+    """Return the sequence of the newest message that a stream has; 0 for none. Later ones may have been deleted.
+
+    Raises:
+        SaccadeError: BUS_UNAVAILABLE, also while the stream has no leader.
+    """
+    newest = await newest_at_leader(client, stream, ">", deadline_s)
+    return newest.sequence if newest else 0
+
+
 async def next_at_leader(
     client: Client, stream: str, after: int, subjects: str, deadline_s: float
 ) -> StoredEvent | None:

@@ -8,9 +8,18 @@ import signal
 
 import pytest
 
+from contracts.streams import CALLBACKS
 from kit.settings import NatsSettings, S3Settings, as_environment
 from tests.harness.callbacks.convex_site import ConvexSite, convex_site
-from tests.harness.callbacks.running_callbacks import RESULTS, STAGES, VIDEO, VideoJob, accept, workers_bucket
+from tests.harness.callbacks.running_callbacks import (
+    RESULTS,
+    STAGES,
+    VIDEO,
+    VideoJob,
+    accept,
+    run_callbacks,
+    workers_bucket,
+)
 from tests.harness.servers.embedded import EmbeddedNats, S3Server, free_port
 from tests.harness.streams.notifier import NotifierProcess, publisher
 from tests.harness.webhooks.delivery import environment
@@ -138,3 +147,12 @@ async def test_notifiers_that_are_killed_again_and_again_complete_every_video(
         for video_id, bodies in sent.items():
             assert len(bodies) <= 2, f"seed {seed}: one kill repeats one request at most"
             assert all(body == bodies[0] for body in bodies), f"seed {seed}: {video_id}"
+
+
+async def test_callbacks_go_on_after_a_start_if_the_newest_record_was_erased(nats_server: EmbeddedNats) -> None:
+    async with publisher(nats_server.settings) as bus, convex_site() as site:
+        await accept(bus, site)
+        await accept(bus, site, video_id="v2", tenant="erased")
+        await bus.client.jetstream().purge_stream(CALLBACKS.name, subject="saccade.cbk.erased.>")
+        async with run_callbacks(nats_server.settings, None) as running:
+            assert running.engine.active

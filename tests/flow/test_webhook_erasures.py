@@ -229,3 +229,33 @@ async def test_an_attempt_under_way_leaves_no_failures_of_an_endpoint_that_is_de
         await here.until(lambda: here.view.attempts(endpoint.id, 1))
         assert here.states(endpoint.id) == ["cancelled"]
         assert here.webhooks.projector.receivers.failing_receivers() == []
+
+
+async def test_a_notifier_without_a_view_sends_after_the_newest_record_was_erased(nats_server: EmbeddedNats) -> None:
+    settings = nats_server.settings
+    async with publisher(settings) as bus, listening() as good:
+        async with run_webhooks(settings) as here:
+            mine, erased = await here.make(good.url), await here.make(good.url, tenant="acme")
+            await bus.submit()
+            await here.settled(mine.id, 1)
+            await bus.submit("acme")
+            await here.settled(erased.id, 1)
+        await delete_all(bus, "acme")
+        await announce(bus, "acme")
+        async with run_webhooks(settings) as here:
+            await bus.submit()
+            await here.settled(mine.id, 2)
+
+
+async def test_an_attempt_whose_record_is_deleted_before_it_is_read_ends(nats_server: EmbeddedNats) -> None:
+    settings = nats_server.settings
+    async with publisher(settings) as bus, run_webhooks(settings) as here:
+        projector = here.webhooks.projector
+        await here.until(lambda: here.webhooks.engine.active)
+        waiting = [asyncio.ensure_future(projector.wait_for_record(record)) for record in (1, 2)]
+        await asyncio.sleep(0)
+        record = failure("whk_a", 1, await bus.submit())
+        # As the tail does that has missed the first one, which is deleted by then.
+        projector._on_record(StoredEvent(2, record.subject, record.body))
+        async with asyncio.timeout(10):
+            await asyncio.gather(*waiting)

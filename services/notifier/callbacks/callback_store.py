@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from contracts.callback import Callback
 from contracts.errors import SaccadeError
 from contracts.streams import LIVE_CALLBACKS
-from kit.bus.connection import epoch_of
 from kit.bus.event_store import Conflict, EventStore, StoredEvent
+from kit.bus.leader_reads import newest_sequence
 from kit.bus.tail import EventTail
 
 log = logging.getLogger(__name__)
@@ -58,8 +58,9 @@ class CallbackStore:
         Raises:
             SaccadeError: BUS_UNAVAILABLE.
         """
-        _, last = await epoch_of(self._store.client, self._store.stream)
-        while not await self._tail.wait_for(last, _POLL_S):
+        client, stream = self._store.client, self._store.stream
+        # Asked each time: what was the newest may be deleted before it is read.
+        while not await self._tail.wait_for(last := await newest_sequence(client, stream), _POLL_S):
             log.info("callbacks: reading up to %d", last)
 
     def active(self) -> Iterator[Callback]:

@@ -22,6 +22,7 @@ from contracts.events.delivery import WebhookDelivered, WebhookFailed, WebhookRe
 from contracts.streams import DELIVERIES, EVENTS, LIVE_DELIVERIES
 from kit.bus.dead_letter_writer import DeadLetterWriter
 from kit.bus.event_store import EventStore, StoredEvent
+from kit.bus.leader_reads import newest_sequence
 from kit.bus.lineage import StreamPosition
 from kit.bus.tail import EpochChanged, EventTail
 from kit.history.history import History
@@ -34,7 +35,7 @@ from services.notifier.webhooks.deliveries.erased_records import ErasedRecords
 from services.notifier.webhooks.deliveries.event_lineage import EventLineage
 from services.notifier.webhooks.deliveries.event_planning import Enqueue, EventPlanning
 from services.notifier.webhooks.deliveries.event_ranges import EventRanges
-from services.notifier.webhooks.deliveries.file_upkeep import JOB_URLS_KEPT, keep_up, stream_state
+from services.notifier.webhooks.deliveries.file_upkeep import JOB_URLS_KEPT, keep_up
 from services.notifier.webhooks.deliveries.planned_position import PlannedPosition
 from services.notifier.webhooks.deliveries.planner import lane_of_url, plan_for
 from services.notifier.webhooks.deliveries.receiver_tables import ReceiverTables
@@ -48,6 +49,7 @@ log = logging.getLogger(__name__)
 
 _RETRY_S: Final = 0.5
 _POLL_S: Final = 0.02
+_POLLS: Final = 50
 
 
 class DeliveryProjector:
@@ -156,13 +158,14 @@ class DeliveryProjector:
         """
         await self._started.wait()
         client = self._events.client
-        events, records = await stream_state(client, EVENTS.name), await stream_state(client, DELIVERIES.name)
         while True:
-            projected = not records["messages"] or self.file.recorded >= records["last_seq"]
-            redelivered = self._earlier.is_late or self.receivers.next_redelivery() is None
-            if projected and redelivered and self.file.planned >= events["last_seq"]:
-                return
-            await asyncio.sleep(_POLL_S)
+            events, records = [await newest_sequence(client, stream) for stream in (EVENTS.name, DELIVERIES.name)]
+            for _ in range(_POLLS):
+                projected = self.file.recorded >= records and self.file.planned >= events
+                if projected and (self._earlier.is_late or self.receivers.next_redelivery() is None):
+                    return
+                await asyncio.sleep(_POLL_S)
+            # What was the newest then may have been deleted before it was read: an erasure does.
 
     async def wait_for_record(self, record: int) -> None:
         """Wait until a record of DELIVERIES is projected."""
@@ -282,7 +285,13 @@ class DeliveryProjector:
             elif applied:
                 self._apply_record(applied, envelope, stored)
         self.file.advance(recorded=stored.sequence)
-        if (waiter := self._record_waiters.pop(stored.sequence, None)) and not waiter.done():
+        # In the order in which they began to wait, which is about that of the records: one may have been deleted.
+        while (first := next(iter(self._record_waiters), None)) is not None and first <= stored.sequence:
+            self._end_waiting(first)
+        self._end_waiting(stored.sequence)
+
+    def _end_waiting(self, record: int) -> None:
+        if (waiter := self._record_waiters.pop(record, None)) and not waiter.done():
             waiter.set_result(None)
 
     def _apply_record(
