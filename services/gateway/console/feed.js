@@ -18,7 +18,7 @@ const LONGEST_PAUSE_MS = 10_000;
 /** How often a tab that is looked at asks a silent leader whether it is still there, and how long it waits for that. */
 export const patience = { silent_ms: 20_000, answer_ms: 5_000, look_ms: 5_000 };
 
-/** "idle", "connecting", "open" or "lost". */
+/** "idle" (nobody has asked for events yet), "connecting", "open", "lost" or "refused". */
 export const state = signal("idle");
 /** Cursor after the newest event; null before the first. */
 export const cursor = signal(null);
@@ -155,7 +155,7 @@ async function readForAll(ended) {
         }
         if (error.status === 403 && error.code !== "unexpected_answer") {
           // This key reads no events, as an operator's of all tenants: no tab asks again.
-          tell("idle", ended);
+          tell("refused", ended);
           await new Promise((resolve) => ended.addEventListener("abort", resolve, { once: true }));
           return;
         }

@@ -62,14 +62,15 @@ export function relative(iso, nowMs = Date.now()) {
   return "";
 }
 
-/** "850 ms", "12.4 s", "3 min 5 s", "2 h 10 min". */
+/** "850 ms", "12.4 s", "3 min 5 s", "4 min", "2 h 10 min". */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return "–";
   if (seconds < 1) return `${number(seconds * 1000)} ms`;
   if (seconds < 60) return `${number(seconds, 1)} s`;
   const whole = Math.round(seconds);
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
-  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+  const [large, small, names] = whole < 3600 ? [whole, 60, ["min", "s"]] : [whole / 60, 60, ["h", "min"]];
+  const rest = Math.floor(large % small);
+  return `${Math.floor(large / small)} ${names[0]}${rest ? ` ${rest} ${names[1]}` : ""}`;
 }
 
 const SIZES = ["B", "kB", "MB", "GB", "TB"];

@@ -72,7 +72,7 @@ function Menu() {
           </li>`,
         )}
       </ul>
-      <p class="link" role="status"><i class=${`light ${state}`}></i>${words.feed[state]}</p>
+      <p class="link" role="status">${state !== "idle" && html`<i class=${`light ${state}`}></i>${words.feed[state]}`}</p>
     </nav>
   `;
 }

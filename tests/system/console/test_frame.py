@@ -105,6 +105,28 @@ async def test_the_content_is_reached_without_leaving_the_page(origin: str) -> N
         tab.check_clean()
 
 
+#: Whether another element lies over the one that has the focus, the menu's own entries aside.
+_COVERED: Final = """(focused => {
+  const box = focused.getBoundingClientRect();
+  const found = document.elementFromPoint(box.x + box.width / 2, box.y + Math.min(box.height / 2, 18));
+  return !focused.closest('.menu') && Boolean(found?.closest('.menu'));
+})(document.activeElement)"""
+
+
+async def test_what_has_the_focus_on_a_phone_is_not_below_the_menu(origin: str) -> None:
+    async with console_tab(origin, "/console", size=PHONE) as tab:
+        await tab.until("document.querySelectorAll('main h3').length > 3")
+        await tab.evaluate("document.querySelector('main h2').setAttribute('tabindex', '-1')")
+        await tab.evaluate("document.querySelector('main h2').focus()")
+        covered = []
+        for _ in range(8):
+            await tab.press("Tab")
+            if await tab.evaluate(_COVERED):
+                covered.append(await tab.evaluate("document.activeElement.innerText"))
+        assert await tab.evaluate("document.activeElement.closest('main') !== null")
+        assert covered == []
+
+
 async def test_a_session_is_found_by_its_id(origin: str) -> None:
     session_id = new_id("ses")
     async with console_tab(origin, "/console/keys") as tab:

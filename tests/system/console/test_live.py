@@ -41,7 +41,7 @@ async def test_a_session_is_opened_seen_and_ended(origin: str) -> None:
         async with console_tab(origin, "/console/live") as tab:
             await tab.until("document.querySelector('main form select') !== null")
             assert await tab.evaluate("document.querySelector('.commands pre').textContent") == "saccade sessions"
-            assert "There is no such session." in await tab.text()
+            assert "No session is running." in await tab.text()
             await tab.fill("main form select", "watching")
             await tab.until("document.querySelector('main form details') !== null")
             await tab.evaluate("document.querySelector('main form details').open = true")

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from contracts.ids import new_id
-from tests.harness.clients.console_browser import ConsoleTab, console_tab
+from tests.harness.clients.console_browser import PHONE, ConsoleTab, console_tab
 from tests.harness.servers.embedded import HOST, free_port
 
 pytestmark = pytest.mark.anyio
@@ -76,6 +76,14 @@ async def test_all_rows_of_the_jobs_are_read_again_after_a_gap(origin: str, http
         await tab.until(f"['Submitted', 'Queued', 'Starting', 'Running'].includes({state})")
         assert await tab.evaluate(_ROWS) == _COUNT
         tab.check_clean()
+
+
+async def test_jobs_can_be_marked_on_a_phone(origin: str, batch: Batch) -> None:
+    async with console_tab(origin, f"/console/jobs?q={batch.name}", size=PHONE) as tab:
+        await tab.until(_ROWS, 50)
+        await tab.click(f'tr[data-id="{batch.job_ids[-1]}"] td.pick input')
+        await tab.until("document.querySelector('.bulk b')?.innerText", "1 marked")
+        assert await tab.evaluate("document.querySelector('td.pick input').getBoundingClientRect().width") > 10
 
 
 async def test_a_job_is_read_again_after_a_gap(origin: str, http: httpx.Client, batch: Batch) -> None:

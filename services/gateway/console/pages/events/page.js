@@ -91,7 +91,7 @@ export default function Events({ query }) {
           <button type="button" disabled=${tail.reading.value === "reading"} onClick=${showOlder}>${text.older}</button>
           <span class="hint number">${tail.reading.value === "reading" ? text.reading : text.count(number(shown.length), number(tail.rows.all.length))}</span>
         </div>
-        <div onClick=${onClick}>
+        <div onClick=${onClick} hidden=${shown.length === 0}>
           <${VirtualList} count=${shown.length} rowHeight_px=${32} row=${row} tail=${tail.live && !tail.paused.value && index < 0} origin=${origin} shown=${index}
             label=${text.list} role="listbox" aria-activedescendant=${index >= 0 ? `event-${index}` : undefined} />
         </div>

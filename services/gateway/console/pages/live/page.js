@@ -54,7 +54,7 @@ export default function Live({ query }) {
       ${({ data }) =>
         data.length
           ? html`<div class="grid">${data.map((session) => html`<${SessionCard} key=${session.id} session=${session} title=${titles[session.workload] ?? session.workload} />`)}</div>`
-          : html`<div class="empty"><h2>${text.none}</h2><p>${text.noneHint}</p></div>`}
+          : html`<div class="empty"><h2>${text.none[filter]}</h2><p>${text.noneHint}</p></div>`}
     <//>
     <p></p>
     <${Commands} cli="saccade sessions" path="/v1/sessions" />

@@ -96,7 +96,7 @@ function LetterTable({ letters }) {
         ${letters.map(
           (letter) => html`<tr key=${letter.id}>
             <td data-label=${all.when}><a href=${href("operate", "deadletters", letter.id)} title=${dateTime(letter.time)}>${relative(letter.time)}</a></td>
-            <td data-label=${all.type}><code>${letter.type}</code></td>
+            <td data-label=${all.type}><code class="whole">${letter.type}</code></td>
             <td data-label=${all.error}>${letter.error}</td>
             <td data-label=${all.subject}><code>${letter.subject}</code></td>
             <td data-label=${all.tenant}>${letter.tenant}</td>

@@ -33,7 +33,7 @@ export function Streams() {
 function Row({ stream }) {
   const text = words().streams;
   const share = stream.max_bytes ? stream.size_bytes / stream.max_bytes : 0;
-  const edge = stream.deletes_in_s === null ? text.never : relative(new Date(Date.now() + stream.deletes_in_s * 1000).toISOString());
+  const edge = !stream.oldest_at ? "–" : stream.deletes_in_s === null ? text.never : relative(new Date(Date.now() + stream.deletes_in_s * 1000).toISOString());
   return html`<tr>
     <td data-label=${text.name}><code>${stream.name}</code></td>
     <td class="number" data-label=${text.messages}>${number(stream.messages)}</td>

@@ -3,6 +3,7 @@ import { html } from "../../vendor/preact.js";
 import { duration, usd } from "../../format.js";
 import { CopyButton, quoted } from "../../parts/commands.js";
 import { base, href, setQuery } from "../../router.js";
+import { common } from "../../words.js";
 import { needsOf } from "./needs.js";
 import { words } from "./words.js";
 
@@ -17,7 +18,7 @@ export function Overview({ workloads }) {
           <article key=${workload.name} class="card workload">
             <h3>${workload.title}</h3>
             <p>${workload.description}</p>
-            <p class="hint">${workload.kind === "session" ? text.liveCamera : text.needs(needsOf(workload, text))} · ${text.typically(usd(workload.estimate.usd), duration(workload.estimate.seconds))}</p>
+            <p class="hint">${workload.kind === "session" ? text.liveCamera : text.needs(needsOf(workload, text))} · ${text.typically(workload.estimate.usd ? usd(workload.estimate.usd) : text.free, duration(workload.estimate.seconds))}</p>
             ${!workload.available && html`<p class="hint bad">${text.notAvailable} ${workload.enable}</p>`}
             ${workload.kind === "session"
               ? html`<a class="button" href=${href("live", { workload: workload.name })}>${text.goLive}</a>`
@@ -40,5 +41,6 @@ export function Demo() {
       <pre>${command}</pre>
       <${CopyButton} text=${command} />
     </section>
+    <p>${common().references}: <a href=${`${base}docs`}>${common().api}</a> · <a href=${`${base}asyncapi`}>${common().eventReference}</a></p>
   `;
 }
