@@ -23,6 +23,7 @@ from kit.auth.quota_metrics import QuotaMetrics
 from kit.bucket import Bucket
 from kit.bus.connection import epoch_of
 from kit.bus.event_store import EventStore, StoredEvent
+from kit.bus.leader_reads import newest_sequence
 from kit.bus.lease import Lease, is_held
 from kit.bus.tail import EventTail
 from kit.bus.tenant_erasures import TenantErasures
@@ -350,17 +351,14 @@ class Dispatcher:
         )
 
     async def _has_caught_up(self) -> bool:
-        """Wait for the fold to reach the current end of the stream; return whether it did in time."""
+        """Wait for the fold to reach the newest event of the stream; return whether it did in time."""
         try:
-            _, last = await epoch_of(self._client, self._store.stream)
-            if self.tail.last >= last:
-                return True
-            # The newest events may have been deleted, by age or by an operator: then there is nothing to wait for.
-            newer, _ = await self._store.batch(self.tail.last, size=1)
+            # Not its last sequence: what was stored after that event may have been deleted, by age or by an operator.
+            newest = await newest_sequence(self._client, self._store.stream)
         except SaccadeError as error:
             log.warning("cannot lead yet: %s", error.message)
             return False
-        return not newer or await self.tail.wait_for(newer[-1].sequence, _CATCH_UP_S)
+        return await self.tail.wait_for(newest, _CATCH_UP_S)
 
     def _is_held(self, workload: str) -> bool:
         return self.reconciler.holds.applies_to(workload)

@@ -16,8 +16,9 @@ from contracts.events.job import JobStarted
 from contracts.job import State
 from contracts.limits import WORKER_HEARTBEAT_S
 from contracts.streams import EVENTS, aggregate
-from kit.bus.connection import declare, request
+from kit.bus.connection import declare, epoch_of, request
 from kit.bus.event_store import Conflict, EventStore
+from kit.bus.jetstream_api import delete_message
 from kit.bus.lease import Lease
 from kit.bus.tail import EpochChanged
 from services.dispatcher.app import Dispatcher
@@ -378,3 +379,22 @@ async def test_a_host_whose_workers_are_gone_keeps_nobody_from_leading(servers: 
         async with harness.dispatching(elsewhere):
             job = await harness.reach(at_work)
         assert (job.state, job.attempt) == (State.SUCCEEDED, 2), "it was lost, and is started again here"
+
+
+async def test_a_dispatcher_leads_when_it_has_folded_every_event_and_not_the_first_it_lacked(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.dispatcher.app._CATCH_UP_S", 0.5)
+    async with open_dispatcher_harness(*servers) as harness:
+        standby = harness.dispatcher(ScriptedExecutor(harness.store, harness.bucket, works))
+        for _ in range(3):
+            await harness.submit("behind")
+        _, last = await epoch_of(harness.client, EVENTS.name)
+        standby.tail._reach(last - 2)
+        catching_up = asyncio.ensure_future(standby._has_caught_up())
+        await asyncio.sleep(0.2)
+        standby.tail._reach(last - 1)
+        assert not await catching_up
+        # The newest ones are deleted: there is nothing to wait for.
+        await delete_message(harness.client, EVENTS.name, last)
+        assert await standby._has_caught_up()
