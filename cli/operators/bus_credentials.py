@@ -36,7 +36,7 @@ class SystemAccess:
     api: str
     #: Make the credentials: the text of their file.
     make: Callable[[BusGrant], Awaitable[str]]
-    #: Take the access of a service away, by its name.
+    #: Take the access of a user away, by its name.
     revoke: Callable[[str], Coroutine[None, None, None]]
     #: What else the user has to know or do.
     note: str = ""
@@ -78,7 +78,7 @@ def _signed(seed: Path, settings: NatsSettings, days: int) -> SystemAccess:
         raise Failure(
             f"Credentials of {name} that are signed cannot be revoked one by one.",
             code="revocation_unsupported",
-            hint="They end when they expire, or for all services with a new user_services.seed: docs/worker_access.md.",
+            hint=f"They end when they expire, or all at once with a new {seed.name}: docs/worker_access.md.",
         )
 
     return SystemAccess(
@@ -147,10 +147,10 @@ def _add_user(users: Path, grant: BusGrant, *, create: bool = False) -> str:
 
 
 def _remove_user(users: Path, name: str) -> None:
-    """Remove a service's user from a file of NATS's users.
+    """Remove a user from a file of NATS's users.
 
     Raises:
-        Failure: this is not such a file, or it has no such service.
+        Failure: this is not such a file, or it has no such user.
     """
     from cli.nats_users import services_of, without_service  # noqa: PLC0415
 
@@ -159,7 +159,7 @@ def _remove_user(users: Path, name: str) -> None:
             return without_service(text, name)
         except KeyError:
             raise Failure(
-                f"{users} has no service {name}.",
+                f"{users} has no user {name}.",
                 code="service_not_found",
                 hint=f"It has: {', '.join(services_of(text)) or 'none'}.",
             ) from None

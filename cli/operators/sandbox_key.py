@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from cli.failure import USAGE, Failure
-from cli.operators.bus_credentials import bus_access, declaring, new_secret
+from cli.operators.bus_credentials import SystemAccess, bus_access, declaring, new_secret
 from cli.output import display_path, print_json, print_line, print_note
 from contracts.sandbox import copies_in, delivery_subject, reader_consumer, reader_grant
 from contracts.streams import REPLAYS
@@ -23,6 +23,7 @@ _HEARTBEAT_S: Final = 5.0
 
 @click.command()
 @click.argument("name")
+@click.option("--revoke", is_flag=True, help="Remove the reader of NAME from the users of NATS.")
 @click.option("--out", type=click.Path(path_type=Path), help="File of the credentials. [default: NAME.creds]")
 @click.option("--data", type=click.Path(path_type=Path), help="Data folder of `saccade up`. [default: ./.saccade]")
 @click.option("--users", type=click.Path(path_type=Path), help="NATS with passwords: file of its users to add to.")
@@ -32,6 +33,7 @@ _HEARTBEAT_S: Final = 5.0
 def sandbox(
     *,
     name: str,
+    revoke: bool,
     out: Path | None,
     data: Path | None,
     users: Path | None,
@@ -39,7 +41,7 @@ def sandbox(
     days: int,
     as_json: bool,
 ) -> None:
-    """Make credentials that receive what is replayed into the sandbox NAME, and reach nothing else.
+    """Make credentials that receive what is replayed into the sandbox NAME, and nothing else; --revoke takes them away.
 
     With --users or --seed, NATS is that of NATS_URL and its credentials. See docs/replays.md.
     """
@@ -47,6 +49,11 @@ def sandbox(
         grant, subject = reader_grant(name), delivery_subject(name)
     except ValueError as error:
         raise Failure(f"{name}: {error}.", code="usage", exit_code=USAGE) from None
+    if revoke:
+        if out is not None:
+            raise click.UsageError("--revoke makes no credentials: leave --out out.")
+        _revoke(name, grant.name, bus_access(data, users, seed, days), as_json=as_json)
+        return
     out = out or Path(f"{name}.creds")
     with new_secret(out) as output:
         access = bus_access(data, users, seed, days)
@@ -62,6 +69,21 @@ def sandbox(
         return
     print_line(f"NATS_URL={url} NATS_CREDENTIALS_FILE={display_path(out)}")
     print_note(f"\n{display_path(out)} may subscribe to {subject} and do nothing else. Keep it secret.")
+    if access.note:
+        print_note(access.note)
+
+
+def _revoke(name: str, user: str, access: SystemAccess, *, as_json: bool) -> None:
+    """Take the access of a sandbox's reader away and say so.
+
+    Raises:
+        Failure: the system has no such reader, or its credentials are signed.
+    """
+    asyncio.run(access.revoke(user))
+    if as_json:
+        print_json({"sandbox": name, "revoked": True})
+        return
+    print_line(f"The reader of {name} is removed from the users of NATS.")
     if access.note:
         print_note(access.note)
 

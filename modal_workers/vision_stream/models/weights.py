@@ -83,11 +83,12 @@ def _download(name: str, folder: Path | None, token: str | None, on_progress: On
     except GatedRepoError:
         raise _invalid(
             f"the model {name} is given to those only who accepted its licence",
-            "accept it on the model's page, and set HF_TOKEN to a token of that account",
+            "accept it on the model's page, and store a token of that account by `hf auth login` where workers run",
         ) from None
     except RepositoryNotFoundError:
         raise _invalid(
-            f"there is no model {name}, or the token may not read it", "check the name and HF_TOKEN"
+            f"there is no model {name}, or the token may not read it",
+            "check the name, and the token that `hf auth login` stored where workers run",
         ) from None
     except OSError as error:
         raise _invalid(

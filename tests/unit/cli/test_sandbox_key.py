@@ -12,6 +12,7 @@ from cli.failure import Failure
 from cli.nats_users import BASE, services_of, with_service, written
 from contracts.consumers import service_grant
 from contracts.sandbox import reader_grant
+from deploy.nats_operator import make
 from kit.auth.bus_token import inbox_prefix, new_user_key
 
 
@@ -49,3 +50,37 @@ def test_a_sandbox_and_a_service_of_the_same_name_are_two_users() -> None:
         public_key, _ = new_user_key()
         text = with_service(text, grant, public_key, inbox_prefix(grant.name))
     assert set(services_of(text)) == {"staging", "sandbox.staging", "sandbox.other"}
+
+
+def test_a_revoked_reader_is_removed_and_the_others_stay(tmp_path: Path) -> None:
+    text = written(BASE, {})
+    for grant in (service_grant("staging", ["job.failed"]), reader_grant("staging"), reader_grant("other")):
+        text = with_service(text, grant, new_user_key()[0], inbox_prefix(grant.name))
+    users = tmp_path / "users.conf"
+    users.write_text(text)
+    revoke = ["key", "sandbox", "--revoke", "staging", "--users", str(users)]
+    done = CliRunner().invoke(saccade, revoke)
+    assert done.exit_code == 0, done.output
+    assert "The reader of staging is removed" in done.output
+    assert "kill -s HUP nats" in done.output, "NATS has to be told"
+    assert set(services_of(users.read_text())) == {"staging", "sandbox.other"}
+    again = CliRunner().invoke(saccade, revoke)
+    assert isinstance(again.exception, Failure)
+    assert again.exception.code == "service_not_found"
+
+
+def test_signed_readers_are_not_revoked_one_by_one(tmp_path: Path) -> None:
+    seed = tmp_path / "sandboxes.seed"
+    seed.write_text(make()["sandboxes.seed"])
+    refused = CliRunner().invoke(saccade, ["key", "sandbox", "--revoke", "staging", "--seed", str(seed)])
+    assert isinstance(refused.exception, Failure)
+    assert refused.exception.code == "revocation_unsupported"
+    assert "sandboxes.seed" in refused.exception.hint
+
+
+def test_a_reader_is_not_made_and_revoked_at_once(tmp_path: Path) -> None:
+    refused = CliRunner().invoke(
+        saccade, ["key", "sandbox", "--revoke", "staging", "--out", str(tmp_path / "staging.creds")]
+    )
+    assert refused.exit_code != 0
+    assert list(tmp_path.iterdir()) == []
