@@ -66,7 +66,7 @@ class PassedConnection:
 
 
 class _Received(ReceiveBuffer):
-    """What h11 has received: it makes a header of each line of a head, and of what may follow a body in chunks."""
+    """Buffer of h11, which makes a header of each line of a head, and of what may follow a body in chunks."""
 
     def maybe_extract_lines(self) -> list[bytearray] | None:
         """Return the lines before the next empty one."""

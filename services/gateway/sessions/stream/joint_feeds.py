@@ -103,7 +103,7 @@ class JointFeeds:
 
     @asynccontextmanager
     async def shown(self, session: Session, reader: JointReader) -> AsyncIterator[None]:
-        """Give a reader the joints of a session while the block runs."""
+        """Pass the joints of a session to a reader while the block runs."""
         tenant = self._tenants.setdefault(session.tenant, _Tenant())
         feed = tenant.feeds.setdefault(session.id, _Feed())
         feed.readers.add(reader)
@@ -131,7 +131,7 @@ class JointFeeds:
 
 
 def _show(feed: _Feed, body: bytes) -> float:
-    """Give a batch to who looks at it, and return the time that it costs, in seconds."""
+    """Pass a batch to who looks at it, and return the time that it costs, in seconds."""
     begun_s = time.perf_counter()
     try:
         batch = JointBatch.model_validate_json(body)
