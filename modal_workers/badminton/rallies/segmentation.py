@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final, Literal
 
 import numpy as np
@@ -32,6 +33,9 @@ _SHORTEST_SERVICE_S: Final = 0.35
 #: A rally that ends so near to a cut was not seen to its end.
 _CUT_S: Final = 0.1
 _CUT_FACTOR: Final = 0.5
+#: Between two rallies players pause for 10 s: a longer time without a court than two pauses may hide a rally, and who
+#: serves after it does not say who won the one before.
+_LONGEST_UNFILMED_S: Final = 20.0
 #: Times that differ by less are the same.
 _SAME_S: Final = 1e-6
 
@@ -74,6 +78,8 @@ def find_rallies(
     rallies: list[Rally] = []
     for index, span in enumerate(spans):
         following = spans[index + 1].hits[0] if index + 1 < len(spans) else None
+        if following is not None and _unfilmed_s(span.hits[-1], following, times_s, segments) > _LONGEST_UNFILMED_S:
+            following = None
         verdict = decide_winner(span.hits, span.ending, following, players)
         confidence = _confidence(span, track, times_s)
         rallies.append(
@@ -110,6 +116,12 @@ def find_spans(
     return spans
 
 
+def _unfilmed_s(before: Hit, after: Hit, times_s: Floats, segments: SegmentFrames) -> float:
+    """Return the time between two hits in which no segment shows the court."""
+    between = [(first, last) for first, last, _ in segments if last >= before.frame and first <= after.frame]
+    return sum(float(times_s[following[0]] - times_s[each[1]]) for each, following in pairwise(between))
+
+
 def _confidence(span: RallySpan, track: ShuttleTrack, times_s: Floats) -> float:
     """Return how probably a rally begins and ends where it says."""
     return rally_confidence(span.ending, span.seen_share(track, times_s)) * (_CUT_FACTOR if span.cut else 1.0)
@@ -138,7 +150,11 @@ def _spans(
         last_s = float(times_s[last_frame])
         # A fall that the camera does not show to its end ends with what it shows.
         seen = replace(ending, time_s=min(ending.time_s, last_s))
-        spans.append(RallySpan(tuple(group), seen, last_s - seen.time_s < _CUT_S))
+        cut = last_s - seen.time_s < _CUT_S
+        if cut and seen.kind == "net":
+            # It was last seen at the net: whether it went on over it, the camera does not show.
+            seen = Ending(seen.time_s, "in_air")
+        spans.append(RallySpan(tuple(group), seen, cut))
     return spans
 
 

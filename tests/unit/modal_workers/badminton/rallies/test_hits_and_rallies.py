@@ -164,6 +164,26 @@ def test_a_rally_does_not_go_on_after_the_last_frame_that_shows_it(singles: Anal
     assert found.confidence < 0.6
 
 
+@pytest.mark.parametrize(("unfilmed_s", "told"), [(5.0, True), (30.0, False)])
+def test_who_serves_after_a_long_time_without_the_court_says_nothing_of_the_rally_before(
+    singles: Analysed, unfilmed_s: float, told: bool
+) -> None:
+    truth, players = singles.truth, player_tracks(singles.truth)
+    first, second = [rally for rally in truth.rallies if rally.complete][:2]
+    cut = int(np.searchsorted(truth.time_s, first.end_s - 0.5))
+    again = int(np.searchsorted(truth.time_s, second.start_s - 1.0))
+    times_s = truth.time_s + np.where(np.arange(len(truth.time_s)) >= again, unfilmed_s, 0.0)
+    kept = ShuttleTrack(singles.track.position_px.copy(), singles.track.confidence.copy())
+    kept.position_px[cut + 1 : again] = np.nan
+    court = whole(truth)[0][2]
+    segments = [(0, cut, court), (again, len(times_s) - 1, court)]
+    hits = hits_of(judge_contacts(kept, players, times_s, segments, picture_size=SIZE))
+    rallies = find_rallies(hits, kept, players, times_s, segments, mode="full", picture_size=SIZE)
+    found = next(rally for rally in rallies if rally.start_s < first.end_s)
+    assert (found.winner is not None) == told
+    assert (found.winner_evidence == "next_server") == told
+
+
 def test_an_empty_track_leads_to_movement(singles: Analysed) -> None:
     truth = singles.truth
     empty = ShuttleTrack(np.full_like(singles.track.position_px, np.nan), np.zeros_like(singles.track.confidence))
