@@ -10,6 +10,7 @@ import pytest
 
 from contracts.errors import ErrorCode, SaccadeError
 from modal_workers.badminton.court_stage import find_courts
+from tests.harness.vision.badminton_jobs import film
 
 KEYPOINTS = {
     "top_left": (10.0, 2.0),
@@ -50,3 +51,10 @@ def test_a_strip_is_no_picture_of_a_court(tmp_path: Path, size: tuple[int, int])
     error = refused(tmp_path / "strip.mp4", keypoints=False)
     assert error.code == ErrorCode.COURT_NOT_FOUND
     assert f"{size[0]} × {size[1]}" in str(error)
+
+
+@pytest.mark.parametrize(("rate_hz", "warned"), [(8.0, True), (12.5, False)])
+def test_a_video_of_few_frames_a_second_says_what_that_does(tmp_path: Path, rate_hz: float, warned: bool) -> None:
+    video, _ = film(tmp_path, duration_s=2.5, rate_hz=rate_hz)
+    found = find_courts(video, video.name, None, progress=lambda _share, _text: None)
+    assert [text[:43] for text in found.warnings] == ["The video has 8 frames a second: below 10 d"] * warned
