@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from starlette.requests import HTTPConnection
 
@@ -14,7 +14,7 @@ from contracts.limits import KIB
 from contracts.quotas import QuotaName
 from kit.auth.api_keys import Authenticator, Principal, ScopeName
 from kit.auth.mapped_credential import caller_of, known_caller
-from kit.auth.principal import ACCEPTS_KEY, ScopedCaller
+from kit.auth.principal import ACCEPTS_KEY, Reader, ScopedCaller
 from kit.auth.tickets import RESOURCE_PATTERN, Tickets
 from kit.http.problems import problem_responses
 from kit.http.request_body import RequestBody, parse_body
@@ -93,9 +93,7 @@ def known_stream_caller(authenticator: Authenticator, tickets: Tickets, connecti
     },
     summary="A ticket for a browser's EventSource",
 )
-async def create_ticket(
-    request: Request, response: Response, principal: Annotated[Principal, Depends(StreamCaller("read"))]
-) -> TicketObject:
+async def create_ticket(request: Request, response: Response, principal: Reader) -> TicketObject:
     """Return a ticket for one of your streams, as part of the URL that a browser's EventSource opens."""
     body = bytearray()
     async for chunk in request.stream():

@@ -88,7 +88,7 @@ async def test_a_body_without_a_key_is_answered_before_it_is_read(nats_server: E
     async with callers(nats_server, auth) as who:
         host, port = who.acme.base_url.host, who.acme.base_url.port
         for framing in ("Content-Length: 1000", "Content-Length: 100000000", "Transfer-Encoding: chunked"):
-            for path in ("/v1/webhooks", "/v1/webhooks/default/rotate-secret", "/v1/replays"):
+            for path in ("/v1/webhooks", "/v1/webhooks/default/rotate-secret", "/v1/replays", "/v1/tickets"):
                 reader, writer = await asyncio.open_connection(host, port)
                 head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{framing}\r\n\r\n"
                 writer.write(head.encode() + (b"1\r\n{\r\n" if "chunked" in framing else b"{"))
