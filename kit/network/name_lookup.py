@@ -126,7 +126,7 @@ class SystemLookup:
         self._held[tenant] += 1
 
     def _give_back(self, tenant: str) -> None:
-        """Give a thread back, and those that are free to the tenants that may have one, in turn."""
+        """Return a thread, and assign those that are free to the tenants that may have one, in turn."""
         self._free += 1
         self._held[tenant] -= 1
         if not self._held[tenant]:

@@ -112,8 +112,8 @@ class UploadService:
     ) -> Upload:
         """Store a new upload, with ``upload_id`` if it is given, and reserve its key in the bucket.
 
-        ``size_bytes`` is None for a client that cannot say it: its size is checked when the upload is completed. If
-        the client gets a URL to send the file to, ``reserved_bytes`` is what it may send, which counts until then.
+        ``size_bytes`` is None for a client that cannot say it: it is checked at completion. ``reserved_bytes`` is what
+        a client may send then that gets a URL: it counts until the upload ends.
 
         Raises:
             SaccadeError: UNSUPPORTED_MEDIA_TYPE, UPLOAD_EMPTY, UPLOAD_TOO_LARGE, STORAGE_FULL,
@@ -123,8 +123,7 @@ class UploadService:
         content_type = media_type(content_type)
         if size_bytes is not None:
             check_declared_size(size_bytes)
-        declared_bytes = size_bytes or 0
-        self._disk.require_room(declared_bytes)
+        self._disk.require_room(declared_bytes := size_bytes or 0)
         upload_id = upload_id or new_id("upl")
         if known_id := await self._idempotency.recall(key) if key else None:
             if upload := await self._events.load(tenant, known_id):
@@ -196,10 +195,9 @@ class UploadService:
         multipart_id = upload.created.multipart_id
         if multipart_id is None or upload.state is not UploadState.CREATED:
             return []
-        try:
+        with suppress(ObjectMissing):
             return await self._bucket.list_parts(upload.created.key, multipart_id)
-        except ObjectMissing:
-            return []
+        return []
 
     async def complete(self, tenant: str, upload_id: str, parts: list[tuple[int, str]] | None = None) -> Upload:
         """Check the bytes and make the upload usable. Idempotent; concurrent requests share one check.
@@ -397,7 +395,6 @@ class UploadService:
             log.warning("bytes of %s are still in the bucket: %s", upload.id, error)
 
     async def _size(self, upload: Upload) -> int | None:
-        try:
+        with suppress(ObjectMissing):
             return await self._bucket.size(upload.created.key)
-        except ObjectMissing:
-            return None
+        return None
