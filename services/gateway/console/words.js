@@ -60,7 +60,7 @@ export const common = dictionary({
       open: "Open the job",
       back: "Back to its files",
     },
-    reload: "The server has another version of the console.",
+    reload: "This page could not be loaded: the server is away, or has another version of the console.",
     reloadNow: "Reload",
     states: {
       submitted: "Submitted", queued: "Queued", starting: "Starting", waiting_for_gpu: "Waiting for a GPU", running: "Running",
@@ -126,7 +126,7 @@ export const common = dictionary({
       open: "Job öffnen",
       back: "Zurück zu den Dateien",
     },
-    reload: "Der Server hat eine andere Version der Konsole.",
+    reload: "Diese Seite ließ sich nicht laden: Der Server antwortet nicht oder hat eine andere Version der Konsole.",
     reloadNow: "Neu laden",
     states: {
       submitted: "Eingereicht", queued: "In der Warteschlange", starting: "Startet", waiting_for_gpu: "Wartet auf eine GPU", running: "Läuft",

@@ -47,7 +47,10 @@ async function show() {
     note.hidden = false;
   }
   const documents = answers.filter(answer => answer.status === "fulfilled").map(answer => answer.value);
-  if (!documents.length) return;
+  if (!documents.length) {
+    document.getElementById("reference").textContent = "";
+    return;
+  }
   SwaggerUIBundle({
     spec: merged(documents),
     dom_id: "#reference",
