@@ -192,9 +192,7 @@ class BucketProxy:
 
 
 def _refused_put(request: web.BaseRequest) -> web.Response | None:
-    """Return the error of S3 for a PUT of too many bytes, or of nobody knows how many; None for another."""
-    if request.content_length is None and request.body_exists:
-        return _error(HTTPStatus.LENGTH_REQUIRED, "MissingContentLength", "A PUT needs a Content-Length.", {})
+    """Return the error of S3 for a PUT of too many bytes; None for another. Without a length, rclone refuses it."""
     if (request.content_length or 0) > UNSIZED_PUT_BYTES:
         message = f"One PUT has at most {UNSIZED_PUT_BYTES} bytes."
         return _error(HTTPStatus.BAD_REQUEST, "EntityTooLarge", message, {})
