@@ -68,7 +68,7 @@ bench: $(VENV)/.dev ## Run the measurements
 		PYTHONPATH=. WORKER_CATALOG=tests.workers $(BIN)/python $$file || code=$$?; \
 		[ $$code = 0 ] || [ $$code = 77 ] || exit $$code; done
 
-docs: $(VENV)/.dev ## Generate docs/events.md, docs/asyncapi.json, docs/schemas and the blocking Python client
+docs: $(VENV)/.dev ## Generate the pages of events, errors, routes and settings, AsyncAPI, schemas and the blocking Python client
 	$(BIN)/python docs/generate.py
 	$(BIN)/python clients/python/generate_sync.py
 
