@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MovementLimits:
-    """What movement is play; fitted on simulated matches by bench/badminton_movement.py."""
+    """Limits of the movement that is play, fitted on simulated matches by bench/badminton_movement.py."""
 
     #: The mean speed over this time counts; a step to a ball lasts about as long.
     mean_s: float = 0.6

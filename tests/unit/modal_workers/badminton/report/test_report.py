@@ -14,6 +14,7 @@ from modal_workers.badminton.analytics.analysis import analyse
 from modal_workers.badminton.court.homography_track import HomographyTrack
 from modal_workers.badminton.match import Match, Missing
 from modal_workers.badminton.rendering.videos import RenderedVideos, render
+from modal_workers.badminton.report.page_sections import method_html, tiles_html
 from modal_workers.badminton.report.report import write_report
 from tests.harness.clients.chromium import chromium, find_browser
 from tests.harness.vision.badminton_matches import film, known_match, without_court
@@ -63,6 +64,20 @@ def test_every_file_is_written_whatever_is_missing(name: str, tmp_path: Path) ->
     assert ('<td data-share="0">–</td>' in page) == (name == "one unseen")
     if name == "nothing":
         assert "The picture shows &lt;no&gt; lines." in page
+
+
+def test_the_report_says_of_which_point_speeds_are_and_counts_hits_in_rallies() -> None:
+    match = known_match(duration_s=12, rate_hz=10).match
+    assert match.tracks is not None
+    assert "the middle between the feet" in method_html(match)
+    assert "raised" in method_html(match)
+    tracks = replace(match.tracks, body_m=match.tracks.position_m, body_error_m=match.tracks.position_error_m)
+    of_body = method_html(replace(match, tracks=tracks))
+    assert "body&#x27;s centre" in of_body
+    assert "raised" not in of_body, "only speeds of the feet are"
+    passed = replace(match, hits=(replace(match.hits[0], frame=0, time_s=0.0), *match.hits))
+    hits = sum(len(rally.hits) for rally in match.rallies)
+    assert f"{hits} hits" in tiles_html(passed, analyse(passed))
 
 
 def test_text_of_others_is_escaped_and_nothing_is_loaded(tmp_path: Path) -> None:
