@@ -32,7 +32,12 @@ def _declared(worker: str) -> Workload:
 
 @cache
 def _found() -> dict[str, tuple[str, Workload]]:
-    found = {declared.name: (worker, declared) for worker in _workers() for declared in (_declared(worker),)}
+    found: dict[str, tuple[str, Workload]] = {}
+    for worker in _workers():
+        declared = _declared(worker)
+        if declared.name in found:
+            raise ValueError(f"{found[declared.name][0]} and {worker} declare the same workload, {declared.name!r}")
+        found[declared.name] = worker, declared
     return dict(sorted(found.items()))
 
 
@@ -45,7 +50,7 @@ def _worker(name: str) -> tuple[str, Workload]:
     Raises:
         KeyError: there is none of that name.
     """
-    for worker in reversed(_workers()):
+    for worker in _workers():
         if worker.replace(".", "_").endswith(f"_{name}") and (declared := _declared(worker)).name == name:
             return worker, declared
     return _found()[name]

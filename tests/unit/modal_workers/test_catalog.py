@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,20 @@ def test_each_worker_is_the_one_of_the_whole_catalog() -> None:
     for name, declared in catalog.workloads().items():
         assert catalog.workload(name) is declared
         assert importlib.import_module(f"{catalog.worker_package(name)}.spec").WORKLOAD is declared
+
+
+def test_two_workers_with_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "further_workers" / "laps"
+    folder.mkdir(parents=True)
+    (folder / "spec.py").write_text("from modal_workers.lap_compare.spec import WORKLOAD\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("WORKER_CATALOG", "further_workers")
+    catalog.forget_found()
+    try:
+        with pytest.raises(ValueError, match=r"lap_compare and further_workers\.laps declare the same workload"):
+            catalog.workloads()
+    finally:
+        catalog.forget_found()
 
 
 @pytest.mark.parametrize("name", ["", "compare", "workers", "no_such", "spec", "lap-compare"])
