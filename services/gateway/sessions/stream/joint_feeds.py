@@ -28,11 +28,12 @@ log = logging.getLogger(__name__)
 #: Batches of a tenant that wait; beyond, its oldest are left out.
 _WAITING: Final = 256
 _WAITING_BYTES: Final = 8 * MIB
-#: A tenant's batches are parsed for so long; then it rests, so that it uses a quarter of the event loop at most.
+#: A tenant's batches are parsed and sent for so long; then it rests: it uses a quarter of the event loop at most.
 _WORK_S: Final = 0.001
 _REST: Final = 3
-#: What it costs to send a byte to one socket.
-_SEND_S_PER_BYTE: Final = 1e-9
+#: What it costs to send one to a socket, whose own task does it, and for each of its characters.
+_SEND_S: Final = 5e-5
+_SEND_S_PER_CHAR: Final = 4e-9
 
 
 class JointReader(Protocol):
@@ -63,7 +64,9 @@ class _Tenant:
         self.feeds: dict[str, _Feed] = {}
         self._waiting: deque[_Batch] = deque()
         self._waiting_bytes = 0
-        self._parsing: asyncio.Task[None] | None = None
+        self._showing: asyncio.Task[None] | None = None
+        #: What was used since the last rest.
+        self._spent_s = 0.0
 
     def put(self, feed: _Feed, body: bytes) -> None:
         """Add a batch, and leave out the oldest if too many wait."""
@@ -71,21 +74,33 @@ class _Tenant:
         self._waiting_bytes += len(body)
         while len(self._waiting) > 1 and (len(self._waiting) > _WAITING or self._waiting_bytes > _WAITING_BYTES):
             self._take()
-        if self._parsing is None or self._parsing.done():
-            self._parsing = asyncio.create_task(self._parse_all())
+        if self._showing is None or self._showing.done():
+            self._showing = asyncio.create_task(self._show_all())
 
     def close(self) -> None:
         """Leave out what waits."""
-        if self._parsing is not None:
-            self._parsing.cancel()
+        if self._showing is not None:
+            self._showing.cancel()
 
-    async def _parse_all(self) -> None:
-        spent_s = 0.0
+    async def _show_all(self) -> None:
         while self._waiting:
-            spent_s += _show(*self._take())
-            if spent_s >= _WORK_S:
-                await asyncio.sleep(spent_s * _REST)
-                spent_s = 0.0
+            feed, body = self._take()
+            begun_s = time.perf_counter()
+            shown = _shown(body)
+            await self._rest_after(time.perf_counter() - begun_s)
+            if shown is None:
+                continue
+            source, text = shown
+            for reader in tuple(feed.readers):
+                if reader in feed.readers:  # it may have left meanwhile
+                    reader.set_joints(source, text)
+                    await self._rest_after(_SEND_S + len(text) * _SEND_S_PER_CHAR)
+
+    async def _rest_after(self, spent_s: float) -> None:
+        self._spent_s += spent_s
+        if self._spent_s >= _WORK_S:
+            rest_s, self._spent_s = self._spent_s * _REST, 0.0
+            await asyncio.sleep(rest_s)
 
     def _take(self) -> _Batch:
         batch = self._waiting.popleft()
@@ -130,15 +145,11 @@ class JointFeeds:
         return await self._client.subscribe(telemetry_subject(session.tenant, session.id, "joints"), cb=on_joints)
 
 
-def _show(feed: _Feed, body: bytes) -> float:
-    """Pass a batch to who looks at it, and return the time that it costs, in seconds."""
-    begun_s = time.perf_counter()
+def _shown(body: bytes) -> tuple[str, str] | None:
+    """Return whose joints a batch has, and the message that shows them; None if it cannot be read."""
     try:
         batch = JointBatch.model_validate_json(body)
     except ValidationError:
         log.debug("invalid joints")
-    else:
-        text = '{"type":"joints",' + batch.model_dump_json(exclude_none=True)[1:]
-        for reader in feed.readers:
-            reader.set_joints(batch.source, text)
-    return time.perf_counter() - begun_s + len(body) * len(feed.readers) * _SEND_S_PER_BYTE
+        return None
+    return batch.source, '{"type":"joints",' + batch.model_dump_json(exclude_none=True)[1:]
