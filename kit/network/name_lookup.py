@@ -25,7 +25,7 @@ Lookup = Callable[[str], Awaitable[list[str]]]
 _ADDRESSES: Final = 4
 #: Maximum concurrent lookups. A name whose servers do not answer occupies its thread for half a minute.
 _LOOKUPS: Final = 256
-#: Longest wait for a thread: whoever asked has given up by then.
+#: Longest wait for a thread: the one who asked has given up by then.
 _TURN_S: Final = 15.0
 #: Tenant for whom names are looked up, in whose turn; empty for nobody's.
 LOOKUPS_FOR: Final[ContextVar[str]] = ContextVar("LOOKUPS_FOR", default="")
@@ -71,7 +71,7 @@ class SystemLookup:
         found: asyncio.Future[list[str]] = loop.create_future()
 
         def finish(outcome: list[str] | OSError) -> None:
-            self._give_back(tenant)  # not before the thread has ended, also if nobody waits for it any more
+            self._give_back(tenant)  # not before the thread has ended, also if no request is waiting for it any more
             if found.done():
                 return
             if isinstance(outcome, list):

@@ -23,7 +23,7 @@ class PlanningPass:
     """One pass at a time; the loop that plans new events begins them."""
 
     def __init__(self, plan: Callable[[], Coroutine[Any, Any, None]], changed: asyncio.Event) -> None:
-        """A pass is ``plan()``; set ``changed`` when ``step`` should be called again."""
+        """Call ``plan`` for a pass; set ``changed`` when ``step`` should be called again."""
         self._plan, self._changed = plan, changed
         #: Whether newer events are planned before what is still to be done.
         self.is_late = False

@@ -21,7 +21,7 @@ _BATCH_EVENTS: Final = 500
 
 
 class NewEvents(NamedTuple):
-    """What follows a position."""
+    """Events that follow a position."""
 
     events: list[StoredEvent]
     #: Sequence up to which they are complete; of a gap, up to which they are neither in the stream nor in memory.

@@ -74,7 +74,7 @@ async def test_who_gets_no_thread_in_time_is_told(names: SlowNames) -> None:
     async with asyncio.timeout(5):
         assert await first[0] == ["192.0.2.1"]
         assert await asked(lookup, "mallory", "c.silent") == ["192.0.2.1"]
-    assert names.asked == ["a.silent", "c.silent"], "whom nobody waits for any more is not looked up"
+    assert names.asked == ["a.silent", "c.silent"], "a name that no request is waiting for is not looked up"
 
 
 async def test_a_lookup_holds_its_thread_until_it_ends_and_gives_it_back_when_it_fails(names: SlowNames) -> None:
