@@ -1,7 +1,7 @@
 """Erased events, as planning and records must know them: an attempt that was under way brings none back.
 
-Its record may be stored after all others of the erased were deleted. A reader of such a record leaves it out, and deletes
-it. A notifier commits nothing while it has some to delete: one that starts again finds them again.
+Its record may be stored after all others of the erased were deleted. A reader of such a record leaves it out, and
+deletes it. A notifier commits nothing while it has some to delete: one that starts again finds them again.
 """
 
 from __future__ import annotations
