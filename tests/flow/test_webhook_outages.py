@@ -13,6 +13,7 @@ from contracts.streams import EVENTS
 from kit.bus.connection import epoch_of
 from kit.history.archive_reader import ArchiveReader
 from services.notifier.webhooks.deliveries.planned_position import PlannedPosition
+from services.notifier.webhooks.sending.lanes import CONCURRENCY
 from tests.harness.dispatch.dispatcher import Servers, shared_servers
 from tests.harness.history.archive_stage import ArchiveStage, archive_stage
 from tests.harness.servers.embedded import EmbeddedS3
@@ -187,3 +188,37 @@ async def test_urls_that_jobs_named_are_read_by_the_next_process_if_the_bucket_w
         async with run_webhooks(servers[0].settings, tmp_path / "view", archive=archive) as here:
             await here.settled(JOB, 1, timeout_s=40)
         assert [one.type for one in own.got] == ["job.succeeded"]
+
+
+async def test_deliveries_whose_events_are_in_the_archive_hold_up_no_other_of_their_endpoint(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.notifier.webhooks.deliveries.recent_events._ARCHIVE_S", 0.3)
+    async with (
+        opened(servers) as (stage, bus, s3),
+        listening(status=503) as busy,
+        run_webhooks(servers[0].settings, archive=ArchiveReader(stage.segments)) as here,
+    ):
+        endpoint = await here.make(busy.url, types=("job.*",))
+        for _ in range(CONCURRENCY):
+            await bus.submit()
+        await here.until(lambda: [bool(row.attempts) for row in here.view.due(endpoint.id, 9)] == [True] * CONCURRENCY)
+        for _ in range(12):
+            await bus.submit("other")
+        assert await trim(stage) > CONCURRENCY
+        await bus.submit("other")
+        recent = here.webhooks.recent_events
+        await here.until(lambda: here.webhooks.file.planned == CONCURRENCY + 13)
+        recent._events.clear()  # as after many others
+        recent.floor = recent.head
+        busy.status = 200
+        async with paused(s3):
+            here.pass_(minutes=10)
+            await here.until(lambda: here.webhooks.engine.attempting == CONCURRENCY)
+            await bus.submit()
+            await here.settled(endpoint.id, 1)
+            assert [got.sequence for got in busy.got[CONCURRENCY:]] == [CONCURRENCY + 14]
+        await here.until(lambda: not here.webhooks.engine.attempting)
+        monkeypatch.setattr("services.notifier.webhooks.deliveries.recent_events._ARCHIVE_S", 20.0)
+        here.pass_(minutes=2)
+        await here.settled(endpoint.id, CONCURRENCY + 1, timeout_s=30)

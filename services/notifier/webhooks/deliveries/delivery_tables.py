@@ -125,6 +125,10 @@ class DeliveryTables:
         self._file.count_pending(int(becomes_pending))
         return self.delivery(*planned.key)
 
+    def postpone(self, key: tuple[str, int], due: datetime) -> None:
+        """Make the next attempt of a pending delivery due later: nothing could be sent."""
+        self._file.write(f"UPDATE deliveries SET due_us = ?{_ONE} AND {_PENDING}", (to_us(due), *key))
+
     def cancel(self, endpoint_id: str, sequence: int | None = None) -> None:
         """Cancel what is pending for an endpoint, or one delivery of it."""
         statement, values = f"UPDATE deliveries SET state = 'cancelled' WHERE endpoint_id = ? AND {_PENDING}", []

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from contracts.errors import UNREADABLE_EVENTS, SaccadeError
+from contracts.errors import UNREADABLE_EVENTS, ErrorCode, SaccadeError
 from contracts.limits import MIB
 from kit.bus.event_store import EventStore, StoredEvent
 from kit.history.history import History
@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 _EVENTS: Final = 2000
 _BYTES: Final = 8 * MIB
 _BATCH_EVENTS: Final = 500
+#: Time for which one event of the archive is waited for: an attempt holds a slot meanwhile.
+_ARCHIVE_S: Final = 10.0
 
 
 class NewEvents(NamedTuple):
@@ -96,7 +98,7 @@ class RecentEvents:
         """Return one event's bytes, from the archive if the stream no longer has it; None when it is lost.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
+            SaccadeError: BUS_UNAVAILABLE; STORAGE_UNAVAILABLE, also when the archive does not answer soon.
         """
         if stored := self._events.get(sequence):
             return stored.body
@@ -104,8 +106,12 @@ class RecentEvents:
         if found and found[0].sequence == sequence:
             return found[0].body
         try:
-            event = await self._history.first(sequence - 1, sequence)
+            async with asyncio.timeout(_ARCHIVE_S):
+                event = await self._history.first(sequence - 1, sequence)
             return event.body if event else None
+        except TimeoutError:
+            message = f"The archive has not answered within {_ARCHIVE_S:.0f} s."
+            raise SaccadeError(ErrorCode.STORAGE_UNAVAILABLE, message) from None
         except SaccadeError as error:
             if error.code not in UNREADABLE_EVENTS:
                 raise

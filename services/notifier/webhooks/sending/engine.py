@@ -11,12 +11,12 @@ import logging
 import sqlite3
 from collections import Counter, deque
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from nats.aio.client import Client
 
-from contracts.errors import SaccadeError
+from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import decode
 from kit.bus.lease import Lease
 from kit.tasks import end, first_of
@@ -55,7 +55,7 @@ _POSITION_S: Final = 1.0
 #: Age of the stored position: by then every process knows the endpoints that were created before it.
 _SETTLED_S: Final = 30.0
 _RETRY_S: Final = 1.0
-#: Pause of a lane after an unexpected error.
+#: Pause of a lane after an unexpected error, and of a delivery whose event cannot be read.
 _PAUSE_S: Final = 60.0
 #: Work before other tasks run, of one tenant and of all: a lane that is checked counts 1, a started attempt 4 more.
 _TENANT_WORK, _BATCH_WORK, _ATTEMPT_WORK = 10, 50, 4
@@ -272,11 +272,12 @@ class SendingEngine:
 
     async def _attempt(self, lane: Lane, queued: QueuedDelivery, pool: Pool) -> None:
         """Make one attempt and queue what follows from it."""
-        latency_ms, tenant = None, lane.tenant
+        latency_ms, tenant, waits_for_bucket = None, lane.tenant, False
         try:
             latency_ms = await self._send(lane, queued.key)
         except (SaccadeError, sqlite3.Error) as error:  # the projector replaces a file that cannot be written
             log.warning("webhooks: %s", error)
+            waits_for_bucket = isinstance(error, SaccadeError) and error.code is ErrorCode.STORAGE_UNAVAILABLE
             await asyncio.sleep(_RETRY_S)
         except Exception:  # a delivery that cannot be sent must not stop the others
             log.exception("delivery %s of event %d", queued.endpoint_id, queued.sequence)
@@ -284,12 +285,14 @@ class SendingEngine:
         finally:
             lane.finish(queued.key, latency_ms=latency_ms)
             self._lanes.release(pool, tenant)
-            self._requeue(lane, queued)
+            self._requeue(lane, queued, waits_for_bucket=waits_for_bucket)
 
-    def _requeue(self, lane: Lane, queued: QueuedDelivery) -> None:
+    def _requeue(self, lane: Lane, queued: QueuedDelivery, *, waits_for_bucket: bool) -> None:
         """Queue a delivery that is still pending, or the one that was waiting behind it."""
         deliveries = self._projector.deliveries
         try:
+            if waits_for_bucket:  # others of the lane go first, whose events are in the stream
+                deliveries.postpone(queued.key, self._now() + timedelta(seconds=_PAUSE_S))
             delivery = deliveries.delivery(*queued.key)
             if delivery is not None and delivery.state is DeliveryState.PENDING:
                 lane.offer(delivery)
