@@ -109,12 +109,12 @@ class FileRetentionSettings(BaseSettings):
 
 
 class ConsoleSettings(BaseSettings):
-    """Public path of the console, and the pages that may show a part of it."""
+    """Public path of the pages, and other sites' pages that may show a part of the console."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, populate_by_name=True)
 
     #: Path at which a reverse proxy serves this server, where it is not the root: ``/some/prefix/``. The proxy removes
-    #: it from the requests that it passes on; the console's links and requests begin with it.
+    #: it from the requests that it passes on; links and requests of every page begin with it.
     public_path: str = "/"
     #: Origins whose pages may show the page of webhooks in a frame: ``https://app.example.com``, comma-separated.
     embed_origins: Annotated[tuple[str, ...], NoDecode] = ()
