@@ -31,6 +31,8 @@ DEPLOY = ROOT / "deploy"
 #: Gives the volumes to the servers' user and ends.
 ONE_SHOT = "volumes"
 SERVICES = ("gateway", "dispatcher", "notifier")
+#: What nginx keeps for a connection from its start on, used or not: 13.7 MiB for 32,768, in each of its processes.
+ORIGIN_CONNECTION_BYTES = 439
 
 
 def _pinned() -> dict[str, str]:
@@ -277,6 +279,11 @@ def test_the_origin_agrees_with_the_limits() -> None:
     larger = re.search(r"client_max_body_size (\d+)m;", frames[2])
     assert larger
     assert int(larger[1]) * MIB > 50 * FRAME_BYTES, "one that is too large is answered and counted by the gateway"
+    processes = re.search(r"worker_processes (\d+);", origin)
+    connections = re.search(r"worker_connections (\d+);", origin)
+    assert processes, "not one for each core: the memory is limited, the cores of the host are not"
+    assert connections
+    assert int(processes[1]) * int(connections[1]) * ORIGIN_CONNECTION_BYTES < 64 * MIB, "some hosts have 512 MB"
     assert re.findall(r"proxy_request_buffering (\w+);", origin) == ["off"], "and no body is kept by the origin"
 
 
