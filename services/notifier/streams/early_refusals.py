@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-_PATH: Final = re.compile(r"/v1/(((jobs|sessions|replays)/[^/]+/)?events|replays/[^/]+/stream)")
+#: Streams of live events. Those of replays have a maximum of their own, and one that its reader has whole is answered
+#: by 204, whatever is full: their routes refuse the others.
+_LIVE: Final = re.compile(r"/v1/((jobs|sessions)/[^/]+/)?events")
+_REPLAYED: Final = re.compile(r"/v1/replays/[^/]+/(events|stream)")
 
 
 class EarlyRefusals:
@@ -39,7 +42,7 @@ class EarlyRefusals:
         await (self._refusal(scope) or self._app)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        if not is_stream(scope):
+        if not _asks_for(scope, _LIVE):
             return None
         caller = self._identify(HTTPConnection(scope))
         if caller is None or "read" not in caller.scopes or not self._streams.is_full(caller.tenant):
@@ -51,11 +54,10 @@ class EarlyRefusals:
         return self._streams.refusal(caller.tenant)
 
 
-def is_stream(scope: Scope) -> bool:
-    """Return whether a request asks for a stream of events."""
-    return scope["type"] == "http" and scope["method"] == "GET" and _PATH.fullmatch(scope["path"]) is not None
+def _asks_for(scope: Scope, path: re.Pattern[str]) -> bool:
+    return scope["type"] == "http" and scope["method"] == "GET" and path.fullmatch(scope["path"]) is not None
 
 
 def refusal_for_time(scope: Scope) -> Response | None:
     """Return the answer to a stream for which the server has no time now; None for a request for anything else."""
-    return RetryLaterResponse() if is_stream(scope) else None
+    return RetryLaterResponse() if _asks_for(scope, _LIVE) or _asks_for(scope, _REPLAYED) else None

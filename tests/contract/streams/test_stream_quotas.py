@@ -18,7 +18,8 @@ from kit.bus.connection import connect, request
 from kit.bus.event_store import EventStore
 from tests.harness.replays.history import publish_history
 from tests.harness.servers.embedded import EmbeddedNats
-from tests.harness.webhooks.callers import Callers, callers, keys_of_two_tenants, webhook_settings
+from tests.harness.streams.notifier import notifier
+from tests.harness.webhooks.callers import KEYS, Callers, callers, keys_of_two_tenants, webhook_settings
 
 pytestmark = pytest.mark.anyio
 #: A header that makes the record of an endpoint a large one.
@@ -130,6 +131,38 @@ async def test_streams_of_replays_count_with_the_others(nats: EmbeddedNats, clie
     async with contextlib.AsyncExitStack() as stack:
         begun = await asyncio.gather(*(first_text(two.acme, stack, path=f"{mine}/stream") for _ in range(6)))
         assert sum("quota" in text for text in begun) == 4
+
+
+async def test_who_has_a_replay_whole_is_told_so_whatever_is_open(
+    nats: EmbeddedNats, client: Client, two: Callers
+) -> None:
+    """An EventSource would ask for it again every two seconds."""
+    await publish_history(EventStore(client), 5, tenants=("acme",))
+    answer = await two.acme.post("/v1/replays", json={"into": "sse", "since": "3600"})
+    assert answer.status_code == 201, answer.text
+    replay_id = answer.json()["id"]
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(2):
+            await first_text(two.acme, stack)
+        for kind in ("events", "stream"):
+            path = f"/v1/replays/{replay_id}/{kind}"
+            assert (await two.acme.get(path)).text.startswith(": Your quota is 2 open event streams"), path
+            whole = await two.acme.get(path, headers={"Last-Event-ID": f"{replay_id}.end"})
+            assert whole.status_code == 204, path
+
+
+async def test_replays_have_a_maximum_of_their_own(nats: EmbeddedNats, client: Client, tmp_path: Path) -> None:
+    """As many live streams as this process may have are no reason to refuse a replay's."""
+    async with notifier(nats.settings, keys_of_two_tenants(tmp_path), webhook_settings(), max_streams=1) as reader:
+        await publish_history(EventStore(client), 5, tenants=("acme",))
+        reader.http.headers["Authorization"] = f"Bearer {KEYS['acme']}"
+        answer = await reader.http.post("/v1/replays", json={"into": "sse", "since": "3600"})
+        assert answer.status_code == 201, answer.text
+        async with reader.open("/v1/events") as live, reader.open("/v1/events") as refused:
+            assert live.status == 200
+            assert await refused.rest() == []
+            async with reader.open(f"/v1/replays/{answer.json()['id']}/events") as stream:
+                assert [block.event for block in await stream.take(1)] == ["replay.progressed"]
 
 
 async def _beginning(http: httpx.AsyncClient) -> str:
