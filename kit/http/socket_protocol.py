@@ -3,7 +3,8 @@
 An application limits the messages that it takes, but pings, pongs and the parts of an unfinished message never reach
 it. Uvicorn handles all that one read from the connection brings, forty thousand empty ones, before anything else runs;
 it answers each ping whether its client reads or not, and keeps a list of the parts. Here what was read is parsed frame
-by frame, up to the first message, and a client that sends more of those frames than any library does is disconnected.
+by frame, up to the first message, and a client that sends more of those frames than any library does is disconnected; so
+is one that goes on after the close of the application, which takes nothing any more.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _FREE_BYTES: Final = 256
 FRAMES: Final = TokenBucket(most=200, per_s=100)
 #: Parts that are kept; then they are joined. Each is an object, whatever is in it.
 _PARTS: Final = 1024
+#: Frames that are passed over after our close: more than a client has under way then. They are in no quota.
+_PASSED_OVER: Final = 5_000
 #: Longest head of a frame: RFC 6455, section 5.2.
 _HEAD_BYTES: Final = 14
 #: Close code: RFC 6455, section 7.4.1.
@@ -42,6 +45,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         #: What is still to come of the current frame, and whether it is not parsed: only a close is, after ours.
         self._missing_bytes = 0
         self._skips = False
+        self._passed_over = 0
         self._frames: Tokens | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -99,12 +103,17 @@ class SocketProtocol(WebSocketsSansIOProtocol):
                 self._skips = self.close_sent and head[0] & 0xF != Opcode.CLOSE
                 if not self._missing_bytes:
                     break
+                self._passed_over += self._skips
+                if self._passed_over > _PASSED_OVER:
+                    self.transport.close()
+                    break
             piece = data[at : at + self._missing_bytes]
             at += len(piece)
             self._missing_bytes -= len(piece)
             if not self._skips:
                 super().data_received(piece)  # type: ignore[arg-type]  # it is only added to a buffer
-        self._unparsed = data[at:]
+        # An empty part of what was read would keep the whole of it, for as long as the connection is idle.
+        self._unparsed = data[at:] if at < len(data) else memoryview(b"")
 
     def _admits(self) -> bool:
         """Count a frame that is no message; disconnect its client if that is one too many."""

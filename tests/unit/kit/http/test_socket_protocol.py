@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_websocket
 from websockets.frames import Frame, Opcode
@@ -146,8 +147,8 @@ async def test_messages_that_come_together_are_all_received_and_the_close_after_
         assert (await raw.rest())[-1] == (Opcode.CLOSE, NORMAL)
 
 
-async def test_messages_wait_in_the_connection_until_they_are_received() -> None:
-    waiting: list[int] = []
+def session(then: Callable[[Receive, Send], Awaitable[None]]) -> ASGIApp:
+    """Return an application that accepts its WebSockets, goes on with ``then``, and closes them."""
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -157,12 +158,57 @@ async def test_messages_wait_in_the_connection_until_they_are_received() -> None
             return
         await receive()
         await send({"type": "websocket.accept"})
-        await asyncio.sleep(0.5)
-        waiting.append(receive.__self__.queue.qsize())  # type: ignore[attr-defined]
+        await then(receive, send)
         await send({"type": "websocket.close", "code": 1000})
 
-    async with running_origin("gateway", services={"gateway": application}) as running:
+    return application
+
+
+async def test_messages_wait_in_the_connection_until_they_are_received() -> None:
+    waiting: list[int] = []
+
+    async def count(receive: Receive, _: Send) -> None:
+        await asyncio.sleep(0.5)
+        waiting.append(receive.__self__.queue.qsize())  # type: ignore[attr-defined]
+
+    async with running_origin("gateway", services={"gateway": session(count)}) as running:
         raw = await Raw.opened(running)
-        raw.writer.write(written(Opcode.TEXT, b"x") * 30_000 + written(Opcode.CLOSE, NORMAL))
+        raw.writer.write(written(Opcode.TEXT, b"x") * 4_000 + written(Opcode.CLOSE, NORMAL))
         assert await raw.rest() == [(Opcode.CLOSE, NORMAL)]
     assert waiting == [1]
+
+
+async def test_frames_after_the_servers_close_disconnect_their_client() -> None:
+    """Nobody takes them any more, and no quota counts them."""
+
+    async def leave(receive: Receive, _: Send) -> None:
+        await receive()
+
+    async with running_origin("gateway", services={"gateway": session(leave)}) as running:
+        raw = await Raw.opened(running)
+        raw.writer.write(written(Opcode.TEXT))
+        assert await raw.take(4) == [(Opcode.CLOSE, NORMAL)]
+        begun_s = time.monotonic()
+        raw.writer.write(written(Opcode.TEXT) * MANY)
+        rest = asyncio.create_task(raw.rest())
+        step_s = await longest_step_s(rest)
+        with contextlib.suppress(ConnectionError):
+            assert await rest == []
+        assert time.monotonic() - begun_s < 5, "before the time for the client's own close has passed"
+        assert step_s < 0.1
+
+
+async def test_a_socket_without_traffic_keeps_nothing_of_what_was_read() -> None:
+    kept: list[int] = []
+
+    async def receive_all(receive: Receive, _: Send) -> None:
+        for _number in range(2):
+            await receive()
+            kept.append(len(receive.__self__._unparsed.obj))  # type: ignore[attr-defined]
+
+    async with running_origin("gateway", services={"gateway": session(receive_all)}) as running:
+        raw = await Raw.opened(running)
+        raw.writer.write(written(Opcode.BINARY, bytes(100 * KIB)) + written(Opcode.TEXT, b"x"))
+        await raw.take(4)
+        raw.writer.close()
+    assert kept[-1] == 0
