@@ -3,8 +3,8 @@
 An application limits the messages that it takes, but pings, pongs and the parts of an unfinished message never reach
 it. Uvicorn handles all that one read from the connection brings, forty thousand empty ones, before anything else runs;
 it answers each ping whether its client reads or not, and keeps a list of the parts. Here what was read is parsed frame
-by frame, up to the first message, and a client that sends more of those frames than any library does is disconnected; so
-is one that goes on after the close of the application, which takes nothing any more.
+by frame, up to the first message, and a client that sends more of those frames than any library does is disconnected.
+So is one that goes on after the close of the application, which takes nothing any more.
 """
 
 from __future__ import annotations
