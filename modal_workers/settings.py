@@ -25,7 +25,8 @@ class CatalogSettings(BaseSettings):
 
     def packages(self) -> list[str]:
         """Return all packages to search, ours first."""
-        return ["modal_workers", *(name.strip() for name in self.catalog.split(",") if name.strip())]
+        named = (name.strip() for name in self.catalog.split(","))
+        return list(dict.fromkeys(["modal_workers", *filter(None, named)]))
 
 
 class DeploymentSettings(BaseSettings):

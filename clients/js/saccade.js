@@ -1248,9 +1248,15 @@ class Http {
     const redirect = IN_NODE ? "manual" : "follow";
     const { response: first } = await this.#send("GET", this.address(path), { redirect, signal, streamed: true });
     const location = IN_NODE && first.status >= 300 && first.status < 400 ? first.headers.get("location") : null;
-    const response = location ? await this.#fetchFile(new URL(location, this.url), signal) : first;
+    const response = location ? await this.#fetchFile(this.#located(location), signal) : first;
     if (!response.ok) throw await problemOf(response);
     return response;
+  }
+
+  /** Return the URL of a `Location`; the path that the server is below may be unknown to it, or to this client. */
+  #located(location) {
+    const start = /^\/(?!\/)/.test(location) ? location.indexOf("/v1/") : -1;
+    return new URL(start < 0 ? location : this.address(location.slice(start)), this.url);
   }
 
   async #fetchFile(address, signal) {

@@ -85,8 +85,8 @@ def find_courts(
 def _slow_warnings(rate_hz: float) -> list[str]:
     if rate_hz >= LEAST_RATE_HZ:
         return []
-    text = f"The video has {rate_hz:.3g} frames a second: below {LEAST_RATE_HZ:.0f} distances and speeds come out too"
-    return [f"{text} small, by more than their errors say, and the shuttle is not seen."]
+    text = f"The video has {rate_hz:.3g} frames a second: below {LEAST_RATE_HZ:.0f}, where distances and speeds are"
+    return [f"{text} measured, they come out too small, by more than their errors say, and the shuttle is not seen."]
 
 
 def _size(video: Path, name: str) -> tuple[int, int]:

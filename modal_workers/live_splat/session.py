@@ -105,8 +105,7 @@ class LiveSplatSession:
         self._exporter.record_step(time.monotonic() - began_s)
 
     def _idle(self) -> None:
-        """Run a training step that belongs to no frame."""
-        self._step()
+        self._step()  # of no frame
         self._ensure_model().idle_steps += 1
 
     def _idle_until(self, idle_steps: int) -> None:

@@ -56,7 +56,9 @@ def located_url(server_url: str, location: str) -> str:
     """Return the URL that an answer's ``Location`` names."""
     if not location.startswith("/") or location.startswith("//"):
         return urljoin(f"{server_url}/", location)
-    # The server may be below a path of which it knows nothing; a proxy that does may have put it in front already.
+    # The server may be below a path of which it knows nothing, or know of one that this client's address is not below.
+    if (start := location.find("/v1/")) >= 0:
+        return server_url + location[start:]
     prefix = urlsplit(server_url).path
     return urljoin(server_url, location) if prefix and location.startswith(f"{prefix}/") else server_url + location
 

@@ -37,7 +37,8 @@ def was_interrupted(folder: Path, *, lacks_files: bool) -> bool:
     ``lacks_files`` tells it of a folder that was downloaded before this was noted.
     """
     try:
-        return (folder / _STATE).read_text() != _COMPLETE
+        # Twice where there are no locks and two have downloaded.
+        return not (folder / _STATE).read_text().startswith(_COMPLETE)
     except FileNotFoundError:
         return lacks_files and (folder / _OF_HUB).is_dir()
 

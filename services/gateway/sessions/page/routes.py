@@ -23,6 +23,7 @@ _PAGE_HEADERS: Final = {
 
 
 @router.api_route("/sessions/{session_id}", methods=["GET", "HEAD"])
+@router.api_route("/sessions/{session_id}/", methods=["GET", "HEAD"])  # Starlette's redirect would name the host's root
 async def show_session(
     request: Request, session_id: str, view: Annotated[GatewayView, from_app_state("view")], settings: Settings
 ) -> Response:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -73,20 +75,28 @@ def kill_in_the_middle(hub: ModelHub, weights: Path) -> None:
     process = begin(hub, weights)
     assert hub.holding.wait(60)
     folder = weights / NAME
-    others = [name for name in FILES if name != WEIGHTS]
+    # Written after the file itself: without it, the file is loaded again.
+    noted = [folder / f".cache/huggingface/download/{name}.metadata" for name in FILES if name != WEIGHTS]
     for _ in range(600):
-        if all((folder / name).is_file() for name in others):
+        if all(note.is_file() for note in noted):
             break
         try:
             process.wait(0.1)
         except subprocess.TimeoutExpired:
             continue
     process.kill()
-    process.communicate()
+    process.communicate(timeout=60)
     del hub.held[WEIGHTS]
     go_on.set()
     assert not (folder / WEIGHTS).exists()
     assert list(folder.rglob("*.incomplete"))
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    """Return the first line that a process writes to its standard error."""
+    assert process.stderr
+    assert select.select([process.stderr], [], [], 60)[0], "it has written nothing"
+    return os.read(process.stderr.fileno(), 1 << 16).decode().partition("\n")[0]
 
 
 def check_complete(weights: Path) -> None:
@@ -130,8 +140,7 @@ def test_two_processes_load_each_file_once(hub: ModelHub, weights: Path) -> None
     first = begin(hub, weights)
     assert hub.holding.wait(60)
     second = begin(hub, weights)
-    assert second.stderr
-    assert "waiting for another download" in second.stderr.readline()
+    assert "waiting for another download" in first_line(second)
     go_on.set()
     assert {found(first), found(second)} == {str(weights / NAME)}
     check_complete(weights)
