@@ -57,6 +57,17 @@ class Quotas:
             self.refused[key] += counts
             raise rate_refusal(quota, limit, wait_s, datetime.now(UTC))
 
+    def take_some(self, tenant: str, name: QuotaName, most: int, *, counts: bool = True) -> int:
+        """Use up to ``most`` of a rate, as much as is left, and return how much that is; ``counts`` as for ``take``.
+
+        Raises:
+            SaccadeError: RATE_LIMITED; nothing was left.
+        """
+        tokens, _ = take(QUOTAS[name], self.limit(tenant, name), self._left.get((tenant, name)), self._clock(), 0)
+        count = max(1, min(most, int(tokens.left))) if self._has_rates else most
+        self.take(tenant, name, count, counts=counts)
+        return count
+
     def refuse_rate(self, tenant: str, name: QuotaName, limit: int, wait_s: float) -> NoReturn:
         """Refuse a request beyond ``limit``, which is less than the tenant's because of others.
 

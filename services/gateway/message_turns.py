@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Final
 
@@ -18,8 +19,6 @@ _LEAST_PAUSE_S: Final = 0.05
 #: event loop takes about as long for each as for a message of a few bytes.
 _TEXT_CHARS: Final = 1 * KIB
 _PICTURE_BYTES: Final = 32 * KIB
-#: Most that is taken from the quota at once: a large message has its turn too while a tenant's small ones take theirs.
-_AT_ONCE: Final = 64
 
 
 class MessageTurns:
@@ -34,17 +33,18 @@ class MessageTurns:
         """Wait until the tenant may send this message too; a large one counts as several."""
         left = max(1, len(message) // (_TEXT_CHARS if isinstance(message, str) else _PICTURE_BYTES))
         while left > 0:
-            taken = min(left, _AT_ONCE, max(1, self._quotas.limit(self._tenant, _QUOTA)))
-            await self._take(taken)
-            left -= taken
+            left -= await self._take(left)
 
-    async def _take(self, count: int) -> None:
+    async def _take(self, most: int) -> int:
+        """Wait until something is left of the quota, and take it: beside small messages, the whole never is."""
         while True:
             try:
                 # Refused is the first message only: it waits, and the attempts until its turn refuse no further one.
-                return self._quotas.take(self._tenant, _QUOTA, count, counts=not self._told)
+                return self._quotas.take_some(self._tenant, _QUOTA, most, counts=not self._told)
             except SaccadeError as error:
                 if not self._told:
                     self._told = True
                     self._tell(f"{error.message} {QUOTAS[_QUOTA].advice}")
-                await asyncio.sleep(max(_LEAST_PAUSE_S, error.extra["retry_after_s"]))
+                # Not always just after the same other socket, which would have taken all.
+                pause_s = max(_LEAST_PAUSE_S, error.extra["retry_after_s"])
+                await asyncio.sleep(pause_s * random.uniform(1, 2))  # noqa: S311 - spreads turns, not a secret

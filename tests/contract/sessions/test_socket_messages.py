@@ -93,6 +93,27 @@ async def test_a_large_message_counts_as_several(
                 assert took_s < max(0, cost - A_SECOND) / A_SECOND + 1.5, cost
 
 
+async def test_a_large_message_has_its_turn_beside_a_tenants_many_small_ones(
+    session_servers: tuple[NatsSettings, S3Settings], tmp_path: Path
+) -> None:
+    """While it waits its socket is not read: not even the answers to pings, without which it is closed."""
+    keys = keys_file(tmp_path, "acme")
+    quotas = {"tenant": "acme", "quotas": {"socket_messages": A_SECOND}}
+    keys.write_text(json.dumps([*json.loads(keys.read_text()), quotas]))
+    async with serving(session_servers, tmp_path, AuthSettings(api_keys_file=keys)) as served:
+        acme = {"Authorization": "Bearer acme.secret"}
+        session_id = (await served.opened(acme))["id"]
+        async with served.stream(session_id, headers=acme) as small, served.stream(session_id, headers=acme) as large:
+            for socket in (small, large):
+                await until(socket, "session.opened")
+            for _ in range(30 * A_SECOND):
+                await small.send_str(PING)
+            await until(small, "warning")
+            async with asyncio.timeout(15):
+                await large.send_str(PING[:-1] + " " * 40 * KIB + "}")
+                await until(large, "clock_pong")
+
+
 async def test_a_text_that_no_client_sends_is_refused_unread(
     session_servers: tuple[NatsSettings, S3Settings], tmp_path: Path
 ) -> None:
