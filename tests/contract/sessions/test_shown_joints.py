@@ -123,6 +123,27 @@ async def test_joints_that_come_faster_than_they_can_be_shown_leave_the_loop_to_
     assert len(times.at_s) * parsing_s < 0.5 * shown_s, "others have the rest"
 
 
+@pytest.mark.parametrize("pause_s", [0.001, 0.05])
+async def test_joints_that_come_one_by_one_leave_the_loop_to_others_too(served: Served, pause_s: float) -> None:
+    """None waits when the next one comes, and sending takes time for each socket, however small a batch is."""
+    session = await served.running.app.state.sessions.get("local", (await served.opened())["id"])
+    feeds, readers, send_s, sent = JointFeeds(served.running.store.client), [Times() for _ in range(50)], 27e-6, 0
+    async with contextlib.AsyncExitStack() as stack:
+        for reader in readers:
+            await stack.enter_async_context(feeds.shown(session, reader))
+        begun_s = time.perf_counter()
+        while time.perf_counter() - begun_s < 1.5:
+            sent += 1
+            await publish(served, session.id, batch(sent))
+            await asyncio.sleep(pause_s)
+        took_s = time.perf_counter() - begun_s
+        shown_count = sum(len(reader.at_s) for reader in readers)
+        assert 0 < shown_count * send_s < 0.25 * took_s
+        async with asyncio.timeout(10):
+            while pause_s == 0.05 and len(readers[-1].at_s) < sent:  # these come slowly enough: all are shown
+                await asyncio.sleep(0.01)
+
+
 def test_the_joints_of_few_robots_wait_for_a_slow_client() -> None:
     backlog = SocketBacklog("epoch", 0)
     for number in range(100):
