@@ -80,13 +80,20 @@ function makeList(filters) {
   /** Events since the newest reading began; null while none is under way. The answer to an older reading is dropped. */
   let during = null;
   let readings = 0;
-  /** Read the page at a cursor; without one, down to the oldest row that is shown, or the first page. */
+  /** Whether events are missing since the newest reading of the first page began. */
+  let lost = false;
+  /**
+   * Read the page at a cursor; without one, down to the oldest row that is shown, or the first page.
+   *
+   * After very many new jobs it ends above that row: what follows is read by `more`.
+   */
   const read = async (cursor) => {
     const own = (readings += 1);
     const meanwhile = (during = []);
     const shown = cursor ? [] : (rows.value ?? []);
     const limit = shown.length > PAGE ? PAGE_MOST : PAGE;
     loading.value = true;
+    if (!cursor) lost = false;
     try {
       let page = { data: [], next_cursor: cursor };
       do {
@@ -94,7 +101,7 @@ function makeList(filters) {
         page = await get("/v1/jobs", { ...queryOf(filters), limit, cursor: page.next_cursor, incomplete: true }, stop.signal);
         if (own !== readings) return;
         page.data = joined(before, page.data);
-      } while (page.next_cursor && page.data.length < MOST_ROWS && isNewer(page, shown.at(-1)));
+      } while (page.next_cursor && page.data.length < Math.min(MOST_ROWS, shown.length + PAGE_MOST) && isNewer(page, shown.at(-1)));
       const data = caughtUp(page.data, meanwhile);
       for (const job of page.data) if (meanwhile.some((event) => readAgain(event) && isLater(event, job))) stale.add(job.id);
       rows.value = cursor ? joined(rows.value, data) : data;
@@ -126,8 +133,9 @@ function makeList(filters) {
     }
   };
   const take = (event) => {
-    // Events are missing, and with them what changed the rows.
-    if (event.type === "gap") return void (read(), count());
+    // Events are missing, and with them what changed the rows. A reading that is under way ends first: where gaps come
+    // faster than answers, none would ever be shown.
+    if (event.type === "gap") return void (lost = true);
     if (!event.type.startsWith("job.")) return;
     if (event.cursor) during?.push(event);
     if (rows.value === null) return;
@@ -146,7 +154,10 @@ function makeList(filters) {
     if (filters.at) return () => stop.abort();
     const unsubscribe = feed.subscribe(take);
     const timers = [
-      setInterval(() => stale.size && void readStale(), READ_MS),
+      setInterval(() => {
+        if (lost && during === null) void (read(), count());
+        if (stale.size) void readStale();
+      }, READ_MS),
       setInterval(() => {
         if (!state.moved || document.hidden) return;
         state.moved = false;
