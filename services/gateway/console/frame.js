@@ -7,6 +7,7 @@ import { PAGES, pageOf } from "./page_table.js";
 import { useFileDrops } from "./parts/file_drops.js";
 import { stylesLoaded } from "./parts/load_css.js";
 import { Problem } from "./parts/problem.js";
+import { Waiting } from "./parts/waiting.js";
 import { WantedJob } from "./parts/wanted_job.js";
 import { addressOfId } from "./object_address.js";
 import { isPortal } from "./portal.js";
@@ -134,7 +135,7 @@ function ShownPage() {
   }, [name, language.value]);
   const words = common();
   if (!name) return html`<div class="empty" ref=${main}><h1>${words.notFound}</h1><p>${words.notFoundHint}</p></div>`;
-  if (loaded.name !== name) return html`<p class="quiet" role="status">${words.loading}</p>`;
+  if (loaded.name !== name) return html`<${Waiting} />`;
   // A file of an older version is gone after the server was replaced: only a reload finds the new ones.
   if (loaded.error) return html`<div class="note bad" role="alert"><p>${words.reload} <button type="button" onClick=${() => location.reload()}>${words.reloadNow}</button></p></div>`;
   return html`<${loaded.Page} path=${route.value.path.slice(1)} query=${route.value.query} />`;

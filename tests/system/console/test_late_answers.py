@@ -48,6 +48,31 @@ async def test_health_is_an_error_while_nobody_answers_and_is_back_afterwards(or
             await tab.until(good)
 
 
+@pytest.mark.parametrize(
+    ("address", "asked"),
+    [
+        ("console/jobs", "*/v1/jobs?*limit=*"),
+        ("console/jobs/%s", "*/v1/jobs/job_*"),
+        ("console/webhooks", "*/v1/webhooks*"),
+    ],
+)
+async def test_a_page_says_after_a_while_that_the_server_does_not_answer(origin: str, address: str, asked: str) -> None:
+    status = "document.querySelector('main p[role=status]')?.innerText"
+    if "%s" in address:
+        address %= _submit(origin)
+    async with console_tab(origin, "/console/live") as tab:
+        await tab.until_heading("Live")
+        async with requests_of(tab, asked) as requests:
+            requests.hold("GET *")
+            await tab.go(address)
+            await tab.until(status, "Loading …")
+            await tab.until(status, "The server does not answer yet …")
+            await requests.let_go("GET *")
+            await tab.until(f"![{status}].includes('The server does not answer yet …')")
+            await tab.until("document.querySelector('main h1') !== null")
+        tab.check_clean()
+
+
 async def test_a_list_that_was_overtaken_by_events_shows_what_they_said(origin: str, tmp_path: Path) -> None:
     end = tmp_path / "end"
     job_id = _submit(origin, f"until_file {end}")

@@ -1,6 +1,6 @@
 import { html, useEffect, useRef, useSignal } from "../vendor/preact.js";
-import { common } from "../words.js";
 import { Problem } from "./problem.js";
+import { Waiting } from "./waiting.js";
 
 /**
  * Return the state of something that is read from the server: {value, error, reload, poll, set}.
@@ -33,6 +33,6 @@ export function useLoaded(read, keys) {
 /** Show `children(value)` once a value is loaded, else that it is loading or why it failed. */
 export function Loaded({ of, children }) {
   if (of.error) return html`<${Problem} error=${of.error} retry=${of.reload} />`;
-  if (of.value === undefined) return html`<p class="quiet" role="status">${common().loading}</p>`;
+  if (of.value === undefined) return html`<${Waiting} />`;
   return children(of.value);
 }

@@ -4,6 +4,7 @@ import { get } from "../../../api.js";
 import { Commands } from "../../../parts/commands.js";
 import { useLoaded } from "../../../parts/loaded.js";
 import { Problem } from "../../../parts/problem.js";
+import { Waiting } from "../../../parts/waiting.js";
 import { spoken } from "../../../preferences.js";
 import { setQuery } from "../../../router.js";
 import { common } from "../../../words.js";
@@ -35,7 +36,7 @@ export function JobPage({ jobId, query }) {
   if (!job && followed.error.value) {
     return html`<h1>${words().job}</h1><${Problem} error=${followed.error.value} retry=${followed.read} />`;
   }
-  if (!job) return html`<p class="quiet" role="status">${common().loading}</p>`;
+  if (!job) return html`<${Waiting} />`;
   return html`<${Shown} followed=${followed} now=${job} query=${query} />`;
 }
 

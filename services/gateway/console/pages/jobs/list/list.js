@@ -5,6 +5,7 @@ import * as feed from "../../../feed.js";
 import { number } from "../../../format.js";
 import { Commands } from "../../../parts/commands.js";
 import { Problem } from "../../../parts/problem.js";
+import { Waiting } from "../../../parts/waiting.js";
 import { href } from "../../../router.js";
 import { common } from "../../../words.js";
 import { AllMatching, PlanProgress } from "./all_matching.js";
@@ -40,7 +41,7 @@ export function JobsPage({ query }) {
     ${list.missing.value > 0 && html`<p class="row" role="status">${text.incomplete(number(list.missing.value))} <button type="button" onClick=${list.reload}>${text.readAgain}</button></p>`}
     ${list.fresh.value > 0 && html`<p><button type="button" onClick=${list.reload}>${text.fresh(number(list.fresh.value))}</button></p>`}
     ${rows.value === null
-      ? !error.value && html`<p class="quiet" role="status">${common().loading}</p>`
+      ? !error.value && html`<${Waiting} />`
       : rows.value.length === 0 && !list.next.value
         ? html`<div class="empty"><p>${names.length ? text.noneMatch : text.none}</p><p>${names.length ? html`<a href=${href("jobs")}>${text.removeFilters}</a>` : html`<a class="button" href=${href()}>${text.newJob}</a>`}</p></div>`
         : html`<${Rows} rows=${rows.value} selected=${list.selected} />`}
