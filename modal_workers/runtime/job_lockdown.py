@@ -138,8 +138,11 @@ def without(folder: Path, hidden: Collection[Path]) -> Iterator[Path]:
     if not any(path.is_relative_to(folder) for path in hidden):
         yield folder
         return
+    entries: list[Path] = []
     with contextlib.suppress(OSError):
-        for entry in folder.iterdir():
+        entries.extend(folder.iterdir())
+    for entry in entries:
+        with contextlib.suppress(OSError):  # of this one: a mount of another user, for one
             # What a link leads to is listed where it is.
             if not entry.is_symlink() and entry.stat().st_mode & stat.S_IROTH:
                 yield from without(entry, hidden)

@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from contracts.errors import ErrorCode
+from contracts.errors import ErrorCode, SaccadeError
 from contracts.events.base import Message
 from contracts.job import State
 from contracts.streams import aggregate
+from contracts.upload import Upload
 from kit.bus.connection import request
 from kit.bus.event_store import EventStore
+from services.dispatcher.jobs.late_jobs import LateJobs
+from services.dispatcher.jobs.stored_uploads import StoredUploads
 from tests.harness.dispatch.dispatcher import DispatcherHarness, Servers, open_dispatcher_harness, shared_servers
 from tests.harness.dispatch.scripted_executor import ScriptedExecutor
 from tests.harness.rules.rule_events import TENANT
@@ -139,6 +142,23 @@ async def test_a_job_that_was_stored_first_goes_on(bus: Bus, delete: Deletion) -
     job_id = await bus.job_of(lambda node: bus.rules.apply(node, upload), node)
     async with bus.dispatching():
         assert (await bus.jobs.reach(job_id)).state is State.SUCCEEDED
+
+
+class Damaged(StoredUploads):
+    """Uploads whose events are in a segment of the archive that nobody can read."""
+
+    async def load_all(self, tenant: str, upload_ids: Any) -> list[Upload]:  # noqa: ARG002
+        raise SaccadeError(ErrorCode.SEGMENT_DAMAGED)
+
+
+async def test_a_job_whose_upload_nobody_can_read_does_not_wait_for_ever(bus: Bus) -> None:
+    await bus.rules.rule()
+    upload = await bus.rules.upload()
+    node = await bus.rules.node()
+    job_id = await bus.job_of(lambda node: bus.rules.apply(node, upload), node)
+    job = await bus.jobs.job(job_id, TENANT)
+    assert job.submitted.rule
+    assert await LateJobs(bus.jobs.store, Damaged(bus.jobs.store)).refusal(job) is None
 
 
 async def test_who_wants_the_job_of_a_deleted_rule_nevertheless_retries_it(bus: Bus) -> None:

@@ -7,7 +7,7 @@ counts. The dispatcher that leads looks before a job waits for a slot: the one t
 
 from __future__ import annotations
 
-from contracts.errors import ErrorCode, SaccadeError
+from contracts.errors import UNREADABLE_EVENTS, ErrorCode, SaccadeError
 from contracts.events.base import DURABLE, subject_of
 from contracts.job import Job
 from contracts.upload import Upload, UploadState
@@ -26,7 +26,7 @@ class LateJobs:
         """Return why a job must not begin; None for one that was in time, and for every job of a client.
 
         Raises:
-            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE, SEGMENT_DAMAGED.
+            SaccadeError: BUS_UNAVAILABLE, STORAGE_UNAVAILABLE.
         """
         origin, since = job.submitted.rule, job.first_sequence
         if origin is None:
@@ -36,7 +36,13 @@ class LateJobs:
             message = f"{origin.rule_id} was deleted before its job was stored."
             hint = "Nothing needs to be done. Retry the job to have it nevertheless."
             return SaccadeError(ErrorCode.RULE_NOT_FOUND, message, hint=hint)
-        uploads = {upload.id: upload for upload in await self._uploads.load_all(job.tenant, origin.upload_ids)}
+        try:
+            found = await self._uploads.load_all(job.tenant, origin.upload_ids)
+        except SaccadeError as error:
+            if error.code not in UNREADABLE_EVENTS:
+                raise
+            return None  # nobody can tell, and it would wait for ever; without its file it fails
+        uploads = {upload.id: upload for upload in found}
         for upload_id in origin.upload_ids:
             if gone := _why_gone(uploads.get(upload_id), since):
                 message = f"{upload_id} was {gone} before the job was stored, and cannot be used."

@@ -14,6 +14,7 @@ import pytest
 from contracts.limits import MIB
 from contracts.session import telemetry_subject
 from contracts.telemetry import JointBatch
+from services.gateway.sessions.stream import joint_feeds
 from services.gateway.sessions.stream.joint_feeds import JointFeeds
 from services.gateway.sessions.stream.socket_backlog import SocketBacklog
 from tests.harness.servers.session_sockets import Served, Socket, until
@@ -124,8 +125,11 @@ async def test_joints_that_come_faster_than_they_can_be_shown_leave_the_loop_to_
 
 
 @pytest.mark.parametrize("pause_s", [0.001, 0.05])
-async def test_joints_that_come_one_by_one_leave_the_loop_to_others_too(served: Served, pause_s: float) -> None:
+async def test_joints_that_come_one_by_one_leave_the_loop_to_others_too(
+    served: Served, pause_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """None waits when the next one comes, and sending takes time for each socket, however small a batch is."""
+    monkeypatch.setattr(joint_feeds, "_OLDEST_S", 30.0)  # a busy machine makes some of them wait
     session = await served.running.app.state.sessions.get("local", (await served.opened())["id"])
     feeds, readers, send_s, sent = JointFeeds(served.running.store.client), [Times() for _ in range(50)], 27e-6, 0
     async with contextlib.AsyncExitStack() as stack:
@@ -142,6 +146,19 @@ async def test_joints_that_come_one_by_one_leave_the_loop_to_others_too(served: 
         async with asyncio.timeout(10):
             while pause_s == 0.05 and len(readers[-1].at_s) < sent:  # these come slowly enough: all are shown
                 await asyncio.sleep(0.01)
+
+
+async def test_joints_that_have_waited_too_long_are_left_out_for_newer_ones(served: Served) -> None:
+    session = await served.running.app.state.sessions.get("local", (await served.opened())["id"])
+    feeds, readers, count = JointFeeds(served.running.store.client), [Times() for _ in range(100)], 200
+    async with contextlib.AsyncExitStack() as stack:
+        for reader in readers:
+            await stack.enter_async_context(feeds.shown(session, reader))
+        await publish(served, session.id, *(batch(seq) for seq in range(count)))
+        async with asyncio.timeout(30):
+            while not (times := readers[-1].at_s) or time.perf_counter() - times[-1] < 1:
+                await asyncio.sleep(0.01)
+    assert 0 < len(times) < count / 2, "showing all of them takes four seconds"
 
 
 def test_the_joints_of_few_robots_wait_for_a_slow_client() -> None:

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 #: Batches of a tenant that wait; beyond, its oldest are left out.
 _WAITING: Final = 256
 _WAITING_BYTES: Final = 8 * MIB
+#: A batch that has waited longer is left out for a newer one.
+_OLDEST_S: Final = 0.5
 #: A tenant's batches are parsed and sent for so long; then it rests: it uses a quarter of the event loop at most.
 _WORK_S: Final = 0.001
 _REST: Final = 3
@@ -55,6 +57,8 @@ class _Feed:
 class _Batch(NamedTuple):
     feed: _Feed
     body: bytes
+    #: When it came, by the monotonic clock.
+    at_s: float
 
 
 class _Tenant:
@@ -70,7 +74,7 @@ class _Tenant:
 
     def put(self, feed: _Feed, body: bytes) -> None:
         """Add a batch, and leave out the oldest if too many wait."""
-        self._waiting.append(_Batch(feed, body))
+        self._waiting.append(_Batch(feed, body, time.monotonic()))
         self._waiting_bytes += len(body)
         while len(self._waiting) > 1 and (len(self._waiting) > _WAITING or self._waiting_bytes > _WAITING_BYTES):
             self._take()
@@ -84,7 +88,9 @@ class _Tenant:
 
     async def _show_all(self) -> None:
         while self._waiting:
-            feed, body = self._take()
+            feed, body, at_s = self._take()
+            if self._waiting and time.monotonic() - at_s > _OLDEST_S:
+                continue
             begun_s = time.perf_counter()
             shown = _shown(body)
             await self._rest_after(time.perf_counter() - begun_s)

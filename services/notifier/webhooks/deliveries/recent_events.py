@@ -19,7 +19,7 @@ _EVENTS: Final = 2000
 _BYTES: Final = 8 * MIB
 _BATCH_EVENTS: Final = 500
 #: Time for which one event of the archive is waited for: an attempt holds a slot meanwhile.
-_ARCHIVE_S: Final = 10.0
+_ARCHIVE_S: Final = 30.0
 
 
 class NewEvents(NamedTuple):

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
@@ -96,6 +97,21 @@ def test_a_folder_is_read_without_what_is_hidden_in_it(tmp_path: Path) -> None:
     assert list(without(tmp_path / "etc/fonts", hidden)) == [tmp_path / "etc/fonts"]
     assert list(without(tmp_path / "etc/saccade", hidden)) == []
     assert list(without(tmp_path / "missing", hidden)) == [tmp_path / "missing"]
+
+
+def test_an_entry_that_cannot_be_looked_at_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {f"entry{number}" for number in range(10)}
+    for name in names:
+        (tmp_path / name).mkdir()
+    look = Path.stat
+
+    def refusing(path: Path, **options: Any) -> os.stat_result:
+        if path.name == "entry4":  # as a mount of another user refuses
+            raise PermissionError(path)
+        return look(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refusing)
+    assert {path.name for path in without(tmp_path, [tmp_path / "hidden"])} == names - {"entry4"}
 
 
 @with_landlock
