@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import random
 import signal
@@ -50,6 +51,8 @@ gc.disable()
 #: Thresholds of the processes whose tests wait for servers. With Python's own (700, 10, 10), collections took an eighth
 #: of the CPU time of the gateway's tests, for the same memory. What computes keeps those: its garbage may hold tensors.
 _SELDOM = (20_000, 20, 10)
+#: Loggers that a command of an operator silences for its process.
+_SILENCED = ("kit", "kit.bus")
 
 
 # No test measures speed: a busy machine made Hypothesis fail one whose examples took long to generate.
@@ -116,7 +119,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Return memory to the system after the last test of a file."""
+    """Let the kit log again, which a command in this process has silenced; return memory after a file's last test."""
+    for name in _SILENCED:
+        logging.getLogger(name).setLevel(logging.NOTSET)
     if nextitem is None or nextitem.path != item.path:
         release_memory()
 

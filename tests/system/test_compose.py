@@ -161,7 +161,7 @@ def test_the_readmes_commands_do_the_same_here(system: ComposedSystem, laps: tup
     check_out(tmp_path)
     for clip, name in zip(laps, ("A.mp4", "B.mp4"), strict=True):
         shutil.copy(clip, tmp_path / name)
-    (block,) = (block for block in blocks_of("README.md") if "saccade submit" in block.text)
+    (block,) = (block for block in blocks_of("README.md") if "saccade submit lap_compare" in block.text)
     Checkout(tmp_path, system.url, system.api_key).run([block])
     assert (tmp_path / "results/report.html").stat().st_size > 10_000
 

@@ -212,7 +212,7 @@ async def test_questions_and_cancellations_over_the_socket(served: Served):
         await worker.say(alert(1))
         assert (await until(socket, "session.alert"))["data"]["rule"] == "dropped"
         for sent, code in (
-            ({"text": "x" * (1 << 20)}, "invalid_parameter"),
+            ({"text": "x" * (1 << 19)}, "invalid_parameter"),
             ({"text": ""}, "invalid_parameter"),
             ({"text": "What?", "answer_schema": {"type": "object", "properties": {}, "required": ["a"]}}, None),
             ({"text": "What?", "answer_schema": {"type": "object", "properties": None, "required": ["a"]}}, None),

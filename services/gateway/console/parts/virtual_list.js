@@ -16,6 +16,7 @@ export function VirtualList({ count, rowHeight_px = 30, row, tail = false, origi
   const before = useRef(origin);
   const measure = () => {
     const element = box.current;
+    if (!element) return; // a scroll that is told when the list has left its page
     first.value = Math.max(0, Math.floor(element.scrollTop / rowHeight_px) - 4);
     visible.value = Math.ceil(element.clientHeight / rowHeight_px) + 8;
     atEnd.current = element.scrollTop + element.clientHeight >= element.scrollHeight - 2 * rowHeight_px;

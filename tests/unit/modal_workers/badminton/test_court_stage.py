@@ -57,4 +57,4 @@ def test_a_strip_is_no_picture_of_a_court(tmp_path: Path, size: tuple[int, int])
 def test_a_video_of_few_frames_a_second_says_what_that_does(tmp_path: Path, rate_hz: float, warned: bool) -> None:
     video, _ = film(tmp_path, duration_s=2.5, rate_hz=rate_hz)
     found = find_courts(video, video.name, None, progress=lambda _share, _text: None)
-    assert [text[:43] for text in found.warnings] == ["The video has 8 frames a second: below 10 d"] * warned
+    assert [text[:42] for text in found.warnings] == ["The video has 8 frames a second: below 10,"] * warned
