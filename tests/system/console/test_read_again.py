@@ -60,7 +60,7 @@ def batch(http: httpx.Client) -> Iterator[Batch]:
 
 
 async def tell(tab: ConsoleTab, http: httpx.Client, *events: dict[str, Any]) -> None:
-    """Give events to the page, as another tab that reads the stream does."""
+    """Send events to the page, as another tab that reads the stream does."""
     told = {"tenant": http.get("/v1/browser-session").json()["tenant"], "events": events}
     await tab.evaluate(f"new BroadcastChannel('saccade-events /').postMessage({json.dumps(told)})")
 
