@@ -9,14 +9,14 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from kit.network.address_guard import AddressGuard
+from kit.slot_pool import SlotPool
 
 #: Returns the IP addresses of a name, best first; raises OSError.
 Lookup = Callable[[str], Awaitable[list[str]]]
@@ -36,12 +36,19 @@ def _system_addresses(host: str) -> list[str]:
     return [str(info[4][0]) for info in infos]
 
 
+class _Turn(NamedTuple):
+    """A lookup that waits for a thread."""
+
+    tenant: str
+    came: asyncio.Future[None]
+
+
 class SystemLookup:
     """Resolves names with the system (getaddrinfo), in one thread per lookup.
 
     Not in the event loop's thread pool: a few names without answer would occupy all its threads, and the process would
-    wait for them at its end. A tenant (``LOOKUPS_FOR``) takes no thread while it has as many as are free, so names that
-    are never answered keep its own others waiting and no other tenant's.
+    wait for them at its end. Tenants (``LOOKUPS_FOR``) share the threads (kit/slot_pool.py), so names that are never
+    answered keep other names of their tenant waiting and no other tenant's.
     """
 
     def __init__(
@@ -54,10 +61,7 @@ class SystemLookup:
         """Call ``addresses_of`` in at most so many threads; a lookup waits ``turn_s`` for one."""
         self._addresses_of = addresses_of
         self._turn_s = turn_s
-        self._free = threads
-        self._held: Counter[str] = Counter()
-        #: By tenant; the tenant whose turn it is comes first.
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._threads = SlotPool[_Turn](threads // 2)
 
     async def __call__(self, host: str) -> list[str]:
         """Return the addresses of a name.
@@ -102,43 +106,30 @@ class SystemLookup:
         Raises:
             OSError: there was none in time.
         """
-        if tenant not in self._waiting and self._held[tenant] < self._free:
-            self._hold(tenant)
+        if self._threads.is_open(tenant):
+            self._threads.take(tenant)
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(tenant, deque()).append(turn)
+        turn = _Turn(tenant, asyncio.get_running_loop().create_future())
+        self._threads.wait(tenant, turn)
         try:
             async with asyncio.timeout(self._turn_s):
-                await turn
+                await turn.came
         except BaseException as error:
-            if turn.done() and not turn.cancelled():  # it had its thread already
+            if turn.came.done() and not turn.came.cancelled():  # it had its thread already
                 self._give_back(tenant)
-            elif (waiting := self._waiting.get(tenant)) is not None and turn in waiting:
-                waiting.remove(turn)
-                if not waiting:
-                    del self._waiting[tenant]
+            else:
+                self._threads.leave(tenant, turn)
             if isinstance(error, TimeoutError):
                 raise OSError("too many names are being looked up") from error
             raise
 
-    def _hold(self, tenant: str) -> None:
-        self._free -= 1
-        self._held[tenant] += 1
-
     def _give_back(self, tenant: str) -> None:
         """Return a thread, and assign those that are free to the tenants that may have one, in turn."""
-        self._free += 1
-        self._held[tenant] -= 1
-        if not self._held[tenant]:
-            del self._held[tenant]
-        while (of := next((name for name in self._waiting if self._held[name] < self._free), None)) is not None:
-            turns = self._waiting.pop(of)
-            turn = turns.popleft()
-            if turns:
-                self._waiting[of] = turns  # behind the other tenants
-            if not turn.done():
-                self._hold(of)
-                turn.set_result(None)
+        self._threads.release(tenant)
+        while (turn := self._threads.next_waiting()) is not None:
+            if not turn.came.done():
+                self._threads.take(turn.tenant)
+                turn.came.set_result(None)
 
 
 class GuardedResolver(AbstractResolver):

@@ -110,6 +110,6 @@ def test_the_kit_is_a_closed_list() -> None:
         "network/address_guard network/download network/guarded_post network/guarded_session "
         "network/metered_socket network/name_lookup network/response_protocol network/urls network/whole_body "
         "bucket bucket_inventory counts early_stop imports logs otlp_export process_tree projection_file s3_client "
-        "service_metrics settings snapshot_store source_version stacks stop_deadline tasks tracing"
+        "service_metrics settings slot_pool snapshot_store source_version stacks stop_deadline tasks tracing"
     )
     assert {path for path in kit if not path.endswith("__init__")} == set(named.split())

@@ -14,12 +14,12 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, NamedTuple
 
+from kit.slot_pool import SlotPool
 from services.notifier.webhooks.deliveries.delivery import PlannedDelivery, TrackedDelivery
 from services.notifier.webhooks.endpoints.endpoint import Endpoint
 from services.notifier.webhooks.endpoints.quiet_hours import QuietHours
 from services.notifier.webhooks.sending.circuit_breaker import CircuitBreaker
 from services.notifier.webhooks.sending.rate_limit import RateLimit
-from services.notifier.webhooks.sending.slot_pool import SlotPool
 
 #: Maximum concurrent attempts per receiver.
 CONCURRENCY: Final = 4
@@ -212,7 +212,7 @@ class Lanes:
     def __init__(self, fast: int = FAST_POOL, slow: int = SLOW_POOL, email: int = EMAIL_POOL) -> None:
         """Start without lanes; ``fast``, ``slow`` and ``email`` are the attempts of one tenant at once."""
         self._lanes: dict[str, Lane] = {}
-        self._pools: dict[Pool, SlotPool] = {
+        self._pools: dict[Pool, SlotPool[str]] = {
             "fast": SlotPool(fast),
             "slow": SlotPool(slow),
             "email": SlotPool(email),

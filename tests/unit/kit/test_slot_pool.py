@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 
-from services.notifier.webhooks.sending.slot_pool import SlotPool
+from kit.slot_pool import SlotPool
 
 
 def test_one_tenant_alone_gets_its_number_and_others_still_find_slots() -> None:
-    pool = SlotPool(256)
+    pool = SlotPool[str](256)
     held = {}
     for tenant in ("first", "second", "third"):
         held[tenant] = 0
@@ -19,7 +19,7 @@ def test_one_tenant_alone_gets_its_number_and_others_still_find_slots() -> None:
 
 
 def test_who_waits_is_woken_in_turns_of_tenants_and_once() -> None:
-    pool = SlotPool(2)
+    pool = SlotPool[str](2)
     for tenant in ("a", "a", "b"):
         pool.take(tenant)
     for tenant, name in (("a", "a1"), ("a", "a1"), ("a", "a2"), ("b", "b1"), ("c", "c1")):
@@ -31,9 +31,21 @@ def test_who_waits_is_woken_in_turns_of_tenants_and_once() -> None:
     assert [pool.next_waiting(), pool.next_waiting(), pool.next_waiting()] == ["a1", "a2", None]
 
 
+def test_who_has_left_is_woken_no_more() -> None:
+    pool = SlotPool[str](1)
+    for tenant in ("a", "b"):
+        pool.take(tenant)
+    for tenant, name in (("a", "a1"), ("a", "a2"), ("c", "c1")):
+        pool.wait(tenant, name)
+    for tenant, name in (("a", "a1"), ("c", "c1"), ("c", "c1"), ("d", "d1")):
+        pool.leave(tenant, name)
+    pool.release("a")
+    assert [pool.next_waiting(), pool.next_waiting()] == ["a2", None]
+
+
 def test_no_slot_is_lost(seed: int) -> None:
     chance = random.Random(seed)
-    pool, held = SlotPool(8), {f"tenant{number}": 0 for number in range(12)}
+    pool, held = SlotPool[str](8), {f"tenant{number}": 0 for number in range(12)}
     for _ in range(5000):
         tenant = chance.choice(list(held))
         if held[tenant] and chance.random() < 0.5:
