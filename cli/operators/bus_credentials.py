@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 import click
 
 from cli.failure import Failure
+from cli.output import print_json, print_line, print_note
 from cli.settings import CommandSettings
 from contracts.consumers import JETSTREAM_API, USER_SERVICE_API
 
@@ -183,6 +184,21 @@ def _change(users: Path, change: Callable[[str], str], *, create: bool = False) 
             code="users_file_unreadable",
             hint="Name a new file, or a copy of deploy/nats_users.conf.",
         ) from error
+
+
+def revoke_access(access: SystemAccess, user: str, noun: str, name: str, text: str, *, as_json: bool) -> None:
+    """Take the access of a user away and say so: ``text``, or as JSON the name of what it was for under its noun.
+
+    Raises:
+        Failure: the system has no such user, or its credentials are signed.
+    """
+    asyncio.run(access.revoke(user))
+    if as_json:
+        print_json({noun: name, "revoked": True})
+        return
+    print_line(text)
+    if access.note:
+        print_note(access.note)
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from cli.failure import USAGE, Failure
-from cli.operators.bus_credentials import SystemAccess, bus_access, declaring, new_secret
+from cli.operators.bus_credentials import bus_access, declaring, new_secret, revoke_access
 from cli.output import display_path, print_json, print_line, print_note
 from contracts.sandbox import copies_in, delivery_subject, reader_consumer, reader_grant
 from contracts.streams import REPLAYS
@@ -52,7 +52,8 @@ def sandbox(
     if revoke:
         if out is not None:
             raise click.UsageError("--revoke makes no credentials: leave --out out.")
-        _revoke(name, grant.name, bus_access(data, users, seed, days), as_json=as_json)
+        text = f"The reader of {name} is removed from the users of NATS."
+        revoke_access(bus_access(data, users, seed, days), grant.name, "sandbox", name, text, as_json=as_json)
         return
     out = out or Path(f"{name}.creds")
     with new_secret(out) as output:
@@ -69,21 +70,6 @@ def sandbox(
         return
     print_line(f"NATS_URL={url} NATS_CREDENTIALS_FILE={display_path(out)}")
     print_note(f"\n{display_path(out)} may subscribe to {subject} and do nothing else. Keep it secret.")
-    if access.note:
-        print_note(access.note)
-
-
-def _revoke(name: str, user: str, access: SystemAccess, *, as_json: bool) -> None:
-    """Take the access of a sandbox's reader away and say so.
-
-    Raises:
-        Failure: the system has no such reader, or its credentials are signed.
-    """
-    asyncio.run(access.revoke(user))
-    if as_json:
-        print_json({"sandbox": name, "revoked": True})
-        return
-    print_line(f"The reader of {name} is removed from the users of NATS.")
     if access.note:
         print_note(access.note)
 

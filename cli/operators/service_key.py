@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from cli.failure import USAGE, Failure
-from cli.operators.bus_credentials import SystemAccess, bus_access, declaring, new_secret
+from cli.operators.bus_credentials import SystemAccess, bus_access, declaring, new_secret, revoke_access
 from cli.output import display_path, print_json, print_line, print_note
 from contracts.asyncapi import PUBLISHERS, SUBSCRIPTIONS, event_types
 from contracts.consumers import SERVICE_PATTERN, consumer_name, service_grant
@@ -101,13 +101,8 @@ def _revoke(name: str, access: SystemAccess, *, as_json: bool) -> None:
     """
     if not re.fullmatch(SERVICE_PATTERN, name):
         raise Failure(f"{name}: a service's name matches {SERVICE_PATTERN}.", code="usage", exit_code=USAGE)
-    asyncio.run(access.revoke(name))
-    if as_json:
-        print_json({"service": name, "revoked": True})
-        return
-    print_line(f"{name} is removed from the users of NATS. Its consumers keep their position.")
-    if access.note:
-        print_note(access.note)
+    text = f"{name} is removed from the users of NATS. Its consumers keep their position."
+    revoke_access(access, name, "service", name, text, as_json=as_json)
 
 
 def _checked(name: str, events: str, tenant: str | None) -> list[type[EventData]]:
