@@ -78,7 +78,8 @@ class PageBundle:
         return _answer_file(request, file, {"Cache-Control": _IMMUTABLE})
 
 
-Settings = Annotated[ConsoleSettings, from_app_state("console_settings")]
+#: Settings of all pages; the public path is that of every one of them.
+ConsoleSettingsDep = Annotated[ConsoleSettings, from_app_state("console_settings")]
 
 
 def page_router(path: str, assets: str, folder: Path, policy: Iterable[str]) -> APIRouter:
@@ -95,11 +96,11 @@ def page_router(path: str, assets: str, folder: Path, policy: Iterable[str]) -> 
 
     @router.api_route(path, methods=["GET", "HEAD"])
     @router.api_route(path + "/", methods=["GET", "HEAD"])  # Starlette's redirect would name the root of the host
-    async def show_page(request: Request, settings: Settings) -> Response:
+    async def show_page(request: Request, settings: ConsoleSettingsDep) -> Response:
         return bundle(settings.public_path).answer_page(request, headers)
 
     @router.api_route(assets + "/{digest}/{name:path}", methods=["GET", "HEAD"])
-    async def send_file(request: Request, digest: str, name: str, settings: Settings) -> Response:
+    async def send_file(request: Request, digest: str, name: str, settings: ConsoleSettingsDep) -> Response:
         return bundle(settings.public_path).answer_file(request, digest, name)
 
     return router

@@ -22,7 +22,7 @@ from kit.http.request_body import RequestBody
 from services.gateway.artifacts.job_files import JobFiles
 from services.gateway.artifacts.pages import ArtifactPages
 from services.gateway.artifacts.service import ArtifactService
-from services.gateway.settings import ConsoleSettings
+from services.gateway.page_bundle import ConsoleSettingsDep
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/artifacts", tags=["artifacts"])
 
@@ -32,7 +32,6 @@ _E = ErrorCode
 ArtifactServiceDep = Annotated[ArtifactService, from_app_state("artifacts")]
 JobFilesDep = Annotated[JobFiles, from_app_state("job_files")]
 ArtifactPagesDep = Annotated[ArtifactPages, from_app_state("artifact_pages")]
-SettingsDep = Annotated[ConsoleSettings, from_app_state("console_settings")]
 
 
 class ArtifactObject(Artifact):
@@ -154,7 +153,7 @@ async def fetch_artifact(
     files: JobFilesDep,
     artifacts: ArtifactServiceDep,
     pages: ArtifactPagesDep,
-    settings: SettingsDep,
+    settings: ConsoleSettingsDep,
 ) -> RedirectResponse:
     """Redirect to the file; names may contain slashes, and `manifest.json` is a valid name."""
     location = await files.locate(caller.tenant, job_id, name)

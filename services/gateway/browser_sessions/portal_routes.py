@@ -14,7 +14,7 @@ from kit.auth.portal_link import LONGEST, SHORTEST, PortalAccess
 from kit.auth.principal import Writer
 from kit.http.app_state import from_app_state
 from kit.http.problems import problem_responses
-from services.gateway.settings import ConsoleSettings
+from services.gateway.page_bundle import ConsoleSettingsDep
 
 router = APIRouter(prefix="/v1/portal-links", tags=["service"])
 
@@ -53,7 +53,7 @@ async def create_portal_link(
     response: Response,
     principal: Writer,
     authenticator: Annotated[Authenticator, from_app_state("authenticator")],
-    settings: Annotated[ConsoleSettings, from_app_state("console_settings")],
+    settings: ConsoleSettingsDep,
 ) -> PortalLinkObject:
     """Return a link that opens the webhooks of the key's tenant and nothing else; it ends early with its key.
 

@@ -16,8 +16,7 @@ from fastapi.responses import RedirectResponse
 from kit.auth.api_keys import Authenticator
 from kit.bucket import Bucket
 from kit.http.app_state import from_app_state
-from services.gateway.page_bundle import PageBundle, load_page
-from services.gateway.settings import ConsoleSettings
+from services.gateway.page_bundle import ConsoleSettingsDep, PageBundle, load_page
 
 router = APIRouter(include_in_schema=False)
 
@@ -38,7 +37,7 @@ async def show_start() -> Response:
 async def show_console(
     request: Request,
     bucket: Annotated[Bucket, from_app_state("console_bucket")],
-    settings: Annotated[ConsoleSettings, from_app_state("console_settings")],
+    settings: ConsoleSettingsDep,
     authenticator: Annotated[Authenticator, from_app_state("authenticator")],
 ) -> Response:
     """Return the page; its script shows what the path names."""
@@ -58,7 +57,7 @@ async def send_file(
     request: Request,
     digest: str,
     name: str,
-    settings: Annotated[ConsoleSettings, from_app_state("console_settings")],
+    settings: ConsoleSettingsDep,
 ) -> Response:
     """Return a file of the console in the version that the URL names.
 

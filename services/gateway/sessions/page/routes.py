@@ -11,7 +11,7 @@ from contracts.ids import is_id
 from kit.http.app_state import from_app_state
 from modal_workers import catalog
 from services.gateway.aggregates.view import GatewayView
-from services.gateway.page_bundle import Settings
+from services.gateway.page_bundle import ConsoleSettingsDep
 from services.gateway.sessions.page.page_files import ASSETS, CONTENT_SECURITY_POLICY, session_page
 
 router = APIRouter(include_in_schema=False)
@@ -25,7 +25,10 @@ _PAGE_HEADERS: Final = {
 @router.api_route("/sessions/{session_id}", methods=["GET", "HEAD"])
 @router.api_route("/sessions/{session_id}/", methods=["GET", "HEAD"])  # Starlette's redirect would name the host's root
 async def show_session(
-    request: Request, session_id: str, view: Annotated[GatewayView, from_app_state("view")], settings: Settings
+    request: Request,
+    session_id: str,
+    view: Annotated[GatewayView, from_app_state("view")],
+    settings: ConsoleSettingsDep,
 ) -> Response:
     """Return the page for the session's workload; it asks the API whether the session exists and is accessible.
 
@@ -41,7 +44,7 @@ async def show_session(
 
 
 @router.api_route(f"/{ASSETS}" + "/{digest}/{name:path}", methods=["GET", "HEAD"])
-async def send_file(request: Request, digest: str, name: str, settings: Settings) -> Response:
+async def send_file(request: Request, digest: str, name: str, settings: ConsoleSettingsDep) -> Response:
     """Return a file of the page in the version that the URL names.
 
     Raises:
